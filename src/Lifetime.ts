@@ -1,0 +1,128 @@
+/**
+ * A scope whose end everybody can wait for.
+ *
+ * A lifetime begins when it is made under its parent and is over when everything acquired in its {@link Lifetime.scope}
+ * was released, in the reverse order of acquisition. {@link Lifetime.end} may be called from anywhere, any number of
+ * times, also by work inside the lifetime; all callers wait for the one end. A parent that ends waits for the end of its
+ * children, also for one that is already on its way, and an ended child leaves nothing behind in its parent.
+ *
+ * **When to use**
+ *
+ * Wherever a thing can be ended by somebody other than the code that opened it: a session by a logout, a query by a
+ * cancel. A bare `Scope` does not do: a second `Scope.close` returns while the first still runs, and a parent's close
+ * does not wait for a child whose close has begun.
+ *
+ * ```
+ * parent scope ──┬── lifetime "session" ──┬── lifetime "query" ── connection, fiber
+ *                │                        └── lifetime "query" …
+ *                └── end(session): queries end first, side by side; then the session is over; then end returns
+ * ```
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Ledger from "./Ledger.ts"
+
+/** A running or ended lifetime. */
+export interface Lifetime {
+  readonly entry: Ledger.Entry
+  /** What is acquired here is released before the end returns. Adding to it after the end releases at once. */
+  readonly scope: Scope.Scope
+  /**
+   * Ends the lifetime once and waits until it is over.
+   *
+   * **Details**
+   *
+   * Waiting is interruptible, the end itself is not: a caller inside the lifetime is interrupted like all other work
+   * there, and a caller that gives up leaves the end running. Never fails; a failing finalizer is logged.
+   */
+  readonly end: (exit?: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+  /** Waits for the end without asking for it. */
+  readonly ended: Effect.Effect<void>
+  /** True from the moment somebody asked for the end. */
+  readonly isEnding: () => boolean
+}
+
+/** How to describe and close a lifetime. */
+export interface Options {
+  readonly kind: string
+  readonly id: string
+  readonly attributes?: Ledger.Attributes | undefined
+  /**
+   * `"sequential"` (default) releases in the reverse order of acquisition. `"parallel"` is for a lifetime whose children
+   * do not need each other, such as the queries of a session.
+   */
+  readonly release?: "sequential" | "parallel" | undefined
+}
+
+/** The lifetime to which the running fiber's work belongs: how a query finds its session. */
+export const Current = Context.Reference<Lifetime | undefined>("holdfast/Lifetime/Current", {
+  defaultValue: () => undefined
+})
+
+/** Makes a lifetime under the scope of its parent: a scope, or another lifetime's. */
+export const make = (parent: Scope.Scope, options: Options): Effect.Effect<Lifetime> =>
+  Effect.withFiber((fiber) => {
+    const ledger = fiber.getRef(Ledger.Ledger)
+    const entry = ledger.open(options, fiber)
+    const scope = Scope.makeUnsafe(options.release ?? "sequential")
+    const link = Scope.forkUnsafe(parent)
+    const over = Deferred.makeUnsafe<void>()
+    let ending = false
+
+    const close = (exit: Exit.Exit<unknown, unknown>) =>
+      Effect.flatMap(Effect.exit(Effect.uninterruptible(Scope.close(scope, exit))), (closed) => {
+        ledger.strike(entry, closed)
+        Deferred.doneUnsafe(over, Exit.void)
+        return Effect.andThen(
+          Exit.isFailure(closed)
+            ? Effect.logWarning(`Ending ${options.kind} ${options.id} met a failure`, Cause.pretty(closed.cause))
+            : Effect.void,
+          Scope.close(link, Exit.void)
+        )
+      })
+
+    // Somebody else always closes: the caller may be one of those who are interrupted by the close, and must be able to
+    // let go. It is nobody's child, because a child of a closing scope would wait for itself.
+    const end = (exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (ending) return Deferred.await(over)
+        ending = true
+        ledger.note(entry, "ending")
+        return Effect.andThen(Effect.forkDetach(close(exit), { startImmediately: true }), Deferred.await(over))
+      })
+
+    const lifetime: Lifetime = { entry, scope, end, ended: Deferred.await(over), isEnding: () => ending }
+    return Effect.as(Scope.addFinalizerExit(link, end), lifetime)
+  })
+
+/** A lifetime that ends with the current scope. */
+export const scoped = (options: Options): Effect.Effect<Lifetime, never, Scope.Scope> =>
+  Effect.flatMap(Effect.scope, (scope) => make(scope, options))
+
+/**
+ * Lets an effect belong to a lifetime: what it acquires is released at its end and stands under it in the ledger.
+ *
+ * **Gotchas**
+ *
+ * The effect itself is not interrupted by the end; fork it with {@link fork} for that.
+ */
+export const within =
+  (lifetime: Lifetime) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, Exclude<R, Scope.Scope>> =>
+    Effect.provideContext(effect, contextOf(lifetime))
+
+const contextOf = (lifetime: Lifetime): Context.Context<Scope.Scope> =>
+  Context.make(Scope.Scope, lifetime.scope).pipe(
+    Context.add(Current, lifetime),
+    Context.add(Ledger.Parent, lifetime.entry)
+  )
+
+/** Forks an effect that belongs to a lifetime and cannot outlive it. After the end, the fiber is interrupted unrun. */
+export const fork =
+  (lifetime: Lifetime) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    Effect.forkIn(within(lifetime)(effect), lifetime.scope)
