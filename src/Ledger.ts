@@ -241,28 +241,30 @@ const defaultReleaseLimit = Duration.seconds(3)
  *
  * **Details**
  *
- * `acquire` is interruptible and has no entry until it succeeded. `release` is uninterruptible and runs once. When it
- * fails, the cause is logged at warning level and counted; when it takes longer than `releaseLimit` the entry becomes
- * `stalled`, `onStalled` runs, and the scope goes on closing while the release is awaited in the background.
+ * `acquire` is uninterruptible, so that nothing it obtained is lost, and has no entry until it succeeded. `release` is
+ * uninterruptible and runs once. When it fails, the cause is logged at warning level and counted; when it takes longer
+ * than `releaseLimit` the entry becomes `stalled`, `onStalled` runs, and the scope goes on closing while the release is
+ * awaited in the background.
+ *
+ * **Gotchas**
+ *
+ * An `acquire` that waits should make just the waiting interruptible (`Effect.uninterruptibleMask` around the call) and
+ * tie what it obtains to a scope rather than to its result: an interruption may arrive between the two.
  */
 export const hold = <A, E, R>(
-  options: Options,
+  options: Options | ((resource: A) => Options),
   acquire: Effect.Effect<A, E, R>,
   release: (resource: A, exit: Exit.Exit<unknown, unknown>) => Effect.Effect<unknown>
 ): Effect.Effect<A, E, R | Scope.Scope> =>
   Effect.withFiber((fiber) => {
     const ledger = fiber.getRef(Ledger)
-    let entry: Entry
     return Effect.acquireRelease(
-      Effect.uninterruptibleMask((restore) =>
-        Effect.map(restore(acquire), (resource) => {
-          entry = ledger.open(options, fiber)
-          return resource
-        })
-      ),
-      (resource, exit) => releaseWithin(ledger, entry, options, release(resource, exit)),
-      { interruptible: true }
-    )
+      Effect.map(acquire, (resource) => {
+        const described = typeof options === "function" ? options(resource) : options
+        return { resource, described, entry: ledger.open(described, fiber) }
+      }),
+      ({ described, entry, resource }, exit) => releaseWithin(ledger, entry, described, release(resource, exit))
+    ).pipe(Effect.map(({ resource }) => resource))
   })
 
 /**

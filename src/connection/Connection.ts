@@ -1,0 +1,43 @@
+/**
+ * A leased connection as a layer.
+ *
+ * The lease lasts as long as the scope that the layer is built in: a request, a job, an `Effect.provide`. When it closes, a
+ * running statement has been interrupted and acknowledged by the server, the connection is reset, and only then is it
+ * free for the next borrower.
+ *
+ * **Gotchas**
+ *
+ * {@link layer} is fresh at its leaf, so that two requests never share a connection even when the app's own graph also
+ * holds the layer. Layers that need the connection go *above* it, with `Layer.provide` or `Layer.provideMerge`: siblings
+ * in one `Layer.mergeAll` or `Layer.provide([A, B])` close side by side, in no order.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
+import type { ConnectionError } from "./ConnectionError.ts"
+import { ConnectionPool } from "./ConnectionPool.ts"
+
+export class Connection extends Context.Service<
+  Connection,
+  {
+    /** The server's name for the connection, such as a backend's process id. */
+    readonly id: string
+  }
+>()("holdfast/connection/Connection") {}
+
+/** Leases a connection for the current scope, with an ordinary `SqlClient` that uses nothing else. */
+export const lease: Effect.Effect<
+  Context.Context<Connection | SqlClient.SqlClient>,
+  ConnectionError,
+  ConnectionPool | Scope.Scope
+> = Effect.gen(function* () {
+  const { id, services } = yield* (yield* ConnectionPool).lease
+  return Context.add(services, Connection, Connection.of({ id }))
+})
+
+/** A connection of one's own: two builds of this layer never share one. */
+export const layer: Layer.Layer<Connection | SqlClient.SqlClient, ConnectionError, ConnectionPool> = Layer.fresh(
+  Layer.effectContext(lease)
+)

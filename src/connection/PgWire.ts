@@ -1,0 +1,173 @@
+/**
+ * The one place that reaches into the PostgreSQL driver: sees the frames of a connection as they pass.
+ *
+ * A wire lives as long as the connection it is attached to. It offers what the driver keeps to itself: the columns of a
+ * streamed result with their types, the command tag, the transaction status; and it can let a statement's values travel
+ * as PostgreSQL's own text, so that every type arrives exact (microseconds, `numeric`, `infinity`, types of extensions)
+ * and columns that share a name stay apart.
+ *
+ * **Details**
+ *
+ * {@link attach} finds the driver's socket in a private field (`session.socket`, `@effect/sql-pg` 4.0). Where it is not
+ * there, there is no wire, and whoever needs one says so when its layer is built. In text mode, outgoing `Bind` messages
+ * ask for text results and incoming `RowDescription` messages are rewritten to text columns named by their position; the
+ * driver never knows. Frames: https://www.postgresql.org/docs/current/protocol-message-formats.html
+ */
+import type { PgConnection } from "@effect/sql-pg/PgConnection"
+import * as Effect from "effect/Effect"
+import { hasProperty } from "effect/Predicate"
+import { Buffer } from "node:buffer"
+import { Duplex } from "node:stream"
+
+/** One column of a result, with the object id of its type. */
+export interface Column {
+  readonly name: string
+  readonly typeId: number
+}
+
+/** What passed for the statement that ran last. */
+export interface Passed {
+  readonly columns: ReadonlyArray<Column>
+  /** The command tag, such as `SELECT 3` or `INSERT 0 1`. */
+  readonly command: string
+}
+
+export interface PgWire {
+  /** Runs an effect during which results travel as text. The connection must be the caller's alone. */
+  readonly asText: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** What passed since the last {@link asText} began. */
+  readonly passed: () => Passed
+}
+
+const wires = new WeakMap<object, PgWire>()
+
+const code = (letter: string): number => letter.charCodeAt(0)
+const Bind = code("B")
+const RowDescription = code("T")
+const CommandComplete = code("C")
+const headerBytes = 5
+const textTypeId = 25
+
+const socketOf = (connection: PgConnection): Duplex | undefined => {
+  if (!hasProperty(connection, "session") || !hasProperty(connection.session, "socket")) return undefined
+  const { socket } = connection.session
+  return socket instanceof Duplex ? socket : undefined
+}
+
+/** The wire of a connection, or `undefined` where the driver does not show its socket. Idempotent. */
+export const attach = (connection: PgConnection): PgWire | undefined => {
+  const known = wires.get(connection)
+  if (known !== undefined) return known
+  const socket = socketOf(connection)
+  const [deliver] = socket?.listeners("data") ?? []
+  if (socket === undefined || deliver === undefined) return undefined
+  const wire = new Wire(socket, (chunk) => Reflect.apply(deliver, socket, [chunk]))
+  socket.off("data", deliver as (chunk: Buffer) => void)
+  socket.on("data", wire.receive)
+  wires.set(connection, wire)
+  return wire
+}
+
+class Wire implements PgWire {
+  private text = false
+  private columns: ReadonlyArray<Column> = []
+  private command = ""
+  /** The beginning of a frame whose rest has not arrived: its header, or all of it where it is to be read. */
+  private held: Buffer | undefined
+  /** Bytes of a frame that may pass unread. */
+  private passing = 0
+  private readonly deliver: (chunk: Buffer) => void
+
+  constructor(socket: Duplex, deliver: (chunk: Buffer) => void) {
+    this.deliver = deliver
+    const write = socket.write.bind(socket) as (chunk: Uint8Array, ...rest: ReadonlyArray<unknown>) => boolean
+    socket.write = (chunk: Uint8Array, ...rest: ReadonlyArray<unknown>) => {
+      if (this.text) askForText(chunk)
+      return write(chunk, ...rest)
+    }
+  }
+
+  readonly passed = (): Passed => ({ columns: this.columns, command: this.command })
+
+  readonly asText = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        this.text = true
+        this.columns = []
+        this.command = ""
+      }),
+      () => effect,
+      () =>
+        Effect.sync(() => {
+          this.text = false
+        })
+    )
+
+  readonly receive = (arrived: Buffer): void => {
+    const chunk = this.held === undefined ? arrived : Buffer.concat([this.held, arrived])
+    this.held = undefined
+    let done = 0
+    let at = Math.min(this.passing, chunk.length)
+    this.passing -= at
+    while (at < chunk.length) {
+      const rest = chunk.length - at
+      const size = rest < headerBytes ? undefined : 1 + chunk.readUInt32BE(at + 1)
+      const read = size !== undefined && this.isRead(chunk[at])
+      if (size === undefined || (read && rest < size)) {
+        this.held = Buffer.from(chunk.subarray(at))
+        break
+      }
+      if (read) {
+        const frame = chunk.subarray(at, at + size)
+        if (frame[0] === CommandComplete) this.command = frame.toString("utf8", headerBytes, size - 1)
+        else {
+          if (at > done) this.deliver(chunk.subarray(done, at))
+          this.deliver(this.describe(frame))
+          done = at + size
+        }
+      }
+      if (rest < size) this.passing = size - rest
+      at = Math.min(at + size, chunk.length)
+    }
+    if (at > done) this.deliver(done === 0 && at === chunk.length ? chunk : chunk.subarray(done, at))
+  }
+
+  private isRead(type: number | undefined): boolean {
+    return this.text && (type === RowDescription || type === CommandComplete)
+  }
+
+  private describe(frame: Buffer): Buffer {
+    const count = frame.readUInt16BE(headerBytes)
+    const columns: Array<Column> = []
+    const parts: Array<Buffer> = []
+    let at = headerBytes + 2
+    for (let index = 0; index < count; index++) {
+      const end = frame.indexOf(0, at)
+      columns.push({ name: frame.toString("utf8", at, end), typeId: frame.readUInt32BE(end + 7) })
+      at = end + 19
+      const field = Buffer.alloc(18)
+      field.writeUInt32BE(textTypeId, 6)
+      field.writeInt16BE(-1, 10)
+      field.writeInt32BE(-1, 12)
+      field.writeInt16BE(1, 16)
+      parts.push(Buffer.from(`${index}\0`), field)
+    }
+    this.columns = columns
+    const header = Buffer.alloc(headerBytes + 2)
+    const body = Buffer.concat(parts)
+    header[0] = RowDescription
+    header.writeUInt32BE(6 + body.length, 1)
+    header.writeUInt16BE(count, headerBytes)
+    return Buffer.concat([header, body])
+  }
+}
+
+/** Turns the last field of each `Bind` in an outgoing batch, "one result format: binary", into "text". */
+const askForText = (batch: Uint8Array): void => {
+  const view = Buffer.from(batch.buffer, batch.byteOffset, batch.byteLength)
+  for (let at = 0; at + headerBytes <= view.length;) {
+    const end = at + 1 + view.readUInt32BE(at + 1)
+    if (view[at] === Bind && end <= view.length) view.writeUInt16BE(0, end - 2)
+    at = end
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * Runs statements on connections leased from a `ConnectionPool` over PostgreSQL.
+ *
+ * The lease lives as long as the scope it was opened in. Interrupting a statement sends a cancel request over a side
+ * channel and waits for the server's answer; rows are taken from the server only as fast as the sink takes them.
+ *
+ * **Details**
+ *
+ * Values travel as PostgreSQL's text (see `PgWire`) and become JSON by the rules of `PgValues`. One statement per call:
+ * the extended protocol refuses several, with the server's own message.
+ */
+import type { PgConnection, Row as PgRow } from "@effect/sql-pg/PgConnection"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import type { ConnectionError } from "../connection/ConnectionError.ts"
+import { ConnectionPool } from "../connection/ConnectionPool.ts"
+import * as PgDriver from "../connection/PgDriver.ts"
+import * as PgWire from "../connection/PgWire.ts"
+import * as PgValues from "./PgValues.ts"
+import { type QueryConnection, QueryDriver, type RowSink, type Statement, type Summary } from "./QueryDriver.ts"
+import { QueriesUnavailable, QueryError, StatementFailed } from "./QueryError.ts"
+
+const unavailable = (problem: string) => new QueryError({ reason: new QueriesUnavailable({ problem }) })
+
+/** A remote caller learns that there is no connection, and how many hold one, but not who. */
+const fromConnectionError = (error: ConnectionError) => unavailable(error.message)
+
+const ServerError = Schema.Struct({
+  code: Schema.String,
+  message: Schema.String,
+  detail: Schema.optional(Schema.String),
+  hint: Schema.optional(Schema.String),
+  position: Schema.optional(Schema.Union([Schema.String, Schema.Finite]))
+})
+const decodeServerError = Schema.decodeUnknownOption(ServerError)
+
+const fromSqlError = (error: SqlError): QueryError =>
+  Option.match(decodeServerError(error.reason.cause), {
+    onNone: () =>
+      error.reason._tag === "ConnectionError"
+        ? unavailable(`The connection broke while the statement ran: ${reasonText(error)}`)
+        : new QueryError({ reason: new StatementFailed({ problem: reasonText(error) }) }),
+    onSome: ({ code, detail, hint, message, position }) =>
+      new QueryError({
+        reason: new StatementFailed({
+          problem: message,
+          code,
+          ...(detail !== undefined && { detail }),
+          ...(hint !== undefined && { hint }),
+          ...(position !== undefined && { position: Number(position) })
+        })
+      })
+  })
+
+const reasonText = ({ reason }: SqlError) => (reason.cause instanceof Error ? reason.cause.message : reason.message)
+
+const execute = (connection: PgConnection, wire: PgWire.PgWire, statement: Statement, sink: RowSink) =>
+  Effect.gen(function* () {
+    let described = false
+    let decoders: ReadonlyArray<ReturnType<typeof PgValues.decoderOf>> = []
+    const describe = Effect.suspend(() => {
+      if (described) return Effect.void
+      described = true
+      const { columns } = wire.passed()
+      decoders = columns.map(({ typeId }) => PgValues.decoderOf(typeId))
+      return sink.columns(columns.map(({ name, typeId }) => ({ name, type: PgValues.typeName(typeId) })))
+    })
+    const toRow = (row: PgRow) =>
+      decoders.map((decode, index) => {
+        const value = row[index]
+        return typeof value === "string" ? decode(value) : null
+      })
+    let count = 0
+    yield* connection.stream(statement.sql, statement.params.map(PgValues.encodeParameter)).pipe(
+      Stream.mapError(fromSqlError),
+      Stream.runForEachArray((chunk) => {
+        count += chunk.length
+        return Effect.andThen(
+          describe,
+          Effect.suspend(() => sink.rows(chunk.map(toRow)))
+        )
+      })
+    )
+    yield* describe
+    return summaryOf(wire.passed().command, count)
+  }).pipe(wire.asText)
+
+const summaryOf = (tag: string, count: number): Summary => {
+  const words = tag.split(" ")
+  const affected = Number(words.at(-1))
+  return { command: words[0] ?? "", rowCount: words.length > 1 && Number.isInteger(affected) ? affected : count }
+}
+
+/** Makes the driver over the pool in context. */
+export const make = Effect.gen(function* () {
+  const pool = yield* ConnectionPool
+  const open = Effect.gen(function* () {
+    const { id, services } = yield* Effect.mapError(pool.lease, fromConnectionError)
+    const lent = Context.getOption(services, PgDriver.Pinned)
+    if (Option.isNone(lent)) {
+      return yield* unavailable("The pool is not one of PostgreSQL connections. Use PgConnectionSource.")
+    }
+    const wire = PgWire.attach(lent.value.connection)
+    if (wire === undefined) {
+      return yield* unavailable("This version of @effect/sql-pg is not supported. Install @effect/sql-pg ~4.0.5.")
+    }
+    return {
+      id,
+      execute: (statement, sink) => execute(lent.value.pinned, wire, statement, sink)
+    } satisfies QueryConnection
+  })
+  return QueryDriver.of({ open })
+})
+
+/** Statements run on connections of the `ConnectionPool` in context. */
+export const layer: Layer.Layer<QueryDriver, never, ConnectionPool> = Layer.effect(QueryDriver, make)

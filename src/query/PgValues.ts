@@ -1,0 +1,82 @@
+/**
+ * PostgreSQL's text form of a value as JSON, by the type of its column.
+ *
+ * | type | JSON |
+ * |---|---|
+ * | `bool`, `int2`, `int4`, `oid`, `json`, `jsonb` | as they are |
+ * | `float4`, `float8` | number; `"NaN"`, `"Infinity"`, `"-Infinity"` as strings |
+ * | `int8`, `numeric` | string, every digit kept |
+ * | `timestamptz`, `timestamp` | ISO 8601 with microseconds, with offset or without; `"infinity"` and dates BC as PostgreSQL writes them |
+ * | `bytea` | base64 |
+ * | arrays | arrays, nested as they are |
+ * | everything else | the server's text |
+ */
+import * as PgTypes from "@effect/sql-pg/PgTypes"
+import type * as Schema from "effect/Schema"
+import { Buffer } from "node:buffer"
+import * as PostgresArray from "postgres-array"
+
+type Decode = (text: string) => Schema.Json
+
+const { OID } = PgTypes
+
+const float: Decode = (text) => {
+  const value = Number(text)
+  return Number.isFinite(value) ? value : text
+}
+const text: Decode = (text) => text
+const timestampPattern = /^(\d{4,})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(?:([+-]\d\d)(:\d\d)?)?$/
+
+const timestamp: Decode = (text) => {
+  const match = timestampPattern.exec(text)
+  if (match === null) return text
+  const [, year, month, day, time, hours, minutes = ":00"] = match
+  const offset = hours === undefined ? "" : hours === "+00" && minutes === ":00" ? "Z" : `${hours}${minutes}`
+  return `${year}-${month}-${day}T${time}${offset}`
+}
+
+const scalars = new Map<number, Decode>([
+  [OID.bool, (text) => text === "t"],
+  [OID.int2, Number],
+  [OID.int4, Number],
+  [OID.oid, Number],
+  [OID.float4, float],
+  [OID.float8, float],
+  [OID.json, (text) => JSON.parse(text) as Schema.Json],
+  [OID.jsonb, (text) => JSON.parse(text) as Schema.Json],
+  [OID.bytea, (text) => Buffer.from(text.slice(2), "hex").toString("base64")],
+  [OID.timestamp, timestamp],
+  [OID.timestamptz, timestamp]
+])
+
+const names = new Map<number, string>()
+const arrays = new Map<number, Decode>()
+for (const [name, id] of Object.entries(OID)) {
+  names.set(id, name.endsWith("Array") ? `${name.slice(0, -"Array".length)}[]` : name)
+  const array = PgTypes.arrayOidFor(id)
+  if (array === undefined) continue
+  const element = scalars.get(id) ?? text
+  arrays.set(array, (text) => PostgresArray.parse(text, element) as Schema.Json)
+}
+
+/** The name of a type as PostgreSQL's catalogue has it, or `oid 12345` for a type that is not built in. */
+export const typeName = (typeId: number): string => names.get(typeId) ?? `oid ${typeId}`
+
+/** How values of a type are read. */
+export const decoderOf = (typeId: number): Decode => scalars.get(typeId) ?? arrays.get(typeId) ?? text
+
+/**
+ * A JSON value as a parameter: text that the server reads as whatever type the statement asks for; arrays as PostgreSQL
+ * writes them, objects as JSON.
+ */
+export const encodeParameter = (value: Schema.Json): string | null => {
+  if (value === null || typeof value === "string") return value
+  if (Array.isArray(value)) return `{${value.map(encodeElement).join(",")}}`
+  return typeof value === "object" ? JSON.stringify(value) : String(value)
+}
+
+const encodeElement = (value: Schema.Json): string => {
+  const encoded = encodeParameter(value)
+  if (encoded === null) return "NULL"
+  return Array.isArray(value) ? encoded : `"${encoded.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`
+}

@@ -1,0 +1,178 @@
+/**
+ * A statement that runs, as a layer.
+ *
+ * A query lives from {@link start} until its lifetime is over: then its statement has ended at the server, its connection is
+ * released, and only then is its outcome known to anybody. It ends when it is done, when its scope closes, or when the
+ * session it belongs to (`Lifetime.Current`) ends, whichever comes first.
+ *
+ * ```
+ * lifetime "query"   ended in this order:  3 outcome published
+ *   └── fiber                              2 connection released
+ *         └── connection                   1 statement interrupted, the server said so
+ *               └── statement
+ * ```
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Ledger from "../Ledger.ts"
+import * as Lifetime from "../Lifetime.ts"
+import { type Column, QueryDriver, type Row, type RowSink, type Statement, type Summary } from "./QueryDriver.ts"
+import { QueryCanceled, QueryDeadlineExceeded, QueryError, SessionEnded } from "./QueryError.ts"
+import * as QueryId from "./QueryId.ts"
+import type { QueryState } from "./QueryState.ts"
+
+/** What became of a query: what the server said, or why there is no result. Cancelled queries have `QueryCanceled`. */
+export type Outcome = Exit.Exit<Summary, QueryError>
+
+/** How to run a statement. */
+export interface StartOptions {
+  readonly id: QueryId.QueryId
+  readonly statement: Statement
+  readonly sink: RowSink
+  /** Ends the query when it ends. The session, where there is one. */
+  readonly owner: Lifetime.Lifetime | undefined
+  /** From now until the outcome, waiting included. Default: none. */
+  readonly deadline?: Duration.Input | undefined
+  /** Wraps everything from taking a connection to giving it back: admission. */
+  readonly admit?: (<A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) | undefined
+  /** Told of every step but the terminal one. */
+  readonly onState?: ((state: QueryState) => void) | undefined
+  /** Told of the outcome once, after everything was released. */
+  readonly onOutcome: (outcome: Outcome) => Effect.Effect<void>
+}
+
+/**
+ * Starts a query and returns its lifetime. The caller ties `lifetime.end` to whatever else should end it.
+ *
+ * This is the only way a statement runs: the layer and the registry both go through it.
+ */
+export const start = Effect.fnUntraced(function* (options: StartOptions) {
+  const { id, onOutcome, onState, owner, sink, statement } = options
+  const driver = yield* QueryDriver
+  const parent = owner?.scope ?? (yield* Effect.scope)
+  const lifetime = yield* Lifetime.make(parent, { kind: "query", id })
+  let exit: Exit.Exit<Summary, QueryError> | undefined
+
+  const execute = Effect.gen(function* () {
+    onState?.("Starting")
+    const connection = yield* driver.open
+    onState?.("Running")
+    return yield* Effect.scoped(
+      Effect.andThen(
+        Ledger.hold({ kind: "statement", id }, Effect.void, () => Effect.void),
+        connection.execute(statement, sink)
+      )
+    )
+  })
+  const work = Effect.scoped(execute).pipe(
+    options.admit ?? identity,
+    options.deadline === undefined ? identity : withDeadline(options.deadline),
+    Effect.onExit((result) => {
+      exit = result
+      return Effect.forkDetach(lifetime.end(result))
+    })
+  )
+
+  yield* Scope.addFinalizer(
+    lifetime.scope,
+    Effect.suspend(() => onOutcome(outcomeOf(exit, owner)))
+  )
+  yield* Lifetime.fork(lifetime)(work)
+  yield* Scope.addFinalizer(
+    lifetime.scope,
+    Effect.sync(() => exit ?? onState?.("Canceling"))
+  )
+  return lifetime
+}, Effect.uninterruptible)
+
+const withDeadline =
+  (deadline: Duration.Input) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    Effect.timeoutOrElse(effect, {
+      duration: deadline,
+      orElse: () =>
+        Effect.fail(
+          new QueryError({
+            reason: new QueryDeadlineExceeded({
+              afterMillis: Duration.toMillis(Duration.fromInputUnsafe(deadline))
+            })
+          })
+        )
+    })
+
+const outcomeOf = (exit: Outcome | undefined, owner: Lifetime.Lifetime | undefined): Outcome =>
+  exit !== undefined && (Exit.isSuccess(exit) || !Cause.hasInterruptsOnly(exit.cause))
+    ? exit
+    : Exit.fail(new QueryError({ reason: owner?.isEnding() === true ? new SessionEnded({}) : new QueryCanceled({}) }))
+
+/** A running or finished query. */
+export class Query extends Context.Service<
+  Query,
+  {
+    readonly id: QueryId.QueryId
+    /** The columns, as soon as the server has told them. */
+    readonly columns: Effect.Effect<ReadonlyArray<Column>, QueryError>
+    /**
+     * The rows, read from the server as they are pulled, once. The stream ends after the connection was released, and
+     * fails with what became of the query: `StatementFailed`, `SessionEnded`, …
+     */
+    readonly rows: Stream.Stream<Row, QueryError>
+    /** What the server said when it was done. Rows that nobody reads hold it up. */
+    readonly summary: Effect.Effect<Summary, QueryError>
+  }
+>()("holdfast/query/Query") {}
+
+/** Runs a statement for the current scope and the session in context. */
+export const make = Effect.fn("Query.make")(function* (statement: Statement) {
+  const scope = yield* Effect.scope
+  const columns = yield* Deferred.make<ReadonlyArray<Column>, QueryError>()
+  const summary = yield* Deferred.make<Summary, QueryError>()
+  const rows = yield* Queue.bounded<Row, QueryError | Cause.Done>(1024)
+  const id = QueryId.make()
+  const lifetime = yield* start({
+    id,
+    statement,
+    sink: {
+      columns: (found) => Deferred.succeed(columns, found),
+      rows: (found) => Queue.offerAll(rows, found)
+    },
+    owner: yield* Lifetime.Current,
+    onOutcome: (outcome) =>
+      Effect.gen(function* () {
+        if (Exit.isFailure(outcome)) {
+          yield* Deferred.failCause(columns, outcome.cause)
+          yield* Queue.failCause(rows, outcome.cause)
+        } else {
+          yield* Queue.end(rows)
+        }
+        yield* Deferred.done(summary, outcome)
+      })
+  })
+  yield* Scope.addFinalizerExit(scope, lifetime.end)
+  return Query.of({
+    id,
+    columns: Deferred.await(columns),
+    rows: Stream.fromQueue(rows),
+    summary: Deferred.await(summary)
+  })
+}, Effect.uninterruptible)
+
+/**
+ * A statement that runs as long as the layer's scope and its session last.
+ *
+ * **Gotchas**
+ *
+ * Fresh at the leaf: two builds run the statement twice. Put the session's layer *below* it with `Layer.provideMerge`, as
+ * siblings close in no order.
+ */
+export const layer = (sql: string, params: Statement["params"] = []): Layer.Layer<Query, QueryError, QueryDriver> =>
+  Layer.fresh(Layer.effect(Query, make({ sql, params })))

@@ -1,0 +1,57 @@
+/**
+ * What an engine implements to run statements: open a connection in a scope, execute on it.
+ *
+ * A connection lives as long as the scope that it was opened in. `execute` is over when the server is done with the
+ * statement: interrupting it cancels at the server and waits until the server has said so.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { QueryError } from "./QueryError.ts"
+
+/** A statement with its parameters, positional as the engine writes them (`$1` in PostgreSQL). */
+export interface Statement {
+  readonly sql: string
+  readonly params: ReadonlyArray<Schema.Json>
+}
+
+/** A column of a result; `type` is the engine's name for it. */
+export interface Column {
+  readonly name: string
+  readonly type: string
+}
+
+/**
+ * A row: one value per column, in JSON. Integers beyond 32 bits and decimals are strings, timestamps ISO 8601, bytes
+ * base64.
+ */
+export type Row = ReadonlyArray<Schema.Json>
+
+/** Where the rows of a running statement go. The statement waits for it: that is the back pressure. */
+export interface RowSink {
+  /** Called once, before the first rows, also when there are none. */
+  readonly columns: (columns: ReadonlyArray<Column>) => Effect.Effect<void, QueryError>
+  readonly rows: (rows: ReadonlyArray<Row>) => Effect.Effect<void, QueryError>
+}
+
+/** What the server said when it was done. */
+export interface Summary {
+  /** Such as `SELECT` or `INSERT`. */
+  readonly command: string
+  /** Rows returned or affected. */
+  readonly rowCount: number
+}
+
+/** An open connection to the engine. */
+export interface QueryConnection {
+  readonly id: string
+  readonly execute: (statement: Statement, sink: RowSink) => Effect.Effect<Summary, QueryError>
+}
+
+export class QueryDriver extends Context.Service<
+  QueryDriver,
+  {
+    readonly open: Effect.Effect<QueryConnection, QueryError, Scope.Scope>
+  }
+>()("holdfast/query/QueryDriver") {}

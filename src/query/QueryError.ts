@@ -1,0 +1,117 @@
+/**
+ * Why a query did not run, failed or cannot be read. One error for the area; the `reason` says which case it is.
+ */
+import * as Schema from "effect/Schema"
+
+/** The server refused the statement or failed while running it; `code` is its SQLSTATE. */
+export class StatementFailed extends Schema.TaggedError<StatementFailed>("holdfast/query/QueryError/StatementFailed")(
+  "StatementFailed",
+  {
+    problem: Schema.String,
+    code: Schema.optionalKey(Schema.String),
+    detail: Schema.optionalKey(Schema.String),
+    hint: Schema.optionalKey(Schema.String),
+    /** Characters from the start of the statement, counted from 1. */
+    position: Schema.optionalKey(Schema.Int)
+  }
+) {
+  override get message(): string {
+    return this.problem
+  }
+}
+
+/** No connection could be had, or it broke while the statement ran. Whether the statement took effect is not known. */
+export class QueriesUnavailable extends Schema.TaggedError<QueriesUnavailable>(
+  "holdfast/query/QueryError/QueriesUnavailable"
+)("QueriesUnavailable", { problem: Schema.String }) {
+  override get message(): string {
+    return this.problem
+  }
+}
+
+/** Somebody who may do so cancelled it. */
+export class QueryCanceled extends Schema.TaggedError<QueryCanceled>("holdfast/query/QueryError/QueryCanceled")(
+  "QueryCanceled",
+  {}
+) {
+  override get message(): string {
+    return "The query was cancelled."
+  }
+}
+
+/** The session it belonged to ended. */
+export class SessionEnded extends Schema.TaggedError<SessionEnded>("holdfast/query/QueryError/SessionEnded")(
+  "SessionEnded",
+  {}
+) {
+  override get message(): string {
+    return "The session that the query belonged to ended. Log in and submit it again."
+  }
+}
+
+/** It ran longer than its deadline allowed. */
+export class QueryDeadlineExceeded extends Schema.TaggedError<QueryDeadlineExceeded>(
+  "holdfast/query/QueryError/QueryDeadlineExceeded"
+)("QueryDeadlineExceeded", { afterMillis: Schema.Finite }) {
+  override get message(): string {
+    return `The query did not finish within ${this.afterMillis} ms. Give it a longer deadline or less to do.`
+  }
+}
+
+/** The rows exceed what is kept for a query. */
+export class ResultTooLarge extends Schema.TaggedError<ResultTooLarge>("holdfast/query/QueryError/ResultTooLarge")(
+  "ResultTooLarge",
+  { limitBytes: Schema.Int }
+) {
+  override get message(): string {
+    return `The result is larger than the ${this.limitBytes} bytes that are kept for a query. Select less.`
+  }
+}
+
+/** Too many queries wait already. */
+export class QueryRejected extends Schema.TaggedError<QueryRejected>("holdfast/query/QueryError/QueryRejected")(
+  "QueryRejected",
+  { waiting: Schema.Int, retryAfterSeconds: Schema.Int }
+) {
+  override get message(): string {
+    return `${this.waiting} queries are waiting already. Try again in ${this.retryAfterSeconds} s.`
+  }
+}
+
+/** There is no such query for this principal: unknown, somebody else's, or past its retention. */
+export class QueryNotFound extends Schema.TaggedError<QueryNotFound>("holdfast/query/QueryError/QueryNotFound")(
+  "QueryNotFound",
+  {}
+) {
+  override get message(): string {
+    return "There is no such query. It may have passed its retention; submit it again."
+  }
+}
+
+/** Rows exist only for a query that succeeded. */
+export class QueryNotSucceeded extends Schema.TaggedError<QueryNotSucceeded>(
+  "holdfast/query/QueryError/QueryNotSucceeded"
+)("QueryNotSucceeded", { state: Schema.String }) {
+  override get message(): string {
+    return `The query is ${this.state}; rows can be read once it has succeeded.`
+  }
+}
+
+/** The error of everything under `holdfast/query`. */
+export class QueryError extends Schema.TaggedError<QueryError>("holdfast/query/QueryError")("QueryError", {
+  reason: Schema.Union([
+    StatementFailed,
+    QueriesUnavailable,
+    QueryCanceled,
+    SessionEnded,
+    QueryDeadlineExceeded,
+    ResultTooLarge,
+    QueryRejected,
+    QueryNotFound,
+    QueryNotSucceeded
+  ])
+}) {
+  override get message(): string {
+    return this.reason.message
+  }
+}

@@ -1,0 +1,114 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as Query from "../../src/query/Query.ts"
+import { withQueries } from "../support/queries.ts"
+
+const run = (sql: string, params?: Parameters<typeof Query.layer>[1]) =>
+  Effect.gen(function* () {
+    const query = yield* Query.Query
+    const rows = yield* Stream.runCollect(query.rows)
+    return { rows, columns: yield* query.columns, summary: yield* query.summary }
+  }).pipe(Effect.provide(Query.layer(sql, params)))
+
+describe("PgQueryDriver", () => {
+  it.live("keeps every type's value exact, and columns of one name apart", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const { columns, rows } = yield* run(`
+          select 1, 2, true as b, 9007199254740993::int8 as big, 1.10::numeric as dec, 'NaN'::float8 as nan, 1.5::float4 as f,
+            'infinity'::timestamptz as forever, '2026-01-02 03:04:05.123456+02'::timestamptz as tz,
+            '2026-01-02 03:04:05'::timestamp as ts, '\\x00ff'::bytea as bytes, '{"a":[1]}'::jsonb as json,
+            array[array[1,null],array[3,4]] as nested, array['a"b', 'c,d', null] as texts, null as nothing, '12.30'::money::text as cash,
+            int4range(1,5) as range, point(1,2) as point, date '2026-01-02' as day, interval '1 day 2 hours' as span`)
+        assert.deepStrictEqual(rows, [
+          [
+            1,
+            2,
+            true,
+            "9007199254740993",
+            "1.10",
+            "NaN",
+            1.5,
+            "infinity",
+            "2026-01-02T01:04:05.123456Z",
+            "2026-01-02T03:04:05",
+            "AP8=",
+            { a: [1] },
+            [
+              [1, null],
+              [3, 4]
+            ],
+            ['a"b', "c,d", null],
+            null,
+            "$12.30",
+            "[1,5)",
+            "(1,2)",
+            "2026-01-02",
+            "1 day 02:00:00"
+          ]
+        ])
+        assert.deepStrictEqual(columns.slice(0, 4), [
+          { name: "?column?", type: "int4" },
+          { name: "?column?", type: "int4" },
+          { name: "b", type: "bool" },
+          { name: "big", type: "int8" }
+        ])
+      })
+    )
+  )
+
+  it.live("takes parameters as whatever type the statement asks for", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const { rows } = yield* run(
+          "select $1::int + 1, $2::text, $3::jsonb, $4::int[], $5::bool, $6::text, $7::text[]",
+          [41, 'it\'s "quoted"', { a: 1 }, [1, 2], true, null, ['a"b\\c', null, ""]]
+        )
+        assert.deepStrictEqual(rows, [[42, 'it\'s "quoted"', { a: 1 }, [1, 2], true, null, ['a"b\\c', null, ""]]])
+      })
+    )
+  )
+
+  it.live("tells columns and command of statements without rows", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        assert.deepStrictEqual(yield* run("select 1 as a where false"), {
+          rows: [],
+          columns: [{ name: "a", type: "int4" }],
+          summary: { command: "SELECT", rowCount: 0 }
+        })
+        assert.deepStrictEqual((yield* run("create table t (a int)")).summary, { command: "CREATE", rowCount: 0 })
+        assert.deepStrictEqual((yield* run("insert into t values (1), (2)")).summary, {
+          command: "INSERT",
+          rowCount: 2
+        })
+        assert.deepStrictEqual((yield* run("insert into t values (3) returning a, a")).rows, [[3, 3]])
+      })
+    )
+  )
+
+  it.live("survives results that span many chunks", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const { rows, summary } = yield* run("select n, repeat('x', n % 300) from generate_series(1, 50000) as n")
+        assert.strictEqual(rows.length, 50_000)
+        assert.strictEqual(summary.rowCount, 50_000)
+        assert.isTrue(rows.every(([n, text], index) => n === index + 1 && text === "x".repeat((index + 1) % 300)))
+      })
+    )
+  )
+
+  it.live("says what is wrong with a statement, and where", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(run("select nothing from nowhere"))
+        assert.strictEqual(error.reason._tag, "StatementFailed")
+        assert.deepInclude(error.reason, { code: "42P01", position: 21 })
+        const several = yield* Effect.flip(run("select 1; select 2"))
+        assert.match(several.message, /multiple commands/)
+        assert.deepStrictEqual((yield* run("select 1")).rows, [[1]])
+      })
+    )
+  )
+})
