@@ -56,6 +56,8 @@ export interface Options {
    * do not need each other, such as the queries of a session.
    */
   readonly release?: "sequential" | "parallel" | undefined
+  /** Called once, when somebody first asks for the end, before anything is released. Must not throw. */
+  readonly onEnding?: (() => void) | undefined
 }
 
 /** The lifetime to which the running fiber's work belongs: how a query finds its session. */
@@ -92,6 +94,7 @@ export const make = (parent: Scope.Scope, options: Options): Effect.Effect<Lifet
         if (ending) return Deferred.await(over)
         ending = true
         ledger.note(entry, "ending")
+        options.onEnding?.()
         return Effect.andThen(Effect.forkDetach(close(exit), { startImmediately: true }), Deferred.await(over))
       })
 

@@ -59,13 +59,19 @@ export const start = Effect.fnUntraced(function* (options: StartOptions) {
   const { id, onOutcome, onState, owner, sink, statement } = options
   const driver = yield* QueryDriver
   const parent = owner?.scope ?? (yield* Effect.scope)
-  const lifetime = yield* Lifetime.make(parent, { kind: "query", id })
   let exit: Exit.Exit<Summary, QueryError> | undefined
+  const lifetime = yield* Lifetime.make(parent, {
+    kind: "query",
+    id,
+    onEnding: () => exit ?? onState?.("Canceling")
+  })
+
+  const told = (state: QueryState) => (lifetime.isEnding() ? undefined : onState?.(state))
 
   const execute = Effect.gen(function* () {
-    onState?.("Starting")
+    told("Starting")
     const connection = yield* driver.open
-    onState?.("Running")
+    told("Running")
     return yield* Effect.scoped(
       Effect.andThen(
         Ledger.hold({ kind: "statement", id }, Effect.void, () => Effect.void),
@@ -87,10 +93,6 @@ export const start = Effect.fnUntraced(function* (options: StartOptions) {
     Effect.suspend(() => onOutcome(outcomeOf(exit, owner)))
   )
   yield* Lifetime.fork(lifetime)(work)
-  yield* Scope.addFinalizer(
-    lifetime.scope,
-    Effect.sync(() => exit ?? onState?.("Canceling"))
-  )
   return lifetime
 }, Effect.uninterruptible)
 

@@ -69,6 +69,24 @@ export const canReach = (directory: string, user: ServerUser): Effect.Effect<boo
     ? Effect.succeed(true)
     : Effect.map(run("/bin/sh", ["-c", 'cd -- "$1"', "sh", directory], user), ({ code }) => code === 0)
 
+/** Whether a directory made in this one can be given to the server's user and be reached by it. */
+export const canOwnWithin = (directory: string, user: ServerUser): Effect.Effect<boolean> =>
+  user === undefined
+    ? Effect.succeed(true)
+    : Effect.acquireUseRelease(
+        Effect.promise(() => Fs.mkdtemp(Path.join(directory, ".holdfast-")).catch(() => undefined)),
+        (probe) =>
+          probe === undefined
+            ? Effect.succeed(false)
+            : Effect.promise(() =>
+                Fs.chown(probe, user.uid, user.gid).then(
+                  () => true,
+                  () => false
+                )
+              ).pipe(Effect.flatMap((given) => (given ? canReach(probe, user) : Effect.succeed(false)))),
+        (probe) => Effect.promise(async () => probe && (await Fs.rm(probe, { recursive: true, force: true })))
+      )
+
 /** The user for a data directory: ourselves or, when we are root, its owner or a user without rights. */
 export const userFor = Effect.fnUntraced(function* (
   directory: string

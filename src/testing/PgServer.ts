@@ -13,7 +13,8 @@
  *
  * **Gotchas**
  *
- * A test run that is killed by force leaves the server behind, under the system's directory for temporary files.
+ * A test run that is killed by force leaves the server and its directory behind, among the system's temporary files. The
+ * next {@link make} of the same user removes them.
  */
 import { randomBytes } from "node:crypto"
 import { promises as Fs } from "node:fs"
@@ -23,12 +24,16 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Ledger from "../Ledger.ts"
 import * as PostgresBinaries from "../server/PostgresBinaries.ts"
 import * as PostgresProcess from "../server/PostgresProcess.ts"
+import * as Postmaster from "../server/Postmaster.ts"
+import * as ProcessTable from "../server/ProcessTable.ts"
 
 /** Whom to connect as. */
 export interface Role {
@@ -80,6 +85,7 @@ const unsafeButFast = {
 export const make = Effect.fn("PgServer.make")(function* (
   options: Options = {}
 ): Effect.fn.Return<PgServer["Service"], PostgresProcess.PostgresProcessError, Scope.Scope> {
+  yield* sweep
   const directory = yield* temporaryDirectory
   const data = Path.join(directory, "data")
   const password = Redacted.make(randomBytes(18).toString("base64url"))
@@ -131,13 +137,43 @@ export const make = Effect.fn("PgServer.make")(function* (
 export const layer = (options?: Options): Layer.Layer<PgServer, PostgresProcess.PostgresProcessError> =>
   Layer.effect(PgServer, make(options))
 
-/** A directory that the server's user may go through, removed at the end. */
+/** A directory that the server's user may go through, removed at the end. It says whose it is, for {@link sweep}. */
 const temporaryDirectory = Ledger.hold(
   { kind: "temporary directory", id: "holdfast-postgres", releaseLimit: "20 seconds" },
-  PostgresBinaries.onFiles(tmpdir(), async () => {
-    const directory = await Fs.realpath(await Fs.mkdtemp(Path.join(tmpdir(), "holdfast-postgres-")))
-    await Fs.chmod(directory, 0o711)
-    return directory
-  }),
-  (directory) => Effect.promise(() => Fs.rm(directory, { recursive: true, force: true, maxRetries: 10 }))
+  Effect.suspend(() =>
+    PostgresBinaries.onFiles(tmpdir(), async () => {
+      const directory = await Fs.realpath(await Fs.mkdtemp(Path.join(tmpdir(), prefix)))
+      await Fs.chmod(directory, 0o711)
+      const owner = ProcessTable.identityOf(process.pid)
+      if (owner !== undefined) {
+        await Fs.writeFile(Path.join(directory, ownerFile), Schema.encodeSync(OwnerJson)(owner))
+      }
+      return directory
+    })
+  ),
+  (directory) => remove(directory)
 )
+
+const prefix = "holdfast-postgres-"
+const ownerFile = "owner.json"
+const OwnerJson = Schema.fromJsonString(ProcessTable.Identity)
+
+const remove = (directory: string) =>
+  Effect.promise(() => Fs.rm(directory, { recursive: true, force: true, maxRetries: 10 }))
+
+/** Removes what test runs of ours left that were killed by force: their servers and their directories. */
+const sweep = Effect.gen(function* () {
+  const names = yield* Effect.promise(() => Fs.readdir(tmpdir()).catch((): Array<string> => []))
+  for (const name of names.filter((name) => name.startsWith(prefix))) {
+    const directory = Path.join(yield* Effect.promise(() => Fs.realpath(tmpdir())), name)
+    const text = yield* Effect.promise(async () => {
+      const stat = await Fs.lstat(directory)
+      const ours = stat.isDirectory() && stat.uid === process.getuid?.()
+      return ours ? await Fs.readFile(Path.join(directory, ownerFile), "utf8") : undefined
+    }).pipe(Effect.catchCause(() => Effect.succeed(undefined)))
+    const owner = Option.getOrUndefined(Schema.decodeUnknownOption(OwnerJson)(text))
+    if (owner === undefined || ProcessTable.isAlive(owner)) continue
+    yield* Postmaster.stopOrphan(Path.join(directory, "data"))
+    yield* remove(directory)
+  }
+})

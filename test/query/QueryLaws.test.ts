@@ -1,0 +1,351 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Connection from "../../src/connection/Connection.ts"
+import { ConnectionPool } from "../../src/connection/ConnectionPool.ts"
+import * as Lifetime from "../../src/Lifetime.ts"
+import * as Query from "../../src/query/Query.ts"
+import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
+import * as QueryResults from "../../src/query/QueryResults.ts"
+import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import { busyBackends, eventually } from "../support/conditions.ts"
+import { withQueries } from "../support/queries.ts"
+
+const alice = "alice"
+const sleep = { sql: "select pg_sleep(60)", params: [] }
+
+const openRegistry = (options?: QueryRegistry.Options) =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    const registry = yield* QueryRegistry.make(options).pipe(
+      Scope.provide(scope),
+      Effect.provide(QueryResults.layerMemory())
+    )
+    return { registry, close: Scope.close(scope, Exit.void) }
+  })
+
+const submit = (
+  registry: QueryRegistry.QueryRegistry["Service"],
+  statement: { readonly sql: string; readonly params: [] } | typeof sleep,
+  options: Partial<QueryRegistry.Submission> = {}
+) => registry.submit({ statement, principal: alice, ...options })
+
+const running = (database: string) => eventually(busyBackends(database), (busy) => busy.length > 0)
+const idle = (database: string) => Effect.map(busyBackends(database), (busy) => assert.deepStrictEqual(busy, []))
+
+const released = ["statement released", "connection released", "query released"]
+const interrupted = ["query ending", ...released]
+const endOf = (story: ReadonlyArray<string>) => story.filter((step) => !step.endsWith("acquired"))
+
+describe("the exits of a query: interrupt, then the server's answer, then release, exactly once (C1, C2)", () => {
+  it.live("finished", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const recorder = yield* LedgerRecorder.make
+        const { registry } = yield* openRegistry()
+        const { id } = yield* submit(registry, { sql: "select 1", params: [] })
+        assert.strictEqual((yield* registry.await(alice, id)).state, "Succeeded")
+        assert.deepStrictEqual(endOf(recorder.story("query")), [
+          "statement released",
+          "connection released",
+          "query ending",
+          "query released"
+        ])
+        yield* idle(name)
+      })
+    )
+  )
+
+  it.live("failed", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const recorder = yield* LedgerRecorder.make
+        const { registry } = yield* openRegistry()
+        const { id } = yield* submit(registry, { sql: "select 1/0", params: [] })
+        const record = yield* registry.await(alice, id)
+        assert.strictEqual(record.state, "Failed")
+        assert.deepInclude(record.error, { _tag: "StatementFailed", code: "22012" })
+        assert.deepStrictEqual(endOf(recorder.story("query")), [
+          "statement released",
+          "connection released",
+          "query ending",
+          "query released"
+        ])
+        yield* idle(name)
+      })
+    )
+  )
+
+  it.live("Q5 failed launch: what it had acquired is released", () =>
+    withQueries(
+      ({ name }) =>
+        Effect.gen(function* () {
+          const recorder = yield* LedgerRecorder.make
+          const { registry } = yield* openRegistry()
+          const pool = yield* ConnectionPool
+          const held = yield* Scope.fork(yield* Effect.scope)
+          yield* Scope.provide(pool.lease, held)
+          const { id } = yield* submit(registry, { sql: "select 1", params: [] })
+          const record = yield* registry.await(alice, id)
+          assert.strictEqual(record.state, "Failed")
+          assert.strictEqual(record.error?._tag, "QueriesUnavailable")
+          assert.deepStrictEqual(endOf(recorder.story("query")), ["query ending", "query released"])
+          yield* Scope.close(held, Exit.void)
+          assert.deepInclude(yield* pool.stats, { leased: 0, waiting: 0 })
+          yield* idle(name)
+        }),
+      { max: 1, acquireTimeout: "50 millis" }
+    )
+  )
+
+  it.live("cancelled", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const recorder = yield* LedgerRecorder.make
+        const { registry } = yield* openRegistry()
+        const { id } = yield* submit(registry, sleep)
+        yield* running(name)
+        const cancels = yield* Effect.all([registry.cancel(alice, id), registry.cancel(alice, id)], {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(
+          cancels.map(({ state }) => state),
+          ["Canceled", "Canceled"]
+        )
+        assert.deepStrictEqual(endOf(recorder.story("query")), interrupted)
+        yield* idle(name)
+      })
+    )
+  )
+
+  it.live("past its deadline", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const recorder = yield* LedgerRecorder.make
+        const { registry } = yield* openRegistry()
+        const { id } = yield* submit(registry, sleep, { deadline: "100 millis" })
+        const record = yield* registry.await(alice, id)
+        assert.deepStrictEqual([record.state, record.error?._tag], ["Failed", "QueryDeadlineExceeded"])
+        assert.deepStrictEqual(endOf(recorder.story("query")), [
+          "statement released",
+          "connection released",
+          "query ending",
+          "query released"
+        ])
+        yield* idle(name)
+      })
+    )
+  )
+
+  it.effect("pruned after its time: released once, long before, and gone with its rows", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const recorder = yield* LedgerRecorder.make
+        const { registry } = yield* openRegistry({ retention: "15 minutes" })
+        const { id } = yield* submit(registry, { sql: "select 1", params: [] })
+        yield* registry.await(alice, id)
+        const before = recorder.changes().length
+        yield* TestClock.adjust("14 minutes")
+        assert.deepStrictEqual((yield* registry.page(alice, id, { offset: 0, limit: 10 })).rows, [[1]])
+        yield* TestClock.adjust("2 minutes")
+        assert.strictEqual((yield* Effect.flip(registry.status(alice, id))).reason._tag, "QueryNotFound")
+        assert.deepStrictEqual(yield* registry.list(alice), [])
+        assert.deepStrictEqual(
+          recorder
+            .changes()
+            .slice(before)
+            .filter(({ kind }) => kind !== "backend"),
+          []
+        )
+        yield* idle(name)
+      })
+    )
+  )
+
+  it.live("registry closed", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const recorder = yield* LedgerRecorder.make
+        const { close, registry } = yield* openRegistry({ drain: "10 millis" })
+        yield* submit(registry, sleep)
+        yield* running(name)
+        yield* close
+        assert.deepStrictEqual(endOf(recorder.story("query")), interrupted)
+        yield* LedgerRecorder.assertEmpty({ except: ["backend"] })
+        yield* idle(name)
+        assert.strictEqual((yield* Effect.flip(submit(registry, sleep))).reason._tag, "QueriesUnavailable")
+      })
+    )
+  )
+
+  it.live("S9 the session it belongs to ended", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const recorder = yield* LedgerRecorder.make
+        const { registry } = yield* openRegistry()
+        const session = yield* Lifetime.scoped({ kind: "session", id: "s", release: "parallel" })
+        const { id } = yield* submit(registry, sleep, { owner: session })
+        yield* running(name)
+        yield* session.end()
+        assert.deepStrictEqual(endOf(recorder.story("query")), interrupted)
+        const record = yield* registry.status(alice, id)
+        assert.deepStrictEqual([record.state, record.error?._tag], ["Canceled", "SessionEnded"])
+        const late = yield* submit(registry, sleep, { owner: session })
+        assert.deepStrictEqual(
+          [late.state, (yield* registry.await(alice, late.id)).error?._tag],
+          ["Canceled", "SessionEnded"]
+        )
+        yield* idle(name)
+      })
+    )
+  )
+})
+
+describe("a query as a layer", () => {
+  it.live("C2 interrupting the program in mid-statement: the server's answer, then release, well under a second", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const recorder = yield* LedgerRecorder.make
+        const program = Effect.gen(function* () {
+          return yield* Stream.runCollect((yield* Query.Query).rows)
+        }).pipe(Effect.provide(Query.layer(sleep.sql)))
+        const fiber = yield* Effect.forkChild(program)
+        yield* running(name)
+        const begun = Date.now()
+        yield* Fiber.interrupt(fiber)
+        assert.isBelow(Date.now() - begun, 1000)
+        assert.deepStrictEqual(endOf(recorder.story("query")), interrupted)
+        yield* idle(name)
+        yield* LedgerRecorder.assertEmpty({ except: ["backend"] })
+      })
+    )
+  )
+
+  it.live("Q1 the end of the rows and the outcome are seen only after the connection was released", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const pool = yield* ConnectionPool
+        yield* Effect.gen(function* () {
+          const query = yield* Query.Query
+          yield* Stream.runDrain(query.rows)
+          assert.strictEqual((yield* pool.stats).leased, 0)
+          yield* query.summary
+          assert.strictEqual((yield* pool.stats).leased, 0)
+        }).pipe(Effect.provide(Query.layer("select n from generate_series(1, 3000) as n")))
+      })
+    )
+  )
+
+  it.live("a reader that stops early leaves nothing running", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const some = yield* Effect.gen(function* () {
+          return yield* Stream.runCollect(Stream.take((yield* Query.Query).rows, 2))
+        }).pipe(Effect.provide(Query.layer("select generate_series(1, 100000000)")))
+        assert.deepStrictEqual(some, [[1], [2]])
+        yield* idle(name)
+        yield* LedgerRecorder.assertEmpty({ except: ["backend"] })
+      })
+    )
+  )
+})
+
+describe("a registered query", () => {
+  it.live("Q1 a terminal state is visible only after the connection was released", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const pool = yield* ConnectionPool
+        const { registry } = yield* openRegistry()
+        for (let round = 0; round < 20; round++) {
+          const { id } = yield* submit(registry, { sql: `select ${round}`, params: [] })
+          const seen = yield* Effect.gen(function* () {
+            const { state } = yield* registry.status(alice, id)
+            const { leased } = yield* pool.stats
+            return { state, leased }
+          }).pipe(Effect.tap(Effect.yieldNow), Effect.repeat({ until: ({ state }) => state === "Succeeded" }))
+          assert.deepStrictEqual(seen, { state: "Succeeded", leased: 0 })
+        }
+        yield* idle(name)
+      })
+    )
+  )
+
+  it.live("is seen and cancelled by its own principal only", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const { registry } = yield* openRegistry()
+        const { id } = yield* submit(registry, sleep)
+        yield* running(name)
+        for (const call of [registry.status("bob", id), registry.cancel("bob", id)]) {
+          assert.strictEqual((yield* Effect.flip(call)).reason._tag, "QueryNotFound")
+        }
+        assert.deepStrictEqual(yield* registry.list("bob"), [])
+        assert.strictEqual((yield* registry.status(alice, id)).state, "Running")
+        yield* registry.cancel(alice, id)
+      })
+    )
+  )
+
+  it.live("waits its turn, fair between principals, and is rejected at once when too many wait", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const { registry } = yield* openRegistry({ maxRunning: 1, maxWaiting: 3 })
+        const first = yield* submit(registry, sleep)
+        yield* eventually(registry.status(alice, first.id), ({ state }) => state === "Running")
+        const second = yield* submit(registry, sleep)
+        const third = yield* submit(registry, sleep)
+        const bobs = yield* submit(registry, sleep, { principal: "bob" })
+        assert.strictEqual((yield* Effect.flip(submit(registry, sleep))).reason._tag, "QueryRejected")
+        yield* registry.cancel(alice, second.id)
+        yield* registry.cancel(alice, first.id)
+        yield* eventually(Effect.all([registry.status(alice, third.id), registry.status("bob", bobs.id)]), (records) =>
+          records.some(({ state }) => state === "Running")
+        )
+        yield* registry.cancel(alice, third.id)
+        yield* eventually(registry.status("bob", bobs.id), ({ state }) => state === "Running")
+        yield* registry.cancel("bob", bobs.id)
+      })
+    )
+  )
+})
+
+describe("Connection.layer", () => {
+  const id = Effect.map(Connection.Connection, ({ id }) => id)
+
+  it.live("C9 two requests never share a leased connection, also when the app's graph holds the layer", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const request = Effect.scoped(
+          Effect.gen(function* () {
+            const mine = yield* id
+            yield* Effect.yieldNow
+            return mine
+          }).pipe(Effect.provide(Connection.layer), Effect.tap(Effect.yieldNow))
+        )
+        const both = Effect.gen(function* () {
+          const outer = yield* id
+          const [a, b] = yield* Effect.all([held, held], { concurrency: "unbounded" })
+          return [outer, a, b]
+        })
+        const held = Effect.gen(function* () {
+          const mine = yield* id
+          yield* Effect.repeat(Effect.yieldNow, { times: 50 })
+          return mine
+        }).pipe(Effect.provide(Connection.layer))
+        const ids = yield* Effect.provide(both, Connection.layer)
+        assert.strictEqual(new Set(ids).size, 3)
+        const merged = Layer.mergeAll(
+          Layer.effectDiscard(id).pipe(Layer.provide(Connection.layer)),
+          Layer.effectDiscard(request).pipe(Layer.provide(Connection.layer))
+        )
+        yield* Effect.scoped(Layer.build(merged))
+        yield* LedgerRecorder.assertEmpty({ except: ["backend"] })
+      })
+    )
+  )
+})
