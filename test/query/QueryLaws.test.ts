@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
+import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -320,30 +320,22 @@ describe("Connection.layer", () => {
   it.live("C9 two requests never share a leased connection, also when the app's graph holds the layer", () =>
     withQueries(() =>
       Effect.gen(function* () {
-        const request = Effect.scoped(
-          Effect.gen(function* () {
-            const mine = yield* id
-            yield* Effect.yieldNow
-            return mine
-          }).pipe(Effect.provide(Connection.layer), Effect.tap(Effect.yieldNow))
-        )
-        const both = Effect.gen(function* () {
-          const outer = yield* id
-          const [a, b] = yield* Effect.all([held, held], { concurrency: "unbounded" })
-          return [outer, a, b]
-        })
-        const held = Effect.gen(function* () {
+        // Each request holds its connection until the other has one too.
+        const bothHold = yield* Latch.make()
+        let holding = 0
+        const request = Effect.gen(function* () {
           const mine = yield* id
-          yield* Effect.repeat(Effect.yieldNow, { times: 50 })
+          if (++holding === 2) yield* bothHold.open
+          yield* bothHold.await
           return mine
         }).pipe(Effect.provide(Connection.layer))
-        const ids = yield* Effect.provide(both, Connection.layer)
+        const app = Effect.gen(function* () {
+          const apps = yield* id
+          const requests = yield* Effect.all([request, request], { concurrency: "unbounded" })
+          return [apps, ...requests]
+        })
+        const ids = yield* Effect.provide(app, Connection.layer)
         assert.strictEqual(new Set(ids).size, 3)
-        const merged = Layer.mergeAll(
-          Layer.effectDiscard(id).pipe(Layer.provide(Connection.layer)),
-          Layer.effectDiscard(request).pipe(Layer.provide(Connection.layer))
-        )
-        yield* Effect.scoped(Layer.build(merged))
         yield* LedgerRecorder.assertEmpty({ except: ["backend"] })
       })
     )
