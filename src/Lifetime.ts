@@ -44,6 +44,8 @@ export interface Lifetime {
   readonly ended: Effect.Effect<void>
   /** True from the moment somebody asked for the end. */
   readonly isEnding: () => boolean
+  /** @internal */
+  readonly children: { count: number; readonly endWithLast: boolean }
 }
 
 /** How to describe and close a lifetime. */
@@ -58,6 +60,8 @@ export interface Options {
   readonly release?: "sequential" | "parallel" | undefined
   /** Called once, when somebody first asks for the end, before anything is released. Must not throw. */
   readonly onEnding?: (() => void) | undefined
+  /** Ends by itself when the last child made with {@link child} is over. Default: false. */
+  readonly endWithLastChild?: boolean | undefined
 }
 
 /** The lifetime to which the running fiber's work belongs: how a query finds its session. */
@@ -98,9 +102,32 @@ export const make = (parent: Scope.Scope, options: Options): Effect.Effect<Lifet
         return Effect.andThen(Effect.forkDetach(close(exit), { startImmediately: true }), Deferred.await(over))
       })
 
-    const lifetime: Lifetime = { entry, scope, end, ended: Deferred.await(over), isEnding: () => ending }
+    const lifetime: Lifetime = {
+      entry,
+      scope,
+      end,
+      ended: Deferred.await(over),
+      isEnding: () => ending,
+      children: { count: 0, endWithLast: options.endWithLastChild ?? false }
+    }
     return Effect.as(Scope.addFinalizerExit(link, end), lifetime)
   })
+
+/** Makes a lifetime under another one, whose last child it may be. */
+export const child = (parent: Lifetime, options: Options): Effect.Effect<Lifetime> =>
+  Effect.uninterruptible(
+    Effect.suspend(() => {
+      parent.children.count++
+      return Effect.tap(within(parent)(make(parent.scope, options)), ({ scope }) =>
+        Scope.addFinalizer(scope, leave(parent))
+      )
+    })
+  )
+
+const leave = (parent: Lifetime) =>
+  Effect.suspend(() =>
+    --parent.children.count === 0 && parent.children.endWithLast ? Effect.forkDetach(parent.end()) : Effect.void
+  )
 
 /** A lifetime that ends with the current scope. */
 export const scoped = (options: Options): Effect.Effect<Lifetime, never, Scope.Scope> =>

@@ -58,13 +58,9 @@ export interface StartOptions {
 export const start = Effect.fnUntraced(function* (options: StartOptions) {
   const { id, onOutcome, onState, owner, sink, statement } = options
   const driver = yield* QueryDriver
-  const parent = owner?.scope ?? (yield* Effect.scope)
   let exit: Exit.Exit<Summary, QueryError> | undefined
-  const lifetime = yield* Lifetime.make(parent, {
-    kind: "query",
-    id,
-    onEnding: () => exit ?? onState?.("Canceling")
-  })
+  const described = { kind: "query", id, onEnding: () => exit ?? onState?.("Canceling") }
+  const lifetime = yield* owner === undefined ? Lifetime.scoped(described) : Lifetime.child(owner, described)
 
   const told = (state: QueryState) => (lifetime.isEnding() ? undefined : onState?.(state))
 

@@ -30,12 +30,11 @@ export class SecretsUnusable extends Schema.TaggedError<SecretsUnusable>(
 /** The server runs, and its roles and databases could not be set up. */
 export class SetupFailed extends Schema.TaggedError<SetupFailed>("holdfast/server/EmbeddedPostgresError/SetupFailed")(
   "SetupFailed",
-  { directory: Schema.String, cause: Schema.Defect() }
+  { directory: Schema.String, problem: Schema.String, cause: Schema.Defect() }
 ) {
   override get message(): string {
-    const detail = this.cause instanceof Error ? this.cause.message : String(this.cause)
     return (
-      `The roles and databases in ${this.directory} could not be set up: ${detail}. ` +
+      `The roles and databases in ${this.directory} could not be set up: ${this.problem}. ` +
       `Look into data.log there, or move the directory away to begin with an empty database.`
     )
   }

@@ -6,8 +6,8 @@
  *
  * **Details**
  *
- * Both databases belong to the superuser of their kind of owner: `holdfast` to the role `holdfast`, `workspace` to the
- * superuser, so that users' SQL can neither drop it nor leave settings on it. No statement here looks up a name that
+ * The database `holdfast` belongs to the role `holdfast`; `workspace` belongs to the superuser, so that users' SQL can
+ * neither drop it nor leave settings on it. No statement here looks up a name that
  * users' SQL could have put in the way: the search path is `pg_catalog`.
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -101,6 +101,10 @@ export const setUp = Effect.fn("EmbeddedRoles.setUp")(
   },
   (effect, _address, _secrets, directory) =>
     Effect.scoped(effect).pipe(
-      Effect.mapError((cause) => new EmbeddedPostgresError({ reason: new SetupFailed({ directory, cause }) }))
+      Effect.mapError((cause) => {
+        const inner = cause._tag === "SqlError" ? cause.reason.cause : cause
+        const problem = inner instanceof Error ? inner.message : String(inner)
+        return new EmbeddedPostgresError({ reason: new SetupFailed({ directory, problem, cause }) })
+      })
     )
 )

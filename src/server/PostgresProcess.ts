@@ -17,6 +17,7 @@
  * One data directory, one caller at a time: {@link initialize} takes no lock of its own.
  */
 import { spawn } from "node:child_process"
+import { randomBytes } from "node:crypto"
 import { closeSync, openSync, promises as Fs, readFileSync, statSync } from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
@@ -89,11 +90,14 @@ export const initialize = Effect.fn("PostgresProcess.initialize")(function* (
   }
   const user = yield* PostgresBinaries.userFor(directory)
   const native = yield* PostgresBinaries.directoryFor(user)
-  const staging = `${directory}.new`
+  const [parent, prefix] = [Path.dirname(directory), `${Path.basename(directory)}.new-`]
+  // A new name each time: what a killed program's initdb still does there is not done to this one.
+  const staging = Path.join(parent, `${prefix}${randomBytes(6).toString("hex")}`)
   const data = Path.join(staging, "data")
   const passwordFile = Path.join(staging, "password")
   const prepare = PostgresBinaries.onFiles(staging, async () => {
-    await Fs.rm(staging, { recursive: true, force: true })
+    const left = (await Fs.readdir(parent)).filter((name) => name.startsWith(prefix))
+    for (const name of left) await Fs.rm(Path.join(parent, name), { recursive: true, force: true })
     await Fs.mkdir(staging, { mode: 0o700 })
     await Fs.writeFile(passwordFile, Redacted.value(options.password), { mode: 0o600 })
     if (user === undefined) return

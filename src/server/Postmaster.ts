@@ -72,10 +72,10 @@ export const stopOrphan = Effect.fn("PostgresProcess.stopOrphan")(function* (
     }
   }
   killRemains(directory)
-  const file = readPidFile(directory)
-  if (file === undefined || ProcessTable.identityOf(file.pid) === undefined) return
-  // The number now belongs to a stranger, which the server would take for itself. It is replaced by one that no system
-  // gives out; the rest stays, because the server checks by it that its shared memory is no longer in use.
+  if (readPidFile(directory) === undefined) return
+  // The number may belong to a stranger by now, or to a dead process that nobody collects, and the server would take
+  // that for itself. It is replaced by one that no system gives out; the rest stays, because the server checks by it that
+  // its shared memory is no longer in use.
   const path = Path.join(directory, "postmaster.pid")
   yield* onFiles(path, async () => Fs.writeFile(path, (await Fs.readFile(path, "utf8")).replace(/^.*/, "2147483647")))
 })

@@ -1,7 +1,5 @@
 import { spawn } from "node:child_process"
-import { once } from "node:events"
 import { existsSync, promises as Fs, readFileSync, statSync } from "node:fs"
-import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
@@ -11,60 +9,7 @@ import * as Ledger from "../../src/Ledger.ts"
 import * as EmbeddedPostgres from "../../src/server/EmbeddedPostgres.ts"
 import * as Postmaster from "../../src/server/Postmaster.ts"
 import * as ProcessTable from "../../src/server/ProcessTable.ts"
-
-/** An empty checkout and an empty shared directory, both gone afterwards. */
-const checkout = (mode = 0o755) =>
-  Effect.acquireRelease(
-    Effect.promise(async () => {
-      const root = await Fs.realpath(await Fs.mkdtemp(Path.join(tmpdir(), "holdfast-checkout-")))
-      await Fs.chmod(root, 0o755)
-      const cwd = Path.join(root, "closed", "checkout")
-      await Fs.mkdir(cwd, { recursive: true })
-      await Fs.chmod(Path.join(root, "closed"), mode)
-      return { root, cwd, sharedDirectory: Path.join(root, "shared") }
-    }),
-    ({ root }) => Effect.promise(() => Fs.rm(root, { recursive: true, force: true }))
-  )
-
-const query = (url: Redacted.Redacted, sql: string) =>
-  PgConnection.make({ url }).pipe(
-    Effect.flatMap((connection) => connection.queryValues(sql)),
-    Effect.scoped
-  )
-
-/** The same role and password, another database. */
-const elsewhere = (url: Redacted.Redacted, database: string) => {
-  const changed = new URL(Redacted.value(url))
-  changed.pathname = `/${database}`
-  return Redacted.make(changed.href)
-}
-
-/** What the server answered to a connection it refused. */
-const refusal = (url: Redacted.Redacted) =>
-  Effect.map(Effect.flip(query(url, "select 1")), ({ reason }) => String(reason.cause))
-
-const postmasters = (directory: string) =>
-  ProcessTable.workingIn(Path.join(directory, "data"), "postgres").filter((pid) =>
-    ProcessTable.commandOf(pid).includes(" -D ")
-  )
-
-const serveInChild = (options: { readonly cwd: string; readonly sharedDirectory: string }) =>
-  Effect.acquireRelease(
-    Effect.promise(async () => {
-      const script = Path.join(import.meta.dirname, "..", "support", "serveEmbedded.ts")
-      const child = spawn(process.execPath, [script, options.cwd, options.sharedDirectory], {
-        stdio: ["ignore", "pipe", "inherit"]
-      })
-      const gone = once(child, "exit")
-      const [line] = await Promise.race([once(child.stdout, "data"), gone])
-      const kill = Effect.promise(() => {
-        child.kill("SIGKILL")
-        return gone
-      })
-      return { port: Number(line), pid: child.pid ?? 0, kill }
-    }),
-    ({ kill }) => kill
-  )
+import { checkout, elsewhere, postmasters, query, refusal, serveInChild } from "../support/embedded.ts"
 
 describe("the embedded database", () => {
   it.live("the workspace's role can connect to its own database and to no other", () =>
@@ -290,10 +235,16 @@ describe("the embedded database", () => {
       const options = yield* checkout()
       const data = Path.join(options.cwd, ".holdfast", "data")
       yield* Effect.promise(() => Fs.mkdir(data, { recursive: true }))
+      yield* Effect.promise(() => Fs.chmod(Path.dirname(data), 0o755))
       yield* Effect.promise(() => Fs.writeFile(Path.join(data, "letter.txt"), "dear"))
-      yield* Effect.promise(() => Fs.writeFile(Path.join(options.cwd, ".holdfast", "secrets.json"), "{}"))
+      const secrets = Path.join(options.cwd, ".holdfast", "secrets.json")
       const error = yield* Effect.flip(EmbeddedPostgres.make(options))
       assert.strictEqual(error.reason._tag, "SecretsUnusable")
+      const password = "0123456789abcdefghijklmn"
+      const all = { superuser: password, owner: password, workspace: password }
+      yield* Effect.promise(() => Fs.writeFile(secrets, JSON.stringify(all)))
+      const other = yield* Effect.flip(EmbeddedPostgres.make(options))
+      assert.strictEqual(other.reason._tag, "DirectoryUnusable")
       assert.isTrue(existsSync(Path.join(data, "letter.txt")))
     })
   )

@@ -1,0 +1,118 @@
+/**
+ * Errors as a remote caller sees them: `application/problem+json` (RFC 9457) with a stable `type`, `title` and `code`.
+ *
+ * A problem lives as long as the response it becomes. What it says is for the caller: nothing of the inside of the
+ * service, no secret, and what to do next.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as HttpApiError from "effect/http-api/HttpApiError"
+import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerError from "effect/http/HttpServerError"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as ProblemDetails from "effect/http/ProblemDetails"
+import * as Schema from "effect/Schema"
+
+/** The `type` of a problem: stable, and the same for all instances of a code. */
+export const typeOf = <const Code extends string>(code: Code): `urn:holdfast:problem:${Code}` =>
+  `urn:holdfast:problem:${code}`
+
+/**
+ * Declares a problem.
+ *
+ * **Example** (Declaring a problem)
+ *
+ * ```ts
+ * class QueryNotFound extends Problem.Class<QueryNotFound>()("QueryNotFound", 404, "There is no such query") {}
+ * ```
+ */
+export const Class =
+  <Self>() =>
+  <
+    const Code extends string,
+    const Status extends number,
+    const Fields extends HttpApiError.ProblemExtensionFields = {}
+  >(
+    code: Code,
+    status: Status,
+    title: string,
+    fields?: Fields
+  ) =>
+    HttpApiError.Problem<Self>()(code, { type: typeOf(code), status, title }, {
+      code: Schema.tag(code),
+      ...fields
+    } as { readonly code: Schema.tag<Code> } & Fields)
+
+/** The request does not have the form that the call asks for; `detail` says where. */
+export class RequestInvalid extends Class<RequestInvalid>()("RequestInvalid", 400, "The request is malformed") {}
+
+/** Renders requests that cannot be decoded as {@link RequestInvalid}. */
+export class Requests extends HttpApiMiddleware.Service<Requests>()("holdfast/Problem/Requests", {
+  error: RequestInvalid
+}) {}
+
+/** The layer of {@link Requests}. */
+export const layerRequests = HttpApiMiddleware.layerSchemaErrorTransform(Requests, (error) =>
+  error.kind === "Body" || error.kind === "ResponseHeaders"
+    ? Effect.die(error)
+    : Effect.fail(
+        new RequestInvalid({
+          detail: `The ${error.kind.toLowerCase()} of the request cannot be read: ${error.cause.message}`
+        })
+      )
+)
+
+interface Unexplained {
+  readonly code: string
+  readonly title: string
+  readonly detail: string
+}
+
+const unexplained: Readonly<Record<number, Unexplained>> = {
+  404: { code: "NotFound", title: "There is nothing here", detail: "See /docs for the calls of this service." },
+  413: { code: "BodyTooLarge", title: "The body is too large", detail: "A body is at most 1 MiB." },
+  415: {
+    code: "UnsupportedMediaType",
+    title: "The media type is not supported",
+    detail: "Send `content-type: application/json`."
+  },
+  500: {
+    code: "InternalError",
+    title: "The service failed",
+    detail: "The log of the service tells why. Nothing was kept of the request."
+  }
+}
+const malformed: Unexplained = {
+  code: "RequestInvalid",
+  title: "The request is malformed",
+  detail: "The request cannot be read. See /docs for the calls of this service."
+}
+
+const explain = (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse => {
+  if (response.status < 400 || response.headers["content-type"]?.startsWith(ProblemDetails.contentType) === true) {
+    return response
+  }
+  const known = unexplained[response.status] ?? (response.status < 500 ? malformed : unexplained[500]) ?? malformed
+  const { code, detail, title } = known
+  return HttpServerResponse.setHeaders(
+    ProblemDetails.toResponse({ type: typeOf(code), title, status: response.status, detail, code }),
+    response.headers["retry-after"] === undefined ? {} : { "retry-after": response.headers["retry-after"] }
+  )
+}
+
+/** Makes every error response of a router a problem, also for paths that do not exist and for defects. */
+export const layerEverywhere = HttpRouter.middleware(
+  (handled) =>
+    handled.pipe(
+      Effect.catchCause((cause) =>
+        Cause.hasInterruptsOnly(cause)
+          ? Effect.failCause(cause)
+          : Effect.flatMap(HttpServerError.causeResponse(cause), ([response]) =>
+              Effect.as(response.status < 500 ? Effect.void : Effect.logError("A request failed", cause), response)
+            )
+      ),
+      Effect.map(explain)
+    ),
+  { global: true }
+)

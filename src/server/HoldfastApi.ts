@@ -1,0 +1,43 @@
+/**
+ * The HTTP API of the service, defined once: the server implements it, `/openapi.json` and `/docs` describe it, and
+ * clients are derived from it.
+ */
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as OpenApi from "effect/http-api/OpenApi"
+import * as Schema from "effect/Schema"
+import * as Problem from "../Problem.ts"
+import { QueryApi } from "../query/QueryApi.ts"
+import * as SessionApi from "../session/SessionApi.ts"
+import { Required } from "./ServiceSession.ts"
+
+/** A store or database that the service uses cannot be reached. */
+export class NotReady extends Problem.Class<NotReady>()("NotReady", 503, "The service is not ready", {
+  waitingFor: Schema.Array(Schema.String)
+}) {}
+
+class SessionsGroup extends HttpApiGroup.make("sessions").add(
+  SessionApi.login,
+  SessionApi.logout,
+  SessionApi.current.middleware(Required)
+) {}
+
+class HealthGroup extends HttpApiGroup.make("health").add(
+  HttpApiEndpoint.get("live", "/health/live", { success: HttpApiSchema.NoContent }),
+  HttpApiEndpoint.get("ready", "/health/ready", { success: HttpApiSchema.NoContent, error: NotReady })
+) {}
+
+export class HoldfastApi extends HttpApi.make("holdfast")
+  .add(SessionsGroup)
+  .add(QueryApi.middleware(Required))
+  .add(HealthGroup)
+  .middleware(Problem.Requests)
+  .annotateMerge(
+    OpenApi.annotations({
+      title: "Holdfast",
+      description:
+        "Log in, run SQL as query fibers that belong to your session, watch and cancel them, log out: everything your session held is released."
+    })
+  ) {}

@@ -1,0 +1,17 @@
+/**
+ * The session of the ready-made service: whoever logged in, and a JSON object of the client's own.
+ *
+ * It lives as long as any session does, see `Session`; calls that need one get it from {@link Required}.
+ */
+import * as Schema from "effect/Schema"
+import * as Session from "../session/Session.ts"
+import * as SessionMiddleware from "../session/SessionMiddleware.ts"
+
+export class ServiceSession extends Session.Service<ServiceSession>()("holdfast/server/ServiceSession", {
+  data: Schema.Record(Schema.String, Schema.Json),
+  initial: {}
+}) {}
+
+export class Required extends SessionMiddleware.required<ServiceSession, "holdfast/server/ServiceSession">(
+  "holdfast/server/ServiceSession"
+) {}

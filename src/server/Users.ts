@@ -1,0 +1,79 @@
+/**
+ * Who may log in to the service.
+ *
+ * Users live in the table `holdfast.users` until an operator removes them; a password is kept as {@link Passwords} says.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as SqlSchema from "effect/sql/SqlSchema"
+import * as Passwords from "./Passwords.ts"
+
+/** The users cannot be read or written. */
+export class UsersError extends Schema.TaggedError<UsersError>("holdfast/server/UsersError")("UsersError", {
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return "The users cannot be read at the moment. Try again later."
+  }
+}
+
+const User = Schema.Struct({ name: Schema.String, operator: Schema.Boolean })
+export type User = typeof User.Type
+
+/** A new user, or a new password for one. */
+export interface NewUser extends User {
+  readonly password: Redacted.Redacted
+}
+
+export class Users extends Context.Service<
+  Users,
+  {
+    /** The user, if the password is theirs. Takes the same time for users that do not exist. */
+    readonly verify: (name: string, password: Redacted.Redacted) => Effect.Effect<Option.Option<User>, UsersError>
+    /** Makes a user, or gives an existing one this password and role. */
+    readonly put: (user: NewUser) => Effect.Effect<void, UsersError>
+  }
+>()("holdfast/server/Users") {}
+
+const Row = Schema.Struct({ ...User.fields, password_hash: Schema.String })
+
+/** Makes the service over the `SqlClient` in context. */
+export const make = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const failed = Effect.mapError((cause: unknown) => new UsersError({ cause }))
+  const find = SqlSchema.findOneOption({
+    Request: Schema.String,
+    Result: Row,
+    execute: (name) => sql`select name, operator, password_hash from holdfast.users where name = ${name}`
+  })
+
+  return Users.of({
+    verify: Effect.fn("Users.verify")(function* (name, password) {
+      // PostgreSQL's text has no NUL, so no user has one either.
+      const row = name.includes("\0") ? Option.none() : yield* failed(find(name))
+      const matches = yield* Passwords.verify(
+        password,
+        Option.match(row, { onNone: () => Passwords.nobody, onSome: ({ password_hash }) => password_hash })
+      )
+      return Option.map(
+        Option.filter(row, () => matches),
+        ({ name, operator }) => ({ name, operator })
+      )
+    }),
+    put: Effect.fn("Users.put")(function* ({ name, operator, password }) {
+      const hash = yield* Passwords.hash(password)
+      yield* failed(
+        sql`insert into holdfast.users (name, password_hash, operator) values (${name}, ${hash}, ${operator})
+          on conflict (name) do update set password_hash = excluded.password_hash, operator = excluded.operator`
+      )
+    })
+  })
+})
+
+/** The users of the database in context. */
+export const layer: Layer.Layer<Users, never, SqlClient.SqlClient> = Layer.effect(Users, make)

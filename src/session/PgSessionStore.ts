@@ -1,0 +1,248 @@
+/**
+ * Sessions in PostgreSQL, for any number of instances of a program.
+ *
+ * The store's connections live as long as its layer and are opened when they are first needed: the layer is built also
+ * while the database is away, and operations fail with `SessionsUnavailable` until it is back. The tables are made by
+ * {@link migrate}, which the program runs when it starts and as often as it takes.
+ *
+ * **Details**
+ *
+ * Half of the connections read and load, which never waits for a lock, many statements on one connection at a time. The
+ * other half write, one at a time, so that one that waits for a lock holds up no load. Loads of concurrent requests
+ * travel together, in one statement that also writes the activity that is due.
+ *
+ * An operation that is interrupted goes on in the background, within the same time limit.
+ *
+ * **Gotchas**
+ *
+ * A store never takes part in a transaction of the program, also when it is used within one. It needs PostgreSQL 14, and
+ * connections that let it set parameters (a pooler in front in session mode, or none).
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgPool from "@effect/sql-pg/PgPool"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import * as Request from "effect/Request"
+import * as RequestResolver from "effect/RequestResolver"
+import * as Result from "effect/Result"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Exit from "effect/Exit"
+import { type SqlError, isSqlError } from "effect/sql/SqlError"
+import * as PgSessionMigrations from "./PgSessionMigrations.ts"
+import * as PgSessionRow from "./PgSessionRow.ts"
+import * as PgSessionSql from "./PgSessionSql.ts"
+import { SessionError, SessionsUnavailable } from "./SessionError.ts"
+import * as SessionId from "./SessionId.ts"
+import type { SessionRecord } from "./SessionRecord.ts"
+import { type NewSession, SessionStore } from "./SessionStore.ts"
+import type { TokenHash } from "./SessionToken.ts"
+
+/** Where the sessions are. */
+export interface Options {
+  /** `postgres://user:password@host:port/database`. */
+  readonly url: Redacted.Redacted<string>
+  /** Lower-case letters, digits and underscores. Default: `holdfast`. */
+  readonly schema?: string | undefined
+  /** At least 2: half for loads, half for writes. Default: 4. */
+  readonly maxConnections?: number | undefined
+  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
+  readonly operationTimeout?: Duration.Input | undefined
+  /** Shown by the server to operators. Default: `holdfast-sessions`. */
+  readonly applicationName?: string | undefined
+}
+
+const migrationTimeout = Duration.seconds(30)
+
+const schemaOf = (options: Options): Effect.Effect<string> => {
+  const schema = options.schema ?? "holdfast"
+  return /^[a-z_][a-z0-9_]{0,62}$/.test(schema)
+    ? Effect.succeed(schema)
+    : Effect.die(new TypeError(`The schema of the sessions must be lower-case letters, digits and underscores`))
+}
+
+const connectionOf = (options: Options, limit: Duration.Duration) => {
+  const limitMillis = String(Math.ceil(Duration.toMillis(limit)))
+  return {
+    url: options.url,
+    applicationName: options.applicationName ?? "holdfast-sessions",
+    connectTimeout: limit,
+    // A connection that a firewall forgot is noticed while it is idle.
+    keepAlive: "15 seconds",
+    startupParameters: {
+      // The server drops a statement, a transaction or a whole client that we have given up or that gave us up.
+      client_connection_check_interval: "1s",
+      statement_timeout: limitMillis,
+      idle_in_transaction_session_timeout: limitMillis
+    }
+  } as const
+}
+
+const unavailable = (cause: unknown) => new SessionError({ reason: new SessionsUnavailable({ cause }) })
+
+const late = (limit: Duration.Duration) =>
+  Effect.fail(unavailable(new Error(`No answer within ${Duration.format(limit)}`)))
+
+const mapSqlError = <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
+  Effect.mapError(effect, (error) =>
+    isSqlError(error) ? unavailable(error.reason.cause ?? error) : error
+  ) as Effect.Effect<A, Exclude<E, SqlError> | SessionError, R>
+
+class Load extends Request.Class<{ readonly token: TokenHash }, SessionRecord, SessionError> {}
+
+const bytes = (hash: TokenHash): Uint8Array => Buffer.from(hash, "hex")
+
+/** Makes a store whose connections close with the current scope. */
+export const make = Effect.fnUntraced(function* (options: Options) {
+  const statements = PgSessionSql.make(yield* schemaOf(options))
+  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const max = Math.max(options.maxConnections ?? 4, 2)
+  const config = connectionOf(options, limit)
+  const readers = yield* Effect.orDie(PgPool.make({ ...config, multiplex: true, maxConnections: Math.floor(max / 2) }))
+  const writer = yield* Effect.orDie(PgClient.make({ ...config, maxConnections: Math.ceil(max / 2) }))
+  const scope = yield* Effect.scope
+
+  // The work is a fiber of the store, so that the caller is answered in time also when the work's own end takes longer (a
+  // cancel that nobody acknowledges), and no caller's interruption costs a connection.
+  const bounded = <A>(work: Effect.Effect<A, SessionError | SqlError>): Effect.Effect<A, SessionError> => {
+    const orElse = () => late(limit)
+    return Effect.forkIn(Effect.timeoutOrElse(mapSqlError(work), { duration: limit, orElse }), scope, {
+      startImmediately: true
+    }).pipe(Effect.flatMap((fiber) => Effect.timeoutOrElse(Fiber.join(fiber), { duration: limit, orElse })))
+  }
+
+  const read = (sql: string, params: ReadonlyArray<unknown>) =>
+    bounded(
+      readers.use((connection) =>
+        // A shared connection cannot be cancelled. One that did not answer in time may be dead, and is not used again.
+        Effect.onInterrupt(connection.queryValues(sql, params), () => readers.invalidate(connection))
+      )
+    )
+  const write = (sql: string, params: ReadonlyArray<unknown>) => writer.unsafe(sql, params).values
+
+  const load: (
+    token: TokenHash
+  ) => Effect.Effect<Result.Result<{ record: SessionRecord; owed: boolean }, SessionError>, SessionError> = (token) =>
+    Effect.map(read(statements.load, [[bytes(token)]]), ([row]) => PgSessionRow.loaded(row))
+
+  // An owed activity was skipped because somebody was writing the row. If that was not another touch, nobody would note
+  // this one, and the session would end too early.
+  const settle = (token: TokenHash) =>
+    bounded(write(statements.touch, [bytes(token)])).pipe(
+      Effect.andThen(load(token)),
+      Effect.flatMap(Effect.fromResult),
+      Effect.map(({ record }) => record)
+    )
+
+  const resolver = RequestResolver.make<Load>((entries) =>
+    Effect.gen(function* () {
+      const rows = yield* read(statements.load, [entries.map(({ request }) => bytes(request.token))])
+      const owed = new Map<TokenHash, Array<(typeof entries)[number]>>()
+      for (const [index, entry] of entries.entries()) {
+        const { token } = entry.request
+        const loaded = PgSessionRow.loaded(rows[index])
+        if (Result.isFailure(loaded)) entry.completeUnsafe(Exit.fail(loaded.failure))
+        else if (!loaded.success.owed) entry.completeUnsafe(Exit.succeed(loaded.success.record))
+        else owed.set(token, [...(owed.get(token) ?? []), entry])
+      }
+      yield* Effect.forEach(
+        owed,
+        ([token, entries]) =>
+          Effect.map(Effect.exit(settle(token)), (exit) => {
+            for (const entry of entries) entry.completeUnsafe(exit)
+          }),
+        { concurrency: "unbounded", discard: true }
+      )
+    })
+  ).pipe(RequestResolver.batchN(64))
+
+  const lockPrincipal = (principal: string) =>
+    Effect.gen(function* () {
+      const [locked] = yield* write(statements.lockPrincipal, [principal])
+      if (locked !== undefined) return
+      yield* write(statements.addPrincipal, [principal])
+      yield* write(statements.lockPrincipal, [principal])
+    })
+
+  const create = Effect.fn("PgSessionStore.create")(function* (session: NewSession) {
+    const { principal } = session
+    const insert = write(statements.create, [
+      SessionId.make(),
+      principal,
+      JSON.stringify(session.data),
+      session.dataVersion,
+      JSON.stringify(session.device),
+      Duration.toMillis(session.idleTimeout),
+      Duration.toMillis(session.absoluteTimeout),
+      bytes(session.token),
+      Math.max(session.maxPerPrincipal - 1, 0)
+    ])
+    const rows = yield* bounded(
+      principal === null ? insert : writer.withTransaction(Effect.andThen(lockPrincipal(principal), insert))
+    )
+    return yield* Effect.fromResult(PgSessionRow.record(rows[0] ?? []))
+  })
+
+  const update: SessionStore["Service"]["update"] = Effect.fn("PgSessionStore.update")(function* (update) {
+    const { data, dataVersion, id, version } = update
+    const [row] = yield* bounded(write(statements.update, [id, version, JSON.stringify(data), dataVersion]))
+    if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row))
+    return yield* Effect.flatMap(read(statements.standing, [id]), ([row]) => Effect.fail(PgSessionRow.standing(row)))
+  })
+
+  const revokeAll: SessionStore["Service"]["revokeAll"] = Effect.fn("PgSessionStore.revokeAll")(
+    function* (principal, options) {
+      const rows = yield* bounded(
+        writer.withTransaction(
+          Effect.andThen(lockPrincipal(principal), write(statements.revokeAll, [principal, options?.except ?? null]))
+        )
+      )
+      return yield* Effect.forEach(rows, (row) => Effect.fromResult(PgSessionRow.id(row)))
+    }
+  )
+
+  const list = Effect.fn("PgSessionStore.list")(function* (principal: string) {
+    const records: Array<SessionRecord> = []
+    for (const row of yield* read(statements.list, [principal])) {
+      const record = PgSessionRow.record(row)
+      if (Result.isSuccess(record)) records.push(record.success)
+      else yield* Effect.logWarning("A session was left out of a list", record.failure.message)
+    }
+    return records
+  })
+
+  return SessionStore.of({
+    create,
+    load: (token) => Effect.request(new Load({ token }), resolver),
+    update,
+    revoke: (id) => Effect.map(bounded(write(statements.revoke, [id])), (rows) => rows.length > 0),
+    revokeAll,
+    list,
+    ended: (ids) =>
+      Effect.flatMap(read(statements.ended, [ids]), (rows) =>
+        Effect.forEach(rows, (row) => Effect.fromResult(PgSessionRow.id(row)))
+      ),
+    prune: (limit) => Effect.map(bounded(write(statements.prune, [limit])), (rows) => rows.length),
+    ping: Effect.asVoid(read(statements.ping, []))
+  })
+})
+
+/** Sessions in a database that has, or will have, the tables of {@link migrate}. */
+export const layer = (options: Options): Layer.Layer<SessionStore> =>
+  Layer.effect(SessionStore, make(options)).pipe(Layer.provide(Reactivity.layer))
+
+/**
+ * Brings the store's tables up to date. Instances that start together apply each change once.
+ *
+ * The role needs the right to create the schema, or to create tables in one that exists. Fails with `SessionsUnavailable`
+ * after 30 seconds, or at once where the database cannot be reached: then run it again later.
+ */
+export const migrate = Effect.fn("PgSessionStore.migrate")(function* (options: Options) {
+  const schema = yield* schemaOf(options)
+  yield* PgSessionMigrations.run(connectionOf(options, migrationTimeout), schema).pipe(
+    Effect.mapError((error) => unavailable(isSqlError(error) ? (error.reason.cause ?? error) : error)),
+    Effect.timeoutOrElse({ duration: migrationTimeout, orElse: () => late(migrationTimeout) })
+  )
+})

@@ -1,0 +1,63 @@
+/**
+ * What the session calls answer when they do not succeed.
+ */
+import * as Problem from "../Problem.ts"
+import type { SessionError } from "./SessionError.ts"
+
+export class InvalidCredentials extends Problem.Class<InvalidCredentials>()(
+  "InvalidCredentials",
+  401,
+  "The user name or the password is wrong"
+) {}
+
+export class SessionMissing extends Problem.Class<SessionMissing>()("SessionMissing", 401, "There is no session") {}
+
+export class SessionExpired extends Problem.Class<SessionExpired>()("SessionExpired", 401, "The session expired") {}
+
+export class SessionRevoked extends Problem.Class<SessionRevoked>()("SessionRevoked", 401, "The session was ended") {}
+
+export class SessionConflict extends Problem.Class<SessionConflict>()(
+  "SessionConflict",
+  412,
+  "The session's data was changed meanwhile"
+) {}
+
+export class SessionsUnavailable extends Problem.Class<SessionsUnavailable>()(
+  "SessionsUnavailable",
+  503,
+  "The session store cannot be reached"
+) {}
+
+export class SessionUndecodable extends Problem.Class<SessionUndecodable>()(
+  "SessionUndecodable",
+  503,
+  "The stored session cannot be read by this version of the service"
+) {}
+
+/** The problems of every call that needs a session. */
+export const required = [
+  SessionMissing,
+  SessionExpired,
+  SessionRevoked,
+  SessionsUnavailable,
+  SessionUndecodable
+] as const
+
+export type Required = InstanceType<(typeof required)[number]>
+
+/** A session error as the caller sees it: no cause, nothing of the store. */
+export const from = ({ reason }: SessionError): Required => {
+  switch (reason._tag) {
+    case "SessionMissing":
+      return new SessionMissing({ detail: reason.message })
+    case "SessionExpired":
+      return new SessionExpired({ detail: reason.message })
+    case "SessionRevoked":
+      return new SessionRevoked({ detail: reason.message })
+    case "SessionsUnavailable":
+      return new SessionsUnavailable({ detail: reason.message })
+    case "SessionConflict":
+    case "SessionUndecodable":
+      return new SessionUndecodable({ detail: "Log in again, or ask the operator, whose log tells more." })
+  }
+}

@@ -1,0 +1,16 @@
+import { it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { TestClock } from "effect/testing"
+import { SessionStore, layerMemory } from "../../src/session/SessionStore.ts"
+import { pgWorld } from "../support/sessions.ts"
+import { sessionStoreLaws } from "./sessionStoreLaws.ts"
+
+sessionStoreLaws("SessionStore.layerMemory", (name, body) =>
+  it.effect(name, () =>
+    Effect.flatMap(SessionStore, (store) => body({ store, another: store, advance: TestClock.adjust })).pipe(
+      Effect.provide(layerMemory)
+    )
+  )
+)
+
+sessionStoreLaws("PgSessionStore", (name, body) => it.live(name, () => Effect.flatMap(pgWorld, body)))

@@ -1,0 +1,44 @@
+/**
+ * Session stores on a database of the shared server, and a hand on their time.
+ */
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
+import { SessionStore } from "../../src/session/SessionStore.ts"
+import { freshDatabase } from "./postgres.ts"
+
+/** An instance of the store until the scope closes. */
+export const instance = (options: PgSessionStore.Options) =>
+  Effect.map(Layer.build(Layer.fresh(PgSessionStore.layer(options))), (context) => Context.get(context, SessionStore))
+
+/** Moves all times of the sessions back: for the store, time went on. */
+export const advanceOf = (connection: PgConnection.PgConnection) => (by: Duration.Input) =>
+  connection.query(
+    `update holdfast.sessions set created_at = created_at - d, last_seen_at = last_seen_at - d,
+       expires_at = expires_at - d, ended_at = ended_at - d
+     from (select $1::float8 * interval '1 millisecond' as d) as by`,
+    [Duration.toMillis(by)]
+  )
+
+/** A migrated database with two instances of the store, and a connection for the test's own SQL. */
+export const pgWorld = Effect.gen(function* () {
+  const { name, url } = yield* freshDatabase
+  yield* PgSessionStore.migrate({ url })
+  const connection = yield* PgConnection.make({ url, applicationName: "test" })
+  // Neither a time zone nor its daylight saving may have a say, so the instances live in different ones.
+  const store = yield* instance({ url: inZone(url, "Asia/Tokyo") })
+  const another = yield* instance({ url: inZone(url, "America/New_York") })
+  const advance = (by: Duration.Input) => Effect.asVoid(advanceOf(connection)(by))
+  return { name, url, connection, store, another, advance }
+})
+
+/** The same database for connections with a time zone of their own. */
+export const inZone = (url: Redacted.Redacted, zone: string) => {
+  const changed = new URL(Redacted.value(url))
+  changed.searchParams.set("options", `-c TimeZone=${zone}`)
+  return Redacted.make(changed.href)
+}
