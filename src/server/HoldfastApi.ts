@@ -5,7 +5,6 @@
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
-import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import * as Problem from "../Problem.ts"
@@ -25,8 +24,11 @@ class SessionsGroup extends HttpApiGroup.make("sessions").add(
 ) {}
 
 class HealthGroup extends HttpApiGroup.make("health").add(
-  HttpApiEndpoint.get("live", "/health/live", { success: HttpApiSchema.NoContent }),
-  HttpApiEndpoint.get("ready", "/health/ready", { success: HttpApiSchema.NoContent, error: NotReady })
+  HttpApiEndpoint.get("live", "/health/live", { success: Schema.Struct({ status: Schema.Literal("live") }) }),
+  HttpApiEndpoint.get("ready", "/health/ready", {
+    success: Schema.Struct({ status: Schema.Literal("ready") }),
+    error: NotReady
+  })
 ) {}
 
 export class HoldfastApi extends HttpApi.make("holdfast")

@@ -1,0 +1,62 @@
+#!/usr/bin/env node
+/**
+ * The program `holdfast`. Exit code 0 after a finished command or a signal, 1 after anything that went wrong.
+ */
+import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import * as Cause from "effect/Cause"
+import { Argument, Command, Flag } from "effect/cli"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import manifest from "../package.json" with { type: "json" }
+import * as Serve from "./server/Serve.ts"
+import * as UserCommand from "./server/UserCommand.ts"
+
+const serve = Command.make("serve", {}, () => Serve.serve).pipe(
+  Command.withDescription("Run the service. Configuration is by environment; see the README.")
+)
+
+const add = Command.make(
+  "add",
+  {
+    name: Argument.String("name").pipe(
+      Argument.withDescription("The user's name"),
+      Argument.withSchema(Schema.String.check(Schema.isPattern(/^[^\s\p{Cc}][^\p{Cc}]{0,127}$/u)))
+    ),
+    operator: Flag.Boolean("operator").pipe(
+      Flag.withDescription("May see what everybody holds"),
+      Flag.withDefault(false)
+    )
+  },
+  ({ name, operator }) => UserCommand.add(name, operator)
+).pipe(
+  Command.withDescription(
+    "Make a user, or give one another password. The password comes from HOLDFAST_PASSWORD or standard input."
+  )
+)
+
+const user = Command.make("user").pipe(Command.withDescription("Manage users"), Command.withSubcommands([add]))
+
+const holdfast = Command.make("holdfast").pipe(
+  Command.withDescription("Sessions, connections and query fibers as scoped layers"),
+  Command.withSubcommands([serve, user])
+)
+
+/** One line for what the user can change, everything for what they cannot. */
+const report = <E>(cause: Cause.Cause<E>) => {
+  if (Cause.hasInterruptsOnly(cause)) return Effect.void
+  const error = Cause.findErrorOption(cause)
+  return error._tag === "Some" && error.value instanceof Error
+    ? Console.error(`holdfast: ${error.value.message}`)
+    : Console.error(Cause.pretty(cause))
+}
+
+Command.run(holdfast, { version: manifest.version }).pipe(
+  Effect.tapCause(report),
+  Effect.provide(NodeServices.layer),
+  NodeRuntime.runMain({
+    disableErrorReporting: true,
+    teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)
+  })
+)

@@ -1,0 +1,47 @@
+/**
+ * Where the service keeps its own tables and where users' SQL runs: given by the environment, or embedded.
+ *
+ * The embedded server lives as long as the scope that this is resolved in.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as EmbeddedPostgres from "./EmbeddedPostgres.ts"
+import type { Settings } from "./Settings.ts"
+
+export interface Databases {
+  readonly own: Redacted.Redacted<string>
+  readonly queries: Option.Option<Redacted.Redacted<string>>
+  /** The password of the user `demo`, where there is to be one. */
+  readonly demo: Option.Option<Redacted.Redacted<string>>
+  readonly embedded: Option.Option<EmbeddedPostgres.EmbeddedPostgres["Service"]>
+}
+
+const resolve = Effect.fnUntraced(function* <E, R>(
+  settings: Settings,
+  open: Effect.Effect<EmbeddedPostgres.EmbeddedPostgres["Service"], E, R>
+) {
+  if (Option.isSome(settings.databaseUrl)) {
+    return {
+      own: settings.databaseUrl.value,
+      queries: settings.queryUrl,
+      demo: settings.demoPassword,
+      embedded: Option.none()
+    } satisfies Databases
+  }
+  const embedded = yield* open
+  return {
+    own: embedded.ownerUrl,
+    queries: Option.orElse(settings.queryUrl, () => Option.some(embedded.workspaceUrl)),
+    demo: Option.isSome(settings.demoPassword)
+      ? settings.demoPassword
+      : Option.some(yield* embedded.secrets.demoPassword),
+    embedded: Option.some(embedded)
+  } satisfies Databases
+})
+
+/** For the service: an embedded server is its own. */
+export const serve = (settings: Settings) => resolve(settings, EmbeddedPostgres.make({ cwd: process.cwd() }))
+
+/** For a command beside the service: an embedded server that already runs is joined. */
+export const join = (settings: Settings) => resolve(settings, EmbeddedPostgres.join({ cwd: process.cwd() }))

@@ -1,0 +1,86 @@
+/**
+ * Whether the service can do its work: its tables are there, and the databases in use answer.
+ *
+ * Preparing goes on in the background for as long as the service lives, until it succeeded: a service that starts before
+ * its database is live at once and ready when the database is.
+ */
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as PgSessionStore from "../session/PgSessionStore.ts"
+import { SessionStore } from "../session/SessionStore.ts"
+import type { Databases } from "./Databases.ts"
+import { Users } from "./Users.ts"
+import * as UsersMigrations from "./UsersMigrations.ts"
+
+export class Readiness extends Context.Service<
+  Readiness,
+  {
+    /** Waits until the tables and the user `demo` are there. */
+    readonly prepared: Effect.Effect<void>
+    /** What is being waited for; empty when the service is ready. */
+    readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
+  }
+>()("holdfast/server/Readiness") {}
+
+const answers = (url: Redacted.Redacted<string>) =>
+  Effect.scoped(
+    Effect.flatMap(PgConnection.make({ url, connectTimeout: "2 seconds", applicationName: "holdfast-health" }), (it) =>
+      it.query("select 1")
+    )
+  )
+
+/** Prepares the databases and keeps an eye on them. */
+export const make = Effect.fnUntraced(function* (databases: Databases) {
+  const store = yield* SessionStore
+  const users = yield* Users
+  const done = yield* Deferred.make<void>()
+
+  const prepare = Effect.gen(function* () {
+    yield* PgSessionStore.migrate({ url: databases.own })
+    yield* UsersMigrations.migrate(databases.own)
+    if (Option.isSome(databases.demo)) {
+      yield* users.put({ name: "demo", operator: true, password: databases.demo.value })
+    }
+    yield* Deferred.succeed(done, undefined)
+  })
+  yield* prepare.pipe(
+    Effect.tapError((error) => Effect.logWarning("The database is not ready yet; trying again", error)),
+    Effect.retry(Schedule.spaced("1 second")),
+    Effect.forkScoped
+  )
+
+  const check = <E>(name: string, effect: Effect.Effect<unknown, E>) =>
+    Effect.match(Effect.timeout(effect, "3 seconds"), { onFailure: () => [name], onSuccess: () => [] })
+  // Asked by everybody's load balancer: one answer a second is enough.
+  const waitingFor = yield* Effect.cachedWithTTL(
+    Effect.map(
+      Effect.all(
+        [
+          check(
+            "tables",
+            Effect.filterOrFail(Deferred.isDone(done), (isDone) => isDone)
+          ),
+          check("sessions", store.ping),
+          Option.match(databases.queries, {
+            onNone: () => Effect.succeed([]),
+            onSome: (url) => check("queries", answers(url))
+          })
+        ],
+        { concurrency: "unbounded" }
+      ),
+      (missing) => missing.flat()
+    ),
+    "1 second"
+  )
+
+  return Readiness.of({ prepared: Deferred.await(done), waitingFor })
+})
+
+export const layer = (databases: Databases): Layer.Layer<Readiness, never, SessionStore | Users> =>
+  Layer.effect(Readiness, make(databases))

@@ -1,0 +1,166 @@
+/**
+ * `holdfast serve`: everything composed.
+ *
+ * The service lives from the first line it prints until it is interrupted. Then it closes from the outside in: no new
+ * connection is accepted and running requests are answered; running queries get two seconds, then they are cancelled;
+ * sessions end; pools close; the embedded database shuts down.
+ */
+import { NodeHttpServer } from "@effect/platform-node"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as ByteSize from "effect/ByteSize"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as HttpApiSwagger from "effect/http-api/HttpApiSwagger"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { createServer } from "node:http"
+import * as ConnectionPool from "../connection/ConnectionPool.ts"
+import * as PgConnectionSource from "../connection/PgConnectionSource.ts"
+import * as Problem from "../Problem.ts"
+import * as PgQueryDriver from "../query/PgQueryDriver.ts"
+import * as QueryRegistry from "../query/QueryRegistry.ts"
+import * as QueryResults from "../query/QueryResults.ts"
+import * as PgSessionStore from "../session/PgSessionStore.ts"
+import * as SameOrigin from "../session/SameOrigin.ts"
+import * as SessionCookie from "../session/SessionCookie.ts"
+import * as SessionMiddleware from "../session/SessionMiddleware.ts"
+import * as Sessions from "../session/Sessions.ts"
+import * as Databases from "./Databases.ts"
+import { HoldfastApi, NotReady } from "./HoldfastApi.ts"
+import * as QueryHandlers from "./QueryHandlers.ts"
+import * as Readiness from "./Readiness.ts"
+import { Required, ServiceSession } from "./ServiceSession.ts"
+import * as SessionHandlers from "./SessionHandlers.ts"
+import * as Settings from "./Settings.ts"
+import * as Users from "./Users.ts"
+
+const healthHandlers = HttpApiBuilder.group(
+  HoldfastApi,
+  "health",
+  Effect.fnUntraced(function* (handlers) {
+    const readiness = yield* Readiness.Readiness
+    return handlers.handleAll({
+      live: () => Effect.succeed({ status: "live" as const }),
+      ready: Effect.fnUntraced(function* () {
+        const waitingFor = yield* readiness.waitingFor
+        if (waitingFor.length > 0) {
+          return yield* new NotReady({ detail: "The service keeps trying. Ask again later.", waitingFor })
+        }
+        return { status: "ready" as const }
+      })
+    })
+  })
+)
+
+const routes = (settings: Settings.Settings, origin: URL) => {
+  const cookie = SessionCookie.forOrigin(origin)
+  const { absoluteTimeout, idleTimeout, maxSessions } = settings
+  const policy = { absoluteTimeout, idleTimeout, maxPerPrincipal: maxSessions }
+  const api = HttpApiBuilder.layer(HoldfastApi, { openapiPath: "/openapi.json" }).pipe(
+    Layer.provide([SessionHandlers.layer({ cookie, policy }), QueryHandlers.layer, healthHandlers]),
+    Layer.provide([SessionMiddleware.layerRequired(ServiceSession, Required, cookie), Problem.layerRequests])
+  )
+  return Layer.mergeAll(
+    api,
+    HttpApiSwagger.layer(HoldfastApi, { path: "/docs" }),
+    SameOrigin.layer(origin.origin),
+    Problem.layerEverywhere
+  )
+}
+
+const sessions = (databases: Databases.Databases) =>
+  Sessions.layer().pipe(
+    Layer.provideMerge(PgSessionStore.layer({ url: databases.own })),
+    Layer.provideMerge(
+      Users.layer.pipe(
+        Layer.provide(PgClient.layer({ url: databases.own, maxConnections: 2, applicationName: "holdfast-users" }))
+      )
+    )
+  )
+
+const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
+  Option.match(databases.queries, {
+    onNone: () => Layer.empty,
+    onSome: (url) =>
+      QueryRegistry.layer({ retention: settings.queryRetention }).pipe(
+        Layer.provide([QueryResults.layerMemory(), PgQueryDriver.layer]),
+        Layer.provide(ConnectionPool.layer()),
+        Layer.provide(PgConnectionSource.layer({ url, recycle: "foreign", applicationName: "holdfast-queries" }))
+      )
+  })
+
+const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) => {
+  const [left, right] = [new URL(Redacted.value(a)), new URL(Redacted.value(b))]
+  return left.username === right.username || (left.host === right.host && left.pathname === right.pathname)
+}
+
+const warnings = (settings: Settings.Settings, databases: Databases.Databases, origin: URL) =>
+  Effect.gen(function* () {
+    if (origin.protocol === "http:") {
+      yield* Effect.logWarning(
+        "Development over http: the session cookie is holdfast-dev and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else."
+      )
+    }
+    if (Option.isSome(settings.queryUrl) && sameTarget(databases.own, settings.queryUrl.value)) {
+      yield* Effect.logWarning(
+        "HOLDFAST_QUERY_URL has the role or the database of Holdfast's own tables: users' SQL could reach the sessions. Give it a role and a database of its own."
+      )
+    }
+  })
+
+const announce = (databases: Databases.Databases, url: string) =>
+  Effect.gen(function* () {
+    yield* Console.log(`Holdfast listening on ${url}`)
+    if (Option.isNone(databases.embedded)) return
+    if (Option.isSome(databases.demo)) yield* Console.log(`user demo, password ${Redacted.value(databases.demo.value)}`)
+    yield* Console.log(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
+  })
+
+/** Runs the service until it is interrupted, or until its embedded database is gone. */
+export const serve = Effect.gen(function* () {
+  const settings = yield* Settings.load
+  const databases = yield* Databases.serve(settings)
+
+  const app = Layer.unwrap(
+    Effect.gen(function* () {
+      const { address } = yield* HttpServer.HttpServer
+      const port = "port" in address ? address.port : settings.port
+      const url = `http://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
+      const origin = Option.getOrElse(settings.origin, () => new URL(url))
+      const readiness = yield* Readiness.Readiness
+      if (Option.isSome(databases.embedded)) yield* readiness.prepared
+      return HttpRouter.serve(routes(settings, origin), { disableLogger: true, disableListenLog: true }).pipe(
+        Layer.tap(() => Effect.andThen(announce(databases, url), warnings(settings, databases, origin)))
+      )
+    })
+  )
+  const service = app.pipe(
+    Layer.provide(
+      NodeHttpServer.layer(createServer, {
+        port: settings.port,
+        host: settings.host,
+        gracefulShutdownTimeout: "2 seconds"
+      })
+    ),
+    Layer.provide(Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1))),
+    Layer.provide(queries(settings, databases)),
+    Layer.provide(Readiness.layer(databases)),
+    Layer.provide(sessions(databases))
+  )
+  return yield* Option.match(databases.embedded, {
+    onNone: () => Layer.launch(service),
+    onSome: ({ directory, exited }) =>
+      Effect.raceFirst(
+        Layer.launch(service),
+        Effect.andThen(
+          exited,
+          Effect.fail(new Settings.SettingsError({ variable: directory, problem: "has lost its PostgreSQL server" }))
+        )
+      )
+  })
+}).pipe(Effect.scoped)

@@ -1,0 +1,135 @@
+/**
+ * The service's configuration, from the environment.
+ *
+ * Read once at start. What makes no sense fails there, with one line that names the variable and never what it holds
+ * where that may be a secret; a database that cannot be reached is not an error here.
+ */
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+
+/** What to change, in one line. */
+export class SettingsError extends Schema.TaggedError<SettingsError>("holdfast/server/SettingsError")("SettingsError", {
+  variable: Schema.String,
+  problem: Schema.String
+}) {
+  override get message(): string {
+    return `${this.variable} ${this.problem}`
+  }
+}
+
+export interface Settings {
+  readonly host: string
+  /** 0 takes a free port. */
+  readonly port: number
+  /** None: `http://HOST:PORT` of the listening socket. */
+  readonly origin: Option.Option<URL>
+  /** None: the embedded database. */
+  readonly databaseUrl: Option.Option<Redacted.Redacted<string>>
+  /** None: the embedded workspace, or no queries where the database is not embedded. */
+  readonly queryUrl: Option.Option<Redacted.Redacted<string>>
+  readonly demoPassword: Option.Option<Redacted.Redacted<string>>
+  readonly idleTimeout: Duration.Duration
+  readonly absoluteTimeout: Duration.Duration
+  readonly maxSessions: number
+  readonly queryRetention: Duration.Duration
+}
+
+const refuse = (variable: string, problem: string) => Effect.fail(new SettingsError({ variable, problem }))
+
+/** Reads one variable; `expects` is the whole explanation, because the value may be a secret. */
+const read = <A>(variable: string, config: (name: string) => Config.Config<A>, expects: string) =>
+  Effect.mapError(config(variable), () => new SettingsError({ variable, problem: `must be ${expects}` }))
+
+const duration = (variable: string, fallback: Duration.Input) =>
+  read(
+    variable,
+    (name) => Config.withDefault(Config.Duration(name), Duration.fromInputUnsafe(fallback)),
+    'a duration such as "30 minutes"'
+  ).pipe(
+    Effect.filterOrElse(
+      (value) => Duration.isFinite(value) && Duration.toMillis(value) > 0,
+      () => refuse(variable, 'must be a positive, finite duration such as "30 minutes"')
+    )
+  )
+
+const integer = (variable: string, fallback: number, minimum: number, maximum: number) =>
+  read(
+    variable,
+    (name) => Config.withDefault(Config.Int(name), fallback),
+    `a whole number from ${minimum} to ${maximum}`
+  ).pipe(
+    Effect.filterOrElse(
+      (value) => value >= minimum && value <= maximum,
+      () => refuse(variable, `must be a whole number from ${minimum} to ${maximum}`)
+    )
+  )
+
+const isDatabaseUrl = (value: Redacted.Redacted<string>) => {
+  const url = URL.parse(Redacted.value(value))
+  return url !== null && ["postgres:", "postgresql:"].includes(url.protocol) && url.hostname !== ""
+}
+
+const databaseUrl = (variable: string) =>
+  read(variable, (name) => Config.option(Config.Redacted(name)), "a database URL").pipe(
+    Effect.filterOrElse(
+      (value) => Option.isNone(value) || isDatabaseUrl(value.value),
+      () => refuse(variable, "must be a URL like postgres://user:password@host:port/database")
+    )
+  )
+
+/** Whether a host name is this machine's own: http is for development on it and for nothing else. */
+export const isLoopback = (hostname: string): boolean =>
+  hostname === "localhost" || hostname === "[::1]" || hostname === "::1" || /^127(?:\.\d{1,3}){3}$/.test(hostname)
+
+const origin = Effect.flatMap(
+  read("HOLDFAST_ORIGIN", (name) => Config.option(Config.String(name)), "an origin like https://example.org"),
+  (value) => {
+    if (Option.isNone(value)) return Effect.succeedNone
+    const url = URL.parse(value.value)
+    if (url === null || !["http:", "https:"].includes(url.protocol) || url.origin !== value.value.replace(/\/$/, "")) {
+      return refuse("HOLDFAST_ORIGIN", "must be an origin without a path, like https://example.org")
+    }
+    return url.protocol === "https:" || isLoopback(url.hostname)
+      ? Effect.succeedSome(url)
+      : refuse("HOLDFAST_ORIGIN", "must be https: over http anybody on the way could take the session cookie")
+  }
+)
+
+/** Decodes the environment. */
+export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function* () {
+  const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
+  const settings: Settings = {
+    host,
+    port: yield* integer("PORT", 3000, 0, 65_535),
+    origin: yield* origin,
+    databaseUrl: yield* databaseUrl("DATABASE_URL"),
+    queryUrl: yield* databaseUrl("HOLDFAST_QUERY_URL"),
+    demoPassword: yield* read(
+      "HOLDFAST_DEMO_PASSWORD",
+      (name) => Config.option(Config.Redacted(name)),
+      "a password"
+    ).pipe(
+      Effect.filterOrElse(
+        (password) => Option.isNone(password) || Redacted.value(password.value) !== "",
+        () => refuse("HOLDFAST_DEMO_PASSWORD", "must not be empty; unset it where no user demo is wanted")
+      )
+    ),
+    idleTimeout: yield* duration("HOLDFAST_IDLE_TIMEOUT", "30 minutes"),
+    absoluteTimeout: yield* duration("HOLDFAST_ABSOLUTE_TIMEOUT", "12 hours"),
+    maxSessions: yield* integer("HOLDFAST_MAX_SESSIONS", 5, 1, 1_000_000),
+    queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes")
+  }
+  yield* read(
+    "HOLDFAST_SESSION_STORE",
+    (name) => Config.withDefault(Config.Literals(["postgres"], name), "postgres"),
+    "postgres"
+  )
+  if (Option.isNone(settings.origin) && !isLoopback(host)) {
+    return yield* refuse("HOLDFAST_ORIGIN", `must be set to the https origin of the service when HOST is ${host}`)
+  }
+  return settings
+})
