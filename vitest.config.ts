@@ -1,6 +1,10 @@
 import { defineConfig } from "vitest/config"
 
+const conditions = ["holdfast-source", "node", "import", "default"]
+
 export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions, externalConditions: conditions } },
   test: {
     include: ["test/**/*.test.ts"],
     testTimeout: 30_000,

@@ -45,7 +45,7 @@ export interface Lifetime {
   /** True from the moment somebody asked for the end. */
   readonly isEnding: () => boolean
   /** @internal */
-  readonly children: { count: number; readonly endWithLast: boolean }
+  readonly children: { count: number; readonly onLast: Effect.Effect<void> }
 }
 
 /** How to describe and close a lifetime. */
@@ -60,6 +60,8 @@ export interface Options {
   readonly release?: "sequential" | "parallel" | undefined
   /** Called once, when somebody first asks for the end, before anything is released. Must not throw. */
   readonly onEnding?: (() => void) | undefined
+  /** Called once, when everything is released, before anybody who waits for the end goes on. Must not throw. */
+  readonly onEnded?: ((lifetime: Lifetime) => void) | undefined
   /** Ends by itself when the last child made with {@link child} is over. Default: false. */
   readonly endWithLastChild?: boolean | undefined
 }
@@ -82,6 +84,7 @@ export const make = (parent: Scope.Scope, options: Options): Effect.Effect<Lifet
     const close = (exit: Exit.Exit<unknown, unknown>) =>
       Effect.flatMap(Effect.exit(Effect.uninterruptible(Scope.close(scope, exit))), (closed) => {
         ledger.strike(entry, closed)
+        options.onEnded?.(lifetime)
         Deferred.doneUnsafe(over, Exit.void)
         return Effect.andThen(
           Exit.isFailure(closed)
@@ -93,14 +96,14 @@ export const make = (parent: Scope.Scope, options: Options): Effect.Effect<Lifet
 
     // Somebody else always closes: the caller may be one of those who are interrupted by the close, and must be able to
     // let go. It is nobody's child, because a child of a closing scope would wait for itself.
-    const end = (exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (ending) return Deferred.await(over)
-        ending = true
-        ledger.note(entry, "ending")
-        options.onEnding?.()
-        return Effect.andThen(Effect.forkDetach(close(exit), { startImmediately: true }), Deferred.await(over))
-      })
+    const begin = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
+      if (ending) return Deferred.await(over)
+      ending = true
+      ledger.note(entry, "ending")
+      options.onEnding?.()
+      return Effect.andThen(Effect.forkDetach(close(exit), { startImmediately: true }), Deferred.await(over))
+    }
+    const end = (exit: Exit.Exit<unknown, unknown> = Exit.void) => Effect.suspend(() => begin(exit))
 
     const lifetime: Lifetime = {
       entry,
@@ -108,7 +111,14 @@ export const make = (parent: Scope.Scope, options: Options): Effect.Effect<Lifet
       end,
       ended: Deferred.await(over),
       isEnding: () => ending,
-      children: { count: 0, endWithLast: options.endWithLastChild ?? false }
+      children: {
+        count: 0,
+        // Asked and begun in one step: a child that comes in between would find a lifetime that is about to end.
+        onLast:
+          options.endWithLastChild === true
+            ? Effect.suspend(() => (lifetime.children.count === 0 ? begin(Exit.void) : Effect.void))
+            : Effect.void
+      }
     }
     return Effect.as(Scope.addFinalizerExit(link, end), lifetime)
   })
@@ -124,10 +134,11 @@ export const child = (parent: Lifetime, options: Options): Effect.Effect<Lifetim
     })
   )
 
-const leave = (parent: Lifetime) =>
-  Effect.suspend(() =>
-    --parent.children.count === 0 && parent.children.endWithLast ? Effect.forkDetach(parent.end()) : Effect.void
-  )
+const leave = ({ children }: Lifetime) =>
+  Effect.suspend(() => {
+    children.count--
+    return children.count === 0 ? Effect.forkDetach(children.onLast) : Effect.void
+  })
 
 /** A lifetime that ends with the current scope. */
 export const scoped = (options: Options): Effect.Effect<Lifetime, never, Scope.Scope> =>

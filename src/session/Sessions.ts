@@ -83,7 +83,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         id,
         release: "parallel",
         endWithLastChild: true,
-        onEnding: () => entries.delete(id)
+        onEnded: (lifetime) => entries.get(id) === lifetime && entries.delete(id)
       })
       return Effect.flatMap(made, (lifetime) => {
         const meanwhile = entries.get(id)

@@ -1,0 +1,25 @@
+/**
+ * Sessions, connections and query fibers as scoped layers. Everything here needs `effect` alone; what needs a driver has a
+ * subpath of its own, such as `holdfast/connection/PgConnectionSource`.
+ */
+export * as Connection from "./connection/Connection.ts"
+export * as ConnectionError from "./connection/ConnectionError.ts"
+export * as ConnectionPool from "./connection/ConnectionPool.ts"
+export * as ConnectionSource from "./connection/ConnectionSource.ts"
+export * as Ledger from "./Ledger.ts"
+export * as Lifetime from "./Lifetime.ts"
+export * as Query from "./query/Query.ts"
+export * as QueryDriver from "./query/QueryDriver.ts"
+export * as QueryError from "./query/QueryError.ts"
+export * as QueryId from "./query/QueryId.ts"
+export * as QueryRecord from "./query/QueryRecord.ts"
+export * as QueryRegistry from "./query/QueryRegistry.ts"
+export * as QueryResults from "./query/QueryResults.ts"
+export * as QueryState from "./query/QueryState.ts"
+export * as Session from "./session/Session.ts"
+export * as SessionError from "./session/SessionError.ts"
+export * as SessionId from "./session/SessionId.ts"
+export * as SessionRecord from "./session/SessionRecord.ts"
+export * as Sessions from "./session/Sessions.ts"
+export * as SessionStore from "./session/SessionStore.ts"
+export * as SessionToken from "./session/SessionToken.ts"

@@ -1,0 +1,220 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as TestClock from "effect/testing/TestClock"
+import * as Ledger from "../../src/Ledger.ts"
+import * as Session from "../../src/session/Session.ts"
+import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
+import * as Sessions from "../../src/session/Sessions.ts"
+import * as SessionStore from "../../src/session/SessionStore.ts"
+import { sweep } from "../../src/testing/InterruptSweep.ts"
+import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+
+class AppSession extends Session.Service<AppSession>()("test/AppSession", {
+  data: Schema.Struct({ cart: Schema.Array(Schema.String) }),
+  initial: { cart: [] }
+}) {}
+
+const layerSessions = Sessions.layer({ pollInterval: "10 seconds" }).pipe(
+  Layer.provideMerge(SessionStore.layerMemory),
+  Layer.provideMerge(Ledger.layer)
+)
+const login = AppSession.create({ principal: "alice" })
+
+/** Work that says when it runs, and whether it was interrupted. */
+const work = Effect.gen(function* () {
+  const started = yield* Deferred.make<void>()
+  const over = yield* Deferred.make<"interrupted" | "done">()
+  const effect = Deferred.succeed(started, undefined).pipe(
+    Effect.andThen(Effect.never),
+    Effect.onExit((exit) => Deferred.succeed(over, Exit.hasInterrupts(exit) ? "interrupted" : "done"))
+  )
+  return { effect, started: Deferred.await(started), over: Deferred.await(over), isOver: Deferred.isDone(over) }
+})
+
+describe("Sessions", () => {
+  it.effect("S9 the end of a session interrupts what runs in it, and waits for that", () =>
+    sweep(
+      Effect.gen(function* () {
+        const { record, token } = yield* login
+        const { effect, isOver, over, started } = yield* work
+        yield* Effect.gen(function* () {
+          yield* (yield* AppSession).run(effect)
+        }).pipe(Effect.provide(AppSession.layer(token)))
+        yield* started
+        assert.isFalse(yield* isOver, "the work goes on when the request is over")
+        yield* (yield* Sessions.Sessions).end(record.id)
+        assert.isTrue(yield* isOver)
+        assert.strictEqual(yield* over, "interrupted")
+        const again = yield* Effect.flip(Effect.scoped(AppSession.open(token)))
+        assert.strictEqual(again.reason._tag, "SessionRevoked")
+        yield* LedgerRecorder.assertEmpty()
+      }).pipe(Effect.provide(Layer.fresh(layerSessions)))
+    )
+  )
+
+  it.effect("L1 a session can be ended from its own work", () =>
+    sweep(
+      Effect.gen(function* () {
+        const { record, token } = yield* login
+        const fiber = yield* Effect.gen(function* () {
+          const session = yield* AppSession
+          return yield* session.run(Effect.andThen(session.logout, Effect.succeed("outlived")))
+        }).pipe(Effect.provide(AppSession.layer(token)))
+        assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)))
+        yield* (yield* Sessions.Sessions).end(record.id)
+        yield* LedgerRecorder.assertEmpty()
+      }).pipe(Effect.provide(Layer.fresh(layerSessions)))
+    )
+  )
+
+  it.effect("S9 the end of a session elsewhere is found by asking the store", () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore.SessionStore
+      const { record, token } = yield* login
+      const { effect, isOver, over, started } = yield* work
+      yield* Effect.scoped(
+        Effect.provide(
+          Effect.flatMap(AppSession, (session) => session.run(effect)),
+          AppSession.layer(token)
+        )
+      )
+      yield* started
+      yield* store.revoke(record.id)
+      yield* TestClock.adjust("9 seconds")
+      assert.isFalse(yield* isOver)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* over, "interrupted")
+    }).pipe(Effect.provide(layerSessions))
+  )
+
+  it.effect("S9 a session that expires is ended here, although nobody presents its token any more", () =>
+    Effect.gen(function* () {
+      const { token } = yield* AppSession.create({
+        principal: "alice",
+        policy: { absoluteTimeout: "1 hour", idleTimeout: "1 hour" }
+      })
+      const { effect, over, started } = yield* work
+      yield* Effect.scoped(
+        Effect.provide(
+          Effect.flatMap(AppSession, (session) => session.run(effect)),
+          AppSession.layer(token)
+        )
+      )
+      yield* started
+      yield* TestClock.adjust("61 minutes")
+      assert.strictEqual(yield* over, "interrupted")
+    }).pipe(Effect.provide(layerSessions))
+  )
+
+  it.effect("S11 a store that does not answer ends nothing", () =>
+    Effect.gen(function* () {
+      const { token } = yield* login
+      const { effect, isOver, started } = yield* work
+      yield* Effect.scoped(
+        Effect.provide(
+          Effect.flatMap(AppSession, (session) => session.run(effect)),
+          AppSession.layer(token)
+        )
+      )
+      yield* started
+      yield* TestClock.adjust("10 minutes")
+      assert.isFalse(yield* isOver)
+    }).pipe(
+      Effect.provide(
+        Sessions.layer().pipe(
+          Layer.provideMerge(
+            Layer.effect(
+              SessionStore.SessionStore,
+              Effect.map(SessionStore.SessionStore, (store) => ({
+                ...store,
+                ended: () =>
+                  Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: new Error("store down") }) }))
+              }))
+            ).pipe(Layer.provide(SessionStore.layerMemory))
+          )
+        )
+      )
+    )
+  )
+
+  it.effect("S3 a load that began before the end does not bring the session back here", () =>
+    Effect.gen(function* () {
+      const loaded = yield* Deferred.make<void>()
+      const goOn = yield* Deferred.make<void>()
+      const slow = Layer.effect(
+        SessionStore.SessionStore,
+        Effect.map(SessionStore.SessionStore, (store) => ({
+          ...store,
+          load: (token: Parameters<typeof store.load>[0]) =>
+            Effect.tap(store.load(token), () =>
+              Effect.andThen(Deferred.succeed(loaded, undefined), Deferred.await(goOn))
+            )
+        }))
+      )
+      yield* Effect.gen(function* () {
+        const { record, token } = yield* login
+        const opening = yield* Effect.forkChild(Effect.flip(Effect.scoped(AppSession.open(token))))
+        yield* Deferred.await(loaded)
+        yield* (yield* Sessions.Sessions).end(record.id)
+        yield* Deferred.succeed(goOn, undefined)
+        assert.strictEqual((yield* Fiber.join(opening)).reason._tag, "SessionRevoked")
+        yield* LedgerRecorder.assertEmpty()
+      }).pipe(
+        Effect.provide(
+          Sessions.layer().pipe(
+            Layer.provideMerge(slow.pipe(Layer.provide(SessionStore.layerMemory))),
+            Layer.provideMerge(Ledger.layer)
+          )
+        )
+      )
+    })
+  )
+
+  it.effect("holds an entry only while something holds the session", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger.Ledger
+      const { token } = yield* login
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* AppSession.open(token)
+          yield* AppSession.open(token)
+          assert.deepStrictEqual((yield* ledger.holdings).map(({ kind }) => kind).toSorted(), [
+            "handle",
+            "handle",
+            "session"
+          ])
+        })
+      )
+      yield* TestClock.adjust(0)
+      yield* LedgerRecorder.assertEmpty()
+    }).pipe(Effect.provide(layerSessions))
+  )
+
+  it.effect("requests that come and go at the same time never meet a session that is just being let go", () =>
+    sweep(
+      Effect.gen(function* () {
+        const { record, token } = yield* login
+        yield* Effect.forEach(
+          Array.from({ length: 20 }, (_, index) => index),
+          () =>
+            Effect.scoped(
+              Effect.gen(function* () {
+                const context = yield* AppSession.open(token)
+                const { lifetime } = yield* Effect.provideContext(AppSession, context)
+                yield* Effect.yieldNow
+                assert.isFalse(lifetime.isEnding())
+              })
+            ),
+          { concurrency: 5, discard: true }
+        )
+        yield* (yield* Sessions.Sessions).end(record.id)
+        yield* LedgerRecorder.assertEmpty()
+      }).pipe(Effect.provide(Layer.fresh(layerSessions)))
+    )
+  )
+})
