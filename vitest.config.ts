@@ -10,6 +10,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     globalSetup: ["test/support/globalSetup.ts"],
-    pool: "forks"
+    pool: "forks",
+    reporters: ["default", "./test/support/closingLine.ts"]
   }
 })

@@ -4,12 +4,12 @@
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import * as Cause from "effect/Cause"
-import { Argument, Command, Flag } from "effect/cli"
+import { Argument, CliError, Command, Flag } from "effect/cli"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
-import manifest from "../package.json" with { type: "json" }
+import { readFileSync } from "node:fs"
 import * as Serve from "./server/Serve.ts"
 import * as UserCommand from "./server/UserCommand.ts"
 
@@ -43,16 +43,21 @@ const holdfast = Command.make("holdfast").pipe(
   Command.withSubcommands([serve, user])
 )
 
+const Manifest = Schema.fromJsonString(Schema.Struct({ version: Schema.String }))
+const { version } = Schema.decodeSync(Manifest)(readFileSync(new URL("../package.json", import.meta.url), "utf8"))
+
 /** One line for what the user can change, everything for what they cannot. */
 const report = <E>(cause: Cause.Cause<E>) => {
   if (Cause.hasInterruptsOnly(cause)) return Effect.void
   const error = Cause.findErrorOption(cause)
+  // The command line has said what is wrong with itself, with its help.
+  if (error._tag === "Some" && CliError.isCliError(error.value)) return Effect.void
   return error._tag === "Some" && error.value instanceof Error
     ? Console.error(`holdfast: ${error.value.message}`)
     : Console.error(Cause.pretty(cause))
 }
 
-Command.run(holdfast, { version: manifest.version }).pipe(
+Command.run(holdfast, { version }).pipe(
   Effect.tapCause(report),
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({

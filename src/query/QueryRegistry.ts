@@ -31,7 +31,8 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type * as Lifetime from "../Lifetime.ts"
 import * as Query from "./Query.ts"
-import { QueryDriver, type Statement } from "./QueryDriver.ts"
+import type { QueryDriver } from "./QueryDriver.ts"
+import { type Statement } from "./QueryDriver.ts"
 import {
   QueriesUnavailable,
   QueryError,

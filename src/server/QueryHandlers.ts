@@ -13,6 +13,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Struct from "effect/Struct"
 import type { QueryInfo } from "../query/QueryApi.ts"
 import { QueryId } from "../query/QueryId.ts"
 import * as QueryProblem from "../query/QueryProblem.ts"
@@ -33,9 +34,9 @@ const failureOf = (error: NonNullable<QueryRecord["error"]>): NonNullable<QueryI
       }
     : { code: error._tag, message: error.message }
 
-const infoOf = ({ error, principal: _, ...record }: QueryRecord): QueryInfo => ({
-  ...record,
-  error: error === null ? null : failureOf(error)
+const infoOf = (record: QueryRecord): QueryInfo => ({
+  ...Struct.omit(record, ["principal"]),
+  error: record.error === null ? null : failureOf(record.error)
 })
 
 const decodeId = Schema.decodeUnknownOption(QueryId)

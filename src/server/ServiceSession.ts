@@ -12,6 +12,6 @@ export class ServiceSession extends Session.Service<ServiceSession>()("holdfast/
   initial: {}
 }) {}
 
-export class Required extends SessionMiddleware.required<ServiceSession, "holdfast/server/ServiceSession">(
+export const Required = SessionMiddleware.required<ServiceSession, "holdfast/server/ServiceSession">(
   "holdfast/server/ServiceSession"
-) {}
+)

