@@ -26,9 +26,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as PartitionedSemaphore from "effect/PartitionedSemaphore"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as FairSemaphore from "../FairSemaphore.ts"
 import type * as Lifetime from "../Lifetime.ts"
 import * as Query from "./Query.ts"
 import type { QueryDriver } from "./QueryDriver.ts"
@@ -118,7 +118,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const context = yield* Effect.context<QueryDriver>()
   const results = yield* QueryResults
   const clock = yield* Clock.Clock
-  const admission = PartitionedSemaphore.makeUnsafe<string>({ permits: maxRunning })
+  const admission = yield* FairSemaphore.make(maxRunning)
   const entries = new Map<QueryId.QueryId, Entry>()
   // Made before the finalizer below, so that it closes after the drain: queries without an owner live in it.
   const running = yield* Scope.fork(yield* Effect.scope, "parallel")

@@ -14,6 +14,7 @@
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -60,13 +61,18 @@ const ensureSchema = Effect.fnUntraced(function* (schema: string) {
  * Brings a database's schema up to date, on a connection of its own.
  *
  * Instances that start together do it once: the `Migrator` locks its table, and those that lose the race for making the
- * schema find it made.
+ * schema find it made. Interrupting it closes the connection, which is also what ends a statement that a dead network
+ * keeps from being answered: the client's transactions do not let go of their BEGIN.
  */
 export const run = (options: PgClient.PgClientConfig, schema: string) =>
-  Effect.andThen(
-    Effect.retry(ensureSchema(schema), { times: 2 }),
-    Migrator.make({})({
-      loader: Migrator.fromRecord({ "1_sessions": sessions(schema) }),
-      table: `${schema}.session_migrations`
-    })
-  ).pipe(Effect.provide(PgClient.layerFrom(PgClient.makeClient(options)).pipe(Layer.fresh)))
+  Effect.gen(function* () {
+    const client = yield* Layer.build(Layer.fresh(PgClient.layerFrom(PgClient.makeClient(options))))
+    const work = Effect.andThen(
+      Effect.retry(ensureSchema(schema), { times: 2 }),
+      Migrator.make({})({
+        loader: Migrator.fromRecord({ "1_sessions": sessions(schema) }),
+        table: `${schema}.session_migrations`
+      })
+    )
+    return yield* Fiber.join(yield* Effect.forkDetach(Effect.provide(work, client), { startImmediately: true }))
+  }).pipe(Effect.scoped)

@@ -1,6 +1,7 @@
 /**
  * Reads what the statements of `PgSessionStore` answer. A row that cannot be read is that row's failure and nobody else's.
  */
+import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
@@ -87,6 +88,6 @@ export const loaded = (
   })
 }
 
-/** The id of a session. */
-export const id = (row: Row): Result.Result<SessionId, SessionError> =>
-  Result.mapError(decodeId(row[0]), undecodable("the id of a session"))
+/** The ids of sessions. */
+export const ids = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<SessionId>, SessionError> =>
+  Effect.forEach(rows, ([id]) => Effect.fromResult(Result.mapError(decodeId(id), undecodable("the id of a session"))))

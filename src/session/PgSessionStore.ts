@@ -18,26 +18,27 @@
  * A store never takes part in a transaction of the program, also when it is used within one. It needs PostgreSQL 14, and
  * connections that let it set parameters (a pooler in front in session mode, or none).
  */
-import * as PgClient from "@effect/sql-pg/PgClient"
+import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Result from "effect/Result"
-import * as Reactivity from "effect/reactivity/Reactivity"
-import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
+import * as Ledger from "../Ledger.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import * as PgSessionSql from "./PgSessionSql.ts"
 import { SessionError, SessionsUnavailable } from "./SessionError.ts"
 import * as SessionId from "./SessionId.ts"
 import type { SessionRecord } from "./SessionRecord.ts"
-import { type NewSession, SessionStore } from "./SessionStore.ts"
+import { type NewSession, SessionStore, type Update } from "./SessionStore.ts"
 import type { TokenHash } from "./SessionToken.ts"
 
 /** Where the sessions are. */
@@ -63,16 +64,16 @@ const schemaOf = (options: Options): Effect.Effect<string> => {
     : Effect.die(new TypeError(`The schema of the sessions must be lower-case letters, digits and underscores`))
 }
 
-const connectionOf = (options: Options, limit: Duration.Duration) => {
+const connectionOf = (options: Options, connectTimeout: Duration.Duration, limit: Duration.Duration) => {
   const limitMillis = String(Math.ceil(Duration.toMillis(limit)))
   return {
     url: options.url,
     applicationName: options.applicationName ?? "holdfast-sessions",
-    connectTimeout: limit,
-    // A connection that a firewall forgot is noticed while it is idle.
+    connectTimeout,
+    // Finds out about a connection that a firewall forgot while nobody uses it.
     keepAlive: "15 seconds",
     startupParameters: {
-      // The server drops a statement, a transaction or a whole client that we have given up or that gave us up.
+      // The server ends what we have given up, and what a killed process or a lost network left behind.
       client_connection_check_interval: "1s",
       statement_timeout: limitMillis,
       idle_in_transaction_session_timeout: limitMillis
@@ -85,10 +86,14 @@ const unavailable = (cause: unknown) => new SessionError({ reason: new SessionsU
 const late = (limit: Duration.Duration) =>
   Effect.fail(unavailable(new Error(`No answer within ${Duration.format(limit)}`)))
 
-const mapSqlError = <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
-  Effect.mapError(effect, (error) =>
-    isSqlError(error) ? unavailable(error.reason.cause ?? error) : error
-  ) as Effect.Effect<A, Exclude<E, SqlError> | SessionError, R>
+const toSessionError = (error: SessionError | SqlError): SessionError =>
+  isSqlError(error) ? unavailable(error.reason.cause ?? error) : error
+
+/** Names the database in the ledger; holds no secret. */
+const describe = (url: Redacted.Redacted<string>) => {
+  const parsed = URL.parse(Redacted.value(url))
+  return parsed === null ? "postgresql" : `${parsed.host}${parsed.pathname}`
+}
 
 class Load extends Request.Class<{ readonly token: TokenHash }, SessionRecord, SessionError> {}
 
@@ -99,18 +104,28 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const statements = PgSessionSql.make(yield* schemaOf(options))
   const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
   const max = Math.max(options.maxConnections ?? 4, 2)
-  const config = connectionOf(options, limit)
-  const readers = yield* Effect.orDie(PgPool.make({ ...config, multiplex: true, maxConnections: Math.floor(max / 2) }))
-  const writer = yield* Effect.orDie(PgClient.make({ ...config, maxConnections: Math.ceil(max / 2) }))
-  const scope = yield* Effect.scope
+  const config = connectionOf(options, limit, limit)
+
+  // Pools and operations end side by side: a pool waits for its connections, which operations give back when they end.
+  const scope = yield* Ledger.hold(
+    { kind: "session store", id: describe(options.url) },
+    Effect.sync(() => Scope.makeUnsafe("parallel")),
+    Scope.close
+  )
+  const open = (config: PgPool.Config) => Scope.provide(Effect.orDie(PgPool.make(config)), scope)
+  const readers = yield* open({ ...config, multiplex: true, maxConnections: Math.floor(max / 2) })
+  const writers = yield* open({ ...config, maxConnections: Math.ceil(max / 2) })
 
   // The work is a fiber of the store, so that the caller is answered in time also when the work's own end takes longer (a
   // cancel that nobody acknowledges), and no caller's interruption costs a connection.
-  const bounded = <A>(work: Effect.Effect<A, SessionError | SqlError>): Effect.Effect<A, SessionError> => {
+  const bounded = <A>(work: Effect.Effect<A, SqlError>): Effect.Effect<A, SessionError> => {
     const orElse = () => late(limit)
-    return Effect.forkIn(Effect.timeoutOrElse(mapSqlError(work), { duration: limit, orElse }), scope, {
-      startImmediately: true
-    }).pipe(Effect.flatMap((fiber) => Effect.timeoutOrElse(Fiber.join(fiber), { duration: limit, orElse })))
+    return work.pipe(
+      Effect.mapError(toSessionError),
+      Effect.timeoutOrElse({ duration: limit, orElse }),
+      Effect.forkIn(scope, { startImmediately: true }),
+      Effect.flatMap((fiber) => Effect.timeoutOrElse(Fiber.join(fiber), { duration: limit, orElse }))
+    )
   }
 
   const read = (sql: string, params: ReadonlyArray<unknown>) =>
@@ -120,24 +135,33 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         Effect.onInterrupt(connection.queryValues(sql, params), () => readers.invalidate(connection))
       )
     )
-  const write = (sql: string, params: ReadonlyArray<unknown>) => writer.unsafe(sql, params).values
+  const write = (sql: string, params: ReadonlyArray<unknown>) =>
+    bounded(writers.use((connection) => connection.queryValues(sql, params)))
 
-  const load: (
-    token: TokenHash
-  ) => Effect.Effect<Result.Result<{ record: SessionRecord; owed: boolean }, SessionError>, SessionError> = (token) =>
-    Effect.map(read(statements.load, [[bytes(token)]]), ([row]) => PgSessionRow.loaded(row))
+  // The connection of a transaction that did not succeed is closed, and the server rolls back. `withTransaction` of the
+  // driver's client would wait without limit for the answer to BEGIN where the network is gone.
+  const transaction = <A>(work: (connection: PgConnection) => Effect.Effect<A, SqlError>) =>
+    bounded(
+      writers.use((connection) =>
+        connection.query("begin").pipe(
+          Effect.andThen(work(connection)),
+          Effect.tap(() => connection.query("commit")),
+          Effect.onError(() => writers.invalidate(connection))
+        )
+      )
+    )
 
-  // An owed activity was skipped because somebody was writing the row. If that was not another touch, nobody would note
-  // this one, and the session would end too early.
+  // Owed activity was skipped because somebody was writing the row. If that was not another touch, nobody would note it,
+  // and the session would end too early.
   const settle = (token: TokenHash) =>
-    bounded(write(statements.touch, [bytes(token)])).pipe(
-      Effect.andThen(load(token)),
-      Effect.flatMap(Effect.fromResult),
+    write(statements.touch, [bytes(token)]).pipe(
+      Effect.andThen(read(statements.load, [[bytes(token)]])),
+      Effect.flatMap(([row]) => Effect.fromResult(PgSessionRow.loaded(row))),
       Effect.map(({ record }) => record)
     )
 
-  const resolver = RequestResolver.make<Load>((entries) =>
-    Effect.gen(function* () {
+  const resolver = RequestResolver.make<Load>(
+    Effect.fnUntraced(function* (entries) {
       const rows = yield* read(statements.load, [entries.map(({ request }) => bytes(request.token))])
       const owed = new Map<TokenHash, Array<(typeof entries)[number]>>()
       for (const [index, entry] of entries.entries()) {
@@ -149,26 +173,25 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       }
       yield* Effect.forEach(
         owed,
-        ([token, entries]) =>
+        ([token, waiting]) =>
           Effect.map(Effect.exit(settle(token)), (exit) => {
-            for (const entry of entries) entry.completeUnsafe(exit)
+            for (const entry of waiting) entry.completeUnsafe(exit)
           }),
         { concurrency: "unbounded", discard: true }
       )
     })
   ).pipe(RequestResolver.batchN(64))
 
-  const lockPrincipal = (principal: string) =>
-    Effect.gen(function* () {
-      const [locked] = yield* write(statements.lockPrincipal, [principal])
-      if (locked !== undefined) return
-      yield* write(statements.addPrincipal, [principal])
-      yield* write(statements.lockPrincipal, [principal])
-    })
+  const lockPrincipal = Effect.fnUntraced(function* (connection: PgConnection, principal: string) {
+    const [locked] = yield* connection.queryValues(statements.lockPrincipal, [principal])
+    if (locked !== undefined) return
+    yield* connection.query(statements.addPrincipal, [principal])
+    yield* connection.query(statements.lockPrincipal, [principal])
+  })
 
   const create = Effect.fn("PgSessionStore.create")(function* (session: NewSession) {
     const { principal } = session
-    const insert = write(statements.create, [
+    const params = [
       SessionId.make(),
       principal,
       JSON.stringify(session.data),
@@ -178,28 +201,31 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       Duration.toMillis(session.absoluteTimeout),
       bytes(session.token),
       Math.max(session.maxPerPrincipal - 1, 0)
-    ])
-    const rows = yield* bounded(
-      principal === null ? insert : writer.withTransaction(Effect.andThen(lockPrincipal(principal), insert))
-    )
+    ]
+    const rows = yield* principal === null
+      ? write(statements.create, params)
+      : transaction((connection) =>
+          Effect.andThen(lockPrincipal(connection, principal), connection.queryValues(statements.create, params))
+        )
     return yield* Effect.fromResult(PgSessionRow.record(rows[0] ?? []))
   })
 
-  const update: SessionStore["Service"]["update"] = Effect.fn("PgSessionStore.update")(function* (update) {
-    const { data, dataVersion, id, version } = update
-    const [row] = yield* bounded(write(statements.update, [id, version, JSON.stringify(data), dataVersion]))
+  const update = Effect.fn("PgSessionStore.update")(function* ({ data, dataVersion, id, version }: Update) {
+    const [row] = yield* write(statements.update, [id, version, JSON.stringify(data), dataVersion])
     if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row))
-    return yield* Effect.flatMap(read(statements.standing, [id]), ([row]) => Effect.fail(PgSessionRow.standing(row)))
+    const [standing] = yield* read(statements.standing, [id])
+    return yield* PgSessionRow.standing(standing)
   })
 
   const revokeAll: SessionStore["Service"]["revokeAll"] = Effect.fn("PgSessionStore.revokeAll")(
     function* (principal, options) {
-      const rows = yield* bounded(
-        writer.withTransaction(
-          Effect.andThen(lockPrincipal(principal), write(statements.revokeAll, [principal, options?.except ?? null]))
+      const rows = yield* transaction((connection) =>
+        Effect.andThen(
+          lockPrincipal(connection, principal),
+          connection.queryValues(statements.revokeAll, [principal, options?.except ?? null])
         )
       )
-      return yield* Effect.forEach(rows, (row) => Effect.fromResult(PgSessionRow.id(row)))
+      return yield* PgSessionRow.ids(rows)
     }
   )
 
@@ -217,32 +243,29 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     create,
     load: (token) => Effect.request(new Load({ token }), resolver),
     update,
-    revoke: (id) => Effect.map(bounded(write(statements.revoke, [id])), (rows) => rows.length > 0),
+    revoke: (id) => Effect.map(write(statements.revoke, [id]), (rows) => rows.length > 0),
     revokeAll,
     list,
-    ended: (ids) =>
-      Effect.flatMap(read(statements.ended, [ids]), (rows) =>
-        Effect.forEach(rows, (row) => Effect.fromResult(PgSessionRow.id(row)))
-      ),
-    prune: (limit) => Effect.map(bounded(write(statements.prune, [limit])), (rows) => rows.length),
+    ended: (ids) => Effect.flatMap(read(statements.ended, [ids]), PgSessionRow.ids),
+    prune: (limit) => Effect.map(write(statements.prune, [limit]), (rows) => rows.length),
     ping: Effect.asVoid(read(statements.ping, []))
   })
 })
 
 /** Sessions in a database that has, or will have, the tables of {@link migrate}. */
-export const layer = (options: Options): Layer.Layer<SessionStore> =>
-  Layer.effect(SessionStore, make(options)).pipe(Layer.provide(Reactivity.layer))
+export const layer = (options: Options): Layer.Layer<SessionStore> => Layer.effect(SessionStore, make(options))
 
 /**
  * Brings the store's tables up to date. Instances that start together apply each change once.
  *
  * The role needs the right to create the schema, or to create tables in one that exists. Fails with `SessionsUnavailable`
- * after 30 seconds, or at once where the database cannot be reached: then run it again later.
+ * where the database cannot be reached, or another program holds the tables for 30 seconds: then run it again later.
  */
 export const migrate = Effect.fn("PgSessionStore.migrate")(function* (options: Options) {
   const schema = yield* schemaOf(options)
-  yield* PgSessionMigrations.run(connectionOf(options, migrationTimeout), schema).pipe(
-    Effect.mapError((error) => unavailable(isSqlError(error) ? (error.reason.cause ?? error) : error)),
+  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  yield* PgSessionMigrations.run(connectionOf(options, limit, migrationTimeout), schema).pipe(
+    Effect.mapError((error) => (isSqlError(error) ? toSessionError(error) : unavailable(error))),
     Effect.timeoutOrElse({ duration: migrationTimeout, orElse: () => late(migrationTimeout) })
   )
 })

@@ -9,7 +9,7 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
   [/\/Pg\w+\.ts$/, 4],
   [/\/(ConnectionPool|Connection|Session|Sessions|Query|QueryRegistry)\.ts$/, 3],
   [/\/(ConnectionSource|SessionStore|MemorySessionStore|QueryDriver|QueryResults)\.ts$/, 2],
-  [/^(Lifetime|Ledger)\.ts$|(Error|Id|Token|Record|State|Times)\.ts$/, 1]
+  [/^(Lifetime|Ledger|FairSemaphore)\.ts$|(Error|Id|Token|Record|State|Times)\.ts$/, 1]
 ]
 const floorOf = (file: string) => floors.find(([pattern]) => pattern.test(file))?.[1]
 

@@ -1,0 +1,49 @@
+/**
+ * Permits that are given out in turn between keys, so that a key with a thousand waiters does not starve one with one.
+ *
+ * A permit is held until the scope that it was taken in closes. Waiting is interruptible at every point and leaves no trace.
+ *
+ * **Details**
+ *
+ * Of each key, one waiter at a time stands in the common queue, which is first come, first served; the others of the key
+ * stand behind it in a queue of their own. Both are `effect/Semaphore`s, whose scoped take cannot lose a permit.
+ * (`effect/PartitionedSemaphore` 4.1 loses one when an interruption arrives right after the take.)
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as RcMap from "effect/RcMap"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+
+export interface FairSemaphore {
+  /** Takes a permit for the current scope. */
+  readonly take: (key: string) => Effect.Effect<void, never, Scope.Scope>
+  /** Runs an effect with a permit. */
+  readonly withPermit: (key: string) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+/** Makes the permits. Nothing of a key is left when nobody of it waits. */
+export const make = Effect.fnUntraced(function* (permits: number) {
+  const common = yield* Semaphore.make(permits)
+  const turns = yield* RcMap.make({ lookup: (_key: string) => Semaphore.make(1) })
+
+  const takeIn = (scope: Scope.Scope, key: string): Effect.Effect<void> =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const turn = yield* RcMap.get(turns, key)
+        yield* turn.takeScoped(1)
+        yield* Scope.provide(common.takeScoped(1), scope)
+      })
+    )
+
+  return {
+    take: (key) => Effect.flatMap(Effect.scope, (scope) => takeIn(scope, key)),
+    withPermit: (key) => (effect) =>
+      Effect.suspend(() => {
+        const scope = Scope.makeUnsafe()
+        return Effect.onExit(Effect.andThen(takeIn(scope, key), effect), (exit) =>
+          Scope.close(scope, Exit.asVoid(exit))
+        )
+      })
+  } satisfies FairSemaphore as FairSemaphore
+})
