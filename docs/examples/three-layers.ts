@@ -13,6 +13,7 @@ import * as PgSessionStore from "holdfast/session/PgSessionStore"
 import { Effect, Layer, Schema, Stream } from "effect"
 import { ConnectionPool, Query, Session, Sessions, type SessionToken } from "holdfast"
 import * as PgConnectionSource from "holdfast/connection/PgConnectionSource"
+import * as PgRecycle from "holdfast/connection/PgRecycle"
 import * as PgQueryDriver from "holdfast/query/PgQueryDriver"
 
 export class AppSession extends Session.Service<AppSession>()("app/AppSession", {
@@ -41,7 +42,9 @@ export const layerApp = (url: Redacted.Redacted<string>) =>
   Sessions.layer().pipe(
     Layer.provideMerge(PgSessionStore.layer({ url })),
     Layer.provideMerge(
-      ConnectionPool.layer({ max: 10 }).pipe(Layer.provide(PgConnectionSource.layer({ url, recycle: "foreign" })))
+      ConnectionPool.layer({ max: 10 }).pipe(
+        Layer.provide(PgConnectionSource.layer({ url, recycle: PgRecycle.foreign }))
+      )
     )
   )
 // #endregion

@@ -33,7 +33,7 @@ export const lease: Effect.Effect<
   ConnectionError,
   ConnectionPool | Scope.Scope
 > = Effect.gen(function* () {
-  const { id, services } = yield* (yield* ConnectionPool).lease
+  const { id, services } = yield* (yield* ConnectionPool).lease()
   return Context.add(services, Connection, Connection.of({ id }))
 })
 

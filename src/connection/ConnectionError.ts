@@ -16,8 +16,11 @@ export class Unavailable extends Schema.TaggedError<Unavailable>("holdfast/conne
 
 /** Who holds a connection while others wait for it. For log and ledger only: never sent to a remote caller. */
 export const Holder = Schema.Struct({
+  /** What holds it, such as `query`, and its id; the lease itself where nothing else is known. */
   kind: Schema.String,
   id: Schema.String,
+  connection: Schema.String,
+  owner: Schema.UndefinedOr(Schema.String),
   heldForMillis: Schema.Finite,
   site: Schema.UndefinedOr(Schema.String)
 })
@@ -36,6 +39,25 @@ export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>(
       `No connection to ${this.source} became free within ${this.afterMillis} ms: ` +
       `${this.holders.length} of ${this.max} are leased. Raise \`max\`, or hold connections for a shorter time.`
     )
+  }
+}
+
+/** So many borrowers wait already that one more is refused at once. */
+export class TooManyWaiters extends Schema.TaggedError<TooManyWaiters>(
+  "holdfast/connection/ConnectionError/TooManyWaiters"
+)("TooManyWaiters", { source: Schema.String, waiting: Schema.Int }) {
+  override get message(): string {
+    return `${this.waiting} borrowers wait for a connection to ${this.source} already. Try again later, or raise \`maxWaiting\`.`
+  }
+}
+
+/** A returned connection could not be made as good as new, and was closed. */
+export class ResetFailed extends Schema.TaggedError<ResetFailed>("holdfast/connection/ConnectionError/ResetFailed")(
+  "ResetFailed",
+  { source: Schema.String, cause: Schema.Defect() }
+) {
+  override get message(): string {
+    return `A returned connection to ${this.source} could not be reset and was closed. See what the last borrower did to it.`
   }
 }
 
@@ -60,7 +82,7 @@ export class InvalidConfig extends Schema.TaggedError<InvalidConfig>(
 /** The error of everything under `holdfast/connection`. */
 export class ConnectionError extends Schema.TaggedError<ConnectionError>("holdfast/connection/ConnectionError")(
   "ConnectionError",
-  { reason: Schema.Union([Unavailable, AcquireTimeout, Closed, InvalidConfig]) }
+  { reason: Schema.Union([Unavailable, AcquireTimeout, TooManyWaiters, ResetFailed, Closed, InvalidConfig]) }
 ) {
   override get message(): string {
     return this.reason.message

@@ -1,54 +1,67 @@
 /**
  * Lends connections of a `ConnectionSource`, one borrower at a time.
  *
- * The pool lives as long as its layer. A lease lives as long as the scope it was taken in: when that closes, the borrower's
+ * The pool lives as long as its layer. A lease lives as long as the scope it was taken in; when that closes, the borrower's
  * view of the connection ends first, then the connection is reset, then it is free for the next borrower, or closed when
- * the reset failed or the connection cannot be trusted any more. Closing the pool waits for its leases.
+ * it cannot be trusted any more. Closing the pool refuses new borrowers, waits `closeTimeout` for the leases, ends the
+ * rest at the server and says in the log whose they were.
+ *
+ * ```
+ * pool ──┬── backend (open connection) ── until it is too old, too idle or not to be trusted
+ *        ├── lease ── released in this order:  1 the borrower's view   2 reset or retirement   3 the place in the pool
+ *        └── zombie ── a backend that was given up, until the server is seen to be rid of it
+ * ```
  *
  * **Details**
  *
- * A borrower that waits longer than `acquireTimeout` gets `AcquireTimeout` naming the holders; one that gives up waiting
- * leaves no trace. Every lease and every open connection stands in the ledger, as `connection` and `backend`.
+ * Permits are fair between keys. A borrower that gives up waiting leaves no trace; one that waits for longer than
+ * `acquireTimeout` gets an error whose holders are for log and ledger. Every lease, open connection and zombie stands in
+ * the ledger, as `connection`, `backend` and `zombie`.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import * as Pool from "effect/Pool"
+import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
+import * as FairSemaphore from "../FairSemaphore.ts"
 import * as Ledger from "../Ledger.ts"
-import { AcquireTimeout, ConnectionError, InvalidConfig, Unavailable } from "./ConnectionError.ts"
-import { ConnectionSource, type OpenConnection } from "./ConnectionSource.ts"
+import { AcquireTimeout, Closed, ConnectionError, TooManyWaiters } from "./ConnectionError.ts"
+import * as ConnectionPoolBackends from "./ConnectionPoolBackends.ts"
+import * as ConnectionPoolLeases from "./ConnectionPoolLeases.ts"
+import * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
+import * as ConnectionPoolOptions from "./ConnectionPoolOptions.ts"
+import { ConnectionSource } from "./ConnectionSource.ts"
+
+export type { Options } from "./ConnectionPoolOptions.ts"
 
 /** A leased connection. */
 export interface Lease {
   /** The source's name for the connection, such as a backend's process id. */
   readonly id: string
   readonly services: Context.Context<SqlClient.SqlClient>
+  /** Has the connection closed instead of lent again when the lease ends. */
+  readonly retire: Effect.Effect<void>
 }
 
-/** Sizes and time limits; every limit is finite. */
-export interface Options {
-  /** Connections kept open even when nobody uses them. Default: 0. */
-  readonly min?: number | undefined
-  /** Connections open at most. Default: 10. */
-  readonly max?: number | undefined
-  /** How long a borrower waits for a connection. Default: 10 seconds. */
-  readonly acquireTimeout?: Duration.Input | undefined
-  /** How long a connection above `min` stays open unused. Default: 1 minute. */
-  readonly idleTimeout?: Duration.Input | undefined
-  /** How long the reset of a returned connection may take before the connection is closed instead. Default: 3 seconds. */
-  readonly resetTimeout?: Duration.Input | undefined
+/** On whose behalf a connection is taken. */
+export interface LeaseOptions {
+  /** Permits go in turn between keys: a tenant, a principal. Default: all share one. */
+  readonly key?: string | undefined
 }
 
-/** Connections by state, of which `max` can be open. */
+/** Connections and borrowers by state. `leased` never exceeds `max`. */
 export interface Stats {
+  readonly open: number
   readonly idle: number
   readonly leased: number
   readonly waiting: number
+  readonly zombies: number
   readonly max: number
 }
 
@@ -56,133 +69,150 @@ export class ConnectionPool extends Context.Service<
   ConnectionPool,
   {
     /** Leases a connection until the scope closes. Each call gets a connection nobody else has. */
-    readonly lease: Effect.Effect<Lease, ConnectionError, Scope.Scope>
+    readonly lease: (options?: LeaseOptions) => Effect.Effect<Lease, ConnectionError, Scope.Scope>
     readonly stats: Effect.Effect<Stats>
   }
 >()("holdfast/connection/ConnectionPool") {}
 
-const validate = Effect.fnUntraced(function* (options: Options) {
-  const max = options.max ?? 10
-  const min = options.min ?? 0
-  const invalid = (field: string, problem: string) =>
-    new ConnectionError({ reason: new InvalidConfig({ field, problem }) })
-  if (!Number.isInteger(max) || max < 1)
-    return yield* invalid("max", `must be a whole number of at least 1, not ${max}`)
-  if (!Number.isInteger(min) || min < 0)
-    return yield* invalid("min", `must be a whole number of at least 0, not ${min}`)
-  if (min > max) return yield* invalid("min", `(${min}) must not be above max (${max})`)
-  const duration = (field: "acquireTimeout" | "idleTimeout" | "resetTimeout", fallback: Duration.Duration) => {
-    const given = Duration.fromInput(options[field] ?? fallback)
-    return given._tag === "Some" && Duration.isFinite(given.value) && Duration.toMillis(given.value) > 0
-      ? Effect.succeed(given.value)
-      : Effect.fail(invalid(field, `must be a positive, finite duration, not ${String(options[field])}`))
-  }
-  return {
-    max,
-    min,
-    acquireTimeout: yield* duration("acquireTimeout", Duration.seconds(10)),
-    idleTimeout: yield* duration("idleTimeout", Duration.minutes(1)),
-    resetTimeout: yield* duration("resetTimeout", Duration.seconds(3))
-  }
-})
+let pools = 0
 
-/** Makes a pool that closes with the current scope. */
-export const make = Effect.fnUntraced(function* (options: Options = {}) {
-  const { acquireTimeout, idleTimeout, max, min, resetTimeout } = yield* validate(options)
+/** Makes a pool that closes with the current scope. Fails with `InvalidConfig` where the options make no sense. */
+export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.Options = {}) {
+  const limits = yield* ConnectionPoolOptions.decode(options)
   const source = yield* ConnectionSource
-  const ledger = yield* Ledger.Ledger
+  const clock = yield* Clock.Clock
+  const metrics = ConnectionPoolMetrics.make(source.name)
+  const now = () => clock.currentTimeMillisUnsafe()
+  const poolId = ++pools
+  const attributes = { source: source.name, pool: poolId }
+  const fail = (reason: ConnectionError["reason"]) => Effect.fail(new ConnectionError({ reason }))
 
-  const open = Ledger.hold(
-    ({ connection }) => ({ kind: "backend", id: connection.id, attributes: { source: source.name } }),
+  const admission = yield* FairSemaphore.make(limits.max)
+  const closed = yield* Deferred.make<never, ConnectionError>()
+  const leased = new Set<ConnectionPoolBackends.Pooled>()
+  const noneLeased = yield* Latch.make(true)
+  let entered = 0
+  const backends = yield* ConnectionPoolBackends.make(source, limits, metrics)
+  const { holders } = yield* ConnectionPoolLeases.make(source.name, poolId, limits, metrics)
+
+  const enter = (scope: Scope.Scope) =>
     Effect.suspend(() => {
-      const scope = Scope.makeUnsafe()
-      return Effect.interruptible(Scope.provide(source.open, scope)).pipe(
-        Effect.map((connection) => ({ connection, scope })),
-        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+      if (Deferred.isDoneUnsafe(closed)) return fail(new Closed({ source: source.name }))
+      if (entered >= limits.max + limits.maxWaiting) {
+        return fail(new TooManyWaiters({ source: source.name, waiting: entered - leased.size }))
+      }
+      entered++
+      return Scope.addFinalizer(
+        scope,
+        Effect.sync(() => entered--)
       )
-    }),
-    ({ scope }, exit) => Scope.close(scope, exit)
-  ).pipe(Effect.map(({ connection }) => connection))
-
-  const pool = yield* Pool.makeWithTTL({
-    acquire: open,
-    min,
-    max,
-    timeToLive: idleTimeout,
-    timeToLiveStrategy: "usage"
-  })
-
-  // Closing goes through the lines from below: the borrower's view, the verdict, the place in the pool.
-  const lend = (scope: Scope.Closeable) => (connection: OpenConnection) =>
-    Effect.gen(function* () {
-      yield* Scope.addFinalizer(scope, verdict(connection))
-      const services = yield* Scope.provide(connection.lend, scope)
-      return { id: connection.id, services }
     })
 
-  const verdict = (connection: OpenConnection) =>
-    Effect.suspend(() => (connection.isUsable() ? connection.reset : Effect.void)).pipe(
-      Effect.timeoutOrElse({
-        duration: resetTimeout,
-        orElse: () => Effect.fail(unavailable(source.name, new Error("The reset took too long")))
-      }),
-      Effect.catchCause((cause) =>
-        Effect.andThen(
-          Effect.logWarning(`Connection ${connection.id} to ${source.name} could not be reset and is closed`, cause),
-          Pool.invalidate(pool, connection)
+  const timedOut = Effect.flatMap(holders, (holders) => {
+    const afterMillis = Duration.toMillis(limits.acquireTimeout)
+    const reason = new AcquireTimeout({ source: source.name, afterMillis, max: limits.max, holders })
+    return Effect.andThen(Effect.logWarning(reason.message, { holders }), fail(reason))
+  })
+  const givenUp = Effect.timeoutOrElse(Deferred.await(closed), {
+    duration: limits.acquireTimeout,
+    orElse: () => timedOut
+  })
+
+  const begin = (pooled: ConnectionPoolBackends.Pooled, scope: Scope.Scope) =>
+    Effect.suspend(() => {
+      const since = now()
+      leased.add(pooled)
+      noneLeased.closeUnsafe()
+      return Effect.andThen(
+        Metric.modify(metrics.held, 1),
+        Scope.addFinalizer(
+          scope,
+          Effect.suspend(() => {
+            leased.delete(pooled)
+            if (leased.size === 0) noneLeased.openUnsafe()
+            return Effect.andThen(Metric.modify(metrics.held, -1), Metric.update(metrics.holdTime, now() - since))
+          })
         )
-      ),
-      Effect.andThen(Effect.suspend(() => (connection.isUsable() ? Effect.void : Pool.invalidate(pool, connection))))
-    )
-
-  const timedOut = Effect.gen(function* () {
-    const now = yield* Clock.currentTimeMillis
-    const holdings = yield* ledger.holdings
-    const holders = holdings
-      .filter(({ attributes, kind }) => kind === "connection" && attributes.source === source.name)
-      .map(({ id, kind, parent, since, site }) => {
-        const holder = holdings.find(({ key }) => key === parent)
-        return { kind: holder?.kind ?? kind, id: holder?.id ?? id, heldForMillis: now - since, site }
-      })
-    const reason = new AcquireTimeout({
-      source: source.name,
-      afterMillis: Duration.toMillis(acquireTimeout),
-      max,
-      holders
+      )
     })
-    yield* Effect.logWarning(reason.message, { holders })
-    return yield* new ConnectionError({ reason })
-  })
 
-  const usable: Effect.Effect<OpenConnection, ConnectionError, Scope.Scope> = Effect.flatMap(
-    Pool.get(pool),
-    (connection) =>
-      connection.isUsable() ? Effect.succeed(connection) : Effect.andThen(Pool.invalidate(pool, connection), usable)
+  // Everything a lease consists of is registered in its scope, in this order, and undone in the other one.
+  const lease = ({ key }: LeaseOptions = {}) =>
+    Effect.uninterruptibleMask((restore) => {
+      const scope = Scope.makeUnsafe()
+      const asked = now()
+      const have = enter(scope).pipe(
+        Effect.andThen(admission.take(key ?? "")),
+        Effect.andThen(backends.take),
+        Scope.provide(scope),
+        Effect.raceFirst(givenUp),
+        restore,
+        Effect.withSpan("ConnectionPool.acquire", { attributes })
+      )
+      const lent = Effect.gen(function* () {
+        const pooled = yield* have
+        yield* begin(pooled, scope)
+        yield* Scope.addFinalizer(scope, backends.recycle(pooled))
+        const services = yield* Scope.provide(pooled.connection.lend, scope)
+        yield* Metric.update(metrics.waitTime, now() - asked)
+        const retire = Effect.sync(() => {
+          pooled.retirement ??= "retired by its borrower"
+        })
+        return { id: pooled.connection.id, services, retire } satisfies Lease
+      })
+      return Ledger.hold(
+        ({ id }: Lease) => ({
+          kind: "connection",
+          id,
+          attributes: key === undefined ? attributes : { ...attributes, key },
+          releaseLimit: Duration.sum(limits.resetTimeout, Duration.seconds(1))
+        }),
+        Effect.onError(lent, (cause) => Scope.close(scope, Exit.failCause(cause))),
+        (_, exit) => Effect.withSpan(Scope.close(scope, exit), "ConnectionPool.release", { attributes })
+      )
+    })
+
+  const report = Effect.flatMap(holders, (holders) =>
+    Effect.logWarning(
+      `Closing the pool of ${source.name} ends ${holders.length} connections that were not given back in time`,
+      { holders }
+    )
   )
 
-  const lease = Effect.uninterruptibleMask((restore) => {
-    const scope = Scope.makeUnsafe()
-    return Ledger.hold(
-      ({ id }) => ({ kind: "connection", id, attributes: { source: source.name } }),
-      restore(
-        Effect.timeoutOrElse(Scope.provide(usable, scope), { duration: acquireTimeout, orElse: () => timedOut })
-      ).pipe(
-        Effect.flatMap(lend(scope)),
-        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
-      ),
-      (_, exit) => Scope.close(scope, exit)
+  // Ended at the server, a statement fails, its borrower lets go, and the lease is released like any other. Who does not
+  // let go even then has a connection that is closed under him.
+  const evict = Effect.gen(function* () {
+    if (leased.size === 0) return
+    yield* report
+    const rest = Array.from(leased)
+    yield* Effect.forEach(rest, ({ connection }) => connection.expel(Duration.zero), { concurrency: "unbounded" }).pipe(
+      Effect.andThen(noneLeased.await),
+      Effect.timeoutOption("1 second")
     )
+    yield* Effect.forEach(leased, (pooled) => Scope.close(pooled.scope, Exit.void), { discard: true })
   })
+
+  yield* Effect.addFinalizer((exit) =>
+    Effect.gen(function* () {
+      yield* Deferred.fail(closed, new ConnectionError({ reason: new Closed({ source: source.name }) }))
+      yield* Effect.timeoutOption(noneLeased.await, limits.closeTimeout)
+      yield* evict
+      yield* backends.close(exit)
+    })
+  )
 
   return ConnectionPool.of({
     lease,
-    stats: Effect.map(Pool.stats(pool), ({ idle, pending, used }) => ({ idle, leased: used, waiting: pending, max }))
+    stats: Effect.map(backends.stats, (stats) => ({
+      ...stats,
+      leased: leased.size,
+      waiting: entered - leased.size,
+      max: limits.max
+    }))
   })
 })
 
-const unavailable = (source: string, cause: unknown) =>
-  new ConnectionError({ reason: new Unavailable({ source, cause }) })
-
-/** A pool over the source in context. Fails with `InvalidConfig` naming the field where the options make no sense. */
-export const layer = (options?: Options): Layer.Layer<ConnectionPool, ConnectionError, ConnectionSource> =>
-  Layer.effect(ConnectionPool, make(options))
+/** A pool over the source in context. */
+export const layer = (
+  options?: ConnectionPoolOptions.Options
+): Layer.Layer<ConnectionPool, ConnectionError, ConnectionSource> => Layer.effect(ConnectionPool, make(options))

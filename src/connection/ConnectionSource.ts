@@ -1,14 +1,21 @@
 /**
- * What an adapter implements so that its connections can be pooled: open one, lend it, make it as good as new.
+ * What an adapter implements so that its connections can be pooled: open one, lend it, check it, make it as good as new,
+ * and get rid of it also when nobody answers.
  *
- * A source lives as long as the pool that uses it and holds nothing itself; every connection lives in the scope that it
- * was opened in.
+ * A source lives as long as the pool that uses it; every connection lives in the scope that it was opened in.
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { ConnectionError } from "./ConnectionError.ts"
+
+/**
+ * `retired` must not be lent again but can be closed in order; `dead` is gone on our side, and the server may not know:
+ * what it ran last may still run.
+ */
+export type State = "usable" | "retired" | "dead"
 
 /** One open connection, lent to one borrower at a time. */
 export interface OpenConnection {
@@ -19,10 +26,16 @@ export interface OpenConnection {
    * else the adapter's own drivers look for.
    */
   readonly lend: Effect.Effect<Context.Context<SqlClient.SqlClient>, ConnectionError, Scope.Scope>
+  /** Asks whether the other side is alive. */
+  readonly check: Effect.Effect<void, ConnectionError>
   /** Undoes everything a borrower may have left behind. Called after the borrower let go. */
   readonly reset: Effect.Effect<void, ConnectionError>
-  /** False once the connection broke, or a statement was cancelled without the server saying so. */
-  readonly isUsable: () => boolean
+  readonly state: () => State
+  /**
+   * Sees to it that the server has no such connection any more, and returns when it is so: watches for `grace`, then ends
+   * it by force. Never ends anybody else's. Retries for as long as the server cannot be asked.
+   */
+  readonly expel: (grace: Duration.Duration) => Effect.Effect<void>
 }
 
 /** Opens connections to one server as one role. */

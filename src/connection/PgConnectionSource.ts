@@ -6,107 +6,133 @@
  *
  * **Details**
  *
- * `recycle` decides what a returned connection goes through before the next borrower gets it, in one round trip:
- *
- * - `"own"` for pools on which only the app's own SQL runs: a rollback and a list of named resets that leave the driver's
- *   prepared statements alone (`DISCARD ALL` would break the next transaction of a driver that prepares `BEGIN`).
- * - `"foreign"` for pools on which somebody else's SQL runs: nothing is prepared, and `ROLLBACK` with `DISCARD ALL` leaves
- *   nothing behind.
+ * `recycle` says what a returned connection goes through, see `PgRecycle`; the recipe `foreign` also makes the connections
+ * prepare nothing. A connection whose cancel nobody confirmed is closed, and its backend watched until it is gone, see
+ * `PgReaper`.
  *
  * Every connection asks the server to notice a lost client within a second (`client_connection_check_interval`), so that a
  * killed process leaves no running statement. That needs PostgreSQL 14.
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError } from "effect/sql/SqlError"
 import { ConnectionError, InvalidConfig, Unavailable } from "./ConnectionError.ts"
 import { ConnectionSource, type OpenConnection } from "./ConnectionSource.ts"
 import * as PgDriver from "./PgDriver.ts"
+import * as PgReaper from "./PgReaper.ts"
+import * as PgRecycle from "./PgRecycle.ts"
 import * as PgSqlClient from "./PgSqlClient.ts"
 
 /** Where and as whom to connect. */
 export interface Options {
   /** `postgres://user:password@host:port/database`. */
   readonly url: Redacted.Redacted<string>
-  /** Default: `"own"`. */
-  readonly recycle?: "own" | "foreign" | undefined
+  /** Default: `PgRecycle.complete`. */
+  readonly recycle?: PgRecycle.Recipe | undefined
   /** Shown by the server to operators. Default: `holdfast`. */
   readonly applicationName?: string | undefined
   /** Default: 5 seconds. */
   readonly connectTimeout?: Duration.Input | undefined
-  /** Further settings of every connection, such as `statement_timeout`. */
+  /** How long one statement may run. Default: 1 hour. */
+  readonly statementTimeout?: Duration.Input | undefined
+  /** How long a transaction may be open with nothing running in it. Default: 1 minute. */
+  readonly idleInTransactionTimeout?: Duration.Input | undefined
+  /** Further settings of every connection, such as `search_path`. */
   readonly settings?: Readonly<Record<string, string>> | undefined
 }
 
-const own: ReadonlyArray<string> = [
-  "ROLLBACK",
-  "RESET SESSION AUTHORIZATION",
-  "RESET ALL",
-  "CLOSE ALL",
-  "UNLISTEN *",
-  "SELECT pg_advisory_unlock_all()",
-  "DISCARD TEMP",
-  "DISCARD SEQUENCES"
-]
-const foreign: ReadonlyArray<string> = ["ROLLBACK", "DISCARD ALL"]
-
 const describe = (url: URL) => `${url.hostname}:${url.port || "5432"}${url.pathname}`
+
+const invalid = (field: string, problem: string) =>
+  Effect.fail(new ConnectionError({ reason: new InvalidConfig({ field, problem }) }))
 
 const parse = (url: Redacted.Redacted<string>) =>
   Effect.suspend(() => {
     const parsed = URL.parse(Redacted.value(url))
     return parsed === null || !["postgres:", "postgresql:"].includes(parsed.protocol)
-      ? Effect.fail(
-          new ConnectionError({
-            reason: new InvalidConfig({
-              field: "url",
-              problem: "is not a PostgreSQL URL. Write postgres://user:password@host:port/database"
-            })
-          })
-        )
+      ? invalid("url", "is not a PostgreSQL URL. Write postgres://user:password@host:port/database")
       : Effect.succeed(parsed)
   })
 
-/** Makes a source. Fails with `InvalidConfig` where the URL is none. */
+const millis = (field: string, input: Duration.Input) =>
+  Option.match(
+    Option.filter(Duration.fromInput(input), (it) => Duration.isFinite(it) && Duration.toMillis(it) >= 1),
+    {
+      onNone: () => invalid(field, `must be a positive, finite duration such as "10 seconds", not ${String(input)}`),
+      onSome: (it) => Effect.succeed(Math.ceil(Duration.toMillis(it)))
+    }
+  )
+
+const StartedAt = Schema.Tuple([Schema.Tuple([Schema.String])])
+const decodeStartedAt = Schema.decodeUnknownEffect(StartedAt)
+
+/** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const name = describe(yield* parse(options.url))
   const reactivity = yield* Reactivity.Reactivity
-  const recycle = options.recycle ?? "own"
-  const unavailable = (cause: SqlError) =>
-    new ConnectionError({ reason: new Unavailable({ source: name, cause: cause.reason.cause ?? cause }) })
+  const recycle = options.recycle ?? PgRecycle.complete
+  const connectTimeout = yield* millis("connectTimeout", options.connectTimeout ?? "5 seconds")
+  const statementTimeout = yield* millis("statementTimeout", options.statementTimeout ?? "1 hour")
+  const idleInTransaction = yield* millis("idleInTransactionTimeout", options.idleInTransactionTimeout ?? "1 minute")
+  const unavailable = (cause: unknown) =>
+    new ConnectionError({
+      reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
+    })
+  const config = {
+    url: options.url,
+    applicationName: options.applicationName ?? "holdfast",
+    connectTimeout,
+    // A connection that a firewall forgot is noticed while it is idle.
+    keepAlive: "15 seconds",
+    startupParameters: {
+      client_connection_check_interval: "1s",
+      statement_timeout: String(statementTimeout),
+      idle_in_transaction_session_timeout: String(idleInTransaction),
+      ...options.settings
+    }
+  } as const
+  const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
 
   const open = Effect.gen(function* () {
     const connection = yield* PgConnection.make({
-      url: options.url,
-      applicationName: options.applicationName ?? "holdfast",
+      ...config,
       // Pinning is what lends it; multiplexing lets the whole reset travel in one round trip.
       multiplex: true,
-      prepare: recycle === "own",
-      startupParameters: { client_connection_check_interval: "1s", ...options.settings },
-      ...(options.connectTimeout !== undefined && { connectTimeout: options.connectTimeout })
+      prepare: recycle.prepare
     })
-    const isUsable = PgDriver.watch(connection)
+    const pid = connection.processId
+    const [[startedAt]] = yield* Effect.flatMap(
+      connection.queryValues(
+        "select backend_start::text from pg_stat_activity where pid = pg_backend_pid()",
+        [],
+        false
+      ),
+      decodeStartedAt
+    )
     const lend = Effect.gen(function* () {
       const pinned = yield* connection.pin
       const sql = yield* PgSqlClient.make(pinned)
       return Context.make(SqlClient.SqlClient, sql).pipe(Context.add(PgDriver.Pinned, { connection, pinned }))
     }).pipe(Effect.provideService(Reactivity.Reactivity, reactivity))
-    const reset = Effect.forEach(
-      recycle === "own" ? own : foreign,
-      (statement) => connection.query(statement, [], false),
-      { concurrency: "unbounded", discard: true }
-    )
+    const reset = Effect.forEach(recycle.steps, ({ sql }) => connection.query(sql, [], false), {
+      concurrency: "unbounded",
+      discard: true
+    })
     return {
-      id: String(connection.processId),
+      id: String(pid),
       lend,
+      check: Effect.mapError(connection.query("SELECT 1", [], false), unavailable).pipe(Effect.asVoid),
       reset: Effect.mapError(reset, unavailable),
-      isUsable
+      state: PgDriver.watch(connection),
+      expel: (grace) => reaper.expel({ pid, startedAt }, grace)
     } satisfies OpenConnection
   })
 

@@ -8,6 +8,7 @@
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import { hasProperty } from "effect/Predicate"
+import type { State } from "./ConnectionSource.ts"
 
 /** A lent connection, for drivers of this room: the whole connection and the borrower's view of it. */
 export class Pinned extends Context.Service<
@@ -36,13 +37,13 @@ const internalsOf = (connection: PgConnection): Internals | undefined => {
     : undefined
 }
 
-/** Tells, at any later moment, whether the connection may be used again. */
-export const watch = (connection: PgConnection): (() => boolean) => {
+/** Tells, at any later moment, what the connection is still good for. */
+export const watch = (connection: PgConnection): (() => State) => {
   const internals = internalsOf(connection)
-  if (internals === undefined) return () => false
+  if (internals === undefined) return () => "retired"
   let retired = false
   internals.retireHooks.add(() => {
     retired = true
   })
-  return () => !retired && internals.deadError() === undefined
+  return () => (internals.deadError() !== undefined ? "dead" : retired ? "retired" : "usable")
 }

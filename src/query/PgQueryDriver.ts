@@ -100,7 +100,7 @@ const summaryOf = (tag: string, count: number): Summary => {
 export const make = Effect.gen(function* () {
   const pool = yield* ConnectionPool
   const open = Effect.gen(function* () {
-    const { id, services } = yield* Effect.mapError(pool.lease, fromConnectionError)
+    const { id, services } = yield* Effect.mapError(pool.lease(), fromConnectionError)
     const lent = Context.getOption(services, PgDriver.Pinned)
     if (Option.isNone(lent)) {
       return yield* unavailable("The pool is not one of PostgreSQL connections. Use PgConnectionSource.")

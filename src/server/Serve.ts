@@ -21,6 +21,7 @@ import * as Redacted from "effect/Redacted"
 import { createServer } from "node:http"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../connection/PgConnectionSource.ts"
+import * as PgRecycle from "../connection/PgRecycle.ts"
 import * as Problem from "../Problem.ts"
 import * as PgQueryDriver from "../query/PgQueryDriver.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
@@ -90,7 +91,9 @@ const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
       QueryRegistry.layer({ retention: settings.queryRetention }).pipe(
         Layer.provide([QueryResults.layerMemory(), PgQueryDriver.layer]),
         Layer.provide(ConnectionPool.layer()),
-        Layer.provide(PgConnectionSource.layer({ url, recycle: "foreign", applicationName: "holdfast-queries" }))
+        Layer.provide(
+          PgConnectionSource.layer({ url, recycle: PgRecycle.foreign, applicationName: "holdfast-queries" })
+        )
       )
   })
 

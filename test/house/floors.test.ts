@@ -7,9 +7,12 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
   [/^(server|testing)\/|^(bin|index)\.ts$/, 6],
   [/(Api|Problem|Cookie|Middleware|SameOrigin)\.ts$/, 5],
   [/\/Pg\w+\.ts$/, 4],
-  [/\/(ConnectionPool|Connection|Session|Sessions|Query|QueryRegistry)\.ts$/, 3],
+  [
+    /\/(ConnectionPool|ConnectionPoolMetrics|ConnectionPoolBackends|ConnectionPoolLeases|Connection|Session|Sessions|Query|QueryRegistry)\.ts$/,
+    3
+  ],
   [/\/(ConnectionSource|SessionStore|MemorySessionStore|QueryDriver|QueryResults)\.ts$/, 2],
-  [/^(Lifetime|Ledger|FairSemaphore)\.ts$|(Error|Id|Token|Record|State|Times)\.ts$/, 1]
+  [/^(Lifetime|Ledger|FairSemaphore)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/, 1]
 ]
 const floorOf = (file: string) => floors.find(([pattern]) => pattern.test(file))?.[1]
 

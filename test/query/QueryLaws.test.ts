@@ -35,7 +35,8 @@ const submit = (
   options: Partial<QueryRegistry.Submission> = {}
 ) => registry.submit({ statement, principal: alice, ...options })
 
-const running = (database: string) => eventually(busyBackends(database), (busy) => busy.length > 0)
+const running = (database: string) =>
+  eventually(busyBackends(database), (busy) => busy.some(({ query }) => String(query).includes("pg_sleep")))
 const idle = (database: string) => Effect.map(busyBackends(database), (busy) => assert.deepStrictEqual(busy, []))
 
 const released = ["statement released", "connection released", "query released"]
@@ -89,7 +90,7 @@ describe("the exits of a query: interrupt, then the server's answer, then releas
           const { registry } = yield* openRegistry()
           const pool = yield* ConnectionPool
           const held = yield* Scope.fork(yield* Effect.scope)
-          yield* Scope.provide(pool.lease, held)
+          yield* Scope.provide(pool.lease(), held)
           const { id } = yield* submit(registry, { sql: "select 1", params: [] })
           const record = yield* registry.await(alice, id)
           assert.strictEqual(record.state, "Failed")

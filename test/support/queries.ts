@@ -7,6 +7,7 @@ import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../../src/connection/PgConnectionSource.ts"
+import * as PgRecycle from "../../src/connection/PgRecycle.ts"
 import * as Ledger from "../../src/Ledger.ts"
 import * as PgQueryDriver from "../../src/query/PgQueryDriver.ts"
 import type { QueryDriver } from "../../src/query/QueryDriver.ts"
@@ -16,7 +17,7 @@ import { freshDatabase } from "./postgres.ts"
 export const layerQueries = (url: Redacted.Redacted<string>, options?: ConnectionPool.Options) =>
   PgQueryDriver.layer.pipe(
     Layer.provideMerge(ConnectionPool.layer(options)),
-    Layer.provide(PgConnectionSource.layer({ url, recycle: "foreign", applicationName: "holdfast-test" }))
+    Layer.provide(PgConnectionSource.layer({ url, recycle: PgRecycle.foreign, applicationName: "holdfast-test" }))
   )
 
 /** Runs a test with a database, pool and ledger of its own. */

@@ -1,0 +1,167 @@
+/**
+ * The open connections of a `ConnectionPool`: opens them, decides whether one may be lent again, and gets rid of those that
+ * may not.
+ *
+ * A backend lives in the ledger from its opening until it is closed. One that is gone on our side while the server may still
+ * run something becomes a zombie, which stands in the ledger until the server is seen to be rid of it.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Metric from "effect/Metric"
+import * as Pool from "effect/Pool"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import * as Ledger from "../Ledger.ts"
+import { ConnectionError, ResetFailed } from "./ConnectionError.ts"
+import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
+import type { Limits } from "./ConnectionPoolOptions.ts"
+import type { ConnectionSource, OpenConnection } from "./ConnectionSource.ts"
+
+/** An open connection with what the pool knows about it. */
+export interface Pooled {
+  readonly connection: OpenConnection
+  readonly scope: Scope.Closeable
+  readonly retireAt: number
+  idleSince: number
+  retirement: ConnectionPoolMetrics.Retirement | undefined
+}
+
+/** What the pool does with its backends. */
+export interface Backends {
+  /** Takes a connection that may be lent for the current scope; it is there for the next when the scope closes. */
+  readonly take: Effect.Effect<Pooled, ConnectionError, Scope.Scope>
+  /** Makes a connection as good as new, or has it closed. Never fails. */
+  readonly recycle: (pooled: Pooled) => Effect.Effect<void>
+  readonly stats: Effect.Effect<{ readonly open: number; readonly idle: number; readonly zombies: number }>
+  /** Closes them all; waits a second for those that are still taken. */
+  readonly close: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+}
+
+const expelGrace = Duration.seconds(1)
+
+/** Opens backends of a source on demand. Zombies are awaited, within `closeTimeout`, when the current scope closes. */
+export const make = Effect.fnUntraced(function* (
+  source: ConnectionSource["Service"],
+  limits: Limits,
+  metrics: ReturnType<typeof ConnectionPoolMetrics.make>
+) {
+  const clock = yield* Clock.Clock
+  const now = () => clock.currentTimeMillisUnsafe()
+  const attributes = { source: source.name }
+  let open = 0
+
+  const zombies = yield* FiberSet.make<void>()
+  yield* Effect.addFinalizer(() => Effect.timeoutOption(FiberSet.awaitEmpty(zombies), limits.closeTimeout))
+
+  const bury = ({ connection }: Pooled) =>
+    connection.state() === "dead"
+      ? FiberSet.run(
+          zombies,
+          Effect.scoped(
+            Effect.andThen(
+              Ledger.hold({ kind: "zombie", id: connection.id, attributes }, Metric.modify(metrics.zombies, 1), () =>
+                Metric.modify(metrics.zombies, -1)
+              ),
+              connection.expel(expelGrace)
+            )
+          )
+        )
+      : Effect.void
+
+  const close = (pooled: Pooled, exit: Exit.Exit<unknown, unknown>) =>
+    Effect.gen(function* () {
+      open--
+      yield* Metric.modify(metrics.open, -1)
+      yield* bury(pooled)
+      yield* Scope.close(pooled.scope, exit)
+    })
+
+  const acquire = Effect.uninterruptibleMask((restore) => {
+    const scope = Scope.makeUnsafe()
+    return Ledger.hold(
+      ({ connection }) => ({ kind: "backend", id: connection.id, attributes }),
+      restore(Scope.provide(source.open, scope)).pipe(
+        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
+        Effect.flatMap((connection) =>
+          Effect.gen(function* () {
+            open++
+            yield* Metric.modify(metrics.open, 1)
+            yield* Metric.update(metrics.opened, 1)
+            const lifetime = Duration.toMillis(limits.maxLifetime) * (1 - (yield* Random.next) / 10)
+            return { connection, scope, retireAt: now() + lifetime, idleSince: now(), retirement: undefined } as Pooled
+          })
+        )
+      ),
+      close
+    )
+  })
+
+  const poolScope = yield* Scope.make()
+  const pool = yield* Pool.makeWithTTL({
+    acquire,
+    min: limits.min,
+    max: limits.max,
+    timeToLive: limits.idleTimeout,
+    timeToLiveStrategy: "usage"
+  }).pipe(Scope.provide(poolScope))
+
+  const retire = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) =>
+    Effect.andThen(metrics.retired(reason), Pool.invalidate(pool, pooled))
+
+  const timely = <A>(effect: Effect.Effect<A, ConnectionError>) =>
+    Effect.timeoutOrElse(effect, {
+      duration: limits.resetTimeout,
+      orElse: () =>
+        Effect.fail(
+          new ConnectionError({
+            reason: new ResetFailed({ source: source.name, cause: new Error("No answer in time") })
+          })
+        )
+    })
+
+  /** Why a connection must not be lent, if it must not. */
+  const objection = (pooled: Pooled): ConnectionPoolMetrics.Retirement | undefined =>
+    pooled.retirement ??
+    (pooled.connection.state() !== "usable" ? "broken" : now() >= pooled.retireAt ? "too old" : undefined)
+
+  const usable: Effect.Effect<Pooled, ConnectionError, Scope.Scope> = Effect.flatMap(Pool.get(pool), (pooled) => {
+    const reason = objection(pooled)
+    if (reason !== undefined) return Effect.andThen(retire(pooled, reason), usable)
+    if (now() - pooled.idleSince < Duration.toMillis(limits.checkAfterIdle)) return Effect.succeed(pooled)
+    return Effect.matchEffect(timely(pooled.connection.check), {
+      onSuccess: () => Effect.succeed(pooled),
+      onFailure: () => Effect.andThen(retire(pooled, "did not answer"), usable)
+    })
+  })
+
+  const verdict = (pooled: Pooled) =>
+    Effect.suspend(() => (objection(pooled) === undefined ? timely(pooled.connection.reset) : Effect.void)).pipe(
+      Effect.catchCause((cause) => {
+        pooled.retirement ??= "reset failed"
+        return Effect.logWarning(`Connection ${pooled.connection.id} to ${source.name} could not be reset`, cause)
+      }),
+      Effect.andThen(
+        Effect.suspend(() => {
+          pooled.idleSince = now()
+          const reason = objection(pooled)
+          return reason === undefined ? Effect.void : retire(pooled, reason)
+        })
+      )
+    )
+
+  return {
+    take: usable,
+    recycle: verdict,
+    stats: Effect.gen(function* () {
+      return { open, idle: (yield* Pool.stats(pool)).idle, zombies: yield* FiberSet.size(zombies) }
+    }),
+    close: (exit) =>
+      Effect.flatMap(Effect.forkDetach(Scope.close(poolScope, exit), { startImmediately: true }), (closing) =>
+        Effect.asVoid(Effect.timeoutOption(Fiber.await(closing), "1 second"))
+      )
+  } satisfies Backends as Backends
+})

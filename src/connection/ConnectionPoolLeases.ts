@@ -1,0 +1,68 @@
+/**
+ * Who holds the connections of a `ConnectionPool`, read from the ledger: for the error of a borrower that waited in vain, for
+ * the report of a pool that closes, and to warn of leases that are held for too long.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as Schedule from "effect/Schedule"
+import * as Ledger from "../Ledger.ts"
+import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
+import type { Limits } from "./ConnectionPoolOptions.ts"
+
+/** Watches the leases of one pool for the current scope. */
+export const make = Effect.fnUntraced(function* (
+  source: string,
+  poolId: number,
+  limits: Limits,
+  metrics: ReturnType<typeof ConnectionPoolMetrics.make>
+) {
+  const ledger = yield* Ledger.Ledger
+  const clock = yield* Clock.Clock
+  const now = () => clock.currentTimeMillisUnsafe()
+
+  const leases = Effect.map(ledger.holdings, (holdings) =>
+    holdings.filter(({ attributes, kind }) => kind === "connection" && attributes["pool"] === poolId)
+  )
+  const holders = Effect.gen(function* () {
+    const all = yield* ledger.holdings
+    return (yield* leases).map(({ attributes, id, kind, parent, since, site }) => {
+      const holder = all.find(({ key }) => key === parent)
+      const owner = attributes["key"]
+      return {
+        kind: holder?.kind ?? kind,
+        id: holder?.id ?? id,
+        connection: id,
+        owner: owner === undefined ? undefined : String(owner),
+        heldForMillis: now() - since,
+        site
+      }
+    })
+  })
+
+  const warned = new Set<number>()
+  const warnOfLeaks = Effect.flatMap(leases, (leases) => {
+    const late = leases.filter(
+      ({ key, since }) => !warned.has(key) && now() - since >= Duration.toMillis(limits.leakWarning)
+    )
+    for (const key of warned) if (!leases.some((lease) => lease.key === key)) warned.delete(key)
+    return Effect.forEach(
+      late,
+      ({ id, key, since, site }) => {
+        warned.add(key)
+        return Effect.andThen(
+          Metric.update(metrics.leaks, 1),
+          Effect.logWarning(
+            `Connection ${id} to ${source} has been leased for ${now() - since} ms. Is its scope ever closed?`,
+            { site }
+          )
+        )
+      },
+      { discard: true }
+    )
+  })
+  yield* Effect.forkScoped(Effect.repeat(warnOfLeaks, Schedule.spaced("1 second")))
+
+  return { holders }
+})

@@ -1,0 +1,61 @@
+/**
+ * What a `ConnectionPool` counts and measures, by source. Times are in milliseconds.
+ */
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+
+/** Why a connection was closed before its pool was. */
+export type Retirement = "broken" | "reset failed" | "too old" | "did not answer" | "retired by its borrower"
+
+const millis = Metric.exponentialBoundaries({ start: 0.5, factor: 2, count: 16 })
+
+const held = Metric.gauge("holdfast_connections_held", { description: "Connections leased now" })
+const waiting = Metric.gauge("holdfast_connections_waiting", { description: "Borrowers waiting now" })
+const open = Metric.gauge("holdfast_connections_open", { description: "Connections open now" })
+const zombies = Metric.gauge("holdfast_connections_zombies", {
+  description: "Backends that were given up and that the server still has"
+})
+const opened = Metric.counter("holdfast_connections_opened_total", {
+  description: "Connections opened",
+  incremental: true
+})
+const retired = Metric.counter("holdfast_connections_retired_total", {
+  description: "Connections closed by the pool, by reason",
+  incremental: true
+})
+const leaks = Metric.counter("holdfast_connections_leak_warnings_total", {
+  description: "Leases held longer than the warning time",
+  incremental: true
+})
+const waitTime = Metric.histogram("holdfast_connections_wait_milliseconds", {
+  description: "Time from asking to having a connection",
+  boundaries: millis
+})
+const holdTime = Metric.histogram("holdfast_connections_hold_milliseconds", {
+  description: "Time from having to giving back a connection",
+  boundaries: millis
+})
+
+/** The metrics of one source. */
+export const make = (source: string) => {
+  const of = <Input, State>(metric: Metric.Metric<Input, State>) => Metric.withAttributes(metric, { source })
+  const metrics = {
+    held: of(held),
+    waiting: of(waiting),
+    open: of(open),
+    zombies: of(zombies),
+    opened: of(opened),
+    leaks: of(leaks),
+    waitTime: of(waitTime),
+    holdTime: of(holdTime)
+  }
+  /** Counts a thing while it is there. */
+  const during = (metric: Metric.Metric<number, Metric.GaugeState<number>>, change: 1 | -1) =>
+    Metric.modify(metric, change)
+  return {
+    ...metrics,
+    during,
+    retired: (reason: Retirement): Effect.Effect<void> =>
+      Metric.update(Metric.withAttributes(retired, { source, reason }), 1)
+  }
+}
