@@ -133,7 +133,7 @@ export const make = (schema: string) => {
         order by coalesce(s.ended_at, s.expires_at) limit $1::bigint
         for update skip locked
       ), pruned as (
-        delete from ${sessions} s using old where s.id = old.id returning s.id
+        delete from ${sessions} s where s.id = any (array(select id from old)) returning s.id
       )
       select id from pruned`,
 

@@ -28,7 +28,7 @@ export interface NewSession {
   readonly data: Schema.Json
   readonly dataVersion: number
   readonly device: Device
-  /** Time without a request after which the session is over. */
+  /** Time without a request after which the session is over. Finite, as is the next. */
   readonly idleTimeout: Duration.Duration
   /** Time after which it is over whatever happens. */
   readonly absoluteTimeout: Duration.Duration
@@ -68,13 +68,13 @@ export class SessionStore extends Context.Service<
       principal: string,
       options?: { readonly except?: SessionId | undefined }
     ) => Effect.Effect<ReadonlyArray<SessionId>, SessionError>
-    /** The live sessions of a principal, the newest first. */
+    /** The live sessions of a principal, the newest first. One that cannot be read is left out and logged. */
     readonly list: (principal: string) => Effect.Effect<ReadonlyArray<SessionRecord>, SessionError>
-    /** Which of these sessions are over. Not an activity. */
+    /** Which of these sessions are over, or unknown. Not an activity. */
     readonly ended: (ids: ReadonlyArray<SessionId>) => Effect.Effect<ReadonlyArray<SessionId>, SessionError>
     /** Removes at most `limit` tombstones older than 24 hours; tells how many. Nothing depends on it but space. */
     readonly prune: (limit: number) => Effect.Effect<number, SessionError>
-    /** Succeeds when the store answers. */
+    /** Succeeds when the store answers and is set up. */
     readonly ping: Effect.Effect<void, SessionError>
   }
 >()("holdfast/session/SessionStore") {}

@@ -154,7 +154,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       Effect.gen(function* () {
         const wanted = session()
         const { id } = yield* store.create(wanted)
-        yield* advance("30 minutes 55 seconds")
+        yield* advance({ minutes: 30, seconds: 55 })
         assert.deepStrictEqual(yield* store.ended([id]), [])
         yield* advance("6 seconds")
         assert.deepStrictEqual(yield* store.ended([id]), [id])
@@ -187,11 +187,13 @@ export const sessionStoreLaws = (name: string, law: Law) =>
           yield* store.create(wanted)
           for (const written of [false, true, false, true]) {
             yield* advance(
-              written ? Duration.subtract(idleTimeout, "2 seconds") : Duration.subtract(interval, "2 seconds")
+              written
+                ? Duration.subtract(idleTimeout, Duration.seconds(2))
+                : Duration.subtract(interval, Duration.seconds(2))
             )
             yield* store.load(wanted.token)
           }
-          yield* advance(Duration.subtract(idleTimeout, "2 seconds"))
+          yield* advance(Duration.subtract(idleTimeout, Duration.seconds(2)))
           assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
         }
       })
@@ -327,7 +329,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         assert.strictEqual(yield* outcome(store.load(newToken())), "SessionMissing")
         yield* store.create(expired)
         yield* store.revoke((yield* store.create(revoked)).id)
-        yield* advance("23 hours 59 minutes")
+        yield* advance({ hours: 23, minutes: 59 })
         assert.strictEqual(yield* store.prune(100), 0)
         assert.strictEqual(yield* outcome(store.load(revoked.token)), "SessionRevoked")
         assert.strictEqual(yield* outcome(store.load(expired.token)), "SessionExpired")

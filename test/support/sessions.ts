@@ -24,16 +24,17 @@ export const advanceOf = (connection: PgConnection.PgConnection) => (by: Duratio
     [Duration.toMillis(by)]
   )
 
-/** A migrated database with two instances of the store, and a connection for the test's own SQL. */
+/** A migrated database with two instances of the store, a connection for the test's own SQL, and one to hold locks. */
 export const pgWorld = Effect.gen(function* () {
   const { name, url } = yield* freshDatabase
   yield* PgSessionStore.migrate({ url })
   const connection = yield* PgConnection.make({ url, applicationName: "test" })
+  const blocker = yield* PgConnection.make({ url, applicationName: "test" })
   // Neither a time zone nor its daylight saving may have a say, so the instances live in different ones.
   const store = yield* instance({ url: inZone(url, "Asia/Tokyo") })
   const another = yield* instance({ url: inZone(url, "America/New_York") })
   const advance = (by: Duration.Input) => Effect.asVoid(advanceOf(connection)(by))
-  return { name, url, connection, store, another, advance }
+  return { name, url, connection, blocker, store, another, advance }
 })
 
 /** The same database for connections with a time zone of their own. */

@@ -1,0 +1,340 @@
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
+import type { SessionError } from "../../src/session/SessionError.ts"
+import type { SessionStore } from "../../src/session/SessionStore.ts"
+import * as SessionToken from "../../src/session/SessionToken.ts"
+import * as PgServer from "../../src/testing/PgServer.ts"
+import * as FreezableProxy from "../support/FreezableProxy.ts"
+import { freshDatabase } from "../support/postgres.ts"
+import { instance, pgWorld } from "../support/sessions.ts"
+import { newToken, outcome, session } from "./sessionStoreLaws.ts"
+
+const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(effects, { concurrency: "unbounded" })
+
+/** The first value of the first row. */
+const value = (connection: PgConnection.PgConnection, sql: string, params?: ReadonlyArray<unknown>) =>
+  Effect.map(connection.queryValues(sql, params), ([row]) => row?.[0])
+
+const until = (connection: PgConnection.PgConnection, sql: string) =>
+  Effect.repeat(value(connection, `select exists (${sql})`), { until: (is) => is === true })
+
+const waitsForLock = (statement: string) =>
+  `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+     and query like '%${statement}%' and pid <> pg_backend_pid()`
+
+/** Answers within a limit that leaves the store's own some air, and says how it came out. */
+const answer = <A>(effect: Effect.Effect<A, SessionError>, within: Duration.Input) =>
+  Effect.timeoutOrElse(outcome(effect), { duration: within, orElse: () => Effect.succeed("no answer" as const) })
+
+describe("PgSessionStore", () => {
+  it.live("S5 two hundred loads of one due session write it once", () =>
+    Effect.gen(function* () {
+      const { advance, another, connection, store } = yield* pgWorld
+      yield* connection.query("create table writes (at timestamptz)")
+      yield* connection.query(
+        `create function count_write() returns trigger language plpgsql as
+         $$ begin insert into writes values (now()); return new; end $$`
+      )
+      const wanted = session()
+      yield* store.create(wanted)
+      for (const round of [1, 2, 3]) {
+        yield* advance("10 minutes")
+        yield* connection.query(
+          "create trigger counted after update on holdfast.sessions for each row execute function count_write()"
+        )
+        const records = yield* all(
+          Array.from({ length: 200 }, (_, index) => (index % 2 === 0 ? store : another).load(wanted.token))
+        )
+        yield* connection.query("drop trigger counted on holdfast.sessions")
+        assert.strictEqual(yield* value(connection, "select count(*)::int from writes"), round)
+        assert.lengthOf(new Set(records.map(({ lastSeenAt }) => lastSeenAt.epochMilliseconds)), 1)
+      }
+    })
+  )
+
+  it.live("S5 activity that meets another write of the session is written after it", () =>
+    Effect.gen(function* () {
+      const { advance, blocker, connection, store } = yield* pgWorld
+      const wanted = session()
+      const { id } = yield* store.create(wanted)
+      const bystander = session({ principal: null })
+      yield* store.create(bystander)
+      yield* advance("29 minutes")
+      yield* blocker.query("begin")
+      yield* blocker.query("update holdfast.sessions set data = '1' where id = $1", [id])
+      const [load, other] = [yield* fork(store.load(wanted.token)), yield* fork(store.load(bystander.token))]
+      yield* Fiber.join(other)
+      yield* until(connection, waitsForLock("set last_seen_at"))
+      yield* blocker.query("commit")
+      const loaded = yield* Fiber.join(load)
+      assert.strictEqual(loaded.data, 1)
+      yield* advance("29 minutes")
+      assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
+    })
+  )
+
+  it.live("a touch leaves every index alone", () =>
+    Effect.gen(function* () {
+      const { advance, connection, url } = yield* pgWorld
+      const wanted = Array.from({ length: 50 }, () => session({ principal: null }))
+      // A backend reports what it did when it goes.
+      const doing = (work: (store: SessionStore["Service"]) => Effect.Effect<unknown, unknown>) =>
+        Effect.scoped(Effect.flatMap(instance({ url }), work))
+      yield* doing((store) => all(wanted.map((one) => store.create(one))))
+      yield* advance("10 minutes")
+      yield* connection.query("vacuum holdfast.sessions")
+      yield* connection.query("select pg_stat_force_next_flush()")
+      const updates = () =>
+        connection.queryValues(
+          "select n_tup_upd::int, n_tup_hot_upd::int from pg_stat_user_tables where relname = 'sessions'"
+        )
+      const [before] = yield* updates()
+      yield* doing((store) => Effect.forEach(wanted, ({ token }) => store.load(token)))
+      const goal = Number(before?.[0]) + 50
+      yield* until(connection, `select from pg_stat_user_tables where relname = 'sessions' and n_tup_upd = ${goal}`)
+      const [after] = yield* updates()
+      assert.strictEqual(Number(after?.[1]) - Number(before?.[1]), 50)
+    })
+  )
+
+  it.live("a write that waits for a lock holds up no load", () =>
+    Effect.gen(function* () {
+      const { blocker, connection, store } = yield* pgWorld
+      const wanted = session()
+      const { id } = yield* store.create(wanted)
+      yield* blocker.query("begin")
+      yield* blocker.query("update holdfast.sessions set data = '1' where id = $1", [id])
+      const blocked = Array.from({ length: 10 }, () => store.revoke(id))
+      const revokes = yield* fork(all(blocked))
+      yield* until(connection, waitsForLock("set ended_at"))
+      assert.strictEqual((yield* store.load(wanted.token)).id, id)
+      assert.lengthOf(yield* store.list("alice"), 1)
+      yield* blocker.query("rollback")
+      assert.lengthOf((yield* Fiber.join(revokes)).filter(Boolean), 1)
+    })
+  )
+
+  it.live("S7 revoking a principal ends the session that is being created at that moment", () =>
+    Effect.gen(function* () {
+      const { another, blocker, connection, store } = yield* pgWorld
+      // Holds a login up after its row was inserted and before it is committed.
+      yield* connection.query(
+        `create function hold() returns trigger language plpgsql as
+         $$ begin perform pg_advisory_xact_lock(1); return new; end $$`
+      )
+      yield* connection.query(
+        "create trigger held after insert on holdfast.sessions for each row execute function hold()"
+      )
+      for (const principal of ["new", "known"]) {
+        if (principal === "known") yield* store.revokeAll(principal)
+        yield* blocker.query("select pg_advisory_lock(1)")
+        const wanted = session({ principal })
+        const create = yield* fork(store.create(wanted))
+        yield* until(connection, waitsForLock("insert into"))
+        const revoke = yield* fork(another.revokeAll(principal))
+        yield* until(connection, waitsForLock("principals"))
+        yield* blocker.query("select pg_advisory_unlock(1)")
+        const { id } = yield* Fiber.join(create)
+        assert.deepStrictEqual(yield* Fiber.join(revoke), [id])
+        assert.strictEqual(yield* outcome(store.load(wanted.token)), "SessionRevoked")
+      }
+    })
+  )
+
+  it.live("S10 the tables hold no token", () =>
+    Effect.gen(function* () {
+      const { advance, connection, store } = yield* pgWorld
+      const token = SessionToken.make()
+      const wanted = session({ token: SessionToken.hash(token) })
+      const { id } = yield* store.create(wanted)
+      yield* advance("10 minutes")
+      yield* store.load(wanted.token)
+      yield* store.update({ id, version: 1, data: [], dataVersion: 1 })
+      yield* store.revoke(id)
+      const text = Redacted.value(token)
+      const forms = [text, Buffer.from(text), Buffer.from(text, "base64url")].map((form) =>
+        typeof form === "string" ? form : form.toString("hex")
+      )
+      const tables = yield* connection.queryValues("select tablename from pg_tables where schemaname = 'holdfast'")
+      assert.isAtLeast(tables.length, 3)
+      let dump = ""
+      for (const [table] of tables) {
+        // A row as text shows bytea in hexadecimal.
+        const rows = yield* connection.queryValues(`select t::text from holdfast.${String(table)} t`)
+        dump += rows.join("\n")
+      }
+      assert.include(dump, wanted.token)
+      for (const form of forms) assert.notInclude(dump, form)
+    })
+  )
+
+  it.live("S13 what cannot be read fails alone, and says where without saying what", () =>
+    Effect.gen(function* () {
+      const { another, connection, store } = yield* pgWorld
+      const wanted = Array.from({ length: 6 }, () => session({ maxPerPrincipal: 10 }))
+      const records = yield* all(wanted.map((one) => store.create(one)))
+      const spoil = (index: number, change: string) =>
+        connection.query(`update holdfast.sessions set ${change} where id = $1`, [records[index]?.id])
+      yield* spoil(1, `device = '{"userAgent": "secret", "ip": 7}'`)
+      yield* spoil(2, "device = '[]'")
+      yield* spoil(3, "data = '[1e999]'")
+      yield* spoil(4, "expires_at = 'infinity'")
+      const outcomes = yield* all(wanted.map(({ token }) => outcome(store.load(token))))
+      const bad = "SessionUndecodable"
+      assert.deepStrictEqual(outcomes, ["ok", bad, bad, bad, bad, "ok"])
+      const error = yield* Effect.flip(another.load(wanted[1]?.token ?? newToken()))
+      assert.match(error.message, /^The stored session cannot be read: session s_\S+ has an unexpected device\.ip$/)
+      assert.lengthOf(yield* store.list("alice"), 2)
+      assert.lengthOf(yield* another.revokeAll("alice"), 6)
+    })
+  )
+
+  it.live("no interval has days, which daylight saving would stretch", () =>
+    Effect.gen(function* () {
+      const { connection, store } = yield* pgWorld
+      yield* store.create(session({ idleTimeout: Duration.days(3), absoluteTimeout: Duration.days(300) }))
+      const days = "extract(day from idle_timeout) + extract(day from interval '86400000 milliseconds')"
+      assert.strictEqual(yield* value(connection, `select (${days})::int from holdfast.sessions`), 0)
+      const hours = "extract(epoch from expires_at - created_at) / 3600"
+      assert.strictEqual(yield* value(connection, `select (${hours})::int from holdfast.sessions`), 7200)
+    })
+  )
+
+  it.live("a store takes no part in a transaction of the program", () =>
+    Effect.gen(function* () {
+      const { store, url } = yield* pgWorld
+      const wanted = session()
+      yield* Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql.withTransaction(
+          Effect.andThen(Effect.andThen(store.create(wanted), store.load(wanted.token)), Effect.fail("rollback"))
+        )
+      }).pipe(Effect.provide(PgClient.layer({ url })), Effect.ignore)
+      assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
+    })
+  )
+
+  it.live("eight instances that start together apply each migration once", () =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      yield* all(Array.from({ length: 8 }, () => PgSessionStore.migrate({ url })))
+      yield* PgSessionStore.migrate({ url })
+      // Between looking for the schema and making it, somebody else makes it.
+      const late = yield* PgConnection.make({ url })
+      yield* late.query("begin")
+      yield* late.query("create schema contested")
+      const migrate = yield* fork(PgSessionStore.migrate({ url, schema: "contested" }))
+      const connection = yield* PgConnection.make({ url })
+      yield* until(connection, waitsForLock("create schema"))
+      yield* late.query("commit")
+      yield* Fiber.join(migrate)
+      yield* all(["one", "two"].map((schema) => PgSessionStore.migrate({ url, schema })))
+      const store = yield* instance({ url })
+      const other = yield* instance({ url, schema: "two" })
+      const wanted = session()
+      yield* store.create(wanted)
+      assert.strictEqual(yield* outcome(other.load(wanted.token)), "SessionMissing")
+      const applied = yield* connection.queryValues("select migration_id, name from holdfast.session_migrations")
+      assert.deepStrictEqual(applied, [[1, "sessions"]])
+    })
+  )
+
+  it.live("C7 closing the layer leaves no connection, also with operations under way", () =>
+    Effect.gen(function* () {
+      const { blocker, connection, url } = yield* pgWorld
+      const scope = yield* Scope.make()
+      const store = yield* Scope.provide(instance({ url, applicationName: "closing" }), scope)
+      const { id } = yield* store.create(session())
+      yield* blocker.query("begin")
+      yield* blocker.query("select from holdfast.sessions for update")
+      const revoke = yield* fork(store.revoke(id))
+      yield* until(connection, waitsForLock("set ended_at"))
+      yield* Scope.close(scope, Exit.void)
+      yield* until(
+        connection,
+        "select where not exists (select from pg_stat_activity where application_name = 'closing')"
+      )
+      yield* blocker.query("rollback")
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(revoke)))
+    })
+  )
+
+  it.live("S11 a server that is down is reported as such, in time, and found again when it is back", () =>
+    Effect.gen(function* () {
+      const server = yield* PgServer.make()
+      const options = { url: server.superuserUrl, operationTimeout: "1 second" } as const
+      yield* server.stop
+      const store = yield* instance(options)
+      const wanted = session()
+      for (const operation of operations(store)) {
+        assert.strictEqual(yield* answer(operation, "1200 millis"), "SessionsUnavailable")
+      }
+      assert.strictEqual(yield* answer(PgSessionStore.migrate(options), "1200 millis"), "SessionsUnavailable")
+      yield* server.start
+      // Reached, but not ready: the tables are not there.
+      assert.strictEqual(yield* outcome(store.ping), "SessionsUnavailable")
+      yield* PgSessionStore.migrate(options)
+      yield* store.ping
+      yield* store.create(wanted)
+      for (const take of [server.restart, Effect.andThen(server.kill, server.start)]) {
+        yield* take
+        // A connection that broke is found out by the first who uses it.
+        yield* Effect.retry(store.load(wanted.token), { times: 5 })
+        yield* Effect.retry(
+          store.update({ id: (yield* store.load(wanted.token)).id, version: 1, data: 1, dataVersion: 1 }),
+          { times: 5 }
+        ).pipe(Effect.ignore)
+      }
+      assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
+    })
+  )
+
+  it.live("S11 a network that swallows everything is reported in time, and nothing dead is used again", () =>
+    Effect.gen(function* () {
+      const { url } = yield* pgWorld
+      const target = new URL(Redacted.value(url))
+      const proxy = yield* FreezableProxy.make({ host: target.hostname, port: Number(target.port) })
+      target.hostname = "127.0.0.1"
+      target.port = String(proxy.port)
+      const options = { url: Redacted.make(target.href), operationTimeout: "1 second" } as const
+      const store = yield* instance(options)
+      const wanted = session()
+      yield* store.create(wanted)
+      yield* store.load(wanted.token)
+      proxy.freeze()
+      const outcomes = yield* all(
+        [...operations(store), ...operations(store), PgSessionStore.migrate(options)].map((operation) =>
+          answer(operation, "1300 millis")
+        )
+      )
+      assert.deepStrictEqual(new Set(outcomes), new Set(["SessionsUnavailable"]))
+      proxy.thaw()
+      // A connection that was being opened meanwhile may have to give up first; what was cancelled, after five seconds.
+      yield* Effect.retry(store.load(wanted.token), { times: 1 })
+      yield* Effect.retry(store.revokeAll("alice"), { times: 6 })
+      assert.strictEqual(yield* answer(store.load(wanted.token), "1 second"), "SessionRevoked")
+    })
+  )
+})
+
+const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkChild(effect, { startImmediately: true })
+
+const operations = (
+  store: Effect.Success<ReturnType<typeof instance>>
+): ReadonlyArray<Effect.Effect<unknown, SessionError>> => [
+  store.load(newToken()),
+  store.create(session()),
+  store.create(session({ principal: null })),
+  store.revokeAll("alice"),
+  store.list("alice"),
+  store.prune(1),
+  store.ping
+]
