@@ -72,12 +72,10 @@ export const make = Effect.fnUntraced(function* (
         )
       : Effect.void
 
-  const close = (pooled: Pooled, exit: Exit.Exit<unknown, unknown>) =>
-    Effect.gen(function* () {
+  const depart = (pooled: Pooled) =>
+    Effect.suspend(() => {
       open--
-      yield* Metric.modify(metrics.open, -1)
-      yield* bury(pooled)
-      yield* Scope.close(pooled.scope, exit)
+      return Effect.andThen(Metric.modify(metrics.open, -1), bury(pooled))
     })
 
   const acquire = Effect.uninterruptibleMask((restore) => {
@@ -88,15 +86,24 @@ export const make = Effect.fnUntraced(function* (
         Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
         Effect.flatMap((connection) =>
           Effect.gen(function* () {
+            const lifetime = Duration.toMillis(limits.maxLifetime) * (1 - (yield* Random.next) / 10)
+            const pooled: Pooled = {
+              connection,
+              scope,
+              retireAt: now() + lifetime,
+              idleSince: now(),
+              retirement: undefined
+            }
             open++
             yield* Metric.modify(metrics.open, 1)
             yield* Metric.update(metrics.opened, 1)
-            const lifetime = Duration.toMillis(limits.maxLifetime) * (1 - (yield* Random.next) / 10)
-            return { connection, scope, retireAt: now() + lifetime, idleSince: now(), retirement: undefined } as Pooled
+            // Runs first when the connection is closed, while its state still tells how it was lost.
+            yield* Scope.addFinalizer(scope, depart(pooled))
+            return pooled
           })
         )
       ),
-      close
+      ({ scope }, exit) => Scope.close(scope, exit)
     )
   })
 
@@ -109,8 +116,11 @@ export const make = Effect.fnUntraced(function* (
     timeToLiveStrategy: "usage"
   }).pipe(Scope.provide(poolScope))
 
+  // Closed before the pool hears of it and opens another, so that there are never more than `max`.
   const retire = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) =>
-    Effect.andThen(metrics.retired(reason), Pool.invalidate(pool, pooled))
+    metrics
+      .retired(reason)
+      .pipe(Effect.andThen(Scope.close(pooled.scope, Exit.void)), Effect.andThen(Pool.invalidate(pool, pooled)))
 
   const timely = <A>(effect: Effect.Effect<A, ConnectionError>) =>
     Effect.timeoutOrElse(effect, {

@@ -1,0 +1,102 @@
+/**
+ * A TCP proxy that misbehaves on request: for tests of what happens when the network does.
+ *
+ * It listens on a free port of the loopback address for as long as the scope it was made in, and closes every connection
+ * at its end. What happens to a new connection is decided when it arrives; {@link FaultProxy.freeze} and
+ * {@link FaultProxy.cut} act on those that are open.
+ */
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import { createConnection, createServer, type AddressInfo, type Socket } from "node:net"
+
+/**
+ * `pass` forwards, `refuse` resets at once, `swallow` accepts and answers nothing ever, `delay` forwards every piece so many
+ * milliseconds late.
+ */
+export type Fault = "pass" | "refuse" | "swallow" | { readonly delay: number }
+
+export interface FaultProxy {
+  readonly port: number
+  /** The URL with host and port of the proxy. */
+  readonly through: (url: Redacted.Redacted<string>) => Redacted.Redacted<string>
+  /** Decides about connections from now on; they are counted from 1. Replaces the decision before. */
+  readonly decide: (fault: (connection: number) => Fault) => Effect.Effect<void>
+  /** Stops forwarding on all open connections, without closing them. */
+  readonly freeze: Effect.Effect<void>
+  /** Forwards again, what was held first. */
+  readonly thaw: Effect.Effect<void>
+  /** Resets all open connections. */
+  readonly cut: Effect.Effect<void>
+  /** Open connections. */
+  readonly open: Effect.Effect<number>
+}
+
+const pipe = (from: Socket, to: Socket, delay: number) => {
+  from.on("data", (piece) => {
+    if (delay === 0) to.write(piece)
+    else setTimeout(() => to.destroyed || to.write(piece), delay)
+  })
+  from.on("close", () => to.destroy())
+  from.on("error", () => to.destroy())
+}
+
+/** Makes a proxy in front of a server. */
+export const make = (target: {
+  readonly host: string
+  readonly port: number
+}): Effect.Effect<FaultProxy, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly proxy: FaultProxy; readonly close: Effect.Effect<void> }>((resume) => {
+      let decide: (connection: number) => Fault = () => "pass"
+      let count = 0
+      const sockets = new Set<Socket>()
+      const keep = (socket: Socket) => {
+        sockets.add(socket)
+        socket.setNoDelay(true)
+        socket.on("close", () => sockets.delete(socket))
+        socket.on("error", () => socket.destroy())
+      }
+      const forward = (client: Socket, delay: number) => {
+        const upstream = createConnection(target)
+        keep(upstream)
+        pipe(client, upstream, delay)
+        pipe(upstream, client, delay)
+      }
+      const each = (f: (socket: Socket) => void) => Effect.sync(() => sockets.forEach(f))
+      const server = createServer((client) => {
+        keep(client)
+        const fault = decide(++count)
+        if (fault === "refuse") client.resetAndDestroy()
+        else if (fault === "swallow") client.resume()
+        else forward(client, fault === "pass" ? 0 : fault.delay)
+      })
+      server.listen(0, "127.0.0.1", () => {
+        const { port } = server.address() as AddressInfo
+        const proxy: FaultProxy = {
+          port,
+          through: (url) => {
+            const changed = new URL(Redacted.value(url))
+            changed.hostname = "127.0.0.1"
+            changed.port = String(port)
+            return Redacted.make(changed.href)
+          },
+          decide: (fault) =>
+            Effect.sync(() => {
+              decide = fault
+              count = 0
+            }),
+          freeze: each((socket) => socket.pause()),
+          thaw: each((socket) => socket.resume()),
+          cut: each((socket) => socket.resetAndDestroy()),
+          open: Effect.sync(() => sockets.size / 2)
+        }
+        const close = Effect.callback<void>((resume) => {
+          server.close(() => resume(Effect.void))
+          for (const socket of sockets) socket.destroy()
+        })
+        resume(Effect.succeed({ proxy, close }))
+      })
+    }),
+    ({ close }) => close
+  ).pipe(Effect.map(({ proxy }) => proxy))
