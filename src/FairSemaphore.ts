@@ -27,13 +27,31 @@ export const make = Effect.fnUntraced(function* (permits: number) {
   const common = yield* Semaphore.make(permits)
   const turns = yield* RcMap.make({ lookup: (_key: string) => Semaphore.make(1) })
 
-  const takeIn = (scope: Scope.Scope, key: string): Effect.Effect<void> =>
+  let waiting = 0
+
+  const wait = (scope: Scope.Scope, key: string): Effect.Effect<void> =>
     Effect.scoped(
       Effect.gen(function* () {
+        yield* Effect.acquireRelease(
+          Effect.sync(() => waiting++),
+          () => Effect.sync(() => waiting--)
+        )
         const turn = yield* RcMap.get(turns, key)
         yield* turn.takeScoped(1)
         yield* Scope.provide(common.takeScoped(1), scope)
       })
+    )
+
+  // Where nobody waits there is nobody to be fair to.
+  const takeIn = (scope: Scope.Scope, key: string): Effect.Effect<void> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() =>
+        waiting > 0
+          ? restore(wait(scope, key))
+          : Effect.flatMap(common.takeIfAvailable(1), (taken) =>
+              taken ? Scope.addFinalizer(scope, common.release(1)) : restore(wait(scope, key))
+            )
+      )
     )
 
   return {

@@ -23,6 +23,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as References from "effect/References"
 import type * as Scope from "effect/Scope"
@@ -84,8 +85,11 @@ export interface Options {
   readonly kind: string
   readonly id: string
   readonly attributes?: Attributes | undefined
-  /** How long the release may take before the scope goes on without it. Default: 3 seconds. */
-  readonly releaseLimit?: Duration.Input | undefined
+  /**
+   * How long the release may take before the scope goes on without it. Default: 3 seconds. `"none"` is for a release that
+   * is bounded by itself, and costs less.
+   */
+  readonly releaseLimit?: Duration.Input | "none" | undefined
   /** Run when the limit passed, to make the release end by force (destroy the socket). Must not fail. */
   readonly onStalled?: Effect.Effect<void> | undefined
 }
@@ -267,43 +271,32 @@ export const hold = <A, E, R>(
     ).pipe(Effect.map(({ resource }) => resource))
   })
 
-/**
- * Runs a release for an entry: within the limit, logged and counted when it fails, struck when it is done.
- *
- * @internal
- */
-export const releaseWithin = (
+/** Runs a release for an entry: within the limit, logged and counted when it fails, struck when it is done. */
+const releaseWithin = (
   ledger: Ledger,
   entry: Entry,
   options: Pick<Options, "releaseLimit" | "onStalled">,
   release: Effect.Effect<unknown>
 ): Effect.Effect<void> => {
-  const settled = Effect.onExit(Effect.uninterruptible(release), (exit) => {
+  const settle = (exit: Exit.Exit<unknown, unknown>) => {
     ledger.strike(entry, exit)
-    return Exit.isFailure(exit)
-      ? Effect.logWarning(
-          `Releasing ${entry.kind} ${entry.id} failed; the result of the work stands`,
-          Cause.pretty(exit.cause)
-        )
-      : Effect.void
+    return Exit.isFailure(exit) ? complain(entry, exit.cause) : Effect.void
+  }
+  if (options.releaseLimit === "none") return Effect.flatMap(Effect.exit(release), settle)
+  const limit = options.releaseLimit ?? defaultReleaseLimit
+  return Effect.flatMap(Effect.forkDetach(release, { startImmediately: true, uninterruptible: true }), (fiber) => {
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined) return settle(exit)
+    return Effect.flatMap(Effect.timeoutOption(Fiber.await(fiber), limit), (exit) => {
+      if (Option.isSome(exit)) return settle(exit.value)
+      ledger.note(entry, "stalled")
+      return Effect.logWarning(`Releasing ${entry.kind} ${entry.id} takes too long; it goes on in the background`).pipe(
+        Effect.andThen(options.onStalled ?? Effect.void),
+        Effect.andThen(Effect.forkDetach(Effect.flatMap(Fiber.await(fiber), settle)))
+      )
+    })
   })
-  return Effect.flatMap(Effect.forkDetach(settled, { startImmediately: true }), (fiber) =>
-    fiber.pollUnsafe() !== undefined
-      ? Effect.void
-      : Fiber.await(fiber).pipe(
-          Effect.timeoutOrElse({
-            duration: options.releaseLimit ?? defaultReleaseLimit,
-            orElse: () => {
-              ledger.note(entry, "stalled")
-              return Effect.andThen(
-                Effect.logWarning(
-                  `Releasing ${entry.kind} ${entry.id} exceeded its limit; it goes on in the background`
-                ),
-                options.onStalled ?? Effect.void
-              )
-            }
-          }),
-          Effect.asVoid
-        )
-  )
 }
+
+const complain = (entry: Entry, cause: Cause.Cause<unknown>) =>
+  Effect.logWarning(`Releasing ${entry.kind} ${entry.id} failed; the result of the work stands`, Cause.pretty(cause))

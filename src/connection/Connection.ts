@@ -15,7 +15,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type * as SqlClient from "effect/sql/SqlClient"
+import * as SqlClient from "effect/sql/SqlClient"
 import type { ConnectionError } from "./ConnectionError.ts"
 import { ConnectionPool } from "./ConnectionPool.ts"
 
@@ -33,8 +33,8 @@ export const lease: Effect.Effect<
   ConnectionError,
   ConnectionPool | Scope.Scope
 > = Effect.gen(function* () {
-  const { id, services } = yield* (yield* ConnectionPool).lease()
-  return Context.add(services, Connection, Connection.of({ id }))
+  const { id, sql } = yield* (yield* ConnectionPool).lease()
+  return Context.make(Connection, Connection.of({ id })).pipe(Context.add(SqlClient.SqlClient, yield* sql))
 })
 
 /** A connection of one's own: two builds of this layer never share one. */

@@ -27,8 +27,9 @@ import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import type * as SqlClient from "effect/sql/SqlClient"
+import * as Tracer from "effect/Tracer"
 import * as FairSemaphore from "../FairSemaphore.ts"
 import * as Ledger from "../Ledger.ts"
 import { AcquireTimeout, Closed, ConnectionError, TooManyWaiters } from "./ConnectionError.ts"
@@ -36,15 +37,14 @@ import * as ConnectionPoolBackends from "./ConnectionPoolBackends.ts"
 import * as ConnectionPoolLeases from "./ConnectionPoolLeases.ts"
 import * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import * as ConnectionPoolOptions from "./ConnectionPoolOptions.ts"
-import { ConnectionSource } from "./ConnectionSource.ts"
+import { ConnectionSource, type Lent } from "./ConnectionSource.ts"
 
 export type { Options } from "./ConnectionPoolOptions.ts"
 
 /** A leased connection. */
-export interface Lease {
+export interface Lease extends Lent {
   /** The source's name for the connection, such as a backend's process id. */
   readonly id: string
-  readonly services: Context.Context<SqlClient.SqlClient>
   /** Has the connection closed instead of lent again when the lease ends. */
   readonly retire: Effect.Effect<void>
 }
@@ -87,6 +87,14 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   const attributes = { source: source.name, pool: poolId }
   const fail = (reason: ConnectionError["reason"]) => Effect.fail(new ConnectionError({ reason }))
 
+  /** A span where the caller is traced; a lease is too short to begin a trace of its own. */
+  const traced = <A, E, R>(effect: Effect.Effect<A, E, R>, name: string): Effect.Effect<A, E, R> =>
+    Effect.withFiber((fiber) =>
+      Context.getOption(fiber.context, Tracer.ParentSpan)._tag === "None"
+        ? effect
+        : Effect.withSpan(effect, name, { attributes, captureStackTrace: false })
+    ) as Effect.Effect<A, E, R>
+
   const admission = yield* FairSemaphore.make(limits.max)
   const closed = yield* Deferred.make<never, ConnectionError>()
   const leased = new Set<ConnectionPoolBackends.Pooled>()
@@ -123,16 +131,13 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
       const since = now()
       leased.add(pooled)
       noneLeased.closeUnsafe()
-      return Effect.andThen(
-        Metric.modify(metrics.held, 1),
-        Scope.addFinalizer(
-          scope,
-          Effect.suspend(() => {
-            leased.delete(pooled)
-            if (leased.size === 0) noneLeased.openUnsafe()
-            return Effect.andThen(Metric.modify(metrics.held, -1), Metric.update(metrics.holdTime, now() - since))
-          })
-        )
+      return Scope.addFinalizer(
+        scope,
+        Effect.suspend(() => {
+          leased.delete(pooled)
+          if (leased.size === 0) noneLeased.openUnsafe()
+          return Metric.update(metrics.holdTime, now() - since)
+        })
       )
     })
 
@@ -141,34 +146,32 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     Effect.uninterruptibleMask((restore) => {
       const scope = Scope.makeUnsafe()
       const asked = now()
-      const have = enter(scope).pipe(
-        Effect.andThen(admission.take(key ?? "")),
-        Effect.andThen(backends.take),
-        Scope.provide(scope),
-        Effect.raceFirst(givenUp),
-        restore,
-        Effect.withSpan("ConnectionPool.acquire", { attributes })
+      const take = Effect.andThen(enter(scope), Effect.andThen(admission.take(key ?? ""), backends.take)).pipe(
+        Scope.provide(scope)
       )
+      // What is there already is taken without a clock running.
+      const have = backends.isReady() ? take : restore(Effect.raceFirst(take, givenUp))
       const lent = Effect.gen(function* () {
-        const pooled = yield* have
+        const pooled = yield* traced(have, "ConnectionPool.acquire")
         yield* begin(pooled, scope)
         yield* Scope.addFinalizer(scope, backends.recycle(pooled))
-        const services = yield* Scope.provide(pooled.connection.lend, scope)
+        const { services, sql } = yield* Scope.provide(pooled.connection.lend, scope)
         yield* Metric.update(metrics.waitTime, now() - asked)
         const retire = Effect.sync(() => {
           pooled.retirement ??= "retired by its borrower"
         })
-        return { id: pooled.connection.id, services, retire } satisfies Lease
+        return { id: pooled.connection.id, services, sql, retire } satisfies Lease
       })
       return Ledger.hold(
         ({ id }: Lease) => ({
           kind: "connection",
           id,
           attributes: key === undefined ? attributes : { ...attributes, key },
-          releaseLimit: Duration.sum(limits.resetTimeout, Duration.seconds(1))
+          // Bounded by the reset's own limit.
+          releaseLimit: "none"
         }),
         Effect.onError(lent, (cause) => Scope.close(scope, Exit.failCause(cause))),
-        (_, exit) => Effect.withSpan(Scope.close(scope, exit), "ConnectionPool.release", { attributes })
+        (_, exit) => traced(Scope.close(scope, exit), "ConnectionPool.release")
       )
     })
 
@@ -201,14 +204,17 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     })
   )
 
+  const stats = Effect.map(backends.stats, (stats) => ({
+    ...stats,
+    leased: leased.size,
+    waiting: entered - leased.size,
+    max: limits.max
+  }))
+  yield* Effect.forkScoped(Effect.repeat(Effect.flatMap(stats, metrics.sample), Schedule.spaced("1 second")))
+
   return ConnectionPool.of({
     lease,
-    stats: Effect.map(backends.stats, (stats) => ({
-      ...stats,
-      leased: leased.size,
-      waiting: entered - leased.size,
-      max: limits.max
-    }))
+    stats
   })
 })
 

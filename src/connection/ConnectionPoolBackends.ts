@@ -34,6 +34,8 @@ export interface Pooled {
 export interface Backends {
   /** Takes a connection that may be lent for the current scope; it is there for the next when the scope closes. */
   readonly take: Effect.Effect<Pooled, ConnectionError, Scope.Scope>
+  /** Whether `take` would have one at once, without opening or asking any. */
+  readonly isReady: () => boolean
   /** Makes a connection as good as new, or has it closed. Never fails. */
   readonly recycle: (pooled: Pooled) => Effect.Effect<void>
   readonly stats: Effect.Effect<{ readonly open: number; readonly idle: number; readonly zombies: number }>
@@ -63,9 +65,7 @@ export const make = Effect.fnUntraced(function* (
           zombies,
           Effect.scoped(
             Effect.andThen(
-              Ledger.hold({ kind: "zombie", id: connection.id, attributes }, Metric.modify(metrics.zombies, 1), () =>
-                Metric.modify(metrics.zombies, -1)
-              ),
+              Ledger.hold({ kind: "zombie", id: connection.id, attributes }, Effect.void, () => Effect.void),
               connection.expel(expelGrace)
             )
           )
@@ -75,7 +75,7 @@ export const make = Effect.fnUntraced(function* (
   const depart = (pooled: Pooled) =>
     Effect.suspend(() => {
       open--
-      return Effect.andThen(Metric.modify(metrics.open, -1), bury(pooled))
+      return bury(pooled)
     })
 
   const acquire = Effect.uninterruptibleMask((restore) => {
@@ -95,7 +95,6 @@ export const make = Effect.fnUntraced(function* (
               retirement: undefined
             }
             open++
-            yield* Metric.modify(metrics.open, 1)
             yield* Metric.update(metrics.opened, 1)
             // Runs first when the connection is closed, while its state still tells how it was lost.
             yield* Scope.addFinalizer(scope, depart(pooled))
@@ -138,10 +137,13 @@ export const make = Effect.fnUntraced(function* (
     pooled.retirement ??
     (pooled.connection.state() !== "usable" ? "broken" : now() >= pooled.retireAt ? "too old" : undefined)
 
+  const isFresh = (pooled: Pooled) =>
+    objection(pooled) === undefined && now() - pooled.idleSince < Duration.toMillis(limits.checkAfterIdle)
+
   const usable: Effect.Effect<Pooled, ConnectionError, Scope.Scope> = Effect.flatMap(Pool.get(pool), (pooled) => {
     const reason = objection(pooled)
     if (reason !== undefined) return Effect.andThen(retire(pooled, reason), usable)
-    if (now() - pooled.idleSince < Duration.toMillis(limits.checkAfterIdle)) return Effect.succeed(pooled)
+    if (isFresh(pooled)) return Effect.succeed(pooled)
     return Effect.matchEffect(timely(pooled.connection.check), {
       onSuccess: () => Effect.succeed(pooled),
       onFailure: () => Effect.andThen(retire(pooled, "did not answer"), usable)
@@ -164,6 +166,10 @@ export const make = Effect.fnUntraced(function* (
     )
 
   return {
+    isReady: () => {
+      const first = pool.state.availableHead?.exit
+      return pool.state.waiters.size === 0 && first?._tag === "Success" && isFresh(first.value)
+    },
     take: usable,
     recycle: verdict,
     stats: Effect.gen(function* () {

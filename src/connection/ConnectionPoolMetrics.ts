@@ -1,5 +1,5 @@
 /**
- * What a `ConnectionPool` counts and measures, by source. Times are in milliseconds.
+ * What a `ConnectionPool` counts and measures, by source. Times are in milliseconds; gauges are sampled once a second.
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -10,6 +10,7 @@ export type Retirement = "broken" | "reset failed" | "too old" | "did not answer
 const millis = Metric.exponentialBoundaries({ start: 0.5, factor: 2, count: 16 })
 
 const held = Metric.gauge("holdfast_connections_held", { description: "Connections leased now" })
+const idle = Metric.gauge("holdfast_connections_idle", { description: "Connections open and not leased now" })
 const waiting = Metric.gauge("holdfast_connections_waiting", { description: "Borrowers waiting now" })
 const open = Metric.gauge("holdfast_connections_open", { description: "Connections open now" })
 const zombies = Metric.gauge("holdfast_connections_zombies", {
@@ -36,25 +37,38 @@ const holdTime = Metric.histogram("holdfast_connections_hold_milliseconds", {
   boundaries: millis
 })
 
+/** What is counted at a moment. */
+export interface Gauges {
+  readonly leased: number
+  readonly idle: number
+  readonly waiting: number
+  readonly open: number
+  readonly zombies: number
+}
+
 /** The metrics of one source. */
 export const make = (source: string) => {
   const of = <Input, State>(metric: Metric.Metric<Input, State>) => Metric.withAttributes(metric, { source })
   const metrics = {
-    held: of(held),
-    waiting: of(waiting),
-    open: of(open),
-    zombies: of(zombies),
     opened: of(opened),
     leaks: of(leaks),
     waitTime: of(waitTime),
     holdTime: of(holdTime)
   }
-  /** Counts a thing while it is there. */
-  const during = (metric: Metric.Metric<number, Metric.GaugeState<number>>, change: 1 | -1) =>
-    Metric.modify(metric, change)
   return {
     ...metrics,
-    during,
+    /** Sets the gauges to how things are now. */
+    sample: (now: Gauges): Effect.Effect<void> =>
+      Effect.all(
+        [
+          Metric.update(of(held), now.leased),
+          Metric.update(of(idle), now.idle),
+          Metric.update(of(waiting), now.waiting),
+          Metric.update(of(open), now.open),
+          Metric.update(of(zombies), now.zombies)
+        ],
+        { discard: true }
+      ),
     retired: (reason: Retirement): Effect.Effect<void> =>
       Metric.update(Metric.withAttributes(retired, { source, reason }), 1)
   }

@@ -17,15 +17,20 @@ import type { ConnectionError } from "./ConnectionError.ts"
  */
 export type State = "usable" | "retired" | "dead"
 
+/** What a borrower gets. */
+export interface Lent {
+  /** An ordinary client that uses this connection and nothing else. Made when asked for, once for a lease. */
+  readonly sql: Effect.Effect<SqlClient.SqlClient>
+  /** What the adapter's own drivers look for. */
+  readonly services: Context.Context<never>
+}
+
 /** One open connection, lent to one borrower at a time. */
 export interface OpenConnection {
   /** What an operator of the server knows it by, such as the process id of its backend. */
   readonly id: string
-  /**
-   * Gives the connection to one borrower until the scope closes. The services are an ordinary `SqlClient` and whatever
-   * else the adapter's own drivers look for.
-   */
-  readonly lend: Effect.Effect<Context.Context<SqlClient.SqlClient>, ConnectionError, Scope.Scope>
+  /** Gives the connection to one borrower until the scope closes. */
+  readonly lend: Effect.Effect<Lent, ConnectionError, Scope.Scope>
   /** Asks whether the other side is alive. */
   readonly check: Effect.Effect<void, ConnectionError>
   /** Undoes everything a borrower may have left behind. Called after the borrower let go. */

@@ -22,10 +22,9 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError } from "effect/sql/SqlError"
 import { ConnectionError, InvalidConfig, Unavailable } from "./ConnectionError.ts"
-import { ConnectionSource, type OpenConnection } from "./ConnectionSource.ts"
+import { ConnectionSource, type Lent, type OpenConnection } from "./ConnectionSource.ts"
 import * as PgDriver from "./PgDriver.ts"
 import * as PgReaper from "./PgReaper.ts"
 import * as PgRecycle from "./PgRecycle.ts"
@@ -99,6 +98,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       ...options.settings
     }
   } as const
+  const statements = PgRecycle.compile(recycle)
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
 
   const open = Effect.gen(function* () {
@@ -117,12 +117,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       ),
       decodeStartedAt
     )
-    const lend = Effect.gen(function* () {
-      const pinned = yield* connection.pin
-      const sql = yield* PgSqlClient.make(pinned)
-      return Context.make(SqlClient.SqlClient, sql).pipe(Context.add(PgDriver.Pinned, { connection, pinned }))
-    }).pipe(Effect.provideService(Reactivity.Reactivity, reactivity))
-    const reset = Effect.forEach(recycle.steps, ({ sql }) => connection.query(sql, [], false), {
+    const lend = Effect.map(connection.pin, (pinned): Lent => ({
+      sql: Effect.provideService(PgSqlClient.make(pinned), Reactivity.Reactivity, reactivity),
+      services: Context.make(PgDriver.Pinned, { connection, pinned })
+    }))
+    const reset = Effect.forEach(statements, (sql) => connection.query(sql, [], false), {
       concurrency: "unbounded",
       discard: true
     })
