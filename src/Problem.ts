@@ -10,6 +10,7 @@ import * as HttpApiError from "effect/http-api/HttpApiError"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerError from "effect/http/HttpServerError"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Schema from "effect/Schema"
@@ -101,10 +102,30 @@ const explain = (response: HttpServerResponse.HttpServerResponse): HttpServerRes
   )
 }
 
+/**
+ * Bodies are UTF-8 and nothing else: bytes that are not are refused instead of replaced, because what is run or stored
+ * would not be what was sent.
+ */
+const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest =>
+  Object.create(request, {
+    text: {
+      get: () =>
+        Effect.flatMap(request.arrayBuffer, (bytes) =>
+          Effect.try({
+            try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
+            catch: (cause) =>
+              new HttpServerError.HttpServerError({
+                reason: new HttpServerError.RequestParseError({ request, reason: "Parse", cause })
+              })
+          })
+        )
+    }
+  })
+
 /** Makes every error response of a router a problem, also for paths that do not exist and for defects. */
 export const layerEverywhere = HttpRouter.middleware(
   (handled) =>
-    handled.pipe(
+    Effect.updateService(handled, HttpServerRequest.HttpServerRequest, strictly).pipe(
       Effect.catchCause((cause) =>
         Cause.hasInterruptsOnly(cause)
           ? Effect.failCause(cause)

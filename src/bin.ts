@@ -46,9 +46,18 @@ const holdfast = Command.make("holdfast").pipe(
 const Manifest = Schema.fromJsonString(Schema.Struct({ version: Schema.String }))
 const { version } = Schema.decodeSync(Manifest)(readFileSync(new URL("../package.json", import.meta.url), "utf8"))
 
+// A signal is an order that was carried out; any other interruption is something that went wrong.
+let signalled = false
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  process.on(signal, () => {
+    signalled = true
+  })
+}
+const isOrdered = (cause: Cause.Cause<unknown>) => signalled && Cause.hasInterruptsOnly(cause)
+
 /** One line for what the user can change, everything for what they cannot. */
 const report = <E>(cause: Cause.Cause<E>) => {
-  if (Cause.hasInterruptsOnly(cause)) return Effect.void
+  if (isOrdered(cause)) return Effect.void
   const error = Cause.findErrorOption(cause)
   // The command line has said what is wrong with itself, with its help.
   if (error._tag === "Some" && CliError.isCliError(error.value)) return Effect.void
@@ -62,6 +71,6 @@ Command.run(holdfast, { version }).pipe(
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({
     disableErrorReporting: true,
-    teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)
+    teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || isOrdered(exit.cause) ? 0 : 1)
   })
 )

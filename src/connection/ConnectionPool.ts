@@ -47,6 +47,11 @@ export interface Lease extends Lent {
   readonly id: string
   /** Has the connection closed instead of lent again when the lease ends. */
   readonly retire: Effect.Effect<void>
+  /**
+   * Closes the connection now, whatever it runs, and has its backend watched until it is gone: for a borrower whose cancel
+   * nobody confirms.
+   */
+  readonly kill: Effect.Effect<void>
 }
 
 /** On whose behalf a connection is taken. */
@@ -160,7 +165,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
         const retire = Effect.sync(() => {
           pooled.retirement ??= "retired by its borrower"
         })
-        return { id: pooled.connection.id, services, sql, retire } satisfies Lease
+        return { id: pooled.connection.id, services, sql, retire, kill: backends.kill(pooled) } satisfies Lease
       })
       return Ledger.hold(
         ({ id }: Lease) => ({

@@ -28,6 +28,8 @@ export interface Pooled {
   readonly retireAt: number
   idleSince: number
   retirement: ConnectionPoolMetrics.Retirement | undefined
+  /** It was closed while the server may still have run something for it. */
+  abandoned: boolean
 }
 
 /** What the pool does with its backends. */
@@ -39,6 +41,8 @@ export interface Backends {
   /** Makes a connection as good as new, or has it closed. Never fails. */
   readonly recycle: (pooled: Pooled) => Effect.Effect<void>
   readonly stats: Effect.Effect<{ readonly open: number; readonly idle: number; readonly zombies: number }>
+  /** Closes a connection that somebody uses; its backend is watched until it is gone. */
+  readonly kill: (pooled: Pooled) => Effect.Effect<void>
   /** Closes them all; waits a second for those that are still taken. */
   readonly close: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 }
@@ -59,8 +63,8 @@ export const make = Effect.fnUntraced(function* (
   const zombies = yield* FiberSet.make<void>()
   yield* Effect.addFinalizer(() => Effect.timeoutOption(FiberSet.awaitEmpty(zombies), limits.closeTimeout))
 
-  const bury = ({ connection }: Pooled) =>
-    connection.state() === "dead"
+  const bury = ({ abandoned, connection }: Pooled) =>
+    abandoned || connection.state() === "dead"
       ? FiberSet.run(
           zombies,
           Effect.scoped(
@@ -92,7 +96,8 @@ export const make = Effect.fnUntraced(function* (
               scope,
               retireAt: now() + lifetime,
               idleSince: now(),
-              retirement: undefined
+              retirement: undefined,
+              abandoned: false
             }
             open++
             yield* Metric.update(metrics.opened, 1)
@@ -172,6 +177,12 @@ export const make = Effect.fnUntraced(function* (
     },
     take: usable,
     recycle: verdict,
+    kill: (pooled) =>
+      Effect.suspend(() => {
+        pooled.abandoned = true
+        pooled.retirement ??= "did not answer"
+        return Scope.close(pooled.scope, Exit.void)
+      }),
     stats: Effect.gen(function* () {
       return { open, idle: (yield* Pool.stats(pool)).idle, zombies: yield* FiberSet.size(zombies) }
     }),

@@ -11,7 +11,9 @@
  */
 import type { PgConnection, Row as PgRow } from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -90,6 +92,21 @@ const execute = (connection: PgConnection, wire: PgWire.PgWire, statement: State
     return summaryOf(wire.passed().command, count)
   }).pipe(wire.asText)
 
+/** How long the server may take to confirm a cancel before the connection is given up. */
+const cancelLimit = Duration.seconds(2)
+
+/** An interruption is over when the server said so, or when the connection was given up because it did not. */
+const cancelling = <A, E>(running: Effect.Effect<A, E>, giveUp: Effect.Effect<void>): Effect.Effect<A, E> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.forkDetach(running, { startImmediately: true }), (fiber) =>
+      Effect.onInterrupt(restore(Fiber.join(fiber)), () =>
+        Effect.flatMap(Effect.timeoutOption(Fiber.interrupt(fiber), cancelLimit), (confirmed) =>
+          Option.isSome(confirmed) ? Effect.void : Effect.andThen(giveUp, Fiber.await(fiber))
+        )
+      )
+    )
+  )
+
 const summaryOf = (tag: string, count: number): Summary => {
   const words = tag.split(" ")
   const affected = Number(words.at(-1))
@@ -100,7 +117,7 @@ const summaryOf = (tag: string, count: number): Summary => {
 export const make = Effect.gen(function* () {
   const pool = yield* ConnectionPool
   const open = Effect.gen(function* () {
-    const { id, services } = yield* Effect.mapError(pool.lease(), fromConnectionError)
+    const { id, kill, services } = yield* Effect.mapError(pool.lease(), fromConnectionError)
     const lent = Context.getOption(services, PgDriver.Pinned)
     if (Option.isNone(lent)) {
       return yield* unavailable("The pool is not one of PostgreSQL connections. Use PgConnectionSource.")
@@ -111,7 +128,7 @@ export const make = Effect.gen(function* () {
     }
     return {
       id,
-      execute: (statement, sink) => execute(lent.value.pinned, wire, statement, sink)
+      execute: (statement, sink) => cancelling(execute(lent.value.pinned, wire, statement, sink), kill)
     } satisfies QueryConnection
   })
   return QueryDriver.of({ open })

@@ -5,6 +5,7 @@
  * its database is live at once and ready when the database is.
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -49,8 +50,15 @@ export const make = Effect.fnUntraced(function* (databases: Databases) {
     }
     yield* Deferred.succeed(done, undefined)
   })
+  let told = false
+  const tell = (cause: Cause.Cause<unknown>) => {
+    const log = told ? Effect.logDebug : Effect.logWarning
+    told = true
+    return log("The database is not ready; trying again every second", cause)
+  }
   yield* prepare.pipe(
-    Effect.tapError((error) => Effect.logWarning("The database is not ready yet; trying again", error)),
+    Effect.sandbox,
+    Effect.tapError(tell),
     Effect.retry(Schedule.spaced("1 second")),
     Effect.forkScoped
   )

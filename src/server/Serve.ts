@@ -5,7 +5,6 @@
  * connection is accepted and running requests are answered; running queries get two seconds, then they are cancelled;
  * sessions end; pools close; the embedded database shuts down.
  */
-import { NodeHttpServer } from "@effect/platform-node"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as ByteSize from "effect/ByteSize"
 import * as Console from "effect/Console"
@@ -18,7 +17,6 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { createServer } from "node:http"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../connection/PgConnectionSource.ts"
 import * as PgRecycle from "../connection/PgRecycle.ts"
@@ -33,6 +31,7 @@ import * as SessionMiddleware from "../session/SessionMiddleware.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as Databases from "./Databases.ts"
 import { HoldfastApi, NotReady } from "./HoldfastApi.ts"
+import * as Listener from "./Listener.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
 import { Required, ServiceSession } from "./ServiceSession.ts"
@@ -90,7 +89,8 @@ const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
     onSome: (url) =>
       QueryRegistry.layer({ retention: settings.queryRetention }).pipe(
         Layer.provide([QueryResults.layerMemory(), PgQueryDriver.layer]),
-        Layer.provide(ConnectionPool.layer()),
+        // The registry has drained when the pool closes.
+        Layer.provide(ConnectionPool.layer({ closeTimeout: "500 millis" })),
         Layer.provide(
           PgConnectionSource.layer({ url, recycle: PgRecycle.foreign, applicationName: "holdfast-queries" })
         )
@@ -143,13 +143,7 @@ export const serve = Effect.gen(function* () {
     })
   )
   const service = app.pipe(
-    Layer.provide(
-      NodeHttpServer.layer(createServer, {
-        port: settings.port,
-        host: settings.host,
-        gracefulShutdownTimeout: "2 seconds"
-      })
-    ),
+    Layer.provide(Listener.layer(settings)),
     Layer.provide(Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1))),
     Layer.provide(queries(settings, databases)),
     Layer.provide(Readiness.layer(databases)),

@@ -5,6 +5,7 @@
  * where that may be a secret; a database that cannot be reached is not an error here.
  */
 import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -132,4 +133,4 @@ export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function*
     return yield* refuse("HOLDFAST_ORIGIN", `must be set to the https origin of the service when HOST is ${host}`)
   }
   return settings
-})
+}).pipe(Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ preserveEmptyStrings: true }))))

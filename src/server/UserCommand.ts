@@ -39,9 +39,8 @@ export const add = Effect.fn("UserCommand.add")(function* (name: string, operato
   const { own } = yield* Databases.join(settings)
   yield* PgSessionStore.migrate({ url: own })
   yield* UsersMigrations.migrate(own)
-  const users = yield* Users.Users.pipe(
+  yield* Effect.flatMap(Users.Users, (users) => users.put({ name, operator, password: secret })).pipe(
     Effect.provide(Users.layer.pipe(Layer.provide(PgClient.layer({ url: own, maxConnections: 1 }))))
   )
-  yield* users.put({ name, operator, password: secret })
   yield* Console.log(`user ${name} ${operator ? "(operator) " : ""}can log in`)
 }, Effect.scoped)

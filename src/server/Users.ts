@@ -4,6 +4,7 @@
  * Users live in the table `holdfast.users` until an operator removes them; a password is kept as {@link Passwords} says.
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -11,6 +12,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlSchema from "effect/sql/SqlSchema"
+import * as TimeLimit from "../TimeLimit.ts"
 import * as Passwords from "./Passwords.ts"
 
 /** The users cannot be read or written. */
@@ -45,7 +47,9 @@ const Row = Schema.Struct({ ...User.fields, password_hash: Schema.String })
 /** Makes the service over the `SqlClient` in context. */
 export const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
-  const failed = Effect.mapError((cause: unknown) => new UsersError({ cause }))
+  const within = yield* TimeLimit.make(Duration.seconds(3), (limit) => new Error(`No answer within ${limit}`))
+  const failed = <A, E>(work: Effect.Effect<A, E>) =>
+    Effect.mapError(within(work), (cause) => new UsersError({ cause }))
   const find = SqlSchema.findOneOption({
     Request: Schema.String,
     Result: Row,

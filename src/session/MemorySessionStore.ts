@@ -8,6 +8,7 @@ import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import {
   SessionConflict,
   SessionError,
@@ -18,7 +19,7 @@ import {
 } from "./SessionError.ts"
 import * as SessionId from "./SessionId.ts"
 import type { Device, SessionRecord } from "./SessionRecord.ts"
-import type { NewSession, SessionStore, Update } from "./SessionStore.ts"
+import { type NewSession, SessionStore, type Update } from "./SessionStore.ts"
 import * as SessionTimes from "./SessionTimes.ts"
 import type { TokenHash } from "./SessionToken.ts"
 
@@ -171,3 +172,6 @@ export const make = Effect.sync((): SessionStore["Service"] => {
 
   return { create, load, update, revoke, revokeAll, list, ended, prune, ping: Effect.void }
 })
+
+/** Sessions in the memory of this process, by Effect's `Clock`; gone with the layer. For tests and for trying things out. */
+export const layer: Layer.Layer<SessionStore> = Layer.effect(SessionStore, make)

@@ -23,7 +23,6 @@ import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Request from "effect/Request"
@@ -32,6 +31,7 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
 import * as Ledger from "../Ledger.ts"
+import * as TimeLimit from "../TimeLimit.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import * as PgSessionSql from "./PgSessionSql.ts"
@@ -83,8 +83,7 @@ const connectionOf = (options: Options, connectTimeout: Duration.Duration, limit
 
 const unavailable = (cause: unknown) => new SessionError({ reason: new SessionsUnavailable({ cause }) })
 
-const late = (limit: Duration.Duration) =>
-  Effect.fail(unavailable(new Error(`No answer within ${Duration.format(limit)}`)))
+const late = (limit: string) => unavailable(new Error(`No answer within ${limit}`))
 
 const toSessionError = (error: SessionError | SqlError): SessionError =>
   isSqlError(error) ? unavailable(error.reason.cause ?? error) : error
@@ -116,17 +115,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const readers = yield* open({ ...config, multiplex: true, maxConnections: Math.floor(max / 2) })
   const writers = yield* open({ ...config, maxConnections: Math.ceil(max / 2) })
 
-  // The work is a fiber of the store, so that the caller is answered in time also when the work's own end takes longer (a
-  // cancel that nobody acknowledges), and no caller's interruption costs a connection.
-  const bounded = <A>(work: Effect.Effect<A, SqlError>): Effect.Effect<A, SessionError> => {
-    const orElse = () => late(limit)
-    return work.pipe(
-      Effect.mapError(toSessionError),
-      Effect.timeoutOrElse({ duration: limit, orElse }),
-      Effect.forkIn(scope, { startImmediately: true }),
-      Effect.flatMap((fiber) => Effect.timeoutOrElse(Fiber.join(fiber), { duration: limit, orElse }))
-    )
-  }
+  const within = yield* Scope.provide(TimeLimit.make(limit, late), scope)
+  const bounded = <A>(work: Effect.Effect<A, SqlError>) => within(Effect.mapError(work, toSessionError))
 
   const read = (sql: string, params: ReadonlyArray<unknown>) =>
     bounded(
@@ -266,6 +256,9 @@ export const migrate = Effect.fn("PgSessionStore.migrate")(function* (options: O
   const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
   yield* PgSessionMigrations.run(connectionOf(options, limit, migrationTimeout), schema).pipe(
     Effect.mapError((error) => (isSqlError(error) ? toSessionError(error) : unavailable(error))),
-    Effect.timeoutOrElse({ duration: migrationTimeout, orElse: () => late(migrationTimeout) })
+    Effect.timeoutOrElse({
+      duration: migrationTimeout,
+      orElse: () => Effect.fail(late(Duration.format(migrationTimeout)))
+    })
   )
 })

@@ -4,6 +4,7 @@
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
+import { Buffer } from "node:buffer"
 import { SessionId } from "./SessionId.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 
@@ -19,10 +20,13 @@ export const SessionInfo = Schema.Struct({
 })
 export type SessionInfo = typeof SessionInfo.Type
 
+const isBytes = (most: number) =>
+  Schema.makeFilter((text: string) => Buffer.byteLength(text) <= most || `Expected at most ${most} bytes`)
+
 /** User name and password; a password has at most 1,024 bytes. */
 export const Credentials = Schema.Struct({
   username: Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(128)),
-  password: Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(1024))
+  password: Schema.String.check(Schema.isMinLength(1), isBytes(1024))
 })
 
 /** Starts a session and sets its cookie. */

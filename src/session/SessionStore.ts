@@ -13,9 +13,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
-import * as MemorySessionStore from "./MemorySessionStore.ts"
 import type { SessionError } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import type { Device, SessionRecord } from "./SessionRecord.ts"
@@ -78,6 +76,3 @@ export class SessionStore extends Context.Service<
     readonly ping: Effect.Effect<void, SessionError>
   }
 >()("holdfast/session/SessionStore") {}
-
-/** Sessions in the memory of this process, by Effect's `Clock`; gone with the layer. For tests and for trying things out. */
-export const layerMemory: Layer.Layer<SessionStore> = Layer.effect(SessionStore, MemorySessionStore.make)

@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
 import * as Ledger from "../../src/Ledger.ts"
+import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as Session from "../../src/session/Session.ts"
 import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
 import * as Sessions from "../../src/session/Sessions.ts"
@@ -20,7 +21,7 @@ class AppSession extends Session.Service<AppSession>()("test/AppSession", {
 }) {}
 
 const layerSessions = Sessions.layer({ pollInterval: "10 seconds" }).pipe(
-  Layer.provideMerge(SessionStore.layerMemory),
+  Layer.provideMerge(MemorySessionStore.layer),
   Layer.provideMerge(Ledger.layer)
 )
 const login = AppSession.create({ principal: "alice" })
@@ -135,7 +136,7 @@ describe("Sessions", () => {
                 ended: () =>
                   Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: new Error("store down") }) }))
               }))
-            ).pipe(Layer.provide(SessionStore.layerMemory))
+            ).pipe(Layer.provide(MemorySessionStore.layer))
           )
         )
       )
@@ -167,7 +168,7 @@ describe("Sessions", () => {
       }).pipe(
         Effect.provide(
           Sessions.layer().pipe(
-            Layer.provideMerge(slow.pipe(Layer.provide(SessionStore.layerMemory))),
+            Layer.provideMerge(slow.pipe(Layer.provide(MemorySessionStore.layer))),
             Layer.provideMerge(Ledger.layer)
           )
         )

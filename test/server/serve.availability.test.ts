@@ -1,0 +1,179 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as PgServer from "../../src/testing/PgServer.ts"
+import {
+  type Answer,
+  type Browser,
+  login,
+  make as makeBrowser,
+  problemOf,
+  rowsOf,
+  run,
+  submit
+} from "../support/browser.ts"
+import { eventually } from "../support/conditions.ts"
+import * as FreezableProxy from "../support/FreezableProxy.ts"
+import * as Service from "../support/service.ts"
+
+/** How the answer came out, which must be there within the 5 seconds that the service promises. */
+const inTime = (answer: Effect.Effect<Answer>) =>
+  Effect.map(Effect.timeoutOption(answer, "5 seconds"), (it) => {
+    if (Option.isNone(it)) return "no answer within 5 seconds"
+    const { status } = it.value
+    return status < 400 ? ([status, ""] as const) : ([status, problemOf(it.value).code] as const)
+  })
+
+const credentials = { username: "demo", password: Service.demoPassword }
+
+/** A network that can be frozen, on the way to a database's server. */
+const proxyOf = (url: Redacted.Redacted) =>
+  Effect.suspend(() => {
+    const { hostname, port } = new URL(Redacted.value(url))
+    return FreezableProxy.make({ host: hostname, port: Number(port) })
+  })
+
+const withPort = (url: Redacted.Redacted, port: number) => {
+  const changed = new URL(Redacted.value(url))
+  changed.port = String(port)
+  return changed.href
+}
+
+const becomes = (browser: Browser, code: string) =>
+  eventually(browser.send("GET", "/health/ready"), (answer) =>
+    code === "ready" ? answer.status === 200 : answer.status === 503 && problemOf(answer).code === code
+  )
+
+describe("a database that is away", { concurrent: true }, () => {
+  it.live("the service starts without it, says so, and is ready by itself when it comes; it goes and comes again", () =>
+    Effect.gen(function* () {
+      const server = yield* PgServer.make()
+      yield* Effect.scoped(
+        Effect.flatMap(PgConnection.make({ url: server.superuserUrl }), (it) => it.query("create database own"))
+      )
+      yield* server.stop
+      const service = yield* Service.launch({
+        args: ["serve"],
+        env: {
+          PORT: "0",
+          DATABASE_URL: Redacted.value(server.url("own")),
+          HOLDFAST_QUERY_URL: Redacted.value(server.url()),
+          HOLDFAST_DEMO_PASSWORD: Service.demoPassword
+        }
+      })
+      const browser = makeBrowser(yield* Service.listening(service))
+      const cookie = `holdfast-dev=${"a".repeat(43)}`
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/live")), [200, ""])
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/ready")), [503, "NotReady"])
+      const unavailable = [503, "SessionsUnavailable"] as const
+      assert.deepStrictEqual(yield* inTime(browser.send("POST", "/login", { json: credentials })), unavailable)
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session", { headers: { cookie } })), unavailable)
+      assert.deepStrictEqual(yield* inTime(browser.send("POST", "/logout", { headers: { cookie } })), unavailable)
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), [401, "SessionMissing"])
+
+      yield* server.start
+      yield* becomes(browser, "ready")
+      yield* login(browser, credentials)
+      assert.deepStrictEqual(yield* rowsOf(browser, "select 1"), [[1]])
+
+      yield* server.stop
+      yield* becomes(browser, "NotReady")
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), unavailable)
+      assert.deepStrictEqual(
+        yield* inTime(browser.send("POST", "/queries", { json: { sql: "select 1" } })),
+        unavailable
+      )
+      yield* server.start
+      yield* becomes(browser, "ready")
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), [200, ""])
+      assert.deepStrictEqual(yield* rowsOf(browser, "select 2"), [[2]])
+    })
+  )
+
+  /** A service whose two databases are behind networks that can be frozen. */
+  const startFreezable = Effect.gen(function* () {
+    const { env, own, queries } = yield* Service.startService()
+    const [ownNetwork, queriesNetwork] = [yield* proxyOf(own.url), yield* proxyOf(queries.url)]
+    const service = yield* Service.startService({
+      env: {
+        ...env,
+        DATABASE_URL: withPort(own.url, ownNetwork.port),
+        HOLDFAST_QUERY_URL: withPort(queries.url, queriesNetwork.port)
+      }
+    })
+    return { service, queries, ownNetwork, queriesNetwork }
+  })
+
+  it.live("a database that swallows everything is as good as away: what needs it answers 503 within five seconds", () =>
+    Effect.gen(function* () {
+      const { ownNetwork, queriesNetwork, service } = yield* startFreezable
+      const browser = yield* service.login()
+      ownNetwork.freeze()
+      const unavailable = [503, "SessionsUnavailable"] as const
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), unavailable)
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/queries")), unavailable)
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/ready")), [503, "NotReady"])
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/live")), [200, ""])
+      ownNetwork.thaw()
+      yield* becomes(browser, "ready")
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), [200, ""])
+
+      queriesNetwork.freeze()
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), [200, ""])
+      yield* becomes(browser, "NotReady")
+      queriesNetwork.thaw()
+      yield* becomes(browser, "ready")
+      assert.deepStrictEqual(yield* rowsOf(browser, "select 1"), [[1]])
+    })
+  )
+
+  it.live("a login while the database swallows everything is 503 within five seconds, and works afterwards", () =>
+    Effect.gen(function* () {
+      const { ownNetwork, service } = yield* startFreezable
+      yield* service.login()
+      ownNetwork.freeze()
+      const attempt = service.browser().send("POST", "/login", { json: credentials })
+      for (let index = 0; index < 3; index++) {
+        assert.deepStrictEqual(yield* inTime(attempt), [503, "SessionsUnavailable"])
+      }
+      ownNetwork.thaw()
+      yield* becomes(service.browser(), "ready")
+      yield* service.login()
+    })
+  )
+
+  it.live("without the queries' database sessions work, and a query fails with QueriesUnavailable", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.startService({ env: { HOLDFAST_QUERY_URL: undefined } })
+      const beside = yield* Service.launch({
+        args: ["serve"],
+        env: { ...service.env, HOLDFAST_QUERY_URL: "postgres://user:secret@127.0.0.1:1/queries" }
+      })
+      const browser = makeBrowser(yield* Service.listening(beside))
+      yield* login(browser, credentials)
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), [200, ""])
+      assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/ready")), [503, "NotReady"])
+      const [took, { error, state }] = yield* Effect.timed(run(browser, "select 1"))
+      assert.deepStrictEqual([state, error?.code], ["Failed", "QueriesUnavailable"])
+      assert.notInclude(error?.message ?? "", "secret")
+      assert.isBelow(Duration.toMillis(took), 5000)
+      assert.deepStrictEqual(yield* inTime(browser.send("POST", "/logout")), [204, ""])
+    })
+  )
+
+  it.live("SIGTERM ends the service within 5 seconds also when the queries' database swallows the cancels", () =>
+    Effect.gen(function* () {
+      const { queries, queriesNetwork, service } = yield* startFreezable
+      const browser = yield* service.login()
+      for (let index = 0; index < 3; index++) yield* submit(browser, "select pg_sleep(60)")
+      yield* Service.runs(queries.name, "pg_sleep", 3)
+      queriesNetwork.freeze()
+      const [took, ended] = yield* Effect.timed(Effect.andThen(service.signal("SIGTERM"), service.exited))
+      assert.deepStrictEqual(ended, { code: 0, signal: null })
+      assert.isBelow(Duration.toMillis(took), 5000)
+    })
+  )
+})

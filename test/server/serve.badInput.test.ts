@@ -1,0 +1,300 @@
+import { randomBytes } from "node:crypto"
+import { assert, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import {
+  type Answer,
+  type Browser,
+  problemOf,
+  queriesOf,
+  type RequestOptions,
+  rowsOf,
+  run,
+  settled,
+  submittedId
+} from "../support/browser.ts"
+import * as RawHttp from "../support/rawHttp.ts"
+import * as Service from "../support/service.ts"
+
+/** A 4xx problem. */
+const assertRefused = (answer: Answer, status: number | ReadonlyArray<number>, what: string) => {
+  const allowed = typeof status === "number" ? [status] : status
+  assert.isTrue(allowed.includes(answer.status), `${what}: ${answer.status} ${answer.text}`)
+  problemOf(answer)
+}
+
+type Case = readonly [what: string, status: number | ReadonlyArray<number>, options: RequestOptions]
+
+const bodies: ReadonlyArray<Case> = [
+  ["malformed JSON", 400, json('{"sql":')],
+  ["nothing", [400, 415], {}],
+  ["an empty body", 400, json("")],
+  ["null", 400, json("null")],
+  ["a list", 400, json("[]")],
+  ["no sql", 400, json("{}")],
+  ["empty sql", 400, json('{"sql":""}')],
+  ["sql that is a number", 400, json('{"sql":1}')],
+  ["sql that is a list", 400, json('{"sql":["select 1"]}')],
+  ["params that are an object", 400, json('{"sql":"select 1","params":{"0":1}}')],
+  ["params that are a string", 400, json('{"sql":"select 1","params":"1"}')],
+  ["params that are null", 400, json('{"sql":"select 1","params":null}')],
+  ["a negative timeout", 400, json('{"sql":"select 1","timeoutMs":-1}')],
+  ["a timeout of nothing", 400, json('{"sql":"select 1","timeoutMs":0}')],
+  ["a broken timeout", 400, json('{"sql":"select 1","timeoutMs":1.5}')],
+  ["a timeout that is text", 400, json('{"sql":"select 1","timeoutMs":"1"}')],
+  ["a timeout beyond a day", 400, json('{"sql":"select 1","timeoutMs":86400001}')],
+  ["a timeout beyond all numbers", 400, json('{"sql":"select 1","timeoutMs":1e999}')],
+  ["everything behind __proto__", 400, json('{"__proto__":{"sql":"select 1"}}')],
+  [
+    "bytes that are not UTF-8",
+    400,
+    json(Buffer.from([...Buffer.from('{"sql":"select \''), 0xff, 0xfe, ...Buffer.from("'\"}")]))
+  ],
+  ["a body of more than 1 MiB", 413, json(JSON.stringify({ sql: "select 1", padding: "x".repeat(1024 * 1024) }))],
+  ["text", 415, { body: '{"sql":"select 1"}', headers: { "content-type": "text/plain" } }],
+  ["a form", 415, { body: "sql=select+1", headers: { "content-type": "application/x-www-form-urlencoded" } }]
+]
+
+function json(body: string | Uint8Array<ArrayBuffer>): RequestOptions {
+  return { body, headers: { "content-type": "application/json" } }
+}
+
+const garbage = [
+  "x",
+  "q_",
+  "1",
+  "..",
+  "%00",
+  "%E0%A4%A",
+  "%2e%2e%2f",
+  "q_00000000-0000-4000-8000-000000000000",
+  "ü",
+  "q".repeat(5000)
+]
+const cursors = ["x", "", "%00", "%FF", "cm93Oi0x", "cm93OjE=garbage", "cm93OjFlOQ", "x".repeat(5000)]
+const limits = ["0", "abc", "10001", "-1", "1.5", "", "1e3x", "NaN", "Infinity", "1&limit=2"]
+
+/** Whether there is nothing in it for PostgreSQL to run. */
+const isEmpty = (sql: string) => sql.replace(/--.*|[;\s]/g, "") === ""
+
+/** Everything that the requests of a test may leave behind: nothing. */
+const nothingStored = (browser: Browser, test: Effect.Effect<void>) =>
+  Effect.gen(function* () {
+    const before = queriesOf(yield* browser.send("GET", "/queries"))
+    yield* test
+    assert.deepStrictEqual(queriesOf(yield* browser.send("GET", "/queries")), before)
+    assert.deepStrictEqual(yield* rowsOf(browser, "select 6 * 7"), [[42]])
+  })
+
+layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" })("bad input", (it) => {
+  it.effect.each(bodies)("POST /queries with %s is refused and stores nothing", ([what, status, options]) =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      yield* nothingStored(
+        browser,
+        Effect.gen(function* () {
+          assertRefused(yield* browser.send("POST", "/queries", options), status, what)
+        })
+      )
+    })
+  )
+
+  it.effect("a chunked body is counted, too", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      const chunk = `100000\r\n${"x".repeat(0x100000)}\r\n`
+      const answer = yield* RawHttp.send(
+        browser.url,
+        `POST /login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}${chunk}0\r\n\r\n`
+      )
+      assertRefused(answer, 413, "two chunks of 1 MiB")
+    })
+  )
+
+  it.effect("POST /login with what cannot be credentials is refused and sets no cookie", () =>
+    Effect.gen(function* () {
+      const browser = (yield* Service.Shared).browser()
+      const cases: ReadonlyArray<Case> = [
+        ["malformed JSON", 400, json("{")],
+        ["no password", 400, { json: { username: "demo" } }],
+        ["an empty user name", 400, { json: { username: "", password: "x" } }],
+        ["an empty password", 400, { json: { username: "demo", password: "" } }],
+        ["a password that is a list", 400, { json: { username: "demo", password: [Service.demoPassword] } }],
+        ["a password of more than 1,024 bytes", 400, { json: { username: "demo", password: "x".repeat(1025) } }],
+        ["a password of fewer letters but more bytes", 400, { json: { username: "demo", password: "ü".repeat(513) } }],
+        ["a user name of a kilobyte", 400, { json: { username: "x".repeat(1024), password: "x" } }],
+        ["text", 415, { body: "demo", headers: { "content-type": "text/plain" } }]
+      ]
+      for (const [what, status, options] of cases) {
+        const answer = yield* browser.send("POST", "/login", options)
+        assertRefused(answer, status, what)
+        assert.notInclude(answer.text, Service.demoPassword)
+        assert.deepStrictEqual(answer.headers.getSetCookie(), [])
+      }
+    })
+  )
+
+  it.effect("ids that we never issued are 404", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      for (const id of garbage) {
+        for (const [method, path] of [
+          ["GET", `/queries/${id}`],
+          ["GET", `/queries/${id}/rows`],
+          ["DELETE", `/queries/${id}`]
+        ] as const) {
+          assertRefused(yield* browser.send(method, path), [400, 404], `${method} ${path}`)
+        }
+      }
+    })
+  )
+
+  it.effect("cursors that we never issued and limits out of bounds are 400", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      const { id } = yield* run(browser, "select generate_series(1, 5)")
+      for (const search of [...cursors.map((it) => `cursor=${it}`), ...limits.map((it) => `limit=${it}`)]) {
+        assertRefused(yield* browser.send("GET", `/queries/${id}/rows?${search}`), 400, search)
+      }
+    })
+  )
+
+  it.effect("paths and methods that are no calls are 404 or 405", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      for (const path of [
+        "/",
+        "/nothing",
+        "//queries",
+        "/queries/",
+        "/QUERIES/x/y",
+        "/%00",
+        "/%E0%A4%A",
+        "/../etc/passwd"
+      ]) {
+        const answer = yield* RawHttp.get(browser.url, path, "Accept: */*")
+        assertRefused(answer, [400, 401, 404], path)
+      }
+      for (const [method, path] of [
+        ["PUT", "/queries"],
+        ["DELETE", "/queries"],
+        ["POST", "/session"],
+        ["GET", "/login"],
+        ["GET", "/logout"],
+        ["OPTIONS", "/queries"]
+      ] as const) {
+        assertRefused(yield* browser.send(method, path), [404, 405], `${method} ${path}`)
+      }
+    })
+  )
+
+  it.effect("cookies that cannot be ours are as good as none", () =>
+    Effect.gen(function* () {
+      const { url } = yield* Service.Shared
+      const token = randomBytes(32).toString("base64url")
+      const values = [
+        "",
+        "x",
+        token,
+        `${token}x`,
+        token.slice(1),
+        `"${token}"`,
+        '"',
+        '"\\"',
+        "%00",
+        "%",
+        "%E0%A4%A",
+        "\xff\xfe\x80",
+        "a;b;;;=;=x;",
+        "=; ; holdfast-dev",
+        "__proto__",
+        `x; __proto__=x; constructor=y; holdfast-dev=${token}`,
+        "; ".repeat(2000),
+        "x".repeat(8000)
+      ]
+      for (const value of values) {
+        const answer = yield* RawHttp.get(url, "/session", `Cookie: holdfast-dev=${value}`)
+        assertRefused(answer, 401, `cookie ${JSON.stringify(value.slice(0, 60))}`)
+        assert.strictEqual(problemOf(answer).code, "SessionMissing")
+      }
+    })
+  )
+
+  it.effect("a request that HTTP itself forbids is a 4xx problem", () =>
+    Effect.gen(function* () {
+      const { url } = yield* Service.Shared
+      for (const [header, status] of [
+        ["Cookie: holdfast-dev=a\x01b", 400],
+        ["Cookie: holdfast-dev=a\x00b", 400],
+        [`Cookie: holdfast-dev=${"x".repeat(100_000)}`, 431],
+        ["no colon", 400],
+        ["Content-Length: x", 400]
+      ] as const) {
+        assertRefused(yield* RawHttp.get(url, "/session", header), status, JSON.stringify(header.slice(0, 60)))
+      }
+    })
+  )
+
+  it.effect("SQL and parameters that PostgreSQL cannot take end in a failed query, and the next one works", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      const cases: ReadonlyArray<readonly [sql: string, params?: ReadonlyArray<unknown>]> = [
+        ["select 'a\u0000b'"],
+        ["\u0000"],
+        ["select 1\u0000; select 2"],
+        ["select $1::text", ["a\u0000b"]],
+        ["select $1::text[]", [["a\u0000b"]]],
+        ["select $1::jsonb", [{ key: "a\u0000b" }]],
+        ["select $1::int", ["x"]],
+        ["select $1::int", []],
+        ["select 1", [1]],
+        ["select $1::int", [{ a: 1 }]],
+        ["select $65536", []],
+        ["select 1", Array.from({ length: 70_000 }, () => 1)],
+        [" "],
+        [";"],
+        ["-- nothing"]
+      ]
+      for (const [sql, params = []] of cases) {
+        const what = `${JSON.stringify(sql)} with ${JSON.stringify(params).slice(0, 40)}`
+        const answer = yield* browser.send("POST", "/queries", { json: { sql, params } })
+        if (answer.status === 202) {
+          const { error, state } = yield* settled(browser, submittedId(answer))
+          assert.strictEqual(state, isEmpty(sql) ? "Succeeded" : "Failed", what)
+          if (error !== null) assert.strictEqual(error.code, "StatementFailed", `${what}: ${error.message}`)
+        } else assertRefused(answer, 400, what)
+        assert.deepStrictEqual(yield* rowsOf(browser, "select $1::text", { params: ["next"] }), [["next"]], what)
+      }
+    })
+  )
+
+  it.effect("parameters nested a hundred thousand deep are refused, or fail the query", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      for (const [open, close] of [
+        ["[", "]"],
+        ['{"a":', "}"]
+      ] as const) {
+        const deep = `${open.repeat(1e5)}1${close.repeat(1e5)}`
+        const answer = yield* browser.send("POST", "/queries", json(`{"sql":"select $1::text","params":[${deep}]}`))
+        if (answer.status === 202) {
+          assert.strictEqual((yield* settled(browser, submittedId(answer))).state, "Failed")
+        } else assertRefused(answer, 400, open)
+        assert.deepStrictEqual(yield* rowsOf(browser, "select 1"), [[1]])
+      }
+    })
+  )
+
+  it.effect("keys such as __proto__ in parameters are plain keys", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      const body =
+        '{"sql":"select $1::jsonb ->> \'__proto__\'","params":[{"__proto__":"plain"}],"__proto__":{"timeoutMs":1}}'
+      const answer = yield* browser.send("POST", "/queries", json(body))
+      assert.strictEqual(answer.status, 202, answer.text)
+      assert.deepStrictEqual(
+        yield* rowsOf(browser, "select $1::jsonb ->> 'constructor'", { params: [{ constructor: "plain" }] }),
+        [["plain"]]
+      )
+    })
+  )
+})

@@ -1,0 +1,170 @@
+import { once } from "node:events"
+import * as Net from "node:net"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { problemOf, run } from "../support/browser.ts"
+import * as Service from "../support/service.ts"
+
+const secret = "hush-2b7e"
+
+/** A complete configuration; no database is needed where it is refused. */
+const fine: Service.Environment = {
+  PORT: "0",
+  DATABASE_URL: `postgres://user:${secret}@127.0.0.1:1/database`,
+  HOLDFAST_QUERY_URL: `postgres://other:${secret}@127.0.0.1:1/queries`,
+  HOLDFAST_DEMO_PASSWORD: secret
+}
+
+/** The service says one line, about this variable, and ends with exit code 1. */
+const refused = (variable: string, env: Service.Environment) =>
+  Effect.gen(function* () {
+    const { code, stderr, stdout } = yield* Service.run({ args: ["serve"], env: { ...fine, ...env } })
+    const what = JSON.stringify(env)
+    assert.strictEqual(stdout, "", what)
+    assert.match(stderr, /^holdfast: [^\n]+\n$/, what)
+    assert.include(stderr, variable, what)
+    assert.notInclude(stderr, secret, what)
+    assert.strictEqual(code, 1, what)
+    return stderr
+  })
+
+const allRefused = (cases: ReadonlyArray<readonly [variable: string, value: string]>) =>
+  Effect.forEach(cases, ([variable, value]) => refused(variable, { [variable]: value }), {
+    concurrency: 3,
+    discard: true
+  })
+
+/** A server on a free port of this machine that answers nothing, ever. */
+const silentServer = Effect.acquireRelease(
+  Effect.promise(async () => {
+    const sockets = new Set<Net.Socket>()
+    const server = Net.createServer((socket) => sockets.add(socket.on("error", () => undefined)))
+    await once(server.listen(0, "127.0.0.1"), "listening")
+    const address = server.address()
+    return { server, sockets, port: typeof address === "object" && address !== null ? address.port : 0 }
+  }),
+  ({ server, sockets }) =>
+    Effect.sync(() => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+    })
+)
+
+describe("the configuration of the service", () => {
+  it.live("an address that makes no sense is one line that names the variable, and exit code 1", () =>
+    allRefused([
+      ["PORT", "abc"],
+      ["PORT", "70000"],
+      ["DATABASE_URL", `nonsense ${secret}`],
+      ["DATABASE_URL", `mysql://user:${secret}@127.0.0.1/database`],
+      ["HOLDFAST_QUERY_URL", `http://user:${secret}@x`],
+      ["HOLDFAST_ORIGIN", "http://example.org"],
+      ["HOLDFAST_ORIGIN", "https://x/path"],
+      ["HOLDFAST_ORIGIN", `https://user:${secret}@example.org`]
+    ])
+  )
+
+  it.live("a time or a number that makes no sense is one line that names the variable, and exit code 1", () =>
+    allRefused([
+      ["HOLDFAST_IDLE_TIMEOUT", "soon"],
+      ["HOLDFAST_ABSOLUTE_TIMEOUT", "0 seconds"],
+      ["HOLDFAST_QUERY_RETENTION", "Infinity"],
+      ["HOLDFAST_MAX_SESSIONS", "0"],
+      ["HOLDFAST_SESSION_STORE", "mongo"]
+    ])
+  )
+
+  it.live("an empty demo password is refused", () => refused("HOLDFAST_DEMO_PASSWORD", { HOLDFAST_DEMO_PASSWORD: "" }))
+
+  it.live("listening for everybody needs an https origin", () => refused("HOLDFAST_ORIGIN", { HOST: "0.0.0.0" }))
+
+  it.live("a port or a host that cannot be had is one line, and exit code 1", () =>
+    Effect.gen(function* () {
+      const { port } = yield* silentServer
+      assert.include(yield* refused("PORT", { PORT: String(port) }), String(port))
+      yield* refused("HOST", { HOST: "192.0.2.1", HOLDFAST_ORIGIN: "https://example.org" })
+    })
+  )
+
+  it.live("S10 no password and no token is in what it says", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.startService()
+      const { lines, own, queries, stderr, stdout, url } = service
+      assert.strictEqual(lines()[0], `Holdfast listening on ${url}`)
+      const browser = yield* service.login()
+      const tokens = Array.from(browser.cookies.values())
+      assert.lengthOf(tokens, 1)
+      yield* browser.send("POST", "/login", { json: { username: "demo", password: secret } })
+      yield* run(browser, "select * from nowhere")
+      yield* browser.send("POST", "/logout")
+      yield* Effect.andThen(service.signal("SIGTERM"), service.exited)
+      assert.match(stdout(), /holdfast-dev and not Secure/)
+      const passwords = [own, queries].map(({ url }) => new URL(Redacted.value(url)).password)
+      for (const hidden of [...passwords, ...tokens, Service.demoPassword, secret]) {
+        assert.notInclude(stdout() + stderr(), hidden)
+      }
+    })
+  )
+
+  it.live(
+    "with an https origin the cookie is __Host-holdfast and Secure, and unsafe requests must come from there",
+    () =>
+      Effect.gen(function* () {
+        const service = yield* Service.startService({ env: { HOLDFAST_ORIGIN: "https://example.org" } })
+        assert.notInclude(service.stdout(), "not Secure")
+        const login = (headers: Readonly<Record<string, string>>) => {
+          const json = { username: "demo", password: Service.demoPassword }
+          return service.browser().send("POST", "/login", { json, headers })
+        }
+        const answer = yield* login({ origin: "https://example.org" })
+        const [pair = "", ...attributes] = (answer.headers.getSetCookie()[0] ?? "").split("; ")
+        assert.match(pair, /^__Host-holdfast=[\w-]{43}$/)
+        assert.includeMembers(attributes, ["Secure", "HttpOnly", "SameSite=Lax", "Path=/"])
+        assert.isFalse(attributes.some((attribute) => attribute.startsWith("Domain")))
+        const session = (cookie: string) => service.browser().send("GET", "/session", { headers: { cookie } })
+        assert.strictEqual((yield* session(pair)).status, 200)
+        assert.strictEqual((yield* session(pair.replace("__Host-holdfast", "holdfast-dev"))).status, 401)
+        assert.strictEqual(problemOf(yield* login({ origin: service.url })).code, "OriginRefused")
+      })
+  )
+
+  it.live("without HOLDFAST_QUERY_URL the session calls work and the query calls are 503 QueriesNotConfigured", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.startService({ env: { HOLDFAST_QUERY_URL: undefined } })
+      const browser = yield* service.login()
+      assert.strictEqual((yield* browser.send("GET", "/session")).status, 200)
+      const id = "/queries/q_00000000-0000-4000-8000-000000000000"
+      for (const [method, path] of [
+        ["POST", "/queries"],
+        ["GET", "/queries"],
+        ["GET", id],
+        ["GET", `${id}/rows`],
+        ["DELETE", id]
+      ] as const) {
+        const answer = yield* browser.send(method, path, method === "POST" ? { json: { sql: "select 1" } } : {})
+        assert.deepStrictEqual([answer.status, problemOf(answer).code], [503, "QueriesNotConfigured"], path)
+      }
+      assert.strictEqual((yield* browser.send("POST", "/logout")).status, 204)
+    })
+  )
+
+  it.live("users' SQL on the database or with the role of the sessions is allowed, with a warning", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.startService()
+      assert.notInclude(service.stdout(), "HOLDFAST_QUERY_URL")
+      const same = yield* Service.startService({
+        env: { DATABASE_URL: service.env["DATABASE_URL"], HOLDFAST_QUERY_URL: service.env["DATABASE_URL"] }
+      })
+      assert.match(same.stdout(), /HOLDFAST_QUERY_URL has the role or the database/)
+    })
+  )
+
+  it.live("what is no command is explained, with exit code 1", () =>
+    Effect.gen(function* () {
+      const { code, stderr } = yield* Service.run({ args: ["sevre"] })
+      assert.strictEqual(code, 1)
+      assert.include(stderr, "sevre")
+    })
+  )
+})

@@ -1,0 +1,134 @@
+import { randomBytes } from "node:crypto"
+import { assert, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { page, problemOf, queriesOf, run, submit } from "../support/browser.ts"
+import * as Service from "../support/service.ts"
+
+/** Runs `holdfast user add` beside a service. */
+const addUser = (
+  service: Pick<Service.Service, "env">,
+  args: ReadonlyArray<string>,
+  password: Pick<Service.Command, "input"> & { readonly env?: Service.Environment | undefined }
+) =>
+  Service.run({
+    args: ["user", "add", ...args],
+    env: { DATABASE_URL: service.env["DATABASE_URL"], ...password.env },
+    input: password.input
+  })
+
+const attempt = (service: Service.Service, username: string, password: string) =>
+  service.browser().send("POST", "/login", { json: { username, password } })
+
+layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
+  concurrent: true,
+  excludeTestServices: true,
+  timeout: "60 seconds"
+})("users of the service", (it) => {
+  it.effect("Q4 a user sees, reads and cancels only their own queries", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      const added = yield* addUser(service, ["alice"], { env: { HOLDFAST_PASSWORD: "wonderland" } })
+      assert.deepStrictEqual([added.code, added.stderr], [0, ""])
+      assert.notInclude(added.stdout, "wonderland")
+
+      const demo = yield* service.login()
+      const { id } = yield* run(demo, "select 'secret'")
+      const running = yield* submit(demo, "select pg_sleep(60)")
+      yield* Service.runs(service.queries.name, "pg_sleep")
+
+      const alice = yield* service.login("alice", "wonderland")
+      for (const [method, path] of [
+        ["GET", `/queries/${id}`],
+        ["GET", `/queries/${id}/rows`],
+        ["DELETE", `/queries/${id}`],
+        ["DELETE", `/queries/${running}`]
+      ] as const) {
+        const answer = yield* alice.send(method, path)
+        assert.deepStrictEqual([answer.status, problemOf(answer).code], [404, "QueryNotFound"], `${method} ${path}`)
+      }
+      const unknown = yield* alice.send("GET", "/queries/q_00000000-0000-4000-8000-000000000000")
+      assert.strictEqual((yield* alice.send("GET", `/queries/${id}`)).text, unknown.text)
+      assert.deepStrictEqual(queriesOf(yield* alice.send("GET", "/queries")), [])
+      yield* Service.runs(service.queries.name, "pg_sleep")
+      assert.strictEqual((yield* demo.send("DELETE", `/queries/${running}`)).status, 200)
+    })
+  )
+
+  it.effect("Q4 a user's queries outlive the session they were submitted in, for the same user", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      const first = yield* service.login()
+      const { id } = yield* run(first, "select 'kept'")
+      yield* first.send("POST", "/logout")
+      const { rows } = yield* page(yield* service.login(), id)
+      assert.deepStrictEqual(rows, [["kept"]])
+    })
+  )
+
+  it.effect("a password can be piped to user add, up to its last line end", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      for (const [name, input] of [
+        ["bob", "builder \n"],
+        ["bert", "builder "]
+      ] as const) {
+        assert.strictEqual((yield* addUser(service, [name], { input })).code, 0)
+        assert.strictEqual((yield* attempt(service, name, "builder ")).status, 200)
+        assert.strictEqual((yield* attempt(service, name, "builder")).status, 401)
+      }
+    })
+  )
+
+  it.effect("user add gives a user who exists another password; the old one is no good any more", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      for (const password of ["first", "second"]) {
+        const args = ["carol", "--operator"]
+        assert.strictEqual((yield* addUser(service, args, { env: { HOLDFAST_PASSWORD: password } })).code, 0)
+        assert.strictEqual((yield* attempt(service, "carol", password)).status, 200)
+      }
+      assert.strictEqual((yield* attempt(service, "carol", "first")).status, 401)
+    })
+  )
+
+  it.effect("user add refuses what cannot be a name or a password, in one line and with exit code 1", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      const long = randomBytes(513).toString("hex")
+      for (const input of ["\n", long]) {
+        const { code, stderr } = yield* addUser(service, ["dave"], { input })
+        assert.strictEqual(code, 1)
+        assert.match(stderr, /^holdfast: HOLDFAST_PASSWORD [^\n]+\n$/)
+        assert.notInclude(stderr, long)
+      }
+      for (const name of ["", "da\tve", "d".repeat(129)]) {
+        assert.strictEqual((yield* addUser(service, [name], { input: "secret" })).code, 1, JSON.stringify(name))
+      }
+      assert.strictEqual((yield* attempt(service, "dave", "secret")).status, 401)
+    })
+  )
+
+  it.effect("the answer to a wrong password and to an unknown user is the same", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      const wrong = yield* attempt(service, "demo", "wrong")
+      assert.deepStrictEqual([wrong.status, problemOf(wrong).code], [401, "InvalidCredentials"])
+      assert.deepStrictEqual(wrong.headers.getSetCookie(), [])
+      for (const name of ["nobody", "Demo", "demo ", "de\u0000mo", "' or true --"]) {
+        const unknown = yield* attempt(service, name, Service.demoPassword)
+        assert.deepStrictEqual([unknown.status, unknown.text], [401, wrong.text], name)
+        assert.deepStrictEqual(unknown.headers.getSetCookie(), [])
+      }
+    })
+  )
+
+  it.effect("a login that fails leaves the session as it is", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      const browser = yield* service.login()
+      const before = yield* browser.send("GET", "/session")
+      yield* browser.send("POST", "/login", { json: { username: "demo", password: "wrong" } })
+      assert.strictEqual((yield* browser.send("GET", "/session")).status, before.status)
+    })
+  )
+})

@@ -1,0 +1,236 @@
+/**
+ * The program `holdfast` from outside: as a child process, over HTTP, against databases of the shared server.
+ *
+ * A program lives as long as the scope it was started in: at its end it gets SIGTERM and, if it does not go, SIGKILL. It
+ * sees the variables that a test gives it and of the test's own nothing but `PATH` and `HOME`; its working directory is
+ * a new one, so that nothing is left in the checkout.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import { once } from "node:events"
+import { promises as Fs } from "node:fs"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import { eventually } from "./conditions.ts"
+import * as Client from "./browser.ts"
+import { freshDatabase, superuserUrl, urlOf } from "./postgres.ts"
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** What to start, and where. A variable that is `undefined` is not set. */
+export interface Command {
+  readonly args: ReadonlyArray<string>
+  readonly env?: Environment | undefined
+  /** Default: a new directory, gone afterwards. */
+  readonly cwd?: string | undefined
+  /** All of standard input. Default: nothing. */
+  readonly input?: string | undefined
+}
+
+export interface Ended {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+}
+
+/** A program that was started. */
+export interface Program {
+  readonly pid: number
+  /** What it wrote so far. */
+  readonly stdout: () => string
+  readonly stderr: () => string
+  /** The lines of standard output so far. */
+  readonly lines: () => ReadonlyArray<string>
+  readonly signal: (name: NodeJS.Signals) => Effect.Effect<void>
+  /** Waits for its end. */
+  readonly exited: Effect.Effect<Ended>
+}
+
+const program = Path.join(import.meta.dirname, "../../src/bin.ts")
+
+/** A new directory that anybody may go through, as a checkout is. */
+const temporaryDirectory = Effect.acquireRelease(
+  Effect.promise(async () => {
+    const directory = await Fs.realpath(await Fs.mkdtemp(Path.join(tmpdir(), "holdfast-service-")))
+    await Fs.chmod(directory, 0o755)
+    return directory
+  }),
+  (directory) => Effect.promise(() => Fs.rm(directory, { recursive: true, force: true }))
+)
+
+/** Half of what it takes to start a program is to strip and compile it; that is done once for all of them. */
+const compileCache = Path.join(import.meta.dirname, "../../node_modules/.cache/holdfast-test-programs")
+
+const environment = (env: Environment = {}) => {
+  const { HOME, PATH } = process.env
+  const all = { PATH, HOME, NODE_COMPILE_CACHE: compileCache, ...env }
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+}
+
+const collect = (stream: NodeJS.ReadableStream | null) => {
+  let text = ""
+  stream?.setEncoding("utf8").on("data", (chunk: string) => (text += chunk))
+  return () => text
+}
+
+const launched = (child: ChildProcess): Program => {
+  const stdout = collect(child.stdout)
+  // Only the end of the pipes says that all of the output is there.
+  const gone = once(child, "close").then(([code, signal]): Ended => ({ code, signal }))
+  return {
+    pid: child.pid ?? 0,
+    stdout,
+    stderr: collect(child.stderr),
+    lines: () => stdout().split("\n").slice(0, -1),
+    signal: (name) => Effect.sync(() => void child.kill(name)),
+    exited: Effect.promise(() => gone)
+  }
+}
+
+/** Starts `holdfast …` for the current scope. */
+export const launch = Effect.fnUntraced(function* ({ args, cwd, env, input }: Command) {
+  const directory = cwd ?? (yield* temporaryDirectory)
+  return yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = spawn(process.execPath, [program, ...args], { cwd: directory, env: environment(env) })
+      child.stdin.on("error", () => undefined).end(input ?? "")
+      return launched(child)
+    }),
+    ({ exited, signal }) =>
+      signal("SIGTERM").pipe(
+        Effect.andThen(exited),
+        Effect.timeoutOrElse({ duration: "10 seconds", orElse: () => Effect.andThen(signal("SIGKILL"), exited) })
+      )
+  )
+})
+
+/** Runs `holdfast …` to its end, which must come within 15 seconds, and says what it wrote. */
+export const run = (command: Command) =>
+  Effect.gen(function* () {
+    const { exited, stderr, stdout } = yield* launch(command)
+    const { code } = yield* Effect.timeout(exited, "15 seconds")
+    return { code, stdout: stdout(), stderr: stderr() }
+  }).pipe(Effect.scoped)
+
+/** The URL that a service says it listens on, within 30 seconds; dies with what it wrote when it ends before. */
+export const listening = (service: Program) =>
+  Effect.sync(() => service.lines().find((line) => line.startsWith(listens))).pipe(
+    Effect.repeat({ until: (line) => line !== undefined, schedule: Schedule.spaced("5 millis") }),
+    Effect.timeout("30 seconds"),
+    Effect.map((line = "") => line.slice(listens.length)),
+    Effect.raceFirst(
+      Effect.flatMap(service.exited, ({ code, signal }) =>
+        Effect.die(new Error(`The service ended with ${code ?? signal}:\n${service.stdout()}${service.stderr()}`))
+      )
+    ),
+    Effect.orDie
+  )
+
+const listens = "Holdfast listening on "
+
+/** A database for users' SQL with an ordinary role that owns it. Both are gone afterwards. */
+const queryDatabase = Effect.gen(function* () {
+  const connection = yield* PgConnection.make({ url: yield* superuserUrl })
+  const role = `user_${randomBytes(8).toString("hex")}`
+  const password = randomBytes(12).toString("hex")
+  yield* Effect.acquireRelease(connection.query(`CREATE ROLE ${role} LOGIN PASSWORD '${password}'`), () =>
+    Effect.orDie(connection.query(`DROP ROLE ${role}`))
+  )
+  const { name } = yield* freshDatabase
+  yield* connection.query(`ALTER DATABASE ${name} OWNER TO ${role}`)
+  const url = new URL(Redacted.value(urlOf(name)))
+  url.username = role
+  url.password = password
+  return { name, role, url: Redacted.make(url.href) }
+})
+
+/** A running service with databases of its own. */
+export interface Service extends Program {
+  readonly url: string
+  /** The database of Holdfast's own tables. */
+  readonly own: { readonly name: string; readonly url: Redacted.Redacted }
+  /** The database of users' SQL, and its role. */
+  readonly queries: { readonly name: string; readonly role: string; readonly url: Redacted.Redacted }
+  /** What the service was started with; for commands beside it. */
+  readonly env: Environment
+  /** A new browser, without a cookie. */
+  readonly browser: () => Client.Browser
+  /** A new browser that logged in. Default: the user `demo`. */
+  readonly login: (username?: string, password?: string) => Effect.Effect<Client.Browser>
+}
+
+/** The password of the user `demo`. */
+export const demoPassword = "correct horse battery staple"
+
+/** Starts `holdfast serve` on a free port and two new databases, and waits until it is ready. */
+export const startService = Effect.fnUntraced(function* (
+  options: { readonly env?: Environment | undefined; readonly cwd?: string | undefined } = {}
+): Effect.fn.Return<Service, SqlError, Scope.Scope> {
+  const own = yield* freshDatabase
+  const queries = yield* queryDatabase
+  const env = {
+    PORT: "0",
+    DATABASE_URL: Redacted.value(own.url),
+    HOLDFAST_QUERY_URL: Redacted.value(queries.url),
+    HOLDFAST_DEMO_PASSWORD: demoPassword,
+    ...options.env
+  }
+  const running = yield* launch({ args: ["serve"], env, cwd: options.cwd })
+  const url = yield* listening(running)
+  const browser = () => Client.make(url)
+  yield* ready(url)
+  return {
+    ...running,
+    url,
+    own,
+    queries,
+    env,
+    browser,
+    login: (username = "demo", password = demoPassword) => Client.login(browser(), { username, password })
+  }
+})
+
+/** Waits until the service at a URL says that it is ready. */
+export const ready = (url: string) =>
+  Effect.orDie(eventually(Client.make(url).send("GET", "/health/ready"), ({ status }) => status === 200))
+
+/** A service that the tests of a file share. */
+export class Shared extends Context.Service<Shared, Service>()("test/Service") {}
+
+/** A browser in which the user `demo` is logged in to the {@link Shared} service. */
+export class Demo extends Context.Service<Demo, Client.Browser>()("test/Demo") {}
+
+/** For `layer(…)` of `@effect/vitest`: started before the first test of the block, ended after the last. */
+export const layerShared = (env?: Environment) =>
+  Layer.effect(
+    Demo,
+    Effect.flatMap(Shared, ({ login }) => login())
+  ).pipe(Layer.provideMerge(Layer.effect(Shared, startService({ env }))))
+
+/** A statement of the server's superuser. */
+export const administer = (sql: string) =>
+  Effect.scoped(
+    Effect.flatMap(superuserUrl, (url) => Effect.flatMap(PgConnection.make({ url }), (it) => it.query(sql)))
+  )
+
+/** What the server runs in a database now, except for a test's own question. */
+export const statements = (database: string) =>
+  Effect.gen(function* () {
+    const connection = yield* PgConnection.make({ url: yield* superuserUrl })
+    const { rows } = yield* connection.query(
+      "select query from pg_stat_activity where datname = $1 and state <> 'idle' and pid <> pg_backend_pid()",
+      [database]
+    )
+    return rows.map(({ query }) => String(query))
+  }).pipe(Effect.scoped)
+
+/** Waits until so many statements that contain a text run in a database. */
+export const runs = (database: string, text: string, count = 1) =>
+  eventually(statements(database), (all) => all.filter((query) => query.includes(text)).length === count)
