@@ -10,7 +10,7 @@
  * it was first seen is remembered: after the grace time it is ended only if it still runs the same statement
  * (`query_start`), so a backend that a pooler has meanwhile given to somebody else is left alone.
  */
-import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as PgDriver from "./PgDriver.ts"
 
 /** A backend, as the server tells it. */
 export interface Backend {
@@ -48,6 +49,8 @@ const end = `select pg_terminate_backend(a.pid)
   from unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) as t(pid, start, query)
   join pg_stat_activity a on a.pid = t.pid and a.backend_start = t.start and a.query_start is not distinct from t.query`
 
+type Ask = Effect.Success<ReturnType<typeof PgDriver.brief>>
+
 const keyOf = ({ pid, startedAt }: Backend) => `${pid} ${startedAt}`
 
 /** Makes a reaper that stops with the current scope. `config` is that of the connections it watches. */
@@ -56,9 +59,9 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config) {
   const targets = new Map<string, Target>()
   const worker = yield* FiberHandle.make()
 
-  const round = Effect.fnUntraced(function* (control: PgConnection.PgConnection) {
+  const round = Effect.fnUntraced(function* (ask: Ask) {
     const all = Array.from(targets.values())
-    const found = yield* control.queryValues(look, [all.map(({ pid }) => pid), all.map(({ startedAt }) => startedAt)])
+    const found = yield* ask(look, [all.map(({ pid }) => pid), all.map(({ startedAt }) => startedAt)])
     const there = new Map(
       (yield* decodeRows(found)).map(([pid, startedAt, queryStart]) => [keyOf({ pid, startedAt }), queryStart])
     )
@@ -75,7 +78,7 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config) {
     const now = clock.currentTimeMillisUnsafe()
     const due = all.filter((target) => targets.has(keyOf(target)) && target.after <= now)
     if (due.length > 0) {
-      yield* control.queryValues(end, [
+      yield* ask(end, [
         due.map(({ pid }) => pid),
         due.map(({ startedAt }) => startedAt),
         due.map(({ queryStart }) => queryStart ?? null)
@@ -85,8 +88,8 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config) {
 
   // A control connection that does not answer is as bad as none: each round has a time limit, each failure a new try.
   const watch = Effect.scoped(
-    Effect.flatMap(PgConnection.make(config), (control) =>
-      Effect.repeat(Effect.timeout(round(control), "2 seconds"), {
+    Effect.flatMap(PgDriver.brief(config), (ask) =>
+      Effect.repeat(Effect.timeout(round(ask), "2 seconds"), {
         until: () => targets.size === 0,
         schedule: Schedule.spaced("50 millis")
       })

@@ -101,7 +101,8 @@ const cancelling = <A, E>(running: Effect.Effect<A, E>, giveUp: Effect.Effect<vo
     Effect.flatMap(Effect.forkDetach(running, { startImmediately: true }), (fiber) =>
       Effect.onInterrupt(restore(Fiber.join(fiber)), () =>
         Effect.flatMap(Effect.timeoutOption(Fiber.interrupt(fiber), cancelLimit), (confirmed) =>
-          Option.isSome(confirmed) ? Effect.void : Effect.andThen(giveUp, Fiber.await(fiber))
+          // What is left of it waits for the answer to a cancel that will not come, on a connection that is closed.
+          Option.isSome(confirmed) ? Effect.void : giveUp
         )
       )
     )

@@ -4,7 +4,6 @@
  * Preparing goes on in the background for as long as the service lives, until it succeeded: a service that starts before
  * its database is live at once and ready when the database is.
  */
-import * as PgConnection from "@effect/sql-pg/PgConnection"
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -13,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as PgDriver from "../connection/PgDriver.ts"
 import * as PgSessionStore from "../session/PgSessionStore.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
@@ -30,10 +30,9 @@ export class Readiness extends Context.Service<
 >()("holdfast/server/Readiness") {}
 
 const answers = (url: Redacted.Redacted<string>) =>
-  Effect.scoped(
-    Effect.flatMap(PgConnection.make({ url, connectTimeout: "2 seconds", applicationName: "holdfast-health" }), (it) =>
-      it.query("select 1")
-    )
+  PgDriver.brief({ url, connectTimeout: "2 seconds", applicationName: "holdfast-health" }).pipe(
+    Effect.flatMap((ask) => ask("select 1")),
+    Effect.scoped
   )
 
 /** Prepares the databases and keeps an eye on them. */

@@ -92,7 +92,12 @@ const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
         // The registry has drained when the pool closes.
         Layer.provide(ConnectionPool.layer({ closeTimeout: "500 millis" })),
         Layer.provide(
-          PgConnectionSource.layer({ url, recycle: PgRecycle.foreign, applicationName: "holdfast-queries" })
+          PgConnectionSource.layer({
+            url,
+            recycle: PgRecycle.foreign,
+            statementTimeout: "1 day",
+            applicationName: "holdfast-queries"
+          })
         )
       )
   })

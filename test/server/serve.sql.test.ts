@@ -124,7 +124,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         for (const [row] of asked) {
           assert.deepStrictEqual(
             row?.slice(0, -1),
-            ['"$user", public', "0", "off", "UTF8", null, 0, 0, 0, queries.role, 0, "2026-02-01", "ü"],
+            ['"$user", public', "1d", "off", "UTF8", null, 0, 0, 0, queries.role, 0, "2026-02-01", "ü"],
             `after ${sql}`
           )
         }
