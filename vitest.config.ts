@@ -11,6 +11,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     globalSetup: ["test/support/globalSetup.ts"],
     pool: "forks",
+    maxWorkers: 2,
     reporters: ["default", "./test/support/closingLine.ts"]
   }
 })
