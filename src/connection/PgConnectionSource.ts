@@ -73,18 +73,12 @@ const millis = (field: string, input: Duration.Input) =>
 const StartedAt = Schema.Tuple([Schema.Tuple([Schema.String])])
 const decodeStartedAt = Schema.decodeUnknownEffect(StartedAt)
 
-/** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
-export const make = Effect.fnUntraced(function* (options: Options) {
-  const name = describe(yield* parse(options.url))
-  const reactivity = yield* Reactivity.Reactivity
-  const recycle = options.recycle ?? PgRecycle.complete
+/** The options as the driver takes them. Fails with `InvalidConfig` naming what makes no sense. */
+export const configOf = Effect.fnUntraced(function* (options: Options) {
+  yield* parse(options.url)
   const connectTimeout = yield* millis("connectTimeout", options.connectTimeout ?? "5 seconds")
   const statementTimeout = yield* millis("statementTimeout", options.statementTimeout ?? "1 hour")
   const idleInTransaction = yield* millis("idleInTransactionTimeout", options.idleInTransactionTimeout ?? "1 minute")
-  const unavailable = (cause: unknown) =>
-    new ConnectionError({
-      reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
-    })
   const config = {
     url: options.url,
     applicationName: options.applicationName ?? "holdfast",
@@ -98,6 +92,19 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       ...options.settings
     }
   } as const
+  return config satisfies PgConnection.Config
+})
+
+/** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
+export const make = Effect.fnUntraced(function* (options: Options) {
+  const config = yield* configOf(options)
+  const name = describe(yield* parse(options.url))
+  const reactivity = yield* Reactivity.Reactivity
+  const recycle = options.recycle ?? PgRecycle.complete
+  const unavailable = (cause: unknown) =>
+    new ConnectionError({
+      reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
+    })
   const statements = PgRecycle.compile(recycle)
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
 
