@@ -126,16 +126,25 @@ export const make = Effect.fnUntraced(function* (
       .retired(reason)
       .pipe(Effect.andThen(Scope.close(pooled.scope, Exit.void)), Effect.andThen(Pool.invalidate(pool, pooled)))
 
+  // A clock runs only for what is not done at once.
   const timely = <A>(effect: Effect.Effect<A, ConnectionError>) =>
-    Effect.timeoutOrElse(effect, {
-      duration: limits.resetTimeout,
-      orElse: () =>
-        Effect.fail(
-          new ConnectionError({
-            reason: new ResetFailed({ source: source.name, cause: new Error("No answer in time") })
-          })
-        )
-    })
+    Effect.flatMap(
+      Effect.forkDetach(effect, { startImmediately: true }),
+      (fiber) => fiber.pollUnsafe() ?? inTime(fiber)
+    )
+  const inTime = <A>(fiber: Fiber.Fiber<A, ConnectionError>) =>
+    Effect.timeoutOrElse(
+      Effect.onInterrupt(Fiber.join(fiber), () => Fiber.interrupt(fiber)),
+      {
+        duration: limits.resetTimeout,
+        orElse: () =>
+          Effect.fail(
+            new ConnectionError({
+              reason: new ResetFailed({ source: source.name, cause: new Error("No answer in time") })
+            })
+          )
+      }
+    )
 
   /** Why a connection must not be lent, if it must not. */
   const objection = (pooled: Pooled): ConnectionPoolMetrics.Retirement | undefined =>

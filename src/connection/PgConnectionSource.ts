@@ -29,6 +29,7 @@ import * as PgDriver from "./PgDriver.ts"
 import * as PgReaper from "./PgReaper.ts"
 import * as PgRecycle from "./PgRecycle.ts"
 import * as PgSqlClient from "./PgSqlClient.ts"
+import * as PgWire from "./PgWire.ts"
 
 /** Where and as whom to connect. */
 export interface Options {
@@ -105,7 +106,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     new ConnectionError({
       reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
     })
-  const statements = PgRecycle.compile(recycle)
+  const always = PgRecycle.compile(recycle)
+  const outsideTransaction = PgRecycle.compile(recycle, { outsideTransaction: true })
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
 
   const open = Effect.gen(function* () {
@@ -128,9 +130,14 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       sql: Effect.provideService(PgSqlClient.make(pinned), Reactivity.Reactivity, reactivity),
       services: Context.make(PgDriver.Pinned, { connection, pinned })
     }))
-    const reset = Effect.forEach(statements, (sql) => connection.query(sql, [], false), {
-      concurrency: "unbounded",
-      discard: true
+    const wire = PgWire.attach(connection)
+    const reset = Effect.suspend(() => {
+      const statements = wire?.isOutsideTransaction() === true ? outsideTransaction : always
+      const [first, ...others] = statements.map((sql) => connection.query(sql, [], false))
+      if (first === undefined) return Effect.void
+      return others.length === 0
+        ? Effect.asVoid(first)
+        : Effect.all([first, ...others], { concurrency: "unbounded", discard: true })
     })
     return {
       id: String(pid),

@@ -83,8 +83,15 @@ export const custom = (steps: ReadonlyArray<Step>, options?: { readonly prepare?
   prepare: options?.prepare ?? true
 })
 
-/** The statements to send, all at once: a block costs far less than each of its steps on its own. */
-export const compile = ({ steps }: Recipe): ReadonlyArray<string> => {
+/**
+ * The statements to send, all at once: a block costs far less than each of its steps on its own. Where the server has said
+ * that no transaction is open, there is none to end.
+ */
+export const compile = (
+  { steps: all }: Recipe,
+  options?: { readonly outsideTransaction?: boolean | undefined }
+): ReadonlyArray<string> => {
+  const steps = options?.outsideTransaction === true ? all.filter((step) => !transaction.steps.includes(step)) : all
   const together = steps.filter(({ alone }) => alone !== true).map(({ sql }) => `${sql};`)
   const single = steps.filter(({ alone }) => alone === true).map(({ sql }) => sql)
   return together.length === 0 ? single : [...single, `DO $$ DECLARE name text; BEGIN ${together.join(" ")} END $$`]

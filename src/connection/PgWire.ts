@@ -37,6 +37,8 @@ export interface PgWire {
   readonly asText: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** What passed since the last {@link asText} began. */
   readonly passed: () => Passed
+  /** Whether the server said, after the last statement, that no transaction is open. */
+  readonly isOutsideTransaction: () => boolean
 }
 
 const wires = new WeakMap<object, PgWire>()
@@ -45,6 +47,8 @@ const code = (letter: string): number => letter.charCodeAt(0)
 const Bind = code("B")
 const RowDescription = code("T")
 const CommandComplete = code("C")
+const ReadyForQuery = code("Z")
+const outsideTransaction = code("I")
 const headerBytes = 5
 const textTypeId = 25
 
@@ -72,6 +76,7 @@ class Wire implements PgWire {
   private text = false
   private columns: ReadonlyArray<Column> = []
   private command = ""
+  private status: number | undefined
   /** The beginning of a frame whose rest has not arrived: its header, or all of it where it is to be read. */
   private held: Buffer | undefined
   /** Bytes of a frame that may pass unread. */
@@ -86,6 +91,8 @@ class Wire implements PgWire {
       return write(chunk, ...rest)
     }
   }
+
+  readonly isOutsideTransaction = (): boolean => this.status === outsideTransaction
 
   readonly passed = (): Passed => ({ columns: this.columns, command: this.command })
 
@@ -119,7 +126,8 @@ class Wire implements PgWire {
       }
       if (read) {
         const frame = chunk.subarray(at, at + size)
-        if (frame[0] === CommandComplete) this.command = frame.toString("utf8", headerBytes, size - 1)
+        if (frame[0] === ReadyForQuery) this.status = frame[headerBytes]
+        else if (frame[0] === CommandComplete) this.command = frame.toString("utf8", headerBytes, size - 1)
         else {
           if (at > done) this.deliver(chunk.subarray(done, at))
           this.deliver(this.describe(frame))
@@ -133,7 +141,7 @@ class Wire implements PgWire {
   }
 
   private isRead(type: number | undefined): boolean {
-    return this.text && (type === RowDescription || type === CommandComplete)
+    return type === ReadyForQuery || (this.text && (type === RowDescription || type === CommandComplete))
   }
 
   private describe(frame: Buffer): Buffer {

@@ -5,6 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
@@ -264,12 +266,52 @@ describe("ConnectionPool", () => {
     })
   )
 
-  it.effect("warns once of a lease that is held for too long, with the place it was taken at", () =>
-    withPool({ leakWarning: "1 minute" }, {}, (pool) =>
+  it.effect("warns once of a lease that is held for too long, with the place it was taken at", () => {
+    const warnings: Array<unknown> = []
+    return withPool({ leakWarning: "1 minute" }, {}, (pool) =>
       Effect.gen(function* () {
-        yield* held(pool)
+        yield* Effect.fn("holder")(() => held(pool))()
+        yield* TestClock.adjust("59 seconds")
+        assert.deepStrictEqual(warnings, [])
         yield* TestClock.adjust("10 minutes")
-        assert.deepInclude(yield* pool.stats, { leased: 1 })
+        assert.strictEqual(warnings.length, 1)
+        assert.match(JSON.stringify(warnings), /leased for 6\d000 ms.*ConnectionPool\.test\.ts/)
+      })
+    ).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => warnings.push(message))])))
+  })
+
+  it.effect("tells by metrics how many are held, idle, waiting and open, what was opened and why it was closed", () =>
+    withPool({ max: 1 }, { reset: (number) => (number === 1 ? Effect.fail(broken) : Effect.void) }, (pool) =>
+      Effect.gen(function* () {
+        yield* Effect.scoped(pool.lease())
+        yield* held(pool)
+        yield* Effect.forkScoped(Effect.scoped(pool.lease()), { startImmediately: true })
+        yield* TestClock.adjust("2 seconds")
+        const metrics = (yield* Metric.snapshot).filter(({ attributes }) => attributes?.["source"] === "script")
+        const value = (id: string, reason?: string) => {
+          const found = metrics.find((metric) => metric.id === id && metric.attributes?.["reason"] === reason)
+          return found === undefined
+            ? undefined
+            : "value" in found.state
+              ? found.state.value
+              : "count" in found.state
+                ? found.state.count
+                : found.state
+        }
+        assert.deepInclude(
+          {
+            held: value("holdfast_connections_held"),
+            idle: value("holdfast_connections_idle"),
+            waiting: value("holdfast_connections_waiting"),
+            open: value("holdfast_connections_open")
+          },
+          { held: 1, idle: 0, waiting: 1, open: 1 }
+        )
+        assert.isAtLeast(Number(value("holdfast_connections_opened_total")), 2)
+        assert.isAtLeast(Number(value("holdfast_connections_retired_total", "reset failed")), 1)
+        for (const histogram of ["holdfast_connections_wait_milliseconds", "holdfast_connections_hold_milliseconds"]) {
+          assert.isDefined(value(histogram), histogram)
+        }
       })
     )
   )
