@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Connection from "../../src/connection/Connection.ts"
@@ -17,7 +18,7 @@ import * as PgConnectionSource from "../../src/connection/PgConnectionSource.ts"
 import * as PgRecycle from "../../src/connection/PgRecycle.ts"
 import * as Ledger from "../../src/Ledger.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
-import { scale, sweep } from "../../src/testing/InterruptSweep.ts"
+import { scale, steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import { backends, busyBackends, eventually } from "../support/conditions.ts"
@@ -188,6 +189,33 @@ describe("C2 C6 cancelling", () => {
         })
       ),
       { steps: [3, 4, 5, 7, 11, 64, 2048] }
+    )
+  )
+
+  it.live("C1 C4 interrupted at any point, a borrower leaves no lease, no statement, no dirt", () =>
+    withPool({ max: 2 }, ({ name }) =>
+      Effect.gen(function* () {
+        const pool = yield* ConnectionPool.ConnectionPool
+        const work = request((sql) =>
+          sql.withTransaction(Effect.andThen(sql`select set_config('search_path', 'pg_catalog', false)`, sql`select 1`))
+        )
+        for (const step of steps) {
+          for (const delay of [0, 1, 3]) {
+            const fibers = yield* Effect.forEach([1, 2, 3], () =>
+              Effect.forkChild(Effect.provideService(work, Scheduler.MaxOpsBeforeYield, step))
+            )
+            yield* Effect.sleep(Duration.millis(delay))
+            yield* Effect.forEach(fibers, Fiber.interrupt, { concurrency: "unbounded" })
+            assert.deepInclude(yield* pool.stats, { leased: 0, waiting: 0 }, `step ${step}, delay ${delay}`)
+          }
+          const paths = yield* Effect.all(
+            [1, 2].map(() => request((sql) => sql`select current_setting('search_path') as path`)),
+            { concurrency: "unbounded" }
+          )
+          assert.deepStrictEqual(paths.flat(), [{ path: '"$user", public' }, { path: '"$user", public' }])
+        }
+        assert.deepStrictEqual(yield* busyBackends(name), [])
+      })
     )
   )
 
