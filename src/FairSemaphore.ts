@@ -18,6 +18,8 @@ import * as Semaphore from "effect/Semaphore"
 export interface FairSemaphore {
   /** Takes a permit for the current scope. */
   readonly take: (key: string) => Effect.Effect<void, never, Scope.Scope>
+  /** Takes a permit for the current scope, if there is one and nobody waits for it; tells whether it did. Never waits. */
+  readonly takeIfFree: Effect.Effect<boolean, never, Scope.Scope>
   /** Runs an effect with a permit. */
   readonly withPermit: (key: string) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
@@ -43,18 +45,22 @@ export const make = Effect.fnUntraced(function* (permits: number) {
     )
 
   // Where nobody waits there is nobody to be fair to.
-  const takeIn = (scope: Scope.Scope, key: string): Effect.Effect<void> =>
-    Effect.uninterruptibleMask((restore) =>
+  const takeIfFreeIn = (scope: Scope.Scope): Effect.Effect<boolean> =>
+    Effect.uninterruptible(
       Effect.suspend(() =>
         waiting > 0
-          ? restore(wait(scope, key))
+          ? Effect.succeed(false)
           : Effect.flatMap(common.takeIfAvailable(1), (taken) =>
-              taken ? Scope.addFinalizer(scope, common.release(1)) : restore(wait(scope, key))
+              taken ? Effect.as(Scope.addFinalizer(scope, common.release(1)), true) : Effect.succeed(false)
             )
       )
     )
 
+  const takeIn = (scope: Scope.Scope, key: string): Effect.Effect<void> =>
+    Effect.flatMap(takeIfFreeIn(scope), (taken) => (taken ? Effect.void : wait(scope, key)))
+
   return {
+    takeIfFree: Effect.flatMap(Effect.scope, takeIfFreeIn),
     take: (key) => Effect.flatMap(Effect.scope, (scope) => takeIn(scope, key)),
     withPermit: (key) => (effect) =>
       Effect.suspend(() => {

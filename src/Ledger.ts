@@ -103,7 +103,7 @@ export interface Ledger {
   readonly totals: Effect.Effect<ReadonlyMap<string, Totals>>
   /** Changes from now on. A slow reader loses none and holds nobody up: the buffer is unbounded, so read it. */
   readonly changes: Stream.Stream<Change>
-  /** Calls `listener` at each change, synchronously, until the returned function is called. */
+  /** Calls `listener` at each change, synchronously, until the returned function is called. One that throws is dropped. */
   readonly subscribe: (listener: (change: Change) => void) => () => void
   /** @internal */
   readonly open: (options: Options, fiber: Fiber.Fiber<unknown, unknown>) => Entry
@@ -163,7 +163,13 @@ export const makeUnsafe = (): Ledger => {
     if (listeners.size === 0) return
     const { id, key, kind, parent } = entry
     const change: Change = { event, kind, id, key, parent, at: entry.clock.currentTimeMillisUnsafe() }
-    for (const listener of listeners) listener(change)
+    for (const listener of listeners) {
+      try {
+        listener(change)
+      } catch {
+        listeners.delete(listener)
+      }
+    }
   }
   const subscribe = (listener: (change: Change) => void) => {
     listeners.add(listener)

@@ -37,13 +37,18 @@ export interface Lifetime {
    * **Details**
    *
    * Waiting is interruptible, the end itself is not: a caller inside the lifetime is interrupted like all other work
-   * there, and a caller that gives up leaves the end running. Never fails; a failing finalizer is logged.
+   * there, and a caller that gives up leaves the end running. A finalizer of this lifetime or of one under it does not wait,
+   * because the end waits for it. Never fails; a failing finalizer is logged.
    */
   readonly end: (exit?: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+  /** Asks for the end without waiting for it. Cannot be interrupted between the two. */
+  readonly begin: (exit?: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
   /** Waits for the end without asking for it. */
   readonly ended: Effect.Effect<void>
   /** True from the moment somebody asked for the end. */
   readonly isEnding: () => boolean
+  /** @internal */
+  readonly parent: Lifetime | undefined
   /** @internal */
   readonly children: { count: number; readonly onLast: Effect.Effect<void> }
 }
@@ -71,64 +76,87 @@ export const Current = Context.Reference<Lifetime | undefined>("holdfast/Lifetim
   defaultValue: () => undefined
 })
 
-/** Makes a lifetime under the scope of its parent: a scope, or another lifetime's. */
+/** The lifetime that the running fiber is closing. */
+const Closing = Context.Reference<Lifetime | undefined>("holdfast/Lifetime/Closing", {
+  defaultValue: () => undefined
+})
+
+const isWithin = (inner: Lifetime | undefined, outer: Lifetime): boolean =>
+  inner !== undefined && (inner === outer || isWithin(inner.parent, outer))
+
+/** Makes a lifetime under the scope of its parent. */
 export const make = (parent: Scope.Scope, options: Options): Effect.Effect<Lifetime> =>
-  Effect.withFiber((fiber) => {
-    const ledger = fiber.getRef(Ledger.Ledger)
-    const entry = ledger.open(options, fiber)
-    const scope = Scope.makeUnsafe(options.release ?? "sequential")
-    const link = Scope.forkUnsafe(parent)
-    const over = Deferred.makeUnsafe<void>()
-    let ending = false
+  makeUnder(parent, options, undefined)
 
-    const close = (exit: Exit.Exit<unknown, unknown>) =>
-      Effect.flatMap(Effect.exit(Effect.uninterruptible(Scope.close(scope, exit))), (closed) => {
-        ledger.strike(entry, closed)
-        options.onEnded?.(lifetime)
-        Deferred.doneUnsafe(over, Exit.void)
-        return Effect.andThen(
-          Exit.isFailure(closed)
-            ? Effect.logWarning(`Ending ${options.kind} ${options.id} met a failure`, Cause.pretty(closed.cause))
-            : Effect.void,
-          Scope.close(link, Exit.void)
-        )
-      })
+const makeUnder = (parent: Scope.Scope, options: Options, holder: Lifetime | undefined): Effect.Effect<Lifetime> =>
+  Effect.uninterruptible(
+    Effect.withFiber((fiber) => {
+      const ledger = fiber.getRef(Ledger.Ledger)
+      const entry = ledger.open(options, fiber)
+      const scope = Scope.makeUnsafe(options.release ?? "sequential")
+      const link = Scope.forkUnsafe(parent)
+      const over = Deferred.makeUnsafe<void>()
+      let ending = false
 
-    // Somebody else always closes: the caller may be one of those who are interrupted by the close, and must be able to
-    // let go. It is nobody's child, because a child of a closing scope would wait for itself.
-    const begin = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
-      if (ending) return Deferred.await(over)
-      ending = true
-      ledger.note(entry, "ending")
-      options.onEnding?.()
-      return Effect.andThen(Effect.forkDetach(close(exit), { startImmediately: true }), Deferred.await(over))
-    }
-    const end = (exit: Exit.Exit<unknown, unknown> = Exit.void) => Effect.suspend(() => begin(exit))
+      const close = (exit: Exit.Exit<unknown, unknown>) =>
+        Effect.flatMap(Effect.exit(Effect.provideService(Scope.close(scope, exit), Closing, lifetime)), (closed) => {
+          ledger.strike(entry, closed)
+          options.onEnded?.(lifetime)
+          Deferred.doneUnsafe(over, Exit.void)
+          return Effect.andThen(
+            Exit.isFailure(closed)
+              ? Effect.logWarning(`Ending ${options.kind} ${options.id} met a failure`, Cause.pretty(closed.cause))
+              : Effect.void,
+            Scope.close(link, Exit.void)
+          )
+        })
 
-    const lifetime: Lifetime = {
-      entry,
-      scope,
-      end,
-      ended: Deferred.await(over),
-      isEnding: () => ending,
-      children: {
-        count: 0,
-        // Asked and begun in one step: a child that comes in between would find a lifetime that is about to end.
-        onLast:
-          options.endWithLastChild === true
-            ? Effect.suspend(() => (lifetime.children.count === 0 ? begin(Exit.void) : Effect.void))
-            : Effect.void
+      // Somebody else always closes: the caller may be one of those who are interrupted by the close, and must be able to
+      // let go. It is nobody's child, because a child of a closing scope would wait for itself.
+      const start = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<unknown> => {
+        if (ending) return Effect.void
+        ending = true
+        ledger.note(entry, "ending")
+        options.onEnding?.()
+        return Effect.forkDetach(close(exit), { startImmediately: true, uninterruptible: true })
       }
-    }
-    return Effect.as(Scope.addFinalizerExit(link, end), lifetime)
-  })
+      const begin = (exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> =>
+        Effect.uninterruptible(Effect.asVoid(Effect.suspend(() => start(exit))))
+      const end = (exit?: Exit.Exit<unknown, unknown>) =>
+        Effect.andThen(
+          begin(exit),
+          Effect.withFiber((fiber) => (isWithin(fiber.getRef(Closing), lifetime) ? Effect.void : Deferred.await(over)))
+        )
+
+      const lifetime: Lifetime = {
+        entry,
+        scope,
+        end,
+        begin,
+        parent: holder,
+        ended: Deferred.await(over),
+        isEnding: () => ending,
+        children: {
+          count: 0,
+          // Asked and begun in one step: a child that comes in between would find a lifetime that is about to end.
+          onLast:
+            options.endWithLastChild === true
+              ? Effect.uninterruptible(
+                  Effect.asVoid(Effect.suspend(() => (lifetime.children.count === 0 ? start(Exit.void) : Effect.void)))
+                )
+              : Effect.void
+        }
+      }
+      return Effect.as(Scope.addFinalizerExit(link, end), lifetime)
+    })
+  )
 
 /** Makes a lifetime under another one, whose last child it may be. */
 export const child = (parent: Lifetime, options: Options): Effect.Effect<Lifetime> =>
   Effect.uninterruptible(
     Effect.suspend(() => {
       parent.children.count++
-      return Effect.tap(within(parent)(make(parent.scope, options)), ({ scope }) =>
+      return Effect.tap(within(parent)(makeUnder(parent.scope, options, parent)), ({ scope }) =>
         Scope.addFinalizer(scope, leave(parent))
       )
     })
@@ -137,7 +165,7 @@ export const child = (parent: Lifetime, options: Options): Effect.Effect<Lifetim
 const leave = ({ children }: Lifetime) =>
   Effect.suspend(() => {
     children.count--
-    return children.count === 0 ? Effect.forkDetach(children.onLast) : Effect.void
+    return children.count === 0 ? children.onLast : Effect.void
   })
 
 /** A lifetime that ends with the current scope. */

@@ -55,6 +55,9 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
 }
 const isOrdered = (cause: Cause.Cause<unknown>) => signalled && Cause.hasInterruptsOnly(cause)
 
+// A terminal that closes is no reason to leave a database server behind.
+process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
+
 /** One line for what the user can change, everything for what they cannot. */
 const report = <E>(cause: Cause.Cause<E>) => {
   if (isOrdered(cause)) return Effect.void

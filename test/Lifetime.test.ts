@@ -3,10 +3,11 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Ledger from "../src/Ledger.ts"
 import * as Lifetime from "../src/Lifetime.ts"
-import { sweep } from "../src/testing/InterruptSweep.ts"
+import { steps, sweep } from "../src/testing/InterruptSweep.ts"
 
 const scope = Scope.make()
 
@@ -55,6 +56,43 @@ describe("Lifetime", () => {
       yield* Deferred.succeed(gate, undefined)
       yield* lifetime.ended
     })
+  )
+
+  it.effect("L1 whoever asks for the end and is interrupted at any point, the lifetime ends", () =>
+    Effect.forEach(
+      steps,
+      (step) =>
+        Effect.forEach(
+          Array.from({ length: 12 }, (_, index) => index),
+          (delay) =>
+            Effect.gen(function* () {
+              const parent = yield* Scope.make()
+              const lifetime = yield* Lifetime.make(parent, { kind: "test", id: "a" })
+              const caller = yield* Effect.forkChild(
+                Effect.provideService(lifetime.end(), Scheduler.MaxOpsBeforeYield, step)
+              )
+              for (let yields = 0; yields < delay; yields++) yield* Effect.yieldNow
+              yield* Fiber.interrupt(caller)
+              yield* Scope.close(parent, Exit.void)
+              yield* lifetime.ended
+            }),
+          { discard: true }
+        ),
+      { discard: true }
+    )
+  )
+
+  it.effect(
+    "L1 a finalizer that asks for the end of its own lifetime, or of one above it, does not wait for itself",
+    () =>
+      Effect.gen(function* () {
+        const outer = yield* Lifetime.make(yield* scope, { kind: "test", id: "outer" })
+        const inner = yield* Lifetime.child(outer, { kind: "test", id: "inner" })
+        yield* Scope.addFinalizer(inner.scope, inner.end())
+        yield* Scope.addFinalizer(inner.scope, outer.end())
+        yield* inner.end()
+        yield* outer.ended
+      })
   )
 
   it.effect("L2 a parent's end waits for its children's, also for one already ending", () =>

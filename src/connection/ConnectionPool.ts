@@ -18,6 +18,7 @@
  * `acquireTimeout` gets an error whose holders are for log and ledger. Every lease, open connection and zombie stands in
  * the ledger, as `connection`, `backend` and `zombie`.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -151,11 +152,20 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     Effect.uninterruptibleMask((restore) => {
       const scope = Scope.makeUnsafe()
       const asked = now()
-      const take = Effect.andThen(enter(scope), Effect.andThen(admission.take(key ?? ""), backends.take)).pipe(
-        Scope.provide(scope)
-      )
       // What is there already is taken without a clock running.
-      const have = backends.isReady() ? take : restore(Effect.raceFirst(take, givenUp))
+      const quick = Effect.suspend(() => (backends.isReady() ? admission.takeIfFree : Effect.succeed(false)))
+      const patient = Effect.andThen(admission.take(key ?? ""), backends.take).pipe(
+        Scope.provide(scope),
+        Effect.raceFirst(givenUp)
+      )
+      const have = Effect.andThen(enter(scope), Scope.provide(quick, scope)).pipe(
+        Effect.flatMap((free) => restore(free ? Scope.provide(backends.take, scope) : patient)),
+        Effect.catchCause((cause) =>
+          Cause.hasInterruptsOnly(cause) && Deferred.isDoneUnsafe(closed)
+            ? fail(new Closed({ source: source.name }))
+            : Effect.failCause(cause)
+        )
+      )
       const lent = Effect.gen(function* () {
         const pooled = yield* traced(have, "ConnectionPool.acquire")
         yield* begin(pooled, scope)

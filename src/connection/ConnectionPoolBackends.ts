@@ -61,7 +61,15 @@ export const make = Effect.fnUntraced(function* (
   let open = 0
 
   const zombies = yield* FiberSet.make<void>()
-  yield* Effect.addFinalizer(() => Effect.timeoutOption(FiberSet.awaitEmpty(zombies), limits.closeTimeout))
+  const buried = new Set<OpenConnection>()
+  let grace = expelGrace
+  // A pool that closes has no time to give: its zombies are ended now, and it waits to see it.
+  yield* Effect.addFinalizer(() => {
+    grace = Duration.zero
+    const hurry = Effect.forEach(buried, ({ expel }) => expel(grace), { concurrency: "unbounded", discard: true })
+    const patience = Duration.max(limits.closeTimeout, Duration.seconds(1))
+    return Effect.timeoutOption(Effect.andThen(hurry, FiberSet.awaitEmpty(zombies)), patience)
+  })
 
   const bury = ({ abandoned, connection }: Pooled) =>
     abandoned || connection.state() === "dead"
@@ -70,7 +78,11 @@ export const make = Effect.fnUntraced(function* (
           Effect.scoped(
             Effect.andThen(
               Ledger.hold({ kind: "zombie", id: connection.id, attributes }, Effect.void, () => Effect.void),
-              connection.expel(expelGrace)
+              Effect.acquireUseRelease(
+                Effect.sync(() => buried.add(connection)),
+                () => Effect.suspend(() => connection.expel(grace)),
+                () => Effect.sync(() => buried.delete(connection))
+              )
             )
           )
         )
@@ -128,9 +140,11 @@ export const make = Effect.fnUntraced(function* (
 
   // A clock runs only for what is not done at once.
   const timely = <A>(effect: Effect.Effect<A, ConnectionError>) =>
-    Effect.flatMap(
-      Effect.forkDetach(effect, { startImmediately: true }),
-      (fiber) => fiber.pollUnsafe() ?? inTime(fiber)
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        Effect.forkDetach(effect, { startImmediately: true }),
+        (fiber) => fiber.pollUnsafe() ?? Effect.onInterrupt(restore(inTime(fiber)), () => Fiber.interrupt(fiber))
+      )
     )
   const inTime = <A>(fiber: Fiber.Fiber<A, ConnectionError>) =>
     Effect.timeoutOrElse(

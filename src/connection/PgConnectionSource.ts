@@ -71,7 +71,7 @@ const millis = (field: string, input: Duration.Input) =>
     }
   )
 
-const StartedAt = Schema.Tuple([Schema.Tuple([Schema.String])])
+const StartedAt = Schema.Tuple([Schema.Tuple([Schema.Int, Schema.String])])
 const decodeStartedAt = Schema.decodeUnknownEffect(StartedAt)
 
 /** The options as the driver takes them. Fails with `InvalidConfig` naming what makes no sense. */
@@ -88,6 +88,11 @@ export const configOf = Effect.fnUntraced(function* (options: Options) {
     keepAlive: "15 seconds",
     startupParameters: {
       client_connection_check_interval: "1s",
+      // How values are written is not for a role's or a database's settings to decide.
+      bytea_output: "hex",
+      DateStyle: "ISO",
+      IntervalStyle: "postgres",
+      extra_float_digits: "1",
       statement_timeout: String(statementTimeout),
       idle_in_transaction_session_timeout: String(idleInTransaction),
       ...options.settings
@@ -117,10 +122,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       multiplex: true,
       prepare: recycle.prepare
     })
-    const pid = connection.processId
-    const [[startedAt]] = yield* Effect.flatMap(
+    const [[pid, startedAt]] = yield* Effect.flatMap(
       connection.queryValues(
-        "select backend_start::text from pg_stat_activity where pid = pg_backend_pid()",
+        "select pid, backend_start::text from pg_stat_activity where pid = pg_backend_pid()",
         [],
         false
       ),

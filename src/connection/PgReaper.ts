@@ -8,7 +8,7 @@
  *
  * A backend is known by process id *and* start time, so that a reused process id is never mistaken for it. What it ran when
  * it was first seen is remembered: after the grace time it is ended only if it still runs the same statement
- * (`query_start`), so a backend that a pooler has meanwhile given to somebody else is left alone.
+ * (`query_start`). One that runs something else has outlived it: a pooler may have given it to somebody else.
  */
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Clock from "effect/Clock"
@@ -68,7 +68,9 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config) {
     for (const target of all) {
       const key = keyOf(target)
       const queryStart = there.get(key)
-      if (queryStart === undefined) {
+      // One that runs something else by now has outlived what was to be ended, and is not ours to end.
+      const isOver = queryStart === undefined || (target.queryStart ?? queryStart) !== queryStart
+      if (isOver) {
         targets.delete(key)
         yield* Deferred.succeed(target.gone, undefined)
       } else {

@@ -25,7 +25,7 @@ import * as PgDriver from "../connection/PgDriver.ts"
 import * as PgWire from "../connection/PgWire.ts"
 import * as PgValues from "./PgValues.ts"
 import { type QueryConnection, QueryDriver, type RowSink, type Statement, type Summary } from "./QueryDriver.ts"
-import { QueriesUnavailable, QueryError, StatementFailed } from "./QueryError.ts"
+import { QueriesUnavailable, QueryError, ResultTooLarge, StatementFailed } from "./QueryError.ts"
 
 const unavailable = (problem: string) => new QueryError({ reason: new QueriesUnavailable({ problem }) })
 
@@ -44,9 +44,10 @@ const decodeServerError = Schema.decodeUnknownOption(ServerError)
 const fromSqlError = (error: SqlError): QueryError =>
   Option.match(decodeServerError(error.reason.cause), {
     onNone: () =>
-      error.reason._tag === "ConnectionError"
+      ofStatement(reasonText(error)) ??
+      (error.reason._tag === "ConnectionError"
         ? unavailable(`The connection broke while the statement ran: ${reasonText(error)}`)
-        : new QueryError({ reason: new StatementFailed({ problem: reasonText(error) }) }),
+        : new QueryError({ reason: new StatementFailed({ problem: reasonText(error) }) })),
     onSome: ({ code, detail, hint, message, position }) =>
       new QueryError({
         reason: new StatementFailed({
@@ -58,6 +59,17 @@ const fromSqlError = (error: SqlError): QueryError =>
         })
       })
   })
+
+/** The driver's limit for one message of the server's, which holds a whole row. */
+const maxRowBytes = 16 * 1024 * 1024
+
+/** What breaks the connection although the statement is at fault. */
+const ofStatement = (text: string): QueryError | undefined =>
+  text.includes("COPY is not supported")
+    ? new QueryError({ reason: new StatementFailed({ problem: "COPY is not supported. Use SELECT or INSERT." }) })
+    : text.includes("maxMessageSize")
+      ? new QueryError({ reason: new ResultTooLarge({ limitBytes: maxRowBytes }) })
+      : undefined
 
 const reasonText = ({ reason }: SqlError) => (reason.cause instanceof Error ? reason.cause.message : reason.message)
 

@@ -3,7 +3,8 @@
  *
  * | type | JSON |
  * |---|---|
- * | `bool`, `int2`, `int4`, `oid`, `json`, `jsonb` | as they are |
+ * | `bool`, `int2`, `int4`, `oid` | as they are |
+ * | `json`, `jsonb` | as they are; numbers that JavaScript cannot hold exactly as strings, and what is nested deeper than 500 levels as text |
  * | `float4`, `float8` | number; `"NaN"`, `"Infinity"`, `"-Infinity"` as strings |
  * | `int8`, `numeric` | string, every digit kept |
  * | `timestamptz`, `timestamp` | ISO 8601 with microseconds, with offset or without; `"infinity"` and dates BC as PostgreSQL writes them |
@@ -35,6 +36,40 @@ const timestamp: Decode = (text) => {
   return `${year}-${month}-${day}T${time}${offset}`
 }
 
+/** As `bytea_output` says: hexadecimal, or with `\\` and octal escapes. */
+const bytea: Decode = (text) => {
+  const bytes = text.startsWith("\\x")
+    ? Buffer.from(text.slice(2), "hex")
+    : Buffer.from(
+        text.replace(/\\(\\|[0-3][0-7]{2})/g, (_, code: string) =>
+          code === "\\" ? "\\" : String.fromCharCode(Number.parseInt(code, 8))
+        ),
+        "latin1"
+      )
+  return bytes.toString("base64")
+}
+
+const isExact = (value: number, source: string): boolean =>
+  /^-?\d+$/.test(source)
+    ? Number.isSafeInteger(value)
+    : Number.isFinite(value) && source.replace(/e.*$/i, "").replace(/\D/g, "").replace(/^0+/, "").length <= 15
+
+const keepDigits = (_: string, value: unknown, context?: { readonly source?: string }): unknown =>
+  typeof value === "number" && context?.source !== undefined && !isExact(value, context.source) ? context.source : value
+
+const deepest = 500
+const isDeep = (text: string): boolean => {
+  let depth = 0
+  for (const sign of text) {
+    if (sign === "[" || sign === "{") depth++
+    else if (sign === "]" || sign === "}") depth--
+    if (depth > deepest) return true
+  }
+  return false
+}
+
+const json: Decode = (text) => (isDeep(text) ? text : (JSON.parse(text, keepDigits) as Schema.Json))
+
 const scalars = new Map<number, Decode>([
   [OID.bool, (text) => text === "t"],
   [OID.int2, Number],
@@ -42,9 +77,9 @@ const scalars = new Map<number, Decode>([
   [OID.oid, Number],
   [OID.float4, float],
   [OID.float8, float],
-  [OID.json, (text) => JSON.parse(text) as Schema.Json],
-  [OID.jsonb, (text) => JSON.parse(text) as Schema.Json],
-  [OID.bytea, (text) => Buffer.from(text.slice(2), "hex").toString("base64")],
+  [OID.json, json],
+  [OID.jsonb, json],
+  [OID.bytea, bytea],
   [OID.timestamp, timestamp],
   [OID.timestamptz, timestamp]
 ])

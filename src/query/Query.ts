@@ -26,7 +26,7 @@ import * as Stream from "effect/Stream"
 import * as Ledger from "../Ledger.ts"
 import * as Lifetime from "../Lifetime.ts"
 import { type Column, QueryDriver, type Row, type RowSink, type Statement, type Summary } from "./QueryDriver.ts"
-import { QueryCanceled, QueryDeadlineExceeded, QueryError, SessionEnded } from "./QueryError.ts"
+import { QueriesUnavailable, QueryCanceled, QueryDeadlineExceeded, QueryError, SessionEnded } from "./QueryError.ts"
 import * as QueryId from "./QueryId.ts"
 import type { QueryState } from "./QueryState.ts"
 
@@ -79,8 +79,10 @@ export const start = Effect.fnUntraced(function* (options: StartOptions) {
     options.admit ?? identity,
     options.deadline === undefined ? identity : withDeadline(options.deadline),
     Effect.onExit((result) => {
-      exit = result
-      return Effect.forkDetach(lifetime.end(result))
+      // An interruption that nobody asked for is a failure of the driver's, not a cancel.
+      const interrupted = Exit.isFailure(result) && Cause.hasInterruptsOnly(result.cause)
+      exit = interrupted ? (lifetime.isEnding() ? undefined : takenAway) : result
+      return lifetime.begin(result)
     })
   )
 
@@ -91,6 +93,12 @@ export const start = Effect.fnUntraced(function* (options: StartOptions) {
   yield* Lifetime.fork(lifetime)(work)
   return lifetime
 }, Effect.uninterruptible)
+
+const takenAway: Outcome = Exit.fail(
+  new QueryError({
+    reason: new QueriesUnavailable({ problem: "The connection was taken away. Submit the query again." })
+  })
+)
 
 const withDeadline =
   (deadline: Duration.Input) =>
@@ -108,9 +116,8 @@ const withDeadline =
     })
 
 const outcomeOf = (exit: Outcome | undefined, owner: Lifetime.Lifetime | undefined): Outcome =>
-  exit !== undefined && (Exit.isSuccess(exit) || !Cause.hasInterruptsOnly(exit.cause))
-    ? exit
-    : Exit.fail(new QueryError({ reason: owner?.isEnding() === true ? new SessionEnded({}) : new QueryCanceled({}) }))
+  exit ??
+  Exit.fail(new QueryError({ reason: owner?.isEnding() === true ? new SessionEnded({}) : new QueryCanceled({}) }))
 
 /** A running or finished query. */
 export class Query extends Context.Service<

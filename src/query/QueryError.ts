@@ -68,6 +68,16 @@ export class ResultTooLarge extends Schema.TaggedError<ResultTooLarge>("holdfast
   }
 }
 
+/** The rows that are kept for all queries leave no room for more. */
+export class ResultsFull extends Schema.TaggedError<ResultsFull>("holdfast/query/QueryError/ResultsFull")(
+  "ResultsFull",
+  { limitBytes: Schema.Int }
+) {
+  override get message(): string {
+    return `The rows of finished queries fill the ${this.limitBytes} bytes that are kept for them. Try again when some have passed their retention.`
+  }
+}
+
 /** Too many queries wait already. */
 export class QueryRejected extends Schema.TaggedError<QueryRejected>("holdfast/query/QueryError/QueryRejected")(
   "QueryRejected",
@@ -106,6 +116,7 @@ export class QueryError extends Schema.TaggedError<QueryError>("holdfast/query/Q
     SessionEnded,
     QueryDeadlineExceeded,
     ResultTooLarge,
+    ResultsFull,
     QueryRejected,
     QueryNotFound,
     QueryNotSucceeded

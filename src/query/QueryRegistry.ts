@@ -28,6 +28,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as FairSemaphore from "../FairSemaphore.ts"
 import type * as Lifetime from "../Lifetime.ts"
 import * as Query from "./Query.ts"
@@ -99,6 +100,9 @@ interface Entry {
   lifetime: Lifetime.Lifetime | undefined
 }
 
+/** More submissions than can ever be under way at once: closing waits until it has all of these. */
+const gatePermits = 1_000_000
+
 const fail = (reason: QueryError["reason"]) => Effect.fail(new QueryError({ reason }))
 
 /** A defect of a driver must not leave a query without an outcome. */
@@ -122,6 +126,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const entries = new Map<QueryId.QueryId, Entry>()
   // Made before the finalizer below, so that it closes after the drain: queries without an owner live in it.
   const running = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const gate = Semaphore.makeUnsafe(gatePermits)
   let waiting = 0
   let closing = false
 
@@ -146,49 +151,54 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         const canceled = error._tag === "QueryCanceled" || error._tag === "SessionEnded"
         step(entry, canceled ? "Canceled" : "Failed", { ...times, error })
         if (Cause.hasDies(outcome.cause)) yield* Effect.logError(`Query ${entry.record.id} failed`, outcome.cause)
+        // Rows that nobody may read need no room.
+        yield* Scope.close(entry.scope, Exit.void)
       }
-      yield* Deferred.succeed(entry.over, entry.record)
-    })
+    }).pipe(Effect.ensuring(Effect.suspend(() => Deferred.succeed(entry.over, entry.record))))
 
-  const submit = Effect.fn("QueryRegistry.submit")(function* (submission: Submission) {
-    if (closing)
-      return yield* fail(new QueriesUnavailable({ problem: "The service is shutting down. Try again later." }))
-    if (waiting >= maxWaiting) return yield* fail(new QueryRejected({ waiting, retryAfterSeconds: 1 }))
-    const { deadline, owner, principal, statement } = submission
-    const recordScope = Scope.makeUnsafe()
-    const result = yield* Scope.provide(results.open, recordScope)
-    const entry: Entry = {
-      record: {
-        id: QueryId.make(),
-        principal,
-        sql: statement.sql,
-        state: "Queued",
-        submittedAt: now(),
-        startedAt: null,
-        endedAt: null,
-        expiresAt: null,
-        rowCount: null,
-        error: null
-      },
-      scope: recordScope,
-      result,
-      over: Deferred.makeUnsafe(),
-      lifetime: undefined
-    }
-    waiting++
-    entries.set(entry.record.id, entry)
-    entry.lifetime = yield* Query.start({
-      id: entry.record.id,
-      statement,
-      sink: result.sink,
-      owner,
-      deadline,
-      admit: admission.withPermit(principal),
-      onState: (state) => step(entry, state, state === "Running" ? { startedAt: now() } : {}),
-      onOutcome: (outcome) => settle(entry, outcome)
-    }).pipe(Effect.provideContext(context), Effect.provideService(Scope.Scope, running))
-    return entry.record
-  }, Effect.uninterruptible)
+  const submit = Effect.fn("QueryRegistry.submit")(
+    function* (submission: Submission) {
+      if (closing)
+        return yield* fail(new QueriesUnavailable({ problem: "The service is shutting down. Try again later." }))
+      if (waiting >= maxWaiting) return yield* fail(new QueryRejected({ waiting, retryAfterSeconds: 1 }))
+      const { deadline, owner, principal, statement } = submission
+      const recordScope = Scope.makeUnsafe()
+      const result = yield* Scope.provide(results.open, recordScope)
+      const entry: Entry = {
+        record: {
+          id: QueryId.make(),
+          principal,
+          sql: statement.sql,
+          state: "Queued",
+          submittedAt: now(),
+          startedAt: null,
+          endedAt: null,
+          expiresAt: null,
+          rowCount: null,
+          error: null
+        },
+        scope: recordScope,
+        result,
+        over: Deferred.makeUnsafe(),
+        lifetime: undefined
+      }
+      waiting++
+      entry.lifetime = yield* Query.start({
+        id: entry.record.id,
+        statement,
+        sink: result.sink,
+        owner,
+        deadline,
+        admit: admission.withPermit(principal),
+        onState: (state) => step(entry, state, state === "Running" ? { startedAt: now() } : {}),
+        onOutcome: (outcome) => settle(entry, outcome)
+      }).pipe(Effect.provideContext(context), Effect.provideService(Scope.Scope, running))
+      entries.set(entry.record.id, entry)
+      return entry.record
+    },
+    gate.withPermit,
+    Effect.uninterruptible
+  )
 
   const find = (principal: string, id: QueryId.QueryId): Failed<Entry> =>
     Effect.suspend(() => {
@@ -200,7 +210,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   const forget = (entry: Entry) =>
     Effect.suspend(() => {
-      step(entry, "Expired")
+      if (QueryState.isTerminal(entry.record.state)) step(entry, "Expired")
       entries.delete(entry.record.id)
       return Scope.close(entry.scope, Exit.void)
     })
@@ -222,6 +232,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       closing = true
+      // Whoever was let in before is counted among the running below.
+      yield* gate.withPermits(gatePermits)(Effect.void)
       yield* Effect.timeoutOption(
         all(({ over }) => Deferred.await(over)),
         drain

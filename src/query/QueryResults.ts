@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
-import { QueryError, ResultTooLarge } from "./QueryError.ts"
+import { QueryError, ResultsFull, ResultTooLarge } from "./QueryError.ts"
 
 /** Part of a result. */
 export interface Page {
@@ -34,46 +34,74 @@ export class QueryResults extends Context.Service<
   }
 >()("holdfast/query/QueryResults") {}
 
-/** Roughly what a value occupies, in bytes. */
-const sizeOf = (value: Schema.Json): number => {
-  if (typeof value === "string") return 16 + value.length * 2
-  if (value === null || typeof value !== "object") return 8
-  return Object.values(value).reduce((total: number, part: Schema.Json) => total + sizeOf(part), 32)
+/** Roughly what a row occupies, in bytes. Not by recursion: what is in a row may be nested deeply. */
+const sizeOf = (row: Row): number => {
+  let size = 0
+  const rest: Array<Schema.Json> = [row]
+  for (let value = rest.pop(); value !== undefined; value = rest.pop()) {
+    if (typeof value === "string") size += 16 + value.length * 2
+    else if (value === null || typeof value !== "object") size += 8
+    else {
+      size += 32
+      for (const part of Object.values(value)) rest.push(part)
+    }
+  }
+  return size
 }
 
-const openMemory = (limitBytes: number) =>
-  Effect.acquireRelease(
+/** What memory may be used for rows, in bytes. */
+export interface MemoryOptions {
+  /** For the rows of one query; more fails it with `ResultTooLarge`. Default: 64 MiB. */
+  readonly limitBytes?: number | undefined
+  /** For the rows of all queries together; more fails the one that adds them with `ResultsFull`. Default: 256 MiB. */
+  readonly totalBytes?: number | undefined
+}
+
+const makeMemory = (options: MemoryOptions): QueryResults["Service"] => {
+  const limitBytes = options.limitBytes ?? 64 * 1024 * 1024
+  const totalBytes = options.totalBytes ?? 256 * 1024 * 1024
+  let total = 0
+
+  const empty = Effect.acquireRelease(
     Effect.sync(() => ({ columns: [] as ReadonlyArray<Column>, rows: [] as Array<Row>, bytes: 0 })),
     (kept) =>
       Effect.sync(() => {
+        total -= kept.bytes
+        kept.bytes = 0
         kept.rows = []
       })
-  ).pipe(
-    Effect.map((kept): QueryResult => ({
-      sink: {
-        columns: (columns) =>
-          Effect.sync(() => {
-            kept.columns = columns
-          }),
-        rows: (rows) =>
-          Effect.suspend(() => {
-            kept.bytes += rows.reduce((total, row) => total + sizeOf(row), 0)
-            if (kept.bytes > limitBytes) {
-              return Effect.fail(new QueryError({ reason: new ResultTooLarge({ limitBytes }) }))
-            }
-            for (const row of rows) kept.rows.push(row)
-            return Effect.void
-          })
-      },
-      page: (offset, limit) =>
-        Effect.sync(() => ({
-          columns: kept.columns,
-          rows: kept.rows.slice(offset, offset + limit),
-          next: offset + limit < kept.rows.length ? offset + limit : undefined
-        }))
-    }))
   )
+  const open = Effect.map(empty, (kept): QueryResult => ({
+    sink: {
+      columns: (columns) =>
+        Effect.sync(() => {
+          kept.columns = columns
+        }),
+      rows: (rows) =>
+        Effect.suspend(() => {
+          const bytes = rows.reduce((sum, row) => sum + sizeOf(row), 0)
+          if (kept.bytes + bytes > limitBytes) {
+            return Effect.fail(new QueryError({ reason: new ResultTooLarge({ limitBytes }) }))
+          }
+          if (total + bytes > totalBytes) {
+            return Effect.fail(new QueryError({ reason: new ResultsFull({ limitBytes: totalBytes }) }))
+          }
+          kept.bytes += bytes
+          total += bytes
+          for (const row of rows) kept.rows.push(row)
+          return Effect.void
+        })
+    },
+    page: (offset, limit) =>
+      Effect.sync(() => ({
+        columns: kept.columns,
+        rows: kept.rows.slice(offset, offset + limit),
+        next: offset + limit < kept.rows.length ? offset + limit : undefined
+      }))
+  }))
+  return QueryResults.of({ open })
+}
 
-/** Keeps rows in memory, up to `limitBytes` for each query (default: 64 MiB); more fails the query. */
-export const layerMemory = (options?: { readonly limitBytes?: number | undefined }): Layer.Layer<QueryResults> =>
-  Layer.succeed(QueryResults, QueryResults.of({ open: openMemory(options?.limitBytes ?? 64 * 1024 * 1024) }))
+/** Keeps rows in the memory of this process. */
+export const layerMemory = (options: MemoryOptions = {}): Layer.Layer<QueryResults> =>
+  Layer.sync(QueryResults, () => makeMemory(options))

@@ -21,16 +21,29 @@ const refuse = (error: NodeJS.ErrnoException, socket: Duplex): void => {
   }
   const [status, reason] =
     error.code === "HPE_HEADER_OVERFLOW" ? [431, "Request Header Fields Too Large"] : [400, "Bad Request"]
-  const code = "RequestInvalid"
   const detail = "The request is no valid HTTP, or its headers are larger than 16 KiB."
-  const body = JSON.stringify({ type: Problem.typeOf(code), title: "The request is malformed", status, detail, code })
+  const body = problem(Number(status), "RequestInvalid", "The request is malformed", detail)
   const headers = [`HTTP/1.1 ${status} ${reason}`, "Connection: close", "Content-Type: application/problem+json"]
   socket.end([...headers, `Content-Length: ${Buffer.byteLength(body)}`, "", body].join("\r\n"))
 }
 
+const problem = (status: number, code: string, title: string, detail: string) =>
+  JSON.stringify({ type: Problem.typeOf(code), title, status, detail, code })
+
+/** Connections are accepted a moment before there is a router: who is that early gets an answer too. */
+const server = () => {
+  const server = createServer().on("clientError", refuse)
+  server.on("request", (_, response) => {
+    if (server.listenerCount("request") > 1) return
+    const body = problem(503, "NotReady", "The service is not ready", "The service is starting. Ask again in a second.")
+    response.writeHead(503, { "content-type": "application/problem+json", "retry-after": "1" }).end(body)
+  })
+  return server
+}
+
 /** Listens, or fails with what to change. */
 export const layer = (options: { readonly port: number; readonly host: string }) =>
-  NodeHttpServer.layer(() => createServer().on("clientError", refuse), {
+  NodeHttpServer.layer(server, {
     ...options,
     gracefulShutdownTimeout: "2 seconds"
   }).pipe(
@@ -38,8 +51,8 @@ export const layer = (options: { readonly port: number; readonly host: string })
       Layer.effectContext(
         Effect.fail(
           new SettingsError({
-            variable: "PORT or HOST",
-            problem: `cannot be had: ${cause instanceof Error ? cause.message : String(cause)}`
+            variable: "PORT",
+            problem: `${options.port} on HOST ${options.host} cannot be had: ${cause instanceof Error ? cause.message : String(cause)}. Set another, such as PORT=3001`
           })
         )
       )

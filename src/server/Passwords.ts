@@ -6,6 +6,7 @@
  * computing does not hold up the event loop.
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Semaphore from "effect/Semaphore"
 import { Buffer } from "node:buffer"
@@ -16,13 +17,23 @@ const keyBytes = 32
 const turn = Semaphore.makeUnsafe(2)
 
 const derive = (password: Redacted.Redacted, salt: Buffer, { N, p, r }: typeof cost, length: number) =>
-  turn.withPermit(
-    Effect.callback<Buffer>((resume) => {
-      const options = { N, r, p, maxmem: 256 * N * r }
-      scrypt(Redacted.value(password).normalize("NFC"), salt, length, options, (error, key) =>
-        resume(error === null ? Effect.succeed(key) : Effect.die(error))
-      )
-    })
+  // The turn is over when the computing is: it cannot be stopped, so a caller that gives up leaves it to a fiber of its own.
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.forkDetach(
+        turn.withPermit(
+          Effect.uninterruptible(
+            Effect.callback<Buffer>((resume) => {
+              const options = { N, r, p, maxmem: 256 * N * r }
+              scrypt(Redacted.value(password).normalize("NFC"), salt, length, options, (error, key) =>
+                resume(error === null ? Effect.succeed(key) : Effect.die(error))
+              )
+            })
+          )
+        )
+      ),
+      (fiber) => Effect.onInterrupt(restore(Fiber.join(fiber)), () => Effect.forkDetach(Fiber.interrupt(fiber)))
+    )
   )
 
 const encode = (salt: Buffer, key: Buffer) =>

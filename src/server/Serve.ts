@@ -141,9 +141,12 @@ export const serve = Effect.gen(function* () {
       const url = `http://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
       const origin = Option.getOrElse(settings.origin, () => new URL(url))
       const readiness = yield* Readiness.Readiness
-      if (Option.isSome(databases.embedded)) yield* readiness.prepared
+      // What is announced works; whoever asks earlier is told that it does not yet.
+      const prepared = Option.isSome(databases.embedded) ? readiness.prepared : Effect.void
       return HttpRouter.serve(routes(settings, origin), { disableLogger: true, disableListenLog: true }).pipe(
-        Layer.tap(() => Effect.andThen(announce(databases, url), warnings(settings, databases, origin)))
+        Layer.tap(() =>
+          prepared.pipe(Effect.andThen(announce(databases, url)), Effect.andThen(warnings(settings, databases, origin)))
+        )
       )
     })
   )

@@ -28,7 +28,10 @@ const password = Effect.gen(function* () {
         )
       : Redacted.make((yield* Effect.promise(() => text(process.stdin))).replace(/\r?\n$/, ""))
   const bytes = Buffer.byteLength(Redacted.value(value))
-  if (bytes === 0 || bytes > 1024) return yield* refuse(`must be a password of 1 to 1,024 bytes, not ${bytes}`)
+  if (bytes === 0 || bytes > 1024)
+    return yield* refuse(
+      `must hold a password of 1 to 1,024 bytes, or pipe one to standard input: printf %s 'secret' | holdfast user add NAME`
+    )
   return value
 })
 

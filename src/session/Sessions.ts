@@ -100,6 +100,11 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       if (endedAt.has(record.id)) return yield* revoked
       const lifetime = yield* entryOf(record.id)
       const handle = yield* Lifetime.child(lifetime, { kind: "handle", id: record.id })
+      // The end may have come while the entry was being made.
+      if (endedAt.has(record.id)) {
+        yield* lifetime.end()
+        return yield* revoked
+      }
       if (lifetime.isEnding()) {
         yield* lifetime.ended
         return yield* hold(record)
@@ -108,21 +113,24 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       return { record, lifetime }
     })
 
-  const close = (id: SessionId) =>
+  /** Begins the end of a session here; the effect within waits for it. */
+  const close = (id: SessionId): Effect.Effect<Effect.Effect<void>> =>
     Effect.suspend(() => {
       const now = clock.currentTimeMillisUnsafe()
       for (const [id, at] of endedAt) if (at < now - Duration.toMillis(rememberEndsFor)) endedAt.delete(id)
       endedAt.set(id, now)
-      return entries.get(id)?.end() ?? Effect.void
+      const lifetime = entries.get(id)
+      return lifetime === undefined ? Effect.succeed(Effect.void) : Effect.as(lifetime.begin(), lifetime.end())
     })
 
-  const end = (id: SessionId) => Effect.andThen(store.revoke(id), close(id))
+  // What is revoked in the store ends here too, also when the caller is gone; the waiting can be given up.
+  const end = (id: SessionId) => Effect.flatten(Effect.uninterruptible(Effect.andThen(store.revoke(id), close(id))))
 
   const poll = Effect.suspend(() =>
     entries.size === 0 ? Effect.succeed([]) : store.ended(Array.from(entries.keys()))
   ).pipe(
-    Effect.flatMap((ids) => Effect.forEach(ids, close, { concurrency: "unbounded", discard: true })),
-    Effect.catch((error) => Effect.logDebug("The session store could not be asked which sessions ended", error))
+    Effect.flatMap((ids) => Effect.forEach(ids, close, { discard: true })),
+    Effect.catchCause((cause) => Effect.logDebug("The session store could not be asked which sessions ended", cause))
   )
   yield* Effect.forkScoped(Effect.repeat(poll, Schedule.spaced(options.pollInterval ?? "10 seconds")))
 

@@ -113,6 +113,21 @@ describe("ConnectionPool", () => {
     )
   )
 
+  it.effect("C5 one who asks just when a connection comes back waits behind the others, no longer than it may", () =>
+    withPool({ max: 1, acquireTimeout: "2 seconds" }, {}, (pool) =>
+      Effect.gen(function* () {
+        const first = yield* held(pool)
+        const second = yield* Effect.forkChild(held(pool), { startImmediately: true })
+        const late = yield* Effect.forkChild(Effect.andThen(first.release, Effect.flip(Effect.scoped(pool.lease()))), {
+          startImmediately: true
+        })
+        yield* Fiber.join(second)
+        yield* Effect.repeat(TestClock.adjust("1 second"), { until: () => late.pollUnsafe() !== undefined })
+        assert.strictEqual((yield* Fiber.join(late)).reason._tag, "AcquireTimeout")
+      })
+    )
+  )
+
   it.effect("refuses at once when too many wait", () =>
     withPool({ max: 1, maxWaiting: 2 }, {}, (pool) =>
       Effect.gen(function* () {

@@ -88,6 +88,33 @@ describe("PgQueryDriver", () => {
     )
   )
 
+  it.live("is not misled by settings, nor by what JSON cannot hold", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const { rows } = yield* run(
+          `select set_config('bytea_output', 'escape', false), '\\x00ff415c'::bytea, '1e400'::jsonb, '[12345678901234567890, 1.5]'::jsonb,
+            (repeat('[', 600) || repeat(']', 600))::json`
+        )
+        assert.deepStrictEqual(rows[0]?.slice(1), [
+          "AP9BXA==",
+          `1${"0".repeat(400)}`,
+          ["12345678901234567890", 1.5],
+          "[".repeat(600) + "]".repeat(600)
+        ])
+      })
+    )
+  )
+
+  it.live("blames the statement for what only breaks the connection", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        assert.strictEqual((yield* Effect.flip(run("copy (select 1) to stdout"))).reason._tag, "StatementFailed")
+        assert.strictEqual((yield* Effect.flip(run("select repeat('x', 20000000)"))).reason._tag, "ResultTooLarge")
+        assert.deepStrictEqual((yield* run("select 1")).rows, [[1]])
+      })
+    )
+  )
+
   it.live("survives results that span many chunks", () =>
     withQueries(() =>
       Effect.gen(function* () {

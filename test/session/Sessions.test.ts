@@ -4,15 +4,18 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Ledger from "../../src/Ledger.ts"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as Session from "../../src/session/Session.ts"
 import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
 import * as Sessions from "../../src/session/Sessions.ts"
+import type * as SessionToken from "../../src/session/SessionToken.ts"
 import * as SessionStore from "../../src/session/SessionStore.ts"
-import { sweep } from "../../src/testing/InterruptSweep.ts"
+import { steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 
 class AppSession extends Session.Service<AppSession>()("test/AppSession", {
@@ -174,6 +177,56 @@ describe("Sessions", () => {
         )
       )
     })
+  )
+
+  it.effect("S9 a session that is opened while it ends is not alive here afterwards, whatever comes first", () =>
+    Effect.forEach(
+      steps.filter((step) => step < 24),
+      (step) =>
+        Effect.forEach(
+          Array.from({ length: 20 }, (_, index) => index),
+          (delay) =>
+            Effect.gen(function* () {
+              const sessions = yield* Sessions.Sessions
+              const { record, token } = yield* login
+              const opening = yield* Effect.forkChild(
+                Effect.provideService(Effect.exit(sessions.open(token)), Scheduler.MaxOpsBeforeYield, step)
+              )
+              for (let yields = 0; yields < delay; yields++) yield* Effect.yieldNow
+              yield* sessions.end(record.id)
+              const opened = yield* Fiber.join(opening)
+              if (Exit.isSuccess(opened))
+                assert.isTrue(opened.value.lifetime.isEnding(), `step ${step}, delay ${delay}`)
+            }).pipe(Effect.scoped, Effect.provide(Layer.fresh(layerSessions))),
+          { discard: true }
+        ),
+      { discard: true }
+    )
+  )
+
+  it.effect("S9 a session whose work does not let go keeps no other from ending", () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore.SessionStore
+      const letGo = yield* Deferred.make<void>()
+      const alice = yield* login
+      const bob = yield* AppSession.create({ principal: "bob" })
+      const lifetimeOf = (token: SessionToken.SessionToken) =>
+        Effect.flatMap(AppSession.open(token), (context) =>
+          Effect.provideContext(
+            Effect.map(AppSession, ({ lifetime }) => lifetime),
+            context
+          )
+        )
+      const [hers, his] = yield* Effect.all([lifetimeOf(alice.token), lifetimeOf(bob.token)])
+      yield* Scope.addFinalizer(hers.scope, Deferred.await(letGo))
+      yield* store.revoke(alice.record.id)
+      yield* TestClock.adjust("10 seconds")
+      yield* store.revoke(bob.record.id)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual([hers.isEnding(), his.isEnding()], [true, true])
+      yield* his.ended
+      yield* Deferred.succeed(letGo, undefined)
+    }).pipe(Effect.scoped, Effect.provide(layerSessions))
   )
 
   it.effect("holds an entry only while something holds the session", () =>

@@ -1,11 +1,16 @@
 /** Waiting for conditions instead of for time. */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import { superuserUrl } from "./postgres.ts"
 
-/** Asks again and again until the answer is right; fails with the last answer after 10 seconds. */
-export const eventually = <A, E, R>(ask: Effect.Effect<A, E, R>, isRight: (answer: A) => boolean) => {
+/** Asks again and again until the answer is right; fails with the last answer when time is up. */
+export const eventually = <A, E, R>(
+  ask: Effect.Effect<A, E, R>,
+  isRight: (answer: A) => boolean,
+  within: Duration.Input = "10 seconds"
+) => {
   let last: A | undefined
   return ask.pipe(
     Effect.tap((answer) =>
@@ -16,16 +21,16 @@ export const eventually = <A, E, R>(ask: Effect.Effect<A, E, R>, isRight: (answe
     Effect.filterOrFail(isRight, () => "not yet" as const),
     Effect.retry({ while: (error) => error === "not yet", schedule: Schedule.spaced("5 millis") }),
     Effect.timeoutOrElse({
-      duration: "10 seconds",
-      orElse: () => Effect.die(new Error(`Still not so after 10 s; the last answer was ${JSON.stringify(last)}`))
+      duration: within,
+      orElse: () => Effect.die(new Error(`Still not so in time; the last answer was ${JSON.stringify(last)}`))
     })
   )
 }
 
 /** What the server says about a database's backends that run, or hold a transaction open. */
-export const busyBackends = (database: string) =>
+export const busyBackends = (database: string, server = superuserUrl) =>
   Effect.gen(function* () {
-    const connection = yield* PgConnection.make({ url: yield* superuserUrl })
+    const connection = yield* PgConnection.make({ url: yield* server })
     const { rows } = yield* connection.query(
       "select pid, state, query from pg_stat_activity where datname = $1 and state <> 'idle'",
       [database]
@@ -34,9 +39,9 @@ export const busyBackends = (database: string) =>
   }).pipe(Effect.scoped)
 
 /** How many backends a database has. */
-export const backends = (database: string) =>
+export const backends = (database: string, server = superuserUrl) =>
   Effect.gen(function* () {
-    const connection = yield* PgConnection.make({ url: yield* superuserUrl })
+    const connection = yield* PgConnection.make({ url: yield* server })
     const { rows } = yield* connection.query("select pid from pg_stat_activity where datname = $1", [database])
     return rows.length
   }).pipe(Effect.scoped)
