@@ -47,7 +47,20 @@ const becomes = (browser: Browser, code: string) =>
     code === "ready" ? answer.status === 200 : answer.status === 503 && problemOf(answer).code === code
   )
 
-describe("a database that is away", { concurrent: true }, () => {
+const startFreezable = Effect.gen(function* () {
+  const { env, own, queries } = yield* Service.startService()
+  const [ownNetwork, queriesNetwork] = [yield* proxyOf(own.url), yield* proxyOf(queries.url)]
+  const service = yield* Service.startService({
+    env: {
+      ...env,
+      DATABASE_URL: withPort(own.url, ownNetwork.port),
+      HOLDFAST_QUERY_URL: withPort(queries.url, queriesNetwork.port)
+    }
+  })
+  return { service, queries, ownNetwork, queriesNetwork }
+})
+
+describe("a database that is away", { concurrent: true, timeout: 60_000 }, () => {
   it.live("the service starts without it, says so, and is ready by itself when it comes; it goes and comes again", () =>
     Effect.gen(function* () {
       const server = yield* PgServer.make()
@@ -94,19 +107,6 @@ describe("a database that is away", { concurrent: true }, () => {
   )
 
   /** A service whose two databases are behind networks that can be frozen. */
-  const startFreezable = Effect.gen(function* () {
-    const { env, own, queries } = yield* Service.startService()
-    const [ownNetwork, queriesNetwork] = [yield* proxyOf(own.url), yield* proxyOf(queries.url)]
-    const service = yield* Service.startService({
-      env: {
-        ...env,
-        DATABASE_URL: withPort(own.url, ownNetwork.port),
-        HOLDFAST_QUERY_URL: withPort(queries.url, queriesNetwork.port)
-      }
-    })
-    return { service, queries, ownNetwork, queriesNetwork }
-  })
-
   it.live("a database that swallows everything is as good as away: what needs it answers 503 within five seconds", () =>
     Effect.gen(function* () {
       const { ownNetwork, queriesNetwork, service } = yield* startFreezable
@@ -163,7 +163,9 @@ describe("a database that is away", { concurrent: true }, () => {
       assert.deepStrictEqual(yield* inTime(browser.send("POST", "/logout")), [204, ""])
     })
   )
+})
 
+describe("a service that ends while its queries' database is away", () => {
   it.live("SIGTERM ends the service within 5 seconds also when the queries' database swallows the cancels", () =>
     Effect.gen(function* () {
       const { queries, queriesNetwork, service } = yield* startFreezable
