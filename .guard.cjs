@@ -7,7 +7,7 @@ if (major < 22 || (major === 22 && minor < 19)) {
       process.versions.node +
       ".\n" +
       "Node 24 comes with the checkout as a development dependency. If `npm ci` ran and you still see this,\n" +
-      "its install script was blocked: run `npm rebuild node` (newer npm: `npm approve-scripts node && npm rebuild node`),\n" +
+      "its install script was blocked: run `npm rebuild` (newer npm: `npm approve-scripts --all && npm rebuild`),\n" +
       "or install Node 22.19 or newer yourself."
   )
   process.exit(1)

