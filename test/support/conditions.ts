@@ -19,7 +19,8 @@ export const eventually = <A, E, R>(
       })
     ),
     Effect.filterOrFail(isRight, () => "not yet" as const),
-    Effect.retry({ while: (error) => error === "not yet", schedule: Schedule.spaced("5 millis") }),
+    // A server that is too busy to answer is asked again, too.
+    Effect.retry(Schedule.spaced("5 millis")),
     Effect.timeoutOrElse({
       duration: within,
       orElse: () => Effect.die(new Error(`Still not so in time; the last answer was ${JSON.stringify(last)}`))
