@@ -177,17 +177,7 @@ export const makeUnsafe = (): Ledger => {
       listeners.delete(listener)
     }
   }
-  const snapshot = (): ReadonlyArray<Holding> =>
-    Array.from(entries.values(), ({ attributes, id, key, kind, parent, since, site, state }) => ({
-      key,
-      parent,
-      kind,
-      id,
-      attributes,
-      state,
-      since,
-      site
-    }))
+  const snapshot = (): ReadonlyArray<Holding> => Array.from(entries.values(), holdingOf)
 
   return {
     holdings: Effect.sync(snapshot),
@@ -224,6 +214,20 @@ export const makeUnsafe = (): Ledger => {
     }
   }
 }
+
+/** The site is found when somebody asks: reading it off a stack costs more than all the rest. */
+const holdingOf = (entry: EntryImpl): Holding => ({
+  key: entry.key,
+  parent: entry.parent,
+  kind: entry.kind,
+  id: entry.id,
+  attributes: entry.attributes,
+  state: entry.state,
+  since: entry.since,
+  get site() {
+    return entry.site
+  }
+})
 
 const treeOf = (holdings: ReadonlyArray<Holding>): ReadonlyArray<HoldingTree> => {
   const nodes = new Map(holdings.map((holding) => [holding.key, { ...holding, holdings: [] as Array<HoldingTree> }]))

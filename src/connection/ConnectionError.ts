@@ -36,7 +36,7 @@ export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>(
 }) {
   override get message(): string {
     return (
-      `No connection to ${this.source} became free within ${this.afterMillis} ms: ` +
+      `No connection to ${this.source} became free or could be opened within ${this.afterMillis} ms: ` +
       `${this.holders.length} of ${this.max} are leased. Raise \`max\`, or hold connections for a shorter time.`
     )
   }

@@ -190,12 +190,14 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
       )
     })
 
-  const report = Effect.flatMap(holders, (holders) =>
-    Effect.logWarning(
-      `Closing the pool of ${source.name} ends ${holders.length} connections that were not given back in time`,
-      { holders }
+  const report = Effect.flatMap(holders, (holders) => {
+    const lines = holders.map(
+      ({ connection, heldForMillis, id, kind, owner, site }) =>
+        `connection ${connection} of ${kind} ${id}${owner === undefined ? "" : ` (${owner})`}, held for ${heldForMillis} ms, taken at ${site ?? "an unknown place"}`
     )
-  )
+    const title = `Closing the pool of ${source.name} ends ${holders.length} connections that were not given back in time`
+    return Effect.logWarning([title, ...lines].join("\n"))
+  })
 
   // Ended at the server, a statement fails, its borrower lets go, and the lease is released like any other. Who does not
   // let go even then has a connection that is closed under him.

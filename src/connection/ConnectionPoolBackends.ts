@@ -15,6 +15,7 @@ import * as Metric from "effect/Metric"
 import * as Pool from "effect/Pool"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Ledger from "../Ledger.ts"
 import { ConnectionError, ResetFailed } from "./ConnectionError.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
@@ -49,6 +50,9 @@ export interface Backends {
 
 const expelGrace = Duration.seconds(1)
 
+/** Connections that are being opened at a time: a server that gets a thousand requests at once answers none in time. */
+const maxOpening = 16
+
 /** Opens backends of a source on demand. Zombies are awaited, within `closeTimeout`, when the current scope closes. */
 export const make = Effect.fnUntraced(function* (
   source: ConnectionSource["Service"],
@@ -61,6 +65,7 @@ export const make = Effect.fnUntraced(function* (
   let open = 0
 
   const zombies = yield* FiberSet.make<void>()
+  const opening = yield* Semaphore.make(maxOpening)
   const buried = new Set<OpenConnection>()
   let grace = expelGrace
   // A pool that closes has no time to give: its zombies are ended now, and it waits to see it.
@@ -98,7 +103,7 @@ export const make = Effect.fnUntraced(function* (
     const scope = Scope.makeUnsafe()
     return Ledger.hold(
       ({ connection }) => ({ kind: "backend", id: connection.id, attributes }),
-      restore(Scope.provide(source.open, scope)).pipe(
+      restore(opening.withPermit(Scope.provide(source.open, scope))).pipe(
         Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
         Effect.flatMap((connection) =>
           Effect.gen(function* () {

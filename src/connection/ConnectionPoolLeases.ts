@@ -22,13 +22,12 @@ export const make = Effect.fnUntraced(function* (
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
 
-  const leases = Effect.map(ledger.holdings, (holdings) =>
-    holdings.filter(({ attributes, kind }) => kind === "connection" && attributes["pool"] === poolId)
-  )
-  const holders = Effect.gen(function* () {
-    const all = yield* ledger.holdings
-    return (yield* leases).map(({ attributes, id, kind, parent, since, site }) => {
-      const holder = all.find(({ key }) => key === parent)
+  const isOurs = ({ attributes, kind }: Ledger.Holding) => kind === "connection" && attributes["pool"] === poolId
+  const leases = Effect.map(ledger.holdings, (holdings) => holdings.filter(isOurs))
+  const holders = Effect.map(ledger.holdings, (holdings) => {
+    const byKey = new Map(holdings.map((holding) => [holding.key, holding]))
+    return holdings.filter(isOurs).map(({ attributes, id, kind, parent, since, site }) => {
+      const holder = parent === undefined ? undefined : byKey.get(parent)
       const owner = attributes["key"]
       return {
         kind: holder?.kind ?? kind,

@@ -100,7 +100,7 @@ describe("the exits of a query: interrupt, then the server's answer, then releas
           assert.deepInclude(yield* pool.stats, { leased: 0, waiting: 0 })
           yield* idle(name)
         }),
-      { max: 1, acquireTimeout: "50 millis" }
+      { max: 1, acquireTimeout: "1 second" }
     )
   )
 
