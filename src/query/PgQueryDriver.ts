@@ -105,7 +105,7 @@ const execute = (connection: PgConnection, wire: PgWire.PgWire, statement: State
   }).pipe(wire.asText)
 
 /** How long the server may take to confirm a cancel before the connection is given up. */
-const cancelLimit = Duration.millis(1500)
+const cancelLimit = Duration.seconds(1)
 
 /** An interruption is over when the server said so, or when the connection was given up because it did not. */
 const cancelling = <A, E>(running: Effect.Effect<A, E>, giveUp: Effect.Effect<void>): Effect.Effect<A, E> =>
