@@ -1,7 +1,7 @@
 /**
  * The session of the ready-made service: whoever logged in, and a JSON object of the client's own.
  *
- * It lives as long as any session does, see `Session`; calls that need one get it from {@link Required}.
+ * It lives like every session, see `Session`; calls that need one get it from {@link Required}.
  */
 import * as Schema from "effect/Schema"
 import * as Session from "../session/Session.ts"

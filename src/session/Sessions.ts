@@ -102,7 +102,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       const handle = yield* Lifetime.child(lifetime, { kind: "handle", id: record.id })
       // The end may have come while the entry was being made.
       if (endedAt.has(record.id)) {
-        yield* lifetime.end()
+        yield* lifetime.begin()
         return yield* revoked
       }
       if (lifetime.isEnding()) {
