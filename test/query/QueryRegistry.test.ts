@@ -7,6 +7,7 @@ import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Ledger from "../../src/Ledger.ts"
 import { QueryDriver, type Row } from "../../src/query/QueryDriver.ts"
+import { QueryError, StatementFailed } from "../../src/query/QueryError.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import { steps } from "../../src/testing/InterruptSweep.ts"
@@ -71,8 +72,23 @@ describe("QueryRegistry", () => {
     )
   )
 
-  it.effect("rows have a limit for each query and one for all, and those of a query that failed take no room", () =>
-    Effect.gen(function* () {
+  it.effect("rows have a limit for each query and one for all, and those of a query that failed take no room", () => {
+    let attempts = 0
+    const failingFirst = driver(
+      Effect.succeed({
+        id: "1",
+        execute: (_, sink) =>
+          Effect.andThen(
+            sink.rows([["x".repeat(400)]]),
+            Effect.suspend(() =>
+              ++attempts === 1
+                ? Effect.fail(new QueryError({ reason: new StatementFailed({ problem: "broken" }) }))
+                : Effect.succeed({ command: "SELECT", rowCount: 1 })
+            )
+          )
+      })
+    )
+    return Effect.gen(function* () {
       const results = QueryResults.layerMemory({ limitBytes: 1000, totalBytes: 1500 })
       const registry = yield* make(yield* Effect.scope, results)
       const outcome = Effect.gen(function* () {
@@ -82,8 +98,8 @@ describe("QueryRegistry", () => {
       })
       assert.deepStrictEqual(
         [yield* outcome, yield* outcome, yield* outcome],
-        ["Succeeded", "ResultsFull", "ResultsFull"]
+        ["StatementFailed", "Succeeded", "ResultsFull"]
       )
-    }).pipe(Effect.scoped, Effect.provide(answering([["x".repeat(400)]])))
-  )
+    }).pipe(Effect.scoped, Effect.provide(failingFirst))
+  })
 })
