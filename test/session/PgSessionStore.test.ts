@@ -84,15 +84,14 @@ describe("PgSessionStore", () => {
   it.live("a touch leaves every index alone", () =>
     Effect.gen(function* () {
       const { advance, connection, url } = yield* pgWorld
-      const wanted = Array.from({ length: 50 }, () => session({ principal: null }))
+      // Few enough that their page has room for every touch: how much of it is regained meanwhile depends on the oldest
+      // transaction of the whole server, which other tests share.
+      const wanted = Array.from({ length: 10 }, () => session({ principal: null }))
       // A backend reports what it did when it goes.
       const doing = (work: (store: SessionStore["Service"]) => Effect.Effect<unknown, unknown>) =>
         Effect.scoped(Effect.flatMap(instance({ url }), work))
       yield* doing((store) => all(wanted.map((one) => store.create(one))))
       yield* advance("10 minutes")
-      // An analyze that runs meanwhile would keep old versions of rows, and the room they take on their pages.
-      yield* connection.query("alter table holdfast.sessions set (autovacuum_enabled = off)")
-      yield* connection.query("vacuum holdfast.sessions")
       yield* connection.query("select pg_stat_force_next_flush()")
       const updates = () =>
         connection.queryValues(
@@ -100,10 +99,10 @@ describe("PgSessionStore", () => {
         )
       const [before] = yield* updates()
       yield* doing((store) => Effect.forEach(wanted, ({ token }) => store.load(token)))
-      const goal = Number(before?.[0]) + 50
+      const goal = Number(before?.[0]) + wanted.length
       yield* until(connection, `select from pg_stat_user_tables where relname = 'sessions' and n_tup_upd = ${goal}`)
       const [after] = yield* updates()
-      assert.strictEqual(Number(after?.[1]) - Number(before?.[1]), 50)
+      assert.strictEqual(Number(after?.[1]) - Number(before?.[1]), wanted.length)
     })
   )
 
