@@ -151,13 +151,14 @@ const siteOf = (stack: string | undefined): string | undefined => {
 /** Opens an empty account. */
 export const makeUnsafe = (): Ledger => {
   const entries = new Map<number, EntryImpl>()
-  const totals = new Map<string, Totals>()
+  const totals = new Map<string, Record<keyof Totals, number>>()
   const listeners = new Set<(change: Change) => void>()
   let nextKey = 1
 
   const count = (kind: string, field: keyof Totals): void => {
-    const current = totals.get(kind) ?? zero
-    totals.set(kind, { ...current, [field]: current[field] + 1 })
+    const known = totals.get(kind)
+    if (known !== undefined) known[field]++
+    else totals.set(kind, { ...zero, [field]: 1 })
   }
   const tell = (entry: EntryImpl, event: Change["event"]): void => {
     if (listeners.size === 0) return
@@ -182,7 +183,7 @@ export const makeUnsafe = (): Ledger => {
   return {
     holdings: Effect.sync(snapshot),
     held: Effect.sync(() => treeOf(snapshot())),
-    totals: Effect.sync(() => new Map(totals)),
+    totals: Effect.sync(() => new Map(Array.from(totals, ([kind, counts]) => [kind, { ...counts }]))),
     subscribe,
     changes: Stream.callback<Change>((queue) =>
       Effect.acquireRelease(

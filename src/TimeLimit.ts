@@ -5,9 +5,10 @@
  * cancel that nobody acknowledges, say. Work that is late is interrupted and ends in the background; work whose caller is
  * interrupted goes on, within the limit. The scope ends both.
  */
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import * as Deadlines from "./Deadlines.ts"
 
 /** Puts a limit on work. */
 export interface TimeLimit<Late> {
@@ -17,10 +18,21 @@ export interface TimeLimit<Late> {
 /** Makes a limit; work that exceeds it fails with what `late` makes. */
 export const make = Effect.fnUntraced(function* <Late>(limit: Duration.Duration, late: (limit: string) => Late) {
   const scope = yield* Effect.scope
-  const orElse = () => Effect.fail(late(Duration.format(limit)))
-  const bounded: TimeLimit<Late> = (work) =>
-    Effect.forkIn(Effect.timeoutOrElse(work, { duration: limit, orElse }), scope, { startImmediately: true }).pipe(
-      Effect.flatMap((fiber) => Effect.timeoutOrElse(Fiber.join(fiber), { duration: limit, orElse }))
-    )
+  const deadlines = yield* Deadlines.make(limit)
+  const bounded: TimeLimit<Late> = <A, E, R>(work: Effect.Effect<A, E, R>) =>
+    Effect.flatMap(Effect.forkIn(work, scope, { startImmediately: true }), (fiber): Effect.Effect<A, E | Late> => {
+      const exit = fiber.pollUnsafe()
+      if (exit !== undefined) return exit
+      const over = Deferred.makeUnsafe<A, E | Late>()
+      const forget = deadlines.add(() => {
+        Deferred.doneUnsafe(over, Effect.fail(late(Duration.format(limit))))
+        fiber.interruptUnsafe()
+      })
+      fiber.addObserver((exit) => {
+        forget()
+        Deferred.doneUnsafe(over, exit)
+      })
+      return Deferred.await(over)
+    })
   return bounded
 })

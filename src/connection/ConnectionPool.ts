@@ -27,7 +27,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
@@ -87,7 +86,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   const limits = yield* ConnectionPoolOptions.decode(options)
   const source = yield* ConnectionSource
   const clock = yield* Clock.Clock
-  const metrics = ConnectionPoolMetrics.make(source.name)
+  const metrics = yield* ConnectionPoolMetrics.make(source.name)
   const now = () => clock.currentTimeMillisUnsafe()
   const poolId = ++pools
   const attributes = { source: source.name, pool: poolId }
@@ -101,36 +100,35 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
         : Effect.withSpan(effect, name, { attributes, captureStackTrace: false })
     ) as Effect.Effect<A, E, R>
 
-  const admission = yield* FairSemaphore.make(limits.max)
   const closed = yield* Deferred.make<never, ConnectionError>()
   const leased = new Set<ConnectionPoolBackends.Pooled>()
   const noneLeased = yield* Latch.make(true)
-  let entered = 0
   const backends = yield* ConnectionPoolBackends.make(source, limits, metrics)
   const { holders } = yield* ConnectionPoolLeases.make(source.name, poolId, limits, metrics)
-
-  const enter = (scope: Scope.Scope) =>
-    Effect.suspend(() => {
-      if (Deferred.isDoneUnsafe(closed)) return fail(new Closed({ source: source.name }))
-      if (entered >= limits.max + limits.maxWaiting) {
-        return fail(new TooManyWaiters({ source: source.name, waiting: entered - leased.size }))
-      }
-      entered++
-      return Scope.addFinalizer(
-        scope,
-        Effect.sync(() => entered--)
-      )
-    })
 
   const timedOut = Effect.flatMap(holders, (holders) => {
     const afterMillis = Duration.toMillis(limits.acquireTimeout)
     const reason = new AcquireTimeout({ source: source.name, afterMillis, max: limits.max, holders })
     return Effect.andThen(Effect.logWarning(reason.message, { holders }), fail(reason))
   })
-  const givenUp = Effect.timeoutOrElse(Deferred.await(closed), {
-    duration: limits.acquireTimeout,
-    orElse: () => timedOut
+  const refusals: Record<FairSemaphore.Refusal, Effect.Effect<never, ConnectionError>> = {
+    full: Effect.suspend(() => fail(new TooManyWaiters({ source: source.name, waiting: admission.waiting() }))),
+    late: timedOut,
+    closed: fail(new Closed({ source: source.name }))
+  }
+  const admission: FairSemaphore.FairSemaphore<ConnectionError> = yield* FairSemaphore.make(limits.max, {
+    maxWaiting: limits.maxWaiting,
+    patience: limits.acquireTimeout,
+    refuse: (refusal) => refusals[refusal]
   })
+
+  // Opening a connection, or asking one whether it is alive, is given up at the same moment as waiting for one, and when the
+  // pool closes.
+  const takeUntil = (deadline: number) =>
+    Effect.raceFirst(
+      backends.take,
+      Effect.timeoutOrElse(Deferred.await(closed), { duration: Math.max(deadline - now(), 0), orElse: () => timedOut })
+    )
 
   const begin = (pooled: ConnectionPoolBackends.Pooled, scope: Scope.Scope) =>
     Effect.suspend(() => {
@@ -139,10 +137,10 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
       noneLeased.closeUnsafe()
       return Scope.addFinalizer(
         scope,
-        Effect.suspend(() => {
+        Effect.sync(() => {
           leased.delete(pooled)
           if (leased.size === 0) noneLeased.openUnsafe()
-          return Metric.update(metrics.holdTime, now() - since)
+          metrics.note("held", now() - since)
         })
       )
     })
@@ -152,14 +150,14 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     Effect.uninterruptibleMask((restore) => {
       const scope = Scope.makeUnsafe()
       const asked = now()
-      // What is there already is taken without a clock running.
-      const quick = Effect.suspend(() => (backends.isReady() ? admission.takeIfFree : Effect.succeed(false)))
-      const patient = Effect.andThen(admission.take(key ?? ""), backends.take).pipe(
+      const have = Effect.andThen(
+        admission.take(key ?? ""),
+        Effect.suspend(() =>
+          backends.isReady() ? backends.take : takeUntil(asked + Duration.toMillis(limits.acquireTimeout))
+        )
+      ).pipe(
         Scope.provide(scope),
-        Effect.raceFirst(givenUp)
-      )
-      const have = Effect.andThen(enter(scope), Scope.provide(quick, scope)).pipe(
-        Effect.flatMap((free) => restore(free ? Scope.provide(backends.take, scope) : patient)),
+        restore,
         Effect.catchCause((cause) =>
           Cause.hasInterruptsOnly(cause) && Deferred.isDoneUnsafe(closed)
             ? fail(new Closed({ source: source.name }))
@@ -171,7 +169,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
         yield* begin(pooled, scope)
         yield* Scope.addFinalizer(scope, backends.recycle(pooled))
         const { services, sql } = yield* Scope.provide(pooled.connection.lend, scope)
-        yield* Metric.update(metrics.waitTime, now() - asked)
+        metrics.note("waited", now() - asked)
         const retire = Effect.sync(() => {
           pooled.retirement ??= "retired by its borrower"
         })
@@ -214,6 +212,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
 
   yield* Effect.addFinalizer((exit) =>
     Effect.gen(function* () {
+      yield* admission.close
       yield* Deferred.fail(closed, new ConnectionError({ reason: new Closed({ source: source.name }) }))
       yield* Effect.timeoutOption(noneLeased.await, limits.closeTimeout)
       yield* evict
@@ -224,7 +223,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   const stats = Effect.map(backends.stats, (stats) => ({
     ...stats,
     leased: leased.size,
-    waiting: entered - leased.size,
+    waiting: admission.waiting(),
     max: limits.max
   }))
   yield* Effect.forkScoped(Effect.repeat(Effect.flatMap(stats, metrics.sample), Schedule.spaced("1 second")))

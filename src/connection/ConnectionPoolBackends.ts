@@ -17,6 +17,7 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Ledger from "../Ledger.ts"
+import * as TimeLimit from "../TimeLimit.ts"
 import { ConnectionError, ResetFailed } from "./ConnectionError.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
@@ -57,7 +58,7 @@ const maxOpening = 16
 export const make = Effect.fnUntraced(function* (
   source: ConnectionSource["Service"],
   limits: Limits,
-  metrics: ReturnType<typeof ConnectionPoolMetrics.make>
+  metrics: ConnectionPoolMetrics.ConnectionPoolMetrics
 ) {
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
@@ -143,27 +144,13 @@ export const make = Effect.fnUntraced(function* (
       .retired(reason)
       .pipe(Effect.andThen(Scope.close(pooled.scope, Exit.void)), Effect.andThen(Pool.invalidate(pool, pooled)))
 
-  // A clock runs only for what is not done at once.
-  const timely = <A>(effect: Effect.Effect<A, ConnectionError>) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(
-        Effect.forkDetach(effect, { startImmediately: true }),
-        (fiber) => fiber.pollUnsafe() ?? Effect.onInterrupt(restore(inTime(fiber)), () => Fiber.interrupt(fiber))
-      )
-    )
-  const inTime = <A>(fiber: Fiber.Fiber<A, ConnectionError>) =>
-    Effect.timeoutOrElse(
-      Effect.onInterrupt(Fiber.join(fiber), () => Fiber.interrupt(fiber)),
-      {
-        duration: limits.resetTimeout,
-        orElse: () =>
-          Effect.fail(
-            new ConnectionError({
-              reason: new ResetFailed({ source: source.name, cause: new Error("No answer in time") })
-            })
-          )
-      }
-    )
+  const timely = yield* TimeLimit.make(
+    limits.resetTimeout,
+    (limit) =>
+      new ConnectionError({
+        reason: new ResetFailed({ source: source.name, cause: new Error(`No answer within ${limit}`) })
+      })
+  )
 
   /** Why a connection must not be lent, if it must not. */
   const objection = (pooled: Pooled): ConnectionPoolMetrics.Retirement | undefined =>

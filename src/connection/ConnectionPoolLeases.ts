@@ -16,7 +16,7 @@ export const make = Effect.fnUntraced(function* (
   source: string,
   poolId: number,
   limits: Limits,
-  metrics: ReturnType<typeof ConnectionPoolMetrics.make>
+  metrics: ConnectionPoolMetrics.ConnectionPoolMetrics
 ) {
   const ledger = yield* Ledger.Ledger
   const clock = yield* Clock.Clock

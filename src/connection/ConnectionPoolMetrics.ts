@@ -46,17 +46,16 @@ export interface Gauges {
   readonly zombies: number
 }
 
-/** The metrics of one source. */
-export const make = (source: string) => {
+/** The metrics of one source, in the registry of the current context. */
+export const make = Effect.fnUntraced(function* (source: string) {
+  const context = yield* Effect.context<never>()
   const of = <Input, State>(metric: Metric.Metric<Input, State>) => Metric.withAttributes(metric, { source })
-  const metrics = {
+  const times = { waited: of(waitTime), held: of(holdTime) }
+  return {
     opened: of(opened),
     leaks: of(leaks),
-    waitTime: of(waitTime),
-    holdTime: of(holdTime)
-  }
-  return {
-    ...metrics,
+    /** Notes how long a borrower waited for, or held, a connection: at once, because it happens for each lease. */
+    note: (what: keyof typeof times, millis: number): void => times[what].updateUnsafe(millis, context),
     /** Sets the gauges to how things are now. */
     sample: (now: Gauges): Effect.Effect<void> =>
       Effect.all(
@@ -72,4 +71,6 @@ export const make = (source: string) => {
     retired: (reason: Retirement): Effect.Effect<void> =>
       Metric.update(Metric.withAttributes(retired, { source, reason }), 1)
   }
-}
+})
+
+export type ConnectionPoolMetrics = Effect.Success<ReturnType<typeof make>>

@@ -26,6 +26,7 @@ import { isSqlError } from "effect/sql/SqlError"
 import { ConnectionError, InvalidConfig, Unavailable } from "./ConnectionError.ts"
 import { ConnectionSource, type Lent, type OpenConnection } from "./ConnectionSource.ts"
 import * as PgDriver from "./PgDriver.ts"
+import * as PgFrames from "./PgFrames.ts"
 import * as PgReaper from "./PgReaper.ts"
 import * as PgRecycle from "./PgRecycle.ts"
 import * as PgSqlClient from "./PgSqlClient.ts"
@@ -101,6 +102,35 @@ export const configOf = Effect.fnUntraced(function* (options: Options) {
   return config satisfies PgConnection.Config
 })
 
+const noWire =
+  "This version of @effect/sql-pg does not show its socket, so connections cannot be reset and are opened anew. Use a version that Holdfast knows."
+
+const send = (wire: PgWire.PgWire, { cycles, generators, messages }: PgRecycle.Compiled) =>
+  cycles === 0
+    ? Effect.succeed([])
+    : Effect.map(wire.exchange(messages, cycles), (answers) =>
+        generators.flatMap((cycle) => answers[cycle] ?? []).map(([statement]) => statement)
+      )
+
+/** What was prepared for the reset is gone, and so is everything that the driver believes to have prepared. */
+const explained = (error: PgWire.ExchangeFailed) =>
+  error.code === "26000"
+    ? new Error("A borrower sent DEALLOCATE ALL or DISCARD ALL. For such SQL, open the pool with PgRecycle.foreign.")
+    : error
+
+/** Prepares a connection for a recipe; the effect within follows it. */
+const resetOver = (
+  wire: PgWire.PgWire,
+  recipe: Record<"prepare" | "reset" | "outsideTransaction", PgRecycle.Compiled>
+) => {
+  const once = Effect.suspend(() => send(wire, wire.isOutsideTransaction() ? recipe.outsideTransaction : recipe.reset))
+  const prepare = send(wire, recipe.prepare)
+  const reset = Effect.flatMap(once, (statements) =>
+    statements.length === 0 ? Effect.void : Effect.asVoid(wire.exchange(PgFrames.query(statements.join(";")), 1))
+  ).pipe(Effect.mapError(explained))
+  return Effect.as(prepare, reset)
+}
+
 /** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const config = yield* configOf(options)
@@ -111,14 +141,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     new ConnectionError({
       reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
     })
-  const always = PgRecycle.compile(recycle)
-  const outsideTransaction = PgRecycle.compile(recycle, { outsideTransaction: true })
+  const recipe = PgRecycle.compile(recycle)
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
 
   const open = Effect.gen(function* () {
     const connection = yield* PgConnection.make({
       ...config,
-      // Pinning is what lends it; multiplexing lets the whole reset travel in one round trip.
+      // Pinning is what lends it; multiplexing lets a check that is late be given up at once.
       multiplex: true,
       prepare: recycle.prepare
     })
@@ -135,14 +164,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       services: Context.make(PgDriver.Pinned, { connection, pinned })
     }))
     const wire = PgWire.attach(connection)
-    const reset = Effect.suspend(() => {
-      const statements = wire?.isOutsideTransaction() === true ? outsideTransaction : always
-      const [first, ...others] = statements.map((sql) => connection.query(sql, [], false))
-      if (first === undefined) return Effect.void
-      return others.length === 0
-        ? Effect.asVoid(first)
-        : Effect.all([first, ...others], { concurrency: "unbounded", discard: true })
-    })
+    const reset = wire === undefined ? Effect.fail(new Error(noWire)) : yield* resetOver(wire, recipe)
     return {
       id: String(pid),
       lend,

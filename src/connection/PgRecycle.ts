@@ -1,21 +1,28 @@
 /**
  * What a returned PostgreSQL connection goes through before the next borrower gets it.
  *
- * A recipe is a list of named steps that travel in one round trip, each with the reason why it is there. Recipes are combined
- * with {@link and}. The cost of each is measured by `npm run bench`.
+ * A recipe is a list of named steps that travel in one round trip. Recipes are combined with {@link and}. The cost of each
+ * is measured by `npm run bench`. Rows of a step that is no `generator` are ignored.
  *
  * **Gotchas**
  *
  * `DISCARD ALL` and `DEALLOCATE ALL` drop the driver's own prepared statements, so that its next transaction fails with
  * `26000` and the one after with `25P02`: they are for connections that prepare nothing ({@link foreign}).
  */
+import { Buffer } from "node:buffer"
+import * as PgFrames from "./PgFrames.ts"
 
 /** One thing that is reset. */
 export interface Step {
   readonly name: string
   readonly sql: string
-  /** Sent as a statement of its own. Default: false, all other steps travel together in one block. */
-  readonly alone?: boolean | undefined
+  /**
+   * `together` with its neighbours, in one implicit transaction; `alone`, for what PostgreSQL refuses in one; or a
+   * `generator`: a query, prepared once for a connection, whose rows are statements that are sent next. Default: `together`.
+   */
+  readonly kind?: "together" | "alone" | "generator" | undefined
+  /** What is sent instead of `sql`: the same, as a cheaper message of the protocol, which is answered like `alone`. */
+  readonly message?: Uint8Array | undefined
 }
 
 export interface Recipe {
@@ -24,27 +31,28 @@ export interface Recipe {
   readonly prepare: boolean
 }
 
-const step = (name: string, sql: string): Step => ({ name, sql })
-const alone = (name: string, sql: string): Step => ({ name, sql, alone: true })
-
 /** Ends a transaction that was left open. Needed by every other step. */
-export const transaction: Recipe = { prepare: true, steps: [alone("transaction", "ROLLBACK")] }
+export const transaction: Recipe = { prepare: true, steps: [{ name: "transaction", sql: "ROLLBACK" }] }
 
 /** Settings, role and user as they were when the connection was opened. */
 export const settings: Recipe = {
   prepare: true,
-  steps: [step("user", "RESET SESSION AUTHORIZATION"), step("settings", "RESET ALL")]
+  steps: [
+    { name: "user", sql: "RESET SESSION AUTHORIZATION" },
+    { name: "settings", sql: "RESET ALL" }
+  ]
 }
 
-/** Holdable cursors, listeners, advisory locks, temporary tables and the memory of sequences. */
+/** Holdable cursors, listeners, temporary tables, the memory of sequences, and advisory locks. */
 export const objects: Recipe = {
   prepare: true,
   steps: [
-    step("cursors", "EXECUTE 'CLOSE ALL'"),
-    step("listeners", "UNLISTEN *"),
-    step("advisory locks", "PERFORM pg_advisory_unlock_all()"),
-    step("temporary tables", "DISCARD TEMP"),
-    step("sequences", "DISCARD SEQUENCES")
+    { name: "cursors", sql: "CLOSE ALL" },
+    { name: "listeners", sql: "UNLISTEN *" },
+    { name: "temporary tables", sql: "DISCARD TEMP" },
+    { name: "sequences", sql: "DISCARD SEQUENCES" },
+    // The id is the same in every version (pg_proc.dat); a SELECT would be planned anew each time.
+    { name: "advisory locks", sql: "SELECT pg_catalog.pg_advisory_unlock_all()", message: PgFrames.call(2892) }
   ]
 }
 
@@ -52,10 +60,11 @@ export const objects: Recipe = {
 export const prepared: Recipe = {
   prepare: true,
   steps: [
-    step(
-      "prepared statements",
-      "FOR name IN SELECT s.name FROM pg_prepared_statements s WHERE s.from_sql LOOP EXECUTE format('DEALLOCATE %I', name); END LOOP"
-    )
+    {
+      name: "prepared statements",
+      sql: "SELECT pg_catalog.format('DEALLOCATE %I', name) FROM pg_catalog.pg_prepared_statement() WHERE from_sql",
+      kind: "generator"
+    }
   ]
 }
 
@@ -74,7 +83,7 @@ export const complete: Recipe = and(transaction, settings, objects, prepared)
 /** For pools on which somebody else's SQL runs, who may have sent `DEALLOCATE ALL` himself: nothing is ever prepared. */
 export const foreign: Recipe = {
   prepare: false,
-  steps: [...transaction.steps, alone("everything", "DISCARD ALL")]
+  steps: [...transaction.steps, { name: "everything", sql: "DISCARD ALL", kind: "alone" }]
 }
 
 /** A recipe of one's own. */
@@ -83,16 +92,61 @@ export const custom = (steps: ReadonlyArray<Step>, options?: { readonly prepare?
   prepare: options?.prepare ?? true
 })
 
-/**
- * The statements to send, all at once: a block costs far less than each of its steps on its own. Where the server has said
- * that no transaction is open, there is none to end.
- */
-export const compile = (
-  { steps: all }: Recipe,
-  options?: { readonly outsideTransaction?: boolean | undefined }
-): ReadonlyArray<string> => {
-  const steps = options?.outsideTransaction === true ? all.filter((step) => !transaction.steps.includes(step)) : all
-  const together = steps.filter(({ alone }) => alone !== true).map(({ sql }) => `${sql};`)
-  const single = steps.filter(({ alone }) => alone === true).map(({ sql }) => sql)
-  return together.length === 0 ? single : [...single, `DO $$ DECLARE name text; BEGIN ${together.join(" ")} END $$`]
+/** A recipe as it is sent: everything at once, so that it costs one round trip. */
+export interface Compiled {
+  readonly messages: Uint8Array
+  /** How often the server answers that it is ready. */
+  readonly cycles: number
+  /** In which of them rows are statements to send next. */
+  readonly generators: ReadonlyArray<number>
+}
+
+const compileSteps = (steps: ReadonlyArray<Step>): Compiled => {
+  const messages: Array<Uint8Array> = []
+  const generators: Array<number> = []
+  let cycles = 0
+  let together: Array<string> = []
+  const flush = () => {
+    if (together.length > 0) add(PgFrames.query(together.join(";")))
+    together = []
+  }
+  const add = (...frames: ReadonlyArray<Uint8Array>) => {
+    messages.push(...frames)
+    cycles++
+  }
+  for (const { kind, message, name, sql } of steps) {
+    if (message === undefined && (kind ?? "together") === "together") {
+      together.push(sql)
+      continue
+    }
+    flush()
+    if (message !== undefined) add(message)
+    else if (kind === "alone") add(PgFrames.query(sql))
+    else {
+      generators.push(cycles)
+      add(PgFrames.execute(preparedName(name)), PgFrames.sync)
+    }
+  }
+  flush()
+  return { messages: Buffer.concat(messages), cycles, generators }
+}
+
+const preparedName = (step: string) => `holdfast ${step}`
+
+/** What is sent to a connection: once to prepare it, and whenever it comes back. */
+export const compile = ({ steps }: Recipe): Record<"prepare" | "reset" | "outsideTransaction", Compiled> => {
+  const generators = steps.filter(({ kind }) => kind === "generator")
+  return {
+    /** Prepares the generators. */
+    prepare: {
+      messages: Buffer.concat(
+        generators.flatMap(({ name, sql }) => [PgFrames.parse(preparedName(name), sql), PgFrames.sync])
+      ),
+      cycles: generators.length,
+      generators: []
+    },
+    reset: compileSteps(steps),
+    /** Where the server has said that no transaction is open, there is none to end. */
+    outsideTransaction: compileSteps(steps.filter((step) => !transaction.steps.includes(step)))
+  }
 }

@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import { hasProperty } from "effect/Predicate"
 import { Buffer } from "node:buffer"
 import { Duplex } from "node:stream"
+import { code, errorOf, headerBytes, valuesOf } from "./PgFrames.ts"
 
 /** One column of a result, with the object id of its type. */
 export interface Column {
@@ -39,17 +40,42 @@ export interface PgWire {
   readonly passed: () => Passed
   /** Whether the server said, after the last statement, that no transaction is open. */
   readonly isOutsideTransaction: () => boolean
+  /**
+   * Sends messages of one's own and returns, for each cycle of them, the rows that came back, their values as text, when
+   * the server has said for the last one that it is ready. The driver must be idle, and hears nothing of it. Fails with the first error
+   * of the server's, or when the connection is lost. Interrupted, what is answered later is still kept from the driver.
+   */
+  readonly exchange: (messages: Uint8Array, cycles: number) => Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>
 }
+
+/** Rows of values as the server writes them. */
+export type Rows = ReadonlyArray<ReadonlyArray<string | null>>
+
+/** The server refused a message of ours, or did not answer it. */
+export class ExchangeFailed extends Error {
+  override readonly name = "ExchangeFailed"
+  /** The SQLSTATE, where it is the server that said so. */
+  readonly code: string | undefined
+
+  constructor({ code, message }: { readonly code?: string | undefined; readonly message: string }) {
+    super(message)
+    this.code = code
+  }
+}
+
+const lost = () => Effect.fail(new ExchangeFailed({ message: "The connection was lost" }))
 
 const wires = new WeakMap<object, PgWire>()
 
-const code = (letter: string): number => letter.charCodeAt(0)
 const Bind = code("B")
 const RowDescription = code("T")
 const CommandComplete = code("C")
 const ReadyForQuery = code("Z")
+const DataRow = code("D")
+const ErrorResponse = code("E")
+/** What a server may send at any time, and to nobody's question: notices, parameters and notifications. */
+const unasked: ReadonlySet<number | undefined> = new Set(Array.from("NSA", code))
 const outsideTransaction = code("I")
-const headerBytes = 5
 const textTypeId = 25
 
 const socketOf = (connection: PgConnection): Duplex | undefined => {
@@ -72,7 +98,16 @@ export const attach = (connection: PgConnection): PgWire | undefined => {
   return wire
 }
 
+interface Exchange {
+  readonly cycles: number
+  readonly answers: Array<Rows>
+  rows: Array<ReadonlyArray<string | null>>
+  failure: ExchangeFailed | undefined
+  readonly done: (result: Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>) => void
+}
+
 class Wire implements PgWire {
+  private exchanging: Exchange | undefined
   private text = false
   private columns: ReadonlyArray<Column> = []
   private command = ""
@@ -82,6 +117,7 @@ class Wire implements PgWire {
   /** Bytes of a frame that may pass unread. */
   private passing = 0
   private readonly deliver: (chunk: Buffer) => void
+  private readonly socket: Duplex
 
   constructor(socket: Duplex, deliver: (chunk: Buffer) => void) {
     this.deliver = deliver
@@ -90,7 +126,18 @@ class Wire implements PgWire {
       if (this.text) askForText(chunk)
       return write(chunk, ...rest)
     }
+    socket.once("close", () => {
+      this.exchanging?.done(lost())
+    })
+    this.socket = socket
   }
+
+  readonly exchange: PgWire["exchange"] = (messages, cycles) =>
+    Effect.callback((resume) => {
+      if (this.socket.destroyed) return resume(lost())
+      this.exchanging = { cycles, answers: [], rows: [], failure: undefined, done: resume }
+      this.socket.write(messages)
+    })
 
   readonly isOutsideTransaction = (): boolean => this.status === outsideTransaction
 
@@ -126,7 +173,11 @@ class Wire implements PgWire {
       }
       if (read) {
         const frame = chunk.subarray(at, at + size)
-        if (frame[0] === ReadyForQuery) this.status = frame[headerBytes]
+        if (this.exchanging !== undefined) {
+          if (at > done) this.deliver(chunk.subarray(done, at))
+          this.answered(this.exchanging, frame)
+          done = at + size
+        } else if (frame[0] === ReadyForQuery) this.status = frame[headerBytes]
         else if (frame[0] === CommandComplete) this.command = frame.toString("utf8", headerBytes, size - 1)
         else {
           if (at > done) this.deliver(chunk.subarray(done, at))
@@ -140,7 +191,21 @@ class Wire implements PgWire {
     if (at > done) this.deliver(done === 0 && at === chunk.length ? chunk : chunk.subarray(done, at))
   }
 
+  private answered(exchange: Exchange, frame: Buffer): void {
+    if (frame[0] === DataRow) exchange.rows.push(valuesOf(frame))
+    else if (frame[0] === ErrorResponse) exchange.failure ??= new ExchangeFailed(errorOf(frame))
+    else if (frame[0] === ReadyForQuery) {
+      this.status = frame[headerBytes]
+      exchange.answers.push(exchange.rows)
+      exchange.rows = []
+      if (exchange.answers.length < exchange.cycles) return
+      this.exchanging = undefined
+      exchange.done(exchange.failure === undefined ? Effect.succeed(exchange.answers) : Effect.fail(exchange.failure))
+    }
+  }
+
   private isRead(type: number | undefined): boolean {
+    if (this.exchanging !== undefined) return !unasked.has(type)
     return type === ReadyForQuery || (this.text && (type === RowDescription || type === CommandComplete))
   }
 

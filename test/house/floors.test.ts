@@ -12,7 +12,7 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
     3
   ],
   [/\/(ConnectionSource|SessionStore|MemorySessionStore|QueryDriver|QueryResults)\.ts$/, 2],
-  [/^(Lifetime|Ledger|FairSemaphore|TimeLimit)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/, 1]
+  [/^(Lifetime|Ledger|FairSemaphore|Deadlines|TimeLimit)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/, 1]
 ]
 const floorOf = (file: string) => floors.find(([pattern]) => pattern.test(file))?.[1]
 
