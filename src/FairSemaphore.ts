@@ -10,7 +10,7 @@
  * Of each key the first waiter is served first; keys take turns. Waiting costs no fiber and no timer of its own. (`effect/PartitionedSemaphore` 4.1 loses a permit when an interruption arrives
  * right after the take, and has no bounds.)
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"

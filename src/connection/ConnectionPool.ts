@@ -168,12 +168,13 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
         const pooled = yield* traced(have, "ConnectionPool.acquire")
         yield* begin(pooled, scope)
         yield* Scope.addFinalizer(scope, backends.recycle(pooled))
-        const { services, sql } = yield* Scope.provide(pooled.connection.lend, scope)
+        const kill = backends.kill(pooled)
+        const { services, sql } = yield* Scope.provide(pooled.connection.lend(kill), scope)
         metrics.note("waited", now() - asked)
         const retire = Effect.sync(() => {
           pooled.retirement ??= "retired by its borrower"
         })
-        return { id: pooled.connection.id, services, sql, retire, kill: backends.kill(pooled) } satisfies Lease
+        return { id: pooled.connection.id, services, sql, retire, kill } satisfies Lease
       })
       return Ledger.hold(
         ({ id }: Lease) => ({

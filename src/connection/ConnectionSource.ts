@@ -29,8 +29,11 @@ export interface Lent {
 export interface OpenConnection {
   /** What an operator of the server knows it by, such as the process id of its backend. */
   readonly id: string
-  /** Gives the connection to one borrower until the scope closes. */
-  readonly lend: Effect.Effect<Lent, ConnectionError, Scope.Scope>
+  /**
+   * Gives the connection to one borrower until the scope closes. `kill` is the pool's, for a statement whose cancel nobody
+   * confirms: it closes the connection and has the server's side watched until it is gone.
+   */
+  readonly lend: (kill: Effect.Effect<void>) => Effect.Effect<Lent, ConnectionError, Scope.Scope>
   /** Asks whether the other side is alive. */
   readonly check: Effect.Effect<void, ConnectionError>
   /** Undoes everything a borrower may have left behind. Called after the borrower let go. */

@@ -23,7 +23,8 @@ import * as Redacted from "effect/Redacted"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
-import { ConnectionError, InvalidConfig, Unavailable } from "./ConnectionError.ts"
+import * as Deadlines from "../Deadlines.ts"
+import { ConnectionError, InvalidConfig, ResetFailed, Unavailable } from "./ConnectionError.ts"
 import { ConnectionSource, type Lent, type OpenConnection } from "./ConnectionSource.ts"
 import * as PgDriver from "./PgDriver.ts"
 import * as PgFrames from "./PgFrames.ts"
@@ -131,6 +132,9 @@ const resetOver = (
   return Effect.as(prepare, reset)
 }
 
+/** How much later than its own end a statement's answer may arrive. */
+const lateAnswer = Duration.seconds(5)
+
 /** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const config = yield* configOf(options)
@@ -142,6 +146,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
     })
   const recipe = PgRecycle.compile(recycle)
+  // The server ends a statement in time. Where no answer comes even then, the network is gone.
+  const deadlines = yield* Deadlines.make(
+    Duration.sum(Duration.millis(Number(config.startupParameters.statement_timeout)), lateAnswer)
+  )
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
 
   const open = Effect.gen(function* () {
@@ -159,18 +167,27 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       ),
       decodeStartedAt
     )
-    const lend = Effect.map(connection.pin, (pinned): Lent => ({
-      sql: Effect.provideService(PgSqlClient.make(pinned), Reactivity.Reactivity, reactivity),
-      services: Context.make(PgDriver.Pinned, { connection, pinned })
-    }))
+    const state = PgDriver.watch(connection)
+    const lend = (kill: Effect.Effect<void>) =>
+      Effect.map(connection.pin, (pinned): Lent => ({
+        sql: Effect.provideService(
+          PgSqlClient.make(pinned, { kill, deadlines }, state),
+          Reactivity.Reactivity,
+          reactivity
+        ),
+        services: Context.make(PgDriver.Pinned, { connection, pinned })
+      }))
     const wire = PgWire.attach(connection)
     const reset = wire === undefined ? Effect.fail(new Error(noWire)) : yield* resetOver(wire, recipe)
     return {
       id: String(pid),
       lend,
       check: Effect.mapError(connection.query("SELECT 1", [], false), unavailable).pipe(Effect.asVoid),
-      reset: Effect.mapError(reset, unavailable),
-      state: PgDriver.watch(connection),
+      reset: Effect.mapError(
+        reset,
+        (cause) => new ConnectionError({ reason: new ResetFailed({ source: name, cause }) })
+      ),
+      state,
       expel: (grace) => reaper.expel({ pid, startedAt }, grace)
     } satisfies OpenConnection
   })

@@ -7,11 +7,15 @@
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import { hasProperty } from "effect/Predicate"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as Deadlines from "../Deadlines.ts"
 import type { State } from "./ConnectionSource.ts"
 
 /** A lent connection, for drivers of this room: the whole connection and the borrower's view of it. */
@@ -53,6 +57,48 @@ export const orClose = <A, E>(scope: Scope.Closeable, statement: Effect.Effect<A
       )
     )
   )
+
+/** How long the server may take to confirm a cancel before the connection is given up. */
+const cancelLimit = Duration.seconds(1)
+
+/** What is left of an end that takes longer waits for the answer to a cancel that will not come, on a closed connection. */
+const endOrKill = <A>(end: Effect.Effect<A>, kill: Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.flatMap(Effect.timeoutOption(end, cancelLimit), (ended) => (Option.isSome(ended) ? Effect.void : kill))
+
+/** What a statement's connection is killed by, and after which time without an answer, if any. */
+export interface Guard {
+  readonly kill: Effect.Effect<void>
+  readonly deadlines?: Deadlines.Deadlines | undefined
+}
+
+/** Runs a statement whose interruption is over when the server has confirmed the cancel, or when the connection was killed. */
+export const orKill =
+  ({ deadlines, kill }: Guard) =>
+  <A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.forkDetach(statement, { startImmediately: true }), (fiber) => {
+        const forget = deadlines?.add(() => Effect.runForkWith(fiber.context)(kill))
+        fiber.addObserver(() => forget?.())
+        return Effect.onInterrupt(restore(Fiber.join(fiber)), () => endOrKill(Fiber.interrupt(fiber), kill))
+      })
+    )
+
+/** As {@link orKill}, for the rows of a statement. */
+export const streamOrKill =
+  (guard: Guard) =>
+  <A, E>(rows: Stream.Stream<A, E>): Stream.Stream<A, E> =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const scope = Scope.makeUnsafe()
+        yield* Effect.addFinalizer((exit) =>
+          Effect.flatMap(Effect.forkDetach(Scope.close(scope, exit), { startImmediately: true }), (closing) =>
+            endOrKill(Fiber.await(closing), guard.kill)
+          )
+        )
+        const pull = yield* Scope.provide(Stream.toPull(rows), scope)
+        return Stream.fromPull(Effect.succeed(orKill(guard)(pull)))
+      })
+    )
 
 /** A connection for one purpose, on which every statement is {@link orClose}. */
 export const brief = Effect.fnUntraced(function* (config: PgConnection.Config) {

@@ -2,7 +2,8 @@
  * An ordinary `SqlClient` over one PostgreSQL connection.
  *
  * The client lives as long as the connection it is made from and uses nothing else: statements of concurrent fibers take
- * turns, a transaction or a stream keeps the others waiting until it is over, nested transactions are savepoints.
+ * turns, a transaction or a stream keeps the others waiting until it is over, nested transactions are savepoints. A
+ * statement whose cancel the server does not confirm within a second, or that gets no answer at all in time, has its connection killed.
  */
 import type { PgConnection, Result, Row } from "@effect/sql-pg/PgConnection"
 import * as PgClient from "@effect/sql-pg/PgClient"
@@ -11,22 +12,45 @@ import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
-import { SqlError, UnknownError } from "effect/sql/SqlError"
+import { ConnectionError, SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import type { State } from "./ConnectionSource.ts"
+import * as PgDriver from "./PgDriver.ts"
 
 type Transform = (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 
 const rowsOf = (transform: Transform) => (result: Result) =>
   transform === undefined ? result.rows : transform(result.rows)
 
-const adapt = (connection: PgConnection): Connection => ({
-  execute: (sql, params, transform) => Effect.map(connection.query(sql, params), rowsOf(transform)),
-  executeRaw: (sql, params) => connection.query(sql, params),
-  executeValues: (sql, params) => connection.queryValues(sql, params),
-  executeValuesUnprepared: (sql, params) => connection.queryValues(sql, params, false),
-  executeUnprepared: (sql, params, transform) => Effect.map(connection.query(sql, params, false), rowsOf(transform)),
+/** What runs the statements of a client. */
+interface Runner {
+  readonly statement: <A>(statement: Effect.Effect<A, SqlError>) => Effect.Effect<A, SqlError>
+  readonly stream: <A>(rows: Stream.Stream<A, SqlError>) => Stream.Stream<A, SqlError>
+}
+
+/** A statement that comes after the end of its connection fails at once, instead of queueing behind what hangs there. */
+const runnerOf = (guard: PgDriver.Guard, state: () => State): Runner => {
+  const orClosed = Effect.suspend(() => (state() === "dead" ? Effect.fail(closed()) : Effect.void))
+  return {
+    statement: (statement) => Effect.andThen(orClosed, PgDriver.orKill(guard)(statement)),
+    stream: (rows) => Stream.unwrap(Effect.as(orClosed, PgDriver.streamOrKill(guard)(rows)))
+  }
+}
+
+const closed = () => {
+  const message = "The connection was closed because the server did not answer. Take another one."
+  return new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "query" }) })
+}
+
+const adapt = (connection: PgConnection, { statement, stream }: Runner): Connection => ({
+  execute: (sql, params, transform) => Effect.map(statement(connection.query(sql, params)), rowsOf(transform)),
+  executeRaw: (sql, params) => statement(connection.query(sql, params)),
+  executeValues: (sql, params) => statement(connection.queryValues(sql, params)),
+  executeValuesUnprepared: (sql, params) => statement(connection.queryValues(sql, params, false)),
+  executeUnprepared: (sql, params, transform) =>
+    Effect.map(statement(connection.query(sql, params, false)), rowsOf(transform)),
   executeStream: (sql, params, transform) => {
-    const rows = connection.stream(sql, params)
+    const rows = stream(connection.stream(sql, params))
     return transform === undefined
       ? rows
       : Stream.mapArray(rows, (chunk) => transform(chunk) as Arr.NonEmptyReadonlyArray<Row>)
@@ -34,8 +58,8 @@ const adapt = (connection: PgConnection): Connection => ({
 })
 
 /** PostgreSQL answers `COMMIT` of a failed transaction with `ROLLBACK`; silence would lose the work unseen. */
-const commit = (connection: PgConnection) =>
-  Effect.flatMap(connection.query("COMMIT"), ({ command }) =>
+const commit = (connection: PgConnection, { statement }: Runner) =>
+  Effect.flatMap(statement(connection.query("COMMIT")), ({ command }) =>
     command === "ROLLBACK"
       ? Effect.fail(
           new SqlError({
@@ -50,9 +74,10 @@ const commit = (connection: PgConnection) =>
   )
 
 /** Makes the client. Reactivity is the app's, where it provides one to the pool. */
-export const make = Effect.fnUntraced(function* (connection: PgConnection, attributes: Record<string, unknown> = {}) {
+export const make = Effect.fnUntraced(function* (connection: PgConnection, guard: PgDriver.Guard, state: () => State) {
+  const runner = runnerOf(guard, state)
   const turn = yield* Semaphore.make(1)
-  const adapted = adapt(connection)
+  const adapted = adapt(connection, runner)
   const taken = Effect.as(
     Effect.acquireRelease(turn.take(1), () => turn.release(1), { interruptible: true }),
     adapted
@@ -61,11 +86,11 @@ export const make = Effect.fnUntraced(function* (connection: PgConnection, attri
     acquirer: taken,
     borrower: (use) => turn.withPermit(use(adapted)),
     transactionAcquirer: taken,
-    commit: () => commit(connection),
+    commit: () => commit(connection, runner),
     compiler: PgClient.makeCompiler(),
     driver: "pg",
     prepareTransactionControls: true,
     releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`,
-    spanAttributes: [["db.system.name", "postgresql"], ...Object.entries(attributes)]
+    spanAttributes: [["db.system.name", "postgresql"]]
   })
 })

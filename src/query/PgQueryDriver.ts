@@ -11,9 +11,7 @@
  */
 import type { PgConnection, Row as PgRow } from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -104,22 +102,6 @@ const execute = (connection: PgConnection, wire: PgWire.PgWire, statement: State
     return summaryOf(wire.passed().command, count)
   }).pipe(wire.asText)
 
-/** How long the server may take to confirm a cancel before the connection is given up. */
-const cancelLimit = Duration.seconds(1)
-
-/** An interruption is over when the server said so, or when the connection was given up because it did not. */
-const cancelling = <A, E>(running: Effect.Effect<A, E>, giveUp: Effect.Effect<void>): Effect.Effect<A, E> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.forkDetach(running, { startImmediately: true }), (fiber) =>
-      Effect.onInterrupt(restore(Fiber.join(fiber)), () =>
-        Effect.flatMap(Effect.timeoutOption(Fiber.interrupt(fiber), cancelLimit), (confirmed) =>
-          // What is left of it waits for the answer to a cancel that will not come, on a connection that is closed.
-          Option.isSome(confirmed) ? Effect.void : giveUp
-        )
-      )
-    )
-  )
-
 const summaryOf = (tag: string, count: number): Summary => {
   const words = tag.split(" ")
   const affected = Number(words.at(-1))
@@ -141,7 +123,7 @@ export const make = Effect.gen(function* () {
     }
     return {
       id,
-      execute: (statement, sink) => cancelling(execute(lent.value.pinned, wire, statement, sink), kill)
+      execute: (statement, sink) => PgDriver.orKill({ kill })(execute(lent.value.pinned, wire, statement, sink))
     } satisfies QueryConnection
   })
   return QueryDriver.of({ open })

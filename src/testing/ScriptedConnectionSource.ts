@@ -48,10 +48,11 @@ export const make = Effect.fnUntraced(function* (script: Script = {}) {
       ).pipe(
         Effect.as({
           id: String(number),
-          lend: Effect.acquireRelease(
-            Effect.as(note(`lend ${number}`), { sql: Effect.succeed(sql), services: Context.empty() }),
-            () => note(`back ${number}`)
-          ),
+          lend: () =>
+            Effect.acquireRelease(
+              Effect.as(note(`lend ${number}`), { sql: Effect.succeed(sql), services: Context.empty() }),
+              () => note(`back ${number}`)
+            ),
           check: Effect.andThen(note(`check ${number}`), script.check?.(number) ?? Effect.void),
           reset: Effect.andThen(note(`reset ${number}`), script.reset?.(number) ?? Effect.void),
           state: () => script.state?.(number) ?? "usable",

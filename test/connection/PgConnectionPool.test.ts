@@ -11,6 +11,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Connection from "../../src/connection/Connection.ts"
 import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
@@ -165,6 +166,28 @@ describe("C3 a returned connection is as good as new", () => {
     )
   )
 
+  it.live("a borrower that dropped what the driver had prepared has his connection closed on any other pool", () =>
+    withPool({ max: 1 }, () =>
+      Effect.gen(function* () {
+        for (const statement of ["deallocate all", "discard all"]) {
+          const spoiled = yield* request((sql) =>
+            Effect.andThen(
+              transfer(sql),
+              Effect.tap(pid(sql), () => send(sql, [statement]))
+            )
+          )
+          yield* request((sql) =>
+            Effect.gen(function* () {
+              yield* transfer(sql)
+              yield* transfer(sql)
+              assert.notStrictEqual(yield* pid(sql), spoiled)
+            })
+          )
+        }
+      })
+    )
+  )
+
   it.live("with no recipe, nothing is sent between two borrowers", () =>
     withPool({ max: 1, recycle: PgRecycle.none }, () =>
       Effect.gen(function* () {
@@ -254,34 +277,56 @@ describe("C2 C6 cancelling", () => {
 })
 
 describe("C7 what cannot be cancelled is watched until it is gone", () => {
-  it.live("a cancel that goes nowhere: the backend is gone within 10 s, and the pool is usable all the while", () =>
+  const sleepers: Readonly<Record<string, (sql: SqlClient.SqlClient) => Effect.Effect<unknown, unknown>>> = {
+    "a statement": (sql) => sql`select pg_sleep(60)`,
+    "a stream": (sql) => Stream.runDrain(sql`select generate_series(1, 2), pg_sleep(30)`.stream),
+    "a transaction": (sql) => sql.withTransaction(sql`select pg_sleep(60)`)
+  }
+  for (const [what, sleeper] of Object.entries(sleepers)) {
+    it.live(`the cancel of ${what} goes nowhere: given up in time, backend gone, pool usable all the while`, () =>
+      Effect.gen(function* () {
+        const { name, url } = yield* freshDatabase
+        const proxy = yield* proxyFor(url)
+        yield* Effect.gen(function* () {
+          const pool = yield* ConnectionPool.ConnectionPool
+          const fiber = yield* Effect.forkChild(request(sleeper))
+          yield* eventually(busyBackends(name), (busy) => busy.some(({ query }) => String(query).includes("pg_sleep")))
+          yield* request((sql) => sql`select 1`)
+          // The pool has the connections it needs: the next one is that of the cancel.
+          yield* proxy.decide((connection) => (connection === 1 ? "swallow" : "pass"))
+          const begun = performance.now()
+          const interrupting = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
+          let served = 0
+          yield* request((sql) => sql`select 1`).pipe(
+            Effect.tap(() => Effect.sync(() => served++)),
+            Effect.repeat({
+              until: () => interrupting.pollUnsafe() !== undefined,
+              schedule: Schedule.spaced("20 millis")
+            })
+          )
+          // A second for the server to confirm; it would be five by the driver.
+          assert.isBelow(performance.now() - begun, 3000)
+          yield* eventually(busyBackends(name), (busy) => busy.length === 0)
+          assert.isBelow(performance.now() - begun, 10_000)
+          assert.isAbove(served, 10)
+          yield* eventually(pool.stats, ({ zombies }) => zombies === 0)
+        }).pipe(Effect.scoped, Effect.provide(layerOf(proxy.through(url), { max: 3 })))
+        yield* LedgerRecorder.assertEmpty()
+        yield* eventually(backends(name), (count) => count === 0)
+      }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
+    )
+  }
+
+  it.live("a statement that gets no answer at all ends with its connection, also where it cannot be interrupted", () =>
     Effect.gen(function* () {
-      const { name, url } = yield* freshDatabase
+      const { url } = yield* freshDatabase
       const proxy = yield* proxyFor(url)
       yield* Effect.gen(function* () {
-        const pool = yield* ConnectionPool.ConnectionPool
-        const fiber = yield* Effect.forkChild(request((sql) => sql`select pg_sleep(60)`))
-        yield* eventually(busyBackends(name), (busy) => busy.some(({ query }) => String(query).includes("pg_sleep")))
-        yield* request((sql) => sql`select 1`)
-        // The pool has the connections it needs: the next one is that of the cancel.
-        yield* proxy.decide((connection) => (connection === 1 ? "swallow" : "pass"))
-        const begun = performance.now()
-        const interrupting = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
-        let served = 0
-        yield* request((sql) => sql`select 1`).pipe(
-          Effect.tap(() => Effect.sync(() => served++)),
-          Effect.repeat({
-            until: () => interrupting.pollUnsafe() !== undefined,
-            schedule: Schedule.spaced("20 millis")
-          })
+        const error = yield* Effect.flip(
+          request((sql) => sql.withTransaction(Effect.andThen(sql`select 1`, proxy.freeze)))
         )
-        yield* eventually(busyBackends(name), (busy) => busy.length === 0)
-        assert.isBelow(performance.now() - begun, 10_000)
-        assert.isAbove(served, 50)
-        yield* eventually(pool.stats, ({ zombies }) => zombies === 0)
-      }).pipe(Effect.scoped, Effect.provide(layerOf(proxy.through(url), { max: 3 })))
-      yield* LedgerRecorder.assertEmpty()
-      yield* eventually(backends(name), (count) => count === 0)
+        assert.strictEqual(error._tag, "SqlError")
+      }).pipe(Effect.scoped, Effect.provide(layerOf(proxy.through(url), { statementTimeout: "100 millis" })))
     }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
   )
 
