@@ -7,18 +7,18 @@
  * **When to use**
  *
  * The shared client pipelines the statements of many fibers on a few connections: for single statements that finish at once
- * and leave nothing behind. It costs no lease and no reset, and a statement on it cannot be cancelled alone, so give it a
- * timeout. Transactions, settings, cursors, listeners and long statements go on a connection of their own, with
+ * and leave nothing behind. It costs no lease and no reset, and a statement on it cannot be cancelled alone. Transactions, settings, cursors, listeners and long statements go on a connection of their own, with
  * `Connection.layer`, whose `SqlClient` takes the place of the shared one for whatever is provided with it.
  */
-import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as SqlClient from "effect/sql/SqlClient"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as SqlClient from "effect/sql/SqlClient"
 import { ConnectionError, InvalidConfig, Unavailable } from "./ConnectionError.ts"
 import * as ConnectionPool from "./ConnectionPool.ts"
 import * as PgConnectionSource from "./PgConnectionSource.ts"
+import * as PgSharedSqlClient from "./PgSharedSqlClient.ts"
 
 /** The options of the pool and of its connections, and the size of the shared client. */
 export interface Options extends ConnectionPool.Options, PgConnectionSource.Options {
@@ -27,21 +27,17 @@ export interface Options extends ConnectionPool.Options, PgConnectionSource.Opti
 }
 
 const shared = (options: Options) =>
-  Layer.unwrap(
-    Effect.gen(function* () {
-      const config = yield* PgConnectionSource.configOf(options)
-      const maxConnections = options.sharedConnections ?? 2
-      if (!Number.isSafeInteger(maxConnections) || maxConnections < 1) {
-        const problem = `must be a whole number of at least 1, not ${maxConnections}`
-        return yield* new ConnectionError({ reason: new InvalidConfig({ field: "sharedConnections", problem }) })
-      }
-      return PgClient.layer({ ...config, multiplex: true, maxConnections })
-    })
-  ).pipe(
-    Layer.catchTag("SqlError", (cause) =>
-      Layer.effectContext(
-        Effect.fail(new ConnectionError({ reason: new Unavailable({ source: "PostgreSQL", cause }) }))
-      )
+  Effect.gen(function* () {
+    const config = yield* PgConnectionSource.configOf(options)
+    const maxConnections = options.sharedConnections ?? 2
+    if (!Number.isSafeInteger(maxConnections) || maxConnections < 1) {
+      const problem = `must be a whole number of at least 1, not ${maxConnections}`
+      return yield* new ConnectionError({ reason: new InvalidConfig({ field: "sharedConnections", problem }) })
+    }
+    return yield* PgSharedSqlClient.make({ ...config, maxConnections }, PgConnectionSource.answerLimit(config))
+  }).pipe(
+    Effect.catchTag("SqlError", (cause) =>
+      Effect.fail(new ConnectionError({ reason: new Unavailable({ source: "PostgreSQL", cause }) }))
     )
   )
 
@@ -49,7 +45,10 @@ const shared = (options: Options) =>
 export const layer = (
   options: Options
 ): Layer.Layer<ConnectionPool.ConnectionPool | SqlClient.SqlClient, ConnectionError> =>
-  Layer.mergeAll(ConnectionPool.layer(options).pipe(Layer.provide(PgConnectionSource.layer(options))), shared(options))
+  Layer.mergeAll(
+    ConnectionPool.layer(options).pipe(Layer.provide(PgConnectionSource.layer(options))),
+    Layer.effect(SqlClient.SqlClient, shared(options)).pipe(Layer.provide(Reactivity.layer))
+  )
 
 /** As {@link layer}, from wrapped configuration: `layerConfig({ url: Config.Redacted("DATABASE_URL") })`. */
 export const layerConfig = (

@@ -135,6 +135,10 @@ const resetOver = (
 /** How much later than its own end a statement's answer may arrive. */
 const lateAnswer = Duration.seconds(5)
 
+/** The server ends a statement in time; where no answer comes even then, the network is gone. */
+export const answerLimit = ({ startupParameters }: Effect.Success<ReturnType<typeof configOf>>): Duration.Duration =>
+  Duration.sum(Duration.millis(Number(startupParameters.statement_timeout)), lateAnswer)
+
 /** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const config = yield* configOf(options)
@@ -146,10 +150,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
     })
   const recipe = PgRecycle.compile(recycle)
-  // The server ends a statement in time. Where no answer comes even then, the network is gone.
-  const deadlines = yield* Deadlines.make(
-    Duration.sum(Duration.millis(Number(config.startupParameters.statement_timeout)), lateAnswer)
-  )
+  const deadlines = yield* Deadlines.make(answerLimit(config))
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
 
   const open = Effect.gen(function* () {

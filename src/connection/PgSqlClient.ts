@@ -9,6 +9,7 @@ import type { PgConnection, Result, Row } from "@effect/sql-pg/PgConnection"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import { hasProperty } from "effect/Predicate"
 import * as Semaphore from "effect/Semaphore"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
@@ -23,7 +24,7 @@ const rowsOf = (transform: Transform) => (result: Result) =>
   transform === undefined ? result.rows : transform(result.rows)
 
 /** What runs the statements of a client. */
-interface Runner {
+export interface Runner {
   readonly statement: <A>(statement: Effect.Effect<A, SqlError>) => Effect.Effect<A, SqlError>
   readonly stream: <A>(rows: Stream.Stream<A, SqlError>) => Stream.Stream<A, SqlError>
 }
@@ -42,7 +43,8 @@ const closed = () => {
   return new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "query" }) })
 }
 
-const adapt = (connection: PgConnection, { statement, stream }: Runner): Connection => ({
+/** A connection as `SqlClient` knows it. */
+export const adapt = (connection: PgConnection, { statement, stream }: Runner): Connection => ({
   execute: (sql, params, transform) => Effect.map(statement(connection.query(sql, params)), rowsOf(transform)),
   executeRaw: (sql, params) => statement(connection.query(sql, params)),
   executeValues: (sql, params) => statement(connection.queryValues(sql, params)),
@@ -58,9 +60,9 @@ const adapt = (connection: PgConnection, { statement, stream }: Runner): Connect
 })
 
 /** PostgreSQL answers `COMMIT` of a failed transaction with `ROLLBACK`; silence would lose the work unseen. */
-const commit = (connection: PgConnection, { statement }: Runner) =>
-  Effect.flatMap(statement(connection.query("COMMIT")), ({ command }) =>
-    command === "ROLLBACK"
+const commit = (connection: Connection) =>
+  Effect.flatMap(connection.executeRaw("COMMIT", []), (result) =>
+    hasProperty(result, "command") && result.command === "ROLLBACK"
       ? Effect.fail(
           new SqlError({
             reason: new UnknownError({
@@ -73,11 +75,20 @@ const commit = (connection: PgConnection, { statement }: Runner) =>
       : Effect.void
   )
 
+/** What `SqlClient.make` is told about PostgreSQL. */
+export const dialect = {
+  commit,
+  compiler: PgClient.makeCompiler(),
+  driver: "pg",
+  prepareTransactionControls: true,
+  releaseSavepoint: (name: string) => `RELEASE SAVEPOINT ${name}`,
+  spanAttributes: [["db.system.name", "postgresql"]] as const
+}
+
 /** Makes the client. Reactivity is the app's, where it provides one to the pool. */
 export const make = Effect.fnUntraced(function* (connection: PgConnection, guard: PgDriver.Guard, state: () => State) {
-  const runner = runnerOf(guard, state)
   const turn = yield* Semaphore.make(1)
-  const adapted = adapt(connection, runner)
+  const adapted = adapt(connection, runnerOf(guard, state))
   const taken = Effect.as(
     Effect.acquireRelease(turn.take(1), () => turn.release(1), { interruptible: true }),
     adapted
@@ -86,11 +97,6 @@ export const make = Effect.fnUntraced(function* (connection: PgConnection, guard
     acquirer: taken,
     borrower: (use) => turn.withPermit(use(adapted)),
     transactionAcquirer: taken,
-    commit: () => commit(connection, runner),
-    compiler: PgClient.makeCompiler(),
-    driver: "pg",
-    prepareTransactionControls: true,
-    releaseSavepoint: (name) => `RELEASE SAVEPOINT ${name}`,
-    spanAttributes: [["db.system.name", "postgresql"]]
+    ...dialect
   })
 })

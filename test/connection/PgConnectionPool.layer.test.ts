@@ -7,6 +7,7 @@ import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Connection from "../../src/connection/Connection.ts"
 import * as PgConnectionPool from "../../src/connection/PgConnectionPool.ts"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
 const pid = Effect.flatMap(SqlClient.SqlClient, (sql) =>
@@ -27,6 +28,25 @@ describe("PgConnectionPool", () => {
         assert.isAtMost(new Set(shared).size, 2)
         assert.notInclude(shared.map(String), own)
       }).pipe(Effect.provide(PgConnectionPool.layer({ url })))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a short statement that gets no answer fails in time, and the next one has another connection", () =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      const { hostname, port } = new URL(Redacted.value(url))
+      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+      yield* Effect.gen(function* () {
+        const before = yield* pid
+        yield* proxy.freeze
+        const errors = yield* Effect.forEach([1, 2, 3], () => Effect.flip(pid), { concurrency: "unbounded" })
+        for (const error of errors) assert.strictEqual(error.reason._tag, "StatementTimeoutError")
+        assert.notStrictEqual(yield* pid, before)
+      }).pipe(
+        Effect.provide(
+          PgConnectionPool.layer({ url: proxy.through(url), statementTimeout: "100 millis", sharedConnections: 1 })
+        )
+      )
     }).pipe(Effect.scoped)
   )
 
