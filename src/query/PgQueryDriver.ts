@@ -11,6 +11,7 @@
  */
 import type { PgConnection, Row as PgRow } from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -20,9 +21,17 @@ import * as Stream from "effect/Stream"
 import type { ConnectionError } from "../connection/ConnectionError.ts"
 import { ConnectionPool } from "../connection/ConnectionPool.ts"
 import * as PgDriver from "../connection/PgDriver.ts"
+import * as PgFrames from "../connection/PgFrames.ts"
 import * as PgWire from "../connection/PgWire.ts"
 import * as PgValues from "./PgValues.ts"
-import { type QueryConnection, QueryDriver, type RowSink, type Statement, type Summary } from "./QueryDriver.ts"
+import {
+  type Execution,
+  type QueryConnection,
+  QueryDriver,
+  type RowSink,
+  type Statement,
+  type Summary
+} from "./QueryDriver.ts"
 import { QueriesUnavailable, QueryError, ResultTooLarge, StatementFailed } from "./QueryError.ts"
 
 const unavailable = (problem: string) => new QueryError({ reason: new QueriesUnavailable({ problem }) })
@@ -99,8 +108,40 @@ const execute = (connection: PgConnection, wire: PgWire.PgWire, statement: State
       })
     )
     yield* describe
+    if (!wire.isOutsideTransaction())
+      return yield* new QueryError({ reason: new StatementFailed({ problem: leftOpen }) })
     return summaryOf(wire.passed().command, count)
   }).pipe(wire.asText)
+
+const leftOpen =
+  "The statement left a transaction open, and it was rolled back. Each query is a transaction of its own: leave BEGIN out."
+
+const literal = (value: string) => `'${value.replaceAll("'", "''")}'`
+const set = (settings: Readonly<Record<string, string>>) =>
+  PgFrames.query(
+    Object.entries(settings)
+      .map(([name, value]) => `SELECT pg_catalog.set_config(${literal(name)}, ${literal(value)}, false)`)
+      .join(";")
+  )
+
+/** What is refused here was chosen by the operator or the app, not by who wrote the statement. */
+const refused = (error: PgWire.ExchangeFailed) => unavailable(`A setting of the query was refused: ${error.message}`)
+
+/** How much later than the deadline the server ends a statement by itself, because we are gone. */
+const graceMillis = 1000
+
+/**
+ * Makes the settings of a statement. The app's are confirmed before it is sent; ours, which no server refuses, travel ahead of
+ * it in the same flight. The reset of the connection undoes both.
+ */
+const prepare = (wire: PgWire.PgWire, { settings }: Statement, { deadline, id }: Execution) => {
+  const ours = {
+    application_name: `holdfast ${id}`,
+    ...(deadline !== undefined && { statement_timeout: String(Math.ceil(Duration.toMillis(deadline)) + graceMillis) })
+  }
+  const send = Effect.forkDetach(wire.exchange(set(ours), 1), { startImmediately: true })
+  return settings === undefined ? send : Effect.andThen(Effect.mapError(wire.exchange(set(settings), 1), refused), send)
+}
 
 const summaryOf = (tag: string, count: number): Summary => {
   const words = tag.split(" ")
@@ -123,7 +164,10 @@ export const make = Effect.gen(function* () {
     }
     return {
       id,
-      execute: (statement, sink) => PgDriver.orKill({ kill })(execute(lent.value.pinned, wire, statement, sink))
+      execute: (statement, sink, execution) =>
+        PgDriver.orKill({ kill })(
+          Effect.andThen(prepare(wire, statement, execution), execute(lent.value.pinned, wire, statement, sink))
+        )
     } satisfies QueryConnection
   })
   return QueryDriver.of({ open })

@@ -59,6 +59,8 @@ export const start = Effect.fnUntraced(function* (options: StartOptions) {
   const { id, onOutcome, onState, owner, sink, statement } = options
   const driver = yield* QueryDriver
   let exit: Exit.Exit<Summary, QueryError> | undefined
+  const deadline = options.deadline === undefined ? undefined : Duration.fromInputUnsafe(options.deadline)
+  const execution = { id, deadline }
   const described = { kind: "query", id, onEnding: () => exit ?? onState?.("Canceling") }
   const lifetime = yield* owner === undefined ? Lifetime.scoped(described) : Lifetime.child(owner, described)
 
@@ -71,7 +73,7 @@ export const start = Effect.fnUntraced(function* (options: StartOptions) {
     return yield* Effect.scoped(
       Effect.andThen(
         Ledger.hold({ kind: "statement", id }, Effect.void, () => Effect.void),
-        connection.execute(statement, sink)
+        connection.execute(statement, sink, execution)
       )
     )
   })

@@ -5,15 +5,30 @@
  * statement: interrupting it cancels at the server and waits until the server has said so.
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { QueryError } from "./QueryError.ts"
+import type { QueryId } from "./QueryId.ts"
 
 /** A statement with its parameters, positional as the engine writes them (`$1` in PostgreSQL). */
 export interface Statement {
   readonly sql: string
   readonly params: ReadonlyArray<Schema.Json>
+  /**
+   * Settings of the engine's for this statement alone, such as `default_transaction_read_only`: the operator's or the app's
+   * choice for a principal. The statement does not run where one is refused. Default: none.
+   */
+  readonly settings?: Readonly<Record<string, string>> | undefined
+}
+
+/** What the engine may tell its operators, and hold to when we are gone. */
+export interface Execution {
+  /** The query's public id. Nothing is decided by it: the statement can forge it. */
+  readonly id: QueryId
+  /** When the engine itself should end the statement. */
+  readonly deadline?: Duration.Duration | undefined
 }
 
 /** A column of a result; `type` is the engine's name for it. */
@@ -46,7 +61,7 @@ export interface Summary {
 /** An open connection to the engine. */
 export interface QueryConnection {
   readonly id: string
-  readonly execute: (statement: Statement, sink: RowSink) => Effect.Effect<Summary, QueryError>
+  readonly execute: (statement: Statement, sink: RowSink, execution: Execution) => Effect.Effect<Summary, QueryError>
 }
 
 export class QueryDriver extends Context.Service<

@@ -1,7 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Query from "../../src/query/Query.ts"
+import { QueryDriver, type Row, type Statement } from "../../src/query/QueryDriver.ts"
+import * as QueryId from "../../src/query/QueryId.ts"
 import { withQueries } from "../support/queries.ts"
 
 const run = (sql: string, params?: Parameters<typeof Query.layer>[1]) =>
@@ -112,6 +115,55 @@ describe("PgQueryDriver", () => {
         assert.strictEqual((yield* Effect.flip(run("select repeat('x', 20000000)"))).reason._tag, "ResultTooLarge")
         assert.deepStrictEqual((yield* run("select 1")).rows, [[1]])
       })
+    )
+  )
+
+  it.live("a statement that ends its own backend or leaves a transaction open fails, and harms nobody", () =>
+    withQueries(
+      () =>
+        Effect.gen(function* () {
+          const killed = yield* Effect.flip(run("select pg_terminate_backend(pg_backend_pid())"))
+          assert.deepInclude(killed.reason, { _tag: "StatementFailed", code: "57P01" })
+          const open = yield* Effect.flip(run("begin"))
+          assert.match(open.message, /left a transaction open/)
+          assert.deepStrictEqual((yield* run("select 1")).rows, [[1]])
+        }),
+      { max: 1 }
+    )
+  )
+
+  it.live("the server knows the query's id and its deadline, and the settings of the statement alone", () =>
+    withQueries(
+      () =>
+        Effect.gen(function* () {
+          const shown = `select current_setting('application_name'), current_setting('statement_timeout'),
+            current_setting('default_transaction_read_only')`
+          const execute = (statement: Omit<Statement, "params">, deadline?: Duration.Duration) =>
+            Effect.gen(function* () {
+              const driver = yield* QueryDriver
+              const rows: Array<Row> = []
+              const sink = {
+                columns: () => Effect.void,
+                rows: (some: ReadonlyArray<Row>) => Effect.sync(() => rows.push(...some))
+              }
+              const { execute } = yield* driver.open
+              yield* execute({ params: [], ...statement }, sink, { id, deadline })
+              return rows
+            }).pipe(Effect.scoped)
+          const id = QueryId.make()
+          const settings = { default_transaction_read_only: "on" }
+          const own = yield* execute({ sql: shown, settings }, Duration.seconds(7))
+          assert.deepStrictEqual(own, [[`holdfast ${id}`, "8s", "on"]])
+          const next = yield* execute({ sql: shown })
+          assert.deepStrictEqual(next, [[`holdfast ${id}`, "1h", "off"]])
+          const refused = yield* Effect.flip(execute({ sql: "create table never (a int)", settings: { no_such: "x" } }))
+          assert.strictEqual(refused.reason._tag, "QueriesUnavailable")
+          const made = yield* execute({ sql: "select to_regclass('never') is not null" })
+          assert.deepStrictEqual(made, [[false]])
+          const readOnly = yield* Effect.flip(execute({ sql: "create table never (a int)", settings }))
+          assert.deepInclude(readOnly.reason, { _tag: "StatementFailed", code: "25006" })
+        }),
+      { max: 1 }
     )
   )
 
