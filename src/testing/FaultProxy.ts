@@ -22,6 +22,13 @@ export interface FaultProxy {
   readonly through: (url: Redacted.Redacted<string>) => Redacted.Redacted<string>
   /** Decides about connections from now on; they are counted from 1. Replaces the decision before. */
   readonly decide: (fault: (connection: number) => Fault) => Effect.Effect<void>
+  /**
+   * Decides about connections that carry a PostgreSQL cancel request, whatever is decided about the others; `undefined` takes
+   * the decision back. They are told by their first message, so not where the client encrypts it.
+   */
+  readonly decideCancels: (fault: Fault | undefined) => Effect.Effect<void>
+  /** Cancel requests that arrived here, delivered or not. */
+  readonly cancels: Effect.Effect<number>
   /** Stops forwarding on all open connections, without closing them. */
   readonly freeze: Effect.Effect<void>
   /** Forwards again, what was held first. */
@@ -41,6 +48,9 @@ const pipe = (from: Socket, to: Socket, delay: number) => {
   from.on("error", () => to.destroy())
 }
 
+/** https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-CANCELREQUEST */
+const isCancel = (message: Buffer) => message.length >= 8 && message.readUInt32BE(4) === 80877102
+
 /** Makes a proxy in front of a server. */
 export const make = (target: {
   readonly host: string
@@ -49,7 +59,9 @@ export const make = (target: {
   Effect.acquireRelease(
     Effect.callback<{ readonly proxy: FaultProxy; readonly close: Effect.Effect<void> }>((resume) => {
       let decide: (connection: number) => Fault = () => "pass"
+      let decideCancels: Fault | undefined
       let count = 0
+      let cancels = 0
       const sockets = new Set<Socket>()
       const keep = (socket: Socket) => {
         sockets.add(socket)
@@ -57,19 +69,29 @@ export const make = (target: {
         socket.on("close", () => sockets.delete(socket))
         socket.on("error", () => socket.destroy())
       }
-      const forward = (client: Socket, delay: number) => {
+      const forward = (client: Socket, delay: number, first: Buffer | undefined) => {
         const upstream = createConnection(target)
         keep(upstream)
         pipe(client, upstream, delay)
         pipe(upstream, client, delay)
+        if (first !== undefined) client.emit("data", first)
+      }
+      const treat = (client: Socket, fault: Fault, first?: Buffer) => {
+        if (fault === "refuse") client.resetAndDestroy()
+        else if (fault === "swallow") client.resume()
+        else forward(client, fault === "pass" ? 0 : fault.delay, first)
       }
       const each = (f: (socket: Socket) => void) => Effect.sync(() => sockets.forEach(f))
       const server = createServer((client) => {
         keep(client)
         const fault = decide(++count)
-        if (fault === "refuse") client.resetAndDestroy()
-        else if (fault === "swallow") client.resume()
-        else forward(client, fault === "pass" ? 0 : fault.delay)
+        const faultOfCancel = decideCancels
+        client.once("data", (first) => {
+          const cancel = isCancel(first)
+          if (cancel) cancels++
+          if (faultOfCancel !== undefined) treat(client, cancel ? faultOfCancel : fault, first)
+        })
+        if (faultOfCancel === undefined) treat(client, fault)
       })
       server.listen(0, "127.0.0.1", () => {
         const { port } = server.address() as AddressInfo
@@ -86,6 +108,11 @@ export const make = (target: {
               decide = fault
               count = 0
             }),
+          decideCancels: (fault) =>
+            Effect.sync(() => {
+              decideCancels = fault
+            }),
+          cancels: Effect.sync(() => cancels),
           freeze: each((socket) => socket.pause()),
           thaw: each((socket) => socket.resume()),
           cut: each((socket) => socket.resetAndDestroy()),
