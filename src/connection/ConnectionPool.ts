@@ -27,6 +27,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
@@ -79,6 +80,10 @@ export class ConnectionPool extends Context.Service<
   }
 >()("holdfast/connection/ConnectionPool") {}
 
+/** Of the second after `closeTimeout`: for borrowers whose statements were ended to let go, and for closing what is left. */
+const evictionTime = Duration.millis(700)
+const closingTime = Duration.millis(200)
+
 let pools = 0
 
 /** Makes a pool that closes with the current scope. Fails with `InvalidConfig` where the options make no sense. */
@@ -122,11 +127,22 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     refuse: (refusal) => refusals[refusal]
   })
 
+  // effect/Pool 4.1 can sleep through the news that opening has failed; whoever has none yet asks again.
+  const takeAgain: Effect.Effect<ConnectionPoolBackends.Pooled, ConnectionError, Scope.Scope> = Effect.gen(
+    function* () {
+      const attempt = yield* Scope.fork(yield* Effect.scope)
+      const taken = yield* Effect.timeoutOption(Scope.provide(backends.take, attempt), "1 second")
+      if (Option.isSome(taken)) return taken.value
+      yield* Scope.close(attempt, Exit.void)
+      return yield* takeAgain
+    }
+  )
+
   // Opening a connection, or asking one whether it is alive, is given up at the same moment as waiting for one, and when the
   // pool closes.
   const takeUntil = (deadline: number) =>
     Effect.raceFirst(
-      backends.take,
+      takeAgain,
       Effect.timeoutOrElse(Deferred.await(closed), { duration: Math.max(deadline - now(), 0), orElse: () => timedOut })
     )
 
@@ -206,7 +222,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     const rest = Array.from(leased)
     yield* Effect.forEach(rest, ({ connection }) => connection.expel(Duration.zero), { concurrency: "unbounded" }).pipe(
       Effect.andThen(noneLeased.await),
-      Effect.timeoutOption("1 second")
+      Effect.timeoutOption(evictionTime)
     )
     yield* Effect.forEach(leased, (pooled) => Scope.close(pooled.scope, Exit.void), { discard: true })
   })
@@ -217,7 +233,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
       yield* Deferred.fail(closed, new ConnectionError({ reason: new Closed({ source: source.name }) }))
       yield* Effect.timeoutOption(noneLeased.await, limits.closeTimeout)
       yield* evict
-      yield* backends.close(exit)
+      yield* backends.close(exit, closingTime)
     })
   )
 

@@ -45,8 +45,8 @@ export interface Backends {
   readonly stats: Effect.Effect<{ readonly open: number; readonly idle: number; readonly zombies: number }>
   /** Closes a connection that somebody uses; its backend is watched until it is gone. */
   readonly kill: (pooled: Pooled) => Effect.Effect<void>
-  /** Closes them all; waits a second for those that are still taken. */
-  readonly close: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+  /** Closes them all; waits so long for those that are still taken. */
+  readonly close: (exit: Exit.Exit<unknown, unknown>, patience: Duration.Duration) => Effect.Effect<void>
 }
 
 const expelGrace = Duration.seconds(1)
@@ -166,7 +166,10 @@ export const make = Effect.fnUntraced(function* (
     if (isFresh(pooled)) return Effect.succeed(pooled)
     return Effect.matchEffect(timely(pooled.connection.check), {
       onSuccess: () => Effect.succeed(pooled),
-      onFailure: () => Effect.andThen(retire(pooled, "did not answer"), usable)
+      onFailure: () => {
+        pooled.abandoned = true
+        return Effect.andThen(retire(pooled, "did not answer"), usable)
+      }
     })
   })
 
@@ -174,6 +177,8 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => (objection(pooled) === undefined ? timely(pooled.connection.reset) : Effect.void)).pipe(
       Effect.catchCause((cause) => {
         pooled.retirement ??= "reset failed"
+        // Nobody has heard from the server that it is idle.
+        pooled.abandoned = true
         return Effect.logWarning(`Connection ${pooled.connection.id} to ${source.name} could not be reset`, cause)
       }),
       Effect.andThen(
@@ -201,9 +206,9 @@ export const make = Effect.fnUntraced(function* (
     stats: Effect.gen(function* () {
       return { open, idle: (yield* Pool.stats(pool)).idle, zombies: yield* FiberSet.size(zombies) }
     }),
-    close: (exit) =>
+    close: (exit, patience) =>
       Effect.flatMap(Effect.forkDetach(Scope.close(poolScope, exit), { startImmediately: true }), (closing) =>
-        Effect.asVoid(Effect.timeoutOption(Fiber.await(closing), "1 second"))
+        Effect.asVoid(Effect.timeoutOption(Fiber.await(closing), patience))
       )
   } satisfies Backends as Backends
 })

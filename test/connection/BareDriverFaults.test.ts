@@ -214,7 +214,7 @@ layer(layerWorlds, { excludeTestServices: true, concurrent: true })("measured", 
         })
       )
     )
-    it.effect("ours is closed within the deadline and two seconds", () =>
+    it.effect("ours is closed within the deadline and a second", () =>
       onNetwork(({ url, witness }) =>
         Effect.gen(function* () {
           const scope = yield* Scope.make()
@@ -224,7 +224,7 @@ layer(layerWorlds, { excludeTestServices: true, concurrent: true })("measured", 
             Effect.provideContext(context)
           )
           const { millis } = yield* timed(Scope.close(scope, Exit.void))
-          assert.isBelow(millis, 3500)
+          assert.isBelow(millis, 1900)
           yield* eventually(witness.backends, (backends) => backends.length === 0, "3 seconds")
           yield* Scope.close(borrower, Exit.void)
           yield* assertOver(witness)

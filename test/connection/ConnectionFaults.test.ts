@@ -444,16 +444,10 @@ const underFault = (fault: Fault, { run, settings }: Law) =>
     yield* eventually(witness.backends, (all) => all.length === 0, "4 seconds")
   }).pipe(inWorld)
 
-/** Black-holed, these wait for the pool to watch a backend whose reset nobody answered, too. */
-const awaited = ["C1", "C3", "C5", "C8", "C9"]
-
 layer(layerWorlds, { excludeTestServices: true, concurrent: true })("on a network that fails", (it) => {
   for (const [law, how] of Object.entries(laws)) {
     describe(law, () => {
-      for (const [name, fault] of Object.entries(faults)) {
-        if (name === "black-holed" && awaited.some((number) => law.startsWith(number))) continue
-        it.effect(name, () => underFault(fault, how))
-      }
+      for (const [name, fault] of Object.entries(faults)) it.effect(name, () => underFault(fault, how))
     })
   }
 })

@@ -579,7 +579,7 @@ const C7: Record<string, Way> = {
   )
 }
 
-const unresettable = PgRecycle.custom([{ name: "broken", sql: "select 1/0", alone: true }])
+const unresettable = PgRecycle.custom([{ name: "broken", sql: "select 1/0", kind: "alone" }])
 
 /** Giving back fails; what the borrower made of it stands. */
 const stands = (
@@ -608,7 +608,7 @@ const stands = (
 const failingReset = stands({ recycle: unresettable }, (sql) => sql`select 1`)
 const slowReset = stands(
   {
-    recycle: PgRecycle.custom([{ name: "slow", sql: "select pg_sleep(0.2)", alone: true }]),
+    recycle: PgRecycle.custom([{ name: "slow", sql: "select pg_sleep(0.2)", kind: "alone" }]),
     resetTimeout: "10 millis"
   },
   (sql) => sql`select 1`

@@ -189,7 +189,15 @@ describe("ConnectionPool", () => {
             assert.strictEqual(failed, "own failure")
           })
       )
-      assert.deepStrictEqual(events.slice(0, 6), ["open 1", "lend 1", "back 1", "reset 1", "close 1", "open 2"])
+      assert.deepStrictEqual(events.slice(0, 7), [
+        "open 1",
+        "lend 1",
+        "back 1",
+        "reset 1",
+        "expel 1",
+        "close 1",
+        "open 2"
+      ])
     })
   )
 
@@ -201,7 +209,7 @@ describe("ConnectionPool", () => {
           yield* Effect.repeat(TestClock.adjust("1 second"), { until: () => borrower.pollUnsafe() !== undefined })
         })
       )
-      assert.deepStrictEqual(events.slice(0, 5), ["open 1", "lend 1", "back 1", "reset 1", "close 1"])
+      assert.deepStrictEqual(events.slice(0, 6), ["open 1", "lend 1", "back 1", "reset 1", "expel 1", "close 1"])
     })
   )
 

@@ -420,37 +420,4 @@ describe("C7 what cannot be cancelled is watched until it is gone", () => {
       yield* LedgerRecorder.assertEmpty({ except: ["postgres", "temporary directory"] })
     }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
   )
-
-  it.live("the bare driver leaves the backend running when its cancel goes nowhere", () =>
-    Effect.gen(function* () {
-      const { name, url } = yield* freshDatabase
-      const proxy = yield* proxyFor(url)
-      const scope = yield* Scope.make()
-      const connection = yield* Scope.provide(PgConnection.make({ url: proxy.through(url) }), scope)
-      const fiber = yield* Effect.forkChild(connection.query("select pg_sleep(8)"))
-      yield* eventually(busyBackends(name), (busy) => busy.length === 1)
-      yield* proxy.decide(() => "swallow")
-      yield* Fiber.interrupt(fiber)
-      assert.strictEqual((yield* busyBackends(name)).length, 1)
-      yield* Scope.close(scope, Exit.void)
-    }).pipe(Effect.scoped)
-  )
-})
-
-describe("a slow network", () => {
-  it.live("changes nothing but the time", () =>
-    Effect.gen(function* () {
-      const { name, url } = yield* freshDatabase
-      const proxy = yield* proxyFor(url)
-      yield* proxy.decide(() => ({ delay: 30 }))
-      yield* Effect.gen(function* () {
-        const fiber = yield* Effect.forkChild(request((sql) => sql`select pg_sleep(60)`))
-        yield* eventually(busyBackends(name), (busy) => busy.some(({ query }) => String(query).includes("pg_sleep")))
-        yield* Fiber.interrupt(fiber)
-        assert.deepStrictEqual(yield* busyBackends(name), [])
-        yield* request((sql) => transfer(sql))
-      }).pipe(Effect.scoped, Effect.provide(layerOf(proxy.through(url), { max: 2 })))
-      yield* LedgerRecorder.assertEmpty()
-    }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
-  )
 })
