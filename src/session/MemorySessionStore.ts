@@ -9,30 +9,44 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
 import {
   SessionConflict,
   SessionError,
   SessionExpired,
+  SessionInvalid,
   SessionMissing,
   SessionRevoked,
+  SessionSuperseded,
   SessionsUnavailable
 } from "./SessionError.ts"
 import * as SessionId from "./SessionId.ts"
-import type { Device, SessionRecord } from "./SessionRecord.ts"
-import { type NewSession, SessionStore, type Update } from "./SessionStore.ts"
+import { type Device, Principal, type SessionRecord } from "./SessionRecord.ts"
+import {
+  type Authentication,
+  type Ended,
+  type Limits,
+  type NewSession,
+  type Renewal,
+  SessionStore,
+  type Update
+} from "./SessionStore.ts"
 import * as SessionTimes from "./SessionTimes.ts"
 import type { TokenHash } from "./SessionToken.ts"
 
 /** A session as it is held. The data is JSON text, so that nobody shares an object with the store. */
 interface Held {
   readonly id: SessionId.SessionId
-  readonly token: TokenHash
-  readonly principal: string | null
-  readonly device: Device
-  readonly createdAt: number
-  readonly idleTimeout: number
-  readonly touchInterval: number
-  readonly expiresAt: number
+  principal: string | null
+  device: Device
+  createdAt: number
+  idleTimeout: number
+  touchInterval: number
+  renewEvery: number
+  expiresAt: number
   data: string
   dataVersion: number
   version: number
@@ -40,23 +54,47 @@ interface Held {
   endedAt: number | undefined
 }
 
+/** A token of a session. It has a predecessor until it is presented, and a successor once it was renewed. */
+interface Token {
+  readonly session: Held
+  readonly issuedAt: number
+  readonly nonce: string
+  predecessor: Token | undefined
+  successor: TokenHash | undefined
+  validUntil: number
+}
+
+const timesOf = (limits: Limits, now: number) => ({
+  createdAt: now,
+  lastSeenAt: now,
+  idleTimeout: Duration.toMillis(limits.idleTimeout),
+  touchInterval: Duration.toMillis(SessionTimes.touchInterval(limits.idleTimeout)),
+  renewEvery: Duration.toMillis(limits.renewEvery),
+  expiresAt: now + Duration.toMillis(limits.absoluteTimeout)
+})
+
 const isLive = (held: Held, now: number) =>
   held.endedAt === undefined && now < held.expiresAt && now < held.lastSeenAt + held.idleTimeout + held.touchInterval
 
-const recordOf = (held: Held): SessionRecord => ({
+const recordOf = (held: Held, renewalNonce: string | null = null): SessionRecord => ({
   id: held.id,
   principal: held.principal,
   data: JSON.parse(held.data),
   dataVersion: held.dataVersion,
   version: held.version,
-  device: held.device,
+  device: { ...held.device },
   createdAt: DateTime.makeUnsafe(held.createdAt),
   lastSeenAt: DateTime.makeUnsafe(held.lastSeenAt),
   idleExpiresAt: DateTime.makeUnsafe(Math.min(held.lastSeenAt + held.idleTimeout, held.expiresAt)),
-  expiresAt: DateTime.makeUnsafe(held.expiresAt)
+  expiresAt: DateTime.makeUnsafe(held.expiresAt),
+  renewalNonce
 })
 
 const because = (reason: SessionError["reason"]) => new SessionError({ reason })
+
+const isPrincipal = Schema.is(Principal)
+const noPrincipal = because(new SessionInvalid({ problem: "the name of the principal is empty, too long or no text" }))
+const inUse = because(new SessionsUnavailable({ cause: new Error("The token is in use already") }))
 
 /** Reads and writes at one moment, in one go: a fiber may be suspended between two effects, so this is one. */
 const step = <A>(body: (now: number) => A | SessionError): Effect.Effect<A, SessionError> =>
@@ -65,14 +103,24 @@ const step = <A>(body: (now: number) => A | SessionError): Effect.Effect<A, Sess
     return result instanceof SessionError ? Effect.fail(result) : Effect.succeed(result)
   })
 
-/** Makes an empty store. */
-export const make = Effect.sync((): SessionStore["Service"] => {
-  // In the order of creation, which the cap and the list depend on.
-  const sessions = new Map<SessionId.SessionId, Held>()
-  const byToken = new Map<TokenHash, Held>()
+/** How many hints a reader of `ended` may be behind. */
+const hints = 16_384
 
+/** Makes an empty store. */
+export const make = Effect.gen(function* () {
+  const sessions = new Map<SessionId.SessionId, Held>()
+  const tokens = new Map<TokenHash, Token>()
+  const epochs = new Map<string, { count: number; at: number }>()
+  const ended = yield* PubSub.sliding<Ended>(hints)
+
+  // The last of equals was the last to be created or authenticated, which the cap and the list depend on.
   const liveOf = (principal: string, now: number) =>
     Array.from(sessions.values()).filter((held) => held.principal === principal && isLive(held, now))
+
+  const finish = (held: Held, now: number) => {
+    held.endedAt = now
+    PubSub.publishUnsafe(ended, { _tag: "Session", id: held.id })
+  }
 
   /** The session if it is live, else why it is not. */
   const find = (held: Held | undefined, now: number): Held | SessionError => {
@@ -81,43 +129,71 @@ export const make = Effect.sync((): SessionStore["Service"] => {
     return isLive(held, now) ? held : because(new SessionExpired())
   }
 
+  /** The token if it and its session are live, else why not. */
+  const findToken = (hash: TokenHash, now: number): Token | SessionError => {
+    const token = tokens.get(hash)
+    const held = find(token?.session, now)
+    if (held instanceof SessionError) return held
+    if (token === undefined || now >= token.validUntil) return because(new SessionSuperseded())
+    return token
+  }
+
+  const issue = (hash: TokenHash, session: Held, now: number, predecessor?: Token) =>
+    tokens.set(hash, {
+      session,
+      issuedAt: now,
+      nonce: randomBytes(32).toString("base64url"),
+      predecessor,
+      successor: undefined,
+      validUntil: Infinity
+    })
+
+  const present = (token: Token, now: number) => {
+    if (token.predecessor !== undefined)
+      token.predecessor.validUntil = now + Duration.toMillis(SessionTimes.renewalGrace)
+    token.predecessor = undefined
+    if (token.session.lastSeenAt + token.session.touchInterval < now) token.session.lastSeenAt = now
+  }
+
+  /** Ends the oldest so that there is room for one more. */
+  const makeRoom = (principal: string, limits: Limits, now: number, except?: Held) => {
+    const others = liveOf(principal, now).filter((held) => held !== except)
+    const displaced = others.slice(0, Math.max(others.length - Math.max(limits.maxPerPrincipal - 1, 0), 0))
+    for (const held of displaced) finish(held, now)
+    return displaced.map(({ id }) => id)
+  }
+
+  const isRevokedSince = (principal: string, { epoch }: Limits) =>
+    epoch !== undefined && (epochs.get(principal)?.count ?? 0) > epoch
+
   const create = (session: NewSession) =>
     step((now) => {
       const { device, principal, token } = session
-      if (byToken.has(token)) {
-        return because(new SessionsUnavailable({ cause: new Error("The token is in use already") }))
-      }
-      if (principal !== null) {
-        const live = liveOf(principal, now)
-        const room = Math.max(session.maxPerPrincipal - 1, 0)
-        for (const held of live.slice(0, Math.max(live.length - room, 0))) held.endedAt = now
-      }
+      if (principal !== null && !isPrincipal(principal)) return noPrincipal
+      if (tokens.has(token)) return inUse
+      if (principal !== null && isRevokedSince(principal, session)) return because(new SessionRevoked())
+      const displaced = principal === null ? [] : makeRoom(principal, session, now)
       const held: Held = {
+        ...timesOf(session, now),
         id: SessionId.make(),
-        token,
         principal,
         device: { ...device },
-        createdAt: now,
-        idleTimeout: Duration.toMillis(session.idleTimeout),
-        touchInterval: Duration.toMillis(SessionTimes.touchInterval(session.idleTimeout)),
-        expiresAt: now + Duration.toMillis(session.absoluteTimeout),
         data: JSON.stringify(session.data),
         dataVersion: session.dataVersion,
         version: 1,
-        lastSeenAt: now,
         endedAt: undefined
       }
       sessions.set(held.id, held)
-      byToken.set(token, held)
-      return recordOf(held)
+      issue(token, held, now)
+      return { record: recordOf(held), displaced }
     })
 
-  const load = (token: TokenHash) =>
+  const load = (hash: TokenHash) =>
     step((now) => {
-      const held = find(byToken.get(token), now)
-      if (held instanceof SessionError) return held
-      if (held.lastSeenAt + held.touchInterval < now) held.lastSeenAt = now
-      return recordOf(held)
+      const token = findToken(hash, now)
+      if (token instanceof SessionError) return token
+      present(token, now)
+      return recordOf(token.session, token.issuedAt + token.session.renewEvery <= now ? token.nonce : null)
     })
 
   const update = ({ data, dataVersion, id, version }: Update) =>
@@ -131,24 +207,72 @@ export const make = Effect.sync((): SessionStore["Service"] => {
       return recordOf(held)
     })
 
+  const renew = ({ next, token: hash }: Renewal) =>
+    step((now) => {
+      const token = findToken(hash, now)
+      if (token instanceof SessionError) return token
+      if ((token.successor ?? next) !== next) return because(new SessionSuperseded())
+      if (token.successor === undefined) {
+        if (tokens.has(next)) return inUse
+        present(token, now)
+        token.successor = next
+        issue(next, token.session, now, token)
+      }
+      return recordOf(token.session)
+    })
+
+  const authenticate = (authentication: Authentication) =>
+    step((now) => {
+      const { data, device, next, principal } = authentication
+      if (!isPrincipal(principal)) return noPrincipal
+      const presented = findToken(authentication.token, now)
+      if (presented instanceof SessionError) return presented
+      if (tokens.has(next)) return inUse
+      if (isRevokedSince(principal, authentication)) return because(new SessionRevoked())
+      const held = presented.session
+      const displaced = makeRoom(principal, authentication, now, held)
+      for (const token of tokens.values()) {
+        if (token.session === held) token.validUntil = Math.min(token.validUntil, now)
+      }
+      Object.assign(held, timesOf(authentication, now), { principal, device: { ...device } })
+      if (data !== undefined) Object.assign(held, { data: JSON.stringify(data.value), dataVersion: data.version })
+      held.version++
+      sessions.delete(held.id)
+      sessions.set(held.id, held)
+      issue(next, held, now)
+      return { record: recordOf(held), displaced }
+    })
+
   const revoke = (id: SessionId.SessionId) =>
     step((now) => {
       const held = sessions.get(id)
       const live = held !== undefined && isLive(held, now)
-      if (live) held.endedAt = now
+      if (live) finish(held, now)
       return live
     })
 
   const revokeAll: SessionStore["Service"]["revokeAll"] = (principal, options) =>
     step((now) => {
+      if (!isPrincipal(principal)) return noPrincipal
       const live = liveOf(principal, now).filter((held) => held.id !== options?.except)
-      for (const held of live) held.endedAt = now
+      for (const held of live) finish(held, now)
+      epochs.set(principal, { count: (epochs.get(principal)?.count ?? 0) + 1, at: now })
       return live.map(({ id }) => id)
     })
 
-  const list = (principal: string) => step((now) => liveOf(principal, now).toReversed().map(recordOf))
+  const epoch = (principal: string) =>
+    step(() => (isPrincipal(principal) ? (epochs.get(principal)?.count ?? 0) : noPrincipal))
 
-  const ended = (ids: ReadonlyArray<SessionId.SessionId>) =>
+  const list = (principal: string) =>
+    step((now) =>
+      isPrincipal(principal)
+        ? liveOf(principal, now)
+            .toReversed()
+            .map((held) => recordOf(held))
+        : noPrincipal
+    )
+
+  const endedOf = (ids: ReadonlyArray<SessionId.SessionId>) =>
     step((now) =>
       ids.filter((id) => {
         const held = sessions.get(id)
@@ -156,21 +280,45 @@ export const make = Effect.sync((): SessionStore["Service"] => {
       })
     )
 
+  const prunableFrom = (held: Held) => (held.endedAt ?? held.expiresAt) + Duration.toMillis(SessionTimes.tombstoneAge)
+
   const prune = (limit: number) =>
     step((now) => {
-      const age = Duration.toMillis(SessionTimes.tombstoneAge)
       let pruned = 0
       for (const held of sessions.values()) {
         if (pruned >= limit) break
-        if ((held.endedAt ?? held.expiresAt) + age >= now) continue
+        if (prunableFrom(held) >= now) continue
         sessions.delete(held.id)
-        byToken.delete(held.token)
+        for (const [hash, { session }] of tokens) if (session === held) tokens.delete(hash)
         pruned++
+      }
+      for (const [principal, { at }] of epochs) {
+        if (at + Duration.toMillis(SessionTimes.tombstoneAge) < now) epochs.delete(principal)
       }
       return pruned
     })
 
-  return { create, load, update, revoke, revokeAll, list, ended, prune, ping: Effect.void }
+  const pruneLag = step((now) =>
+    Duration.millis(Array.from(sessions.values()).reduce((lag, held) => Math.max(lag, now - prunableFrom(held)), 0))
+  )
+
+  return SessionStore.of({
+    create,
+    load,
+    touch: (token) => Effect.asVoid(load(token)),
+    update,
+    renew,
+    authenticate,
+    revoke,
+    revokeAll,
+    epoch,
+    list,
+    endedOf,
+    ended: Stream.fromPubSub(ended),
+    prune,
+    pruneLag,
+    ping: Effect.void
+  })
 })
 
 /** Sessions in the memory of this process, by Effect's `Clock`; gone with the layer. For tests and for trying things out. */

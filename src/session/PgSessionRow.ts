@@ -56,7 +56,8 @@ export const record = (row: Row, from = 0): Result.Result<SessionRecord, Session
       createdAt: row[from + 6],
       lastSeenAt: row[from + 7],
       idleExpiresAt: row[from + 8],
-      expiresAt: row[from + 9]
+      expiresAt: row[from + 9],
+      renewalNonce: null
     }),
     undecodable(`session ${String(row[from])}`)
   )

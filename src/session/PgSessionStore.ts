@@ -30,6 +30,7 @@ import * as RequestResolver from "effect/RequestResolver"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
 import * as Ledger from "../Ledger.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
@@ -197,7 +198,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       : transaction((connection) =>
           Effect.andThen(lockPrincipal(connection, principal), connection.queryValues(statements.create, params))
         )
-    return yield* Effect.fromResult(PgSessionRow.record(rows[0] ?? []))
+    return { record: yield* Effect.fromResult(PgSessionRow.record(rows[0] ?? [])), displaced: [] }
   })
 
   const update = Effect.fn("PgSessionStore.update")(function* ({ data, dataVersion, id, version }: Update) {
@@ -232,11 +233,17 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   return SessionStore.of({
     create,
     load: (token) => Effect.request(new Load({ token }), resolver),
+    touch: () => Effect.die("not yet"),
     update,
+    renew: () => Effect.die("not yet"),
+    authenticate: () => Effect.die("not yet"),
+    epoch: () => Effect.die("not yet"),
+    ended: Stream.never,
+    pruneLag: Effect.die("not yet"),
     revoke: (id) => Effect.map(write(statements.revoke, [id]), (rows) => rows.length > 0),
     revokeAll,
     list,
-    ended: (ids) => Effect.flatMap(read(statements.ended, [ids]), PgSessionRow.ids),
+    endedOf: (ids) => Effect.flatMap(read(statements.ended, [ids]), PgSessionRow.ids),
     prune: (limit) => Effect.map(write(statements.prune, [limit]), (rows) => rows.length),
     ping: Effect.asVoid(read(statements.ping, []))
   })

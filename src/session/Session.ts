@@ -34,6 +34,8 @@ export interface Policy {
   readonly idleTimeout?: Duration.Input | undefined
   /** Time after which it is over whatever happens. Default: 12 hours. */
   readonly absoluteTimeout?: Duration.Input | undefined
+  /** Age at which a token is replaced. Default: 1 hour. */
+  readonly renewEvery?: Duration.Input | undefined
   /** Live sessions of one principal; the oldest makes room. Default: 5. */
   readonly maxPerPrincipal?: number | undefined
 }
@@ -147,6 +149,7 @@ export const Service =
             device: device ?? {},
             idleTimeout: durationOf(policy?.idleTimeout ?? options.idleTimeout, "30 minutes"),
             absoluteTimeout: durationOf(policy?.absoluteTimeout ?? options.absoluteTimeout, "12 hours"),
+            renewEvery: durationOf(policy?.renewEvery ?? options.renewEvery, "1 hour"),
             maxPerPrincipal: policy?.maxPerPrincipal ?? options.maxPerPrincipal ?? 5
           })
         })

@@ -35,6 +35,15 @@ export class SessionRevoked extends Schema.TaggedError<SessionRevoked>("holdfast
   }
 }
 
+/** The session lives, but this token of it was replaced: by a login, or by a renewal whose time of grace is over. */
+export class SessionSuperseded extends Schema.TaggedError<SessionSuperseded>(
+  "holdfast/session/SessionError/SessionSuperseded"
+)("SessionSuperseded", {}) {
+  override get message(): string {
+    return "The session continues under a newer token. Use that one, or log in again."
+  }
+}
+
 /** Somebody else changed the data since it was read. */
 export class SessionConflict extends Schema.TaggedError<SessionConflict>(
   "holdfast/session/SessionError/SessionConflict"
@@ -62,15 +71,37 @@ export class SessionUndecodable extends Schema.TaggedError<SessionUndecodable>(
   }
 }
 
+/** What was to be stored is nothing that a store can keep, whatever it is made of. */
+export class SessionInvalid extends Schema.TaggedError<SessionInvalid>("holdfast/session/SessionError/SessionInvalid")(
+  "SessionInvalid",
+  { problem: Schema.String }
+) {
+  override get message(): string {
+    return `The session cannot be stored: ${this.problem}`
+  }
+}
+
+/** The encoded data exceeds the limit that the app declared. */
+export class SessionTooLarge extends Schema.TaggedError<SessionTooLarge>(
+  "holdfast/session/SessionError/SessionTooLarge"
+)("SessionTooLarge", { bytes: Schema.Int, maxBytes: Schema.Int }) {
+  override get message(): string {
+    return `The session's data would be ${this.bytes} bytes long and may have ${this.maxBytes}. Keep less in it.`
+  }
+}
+
 /** The error of everything under `holdfast/session`. */
 export class SessionError extends Schema.TaggedError<SessionError>("holdfast/session/SessionError")("SessionError", {
   reason: Schema.Union([
     SessionMissing,
     SessionExpired,
     SessionRevoked,
+    SessionSuperseded,
     SessionConflict,
     SessionsUnavailable,
-    SessionUndecodable
+    SessionUndecodable,
+    SessionInvalid,
+    SessionTooLarge
   ])
 }) {
   override get message(): string {

@@ -49,6 +49,7 @@ export type Required = InstanceType<(typeof required)[number]>
 export const from = ({ reason }: SessionError): Required => {
   switch (reason._tag) {
     case "SessionMissing":
+    case "SessionSuperseded":
       return new SessionMissing({ detail: reason.message })
     case "SessionExpired":
       return new SessionExpired({ detail: reason.message })
@@ -57,6 +58,8 @@ export const from = ({ reason }: SessionError): Required => {
     case "SessionsUnavailable":
       return new SessionsUnavailable({ detail: reason.message })
     case "SessionConflict":
+    case "SessionInvalid":
+    case "SessionTooLarge":
     case "SessionUndecodable":
       return new SessionUndecodable({ detail: "Log in again, or ask the operator, whose log tells more." })
   }

@@ -4,6 +4,18 @@
 import * as Schema from "effect/Schema"
 import { SessionId } from "./SessionId.ts"
 
+/**
+ * Somebody's name: 1 to 256 UTF-16 units without NUL and without half a surrogate pair, which not every store can tell
+ * apart.
+ */
+export const Principal = Schema.String.check(
+  Schema.isMinLength(1),
+  Schema.isMaxLength(256),
+  Schema.makeFilter(
+    (text: string) => (text.isWellFormed() && !text.includes("\0")) || "Expected no NUL or lone surrogate"
+  )
+)
+
 /** What a login tells about the client, to show to its owner. Never trusted. */
 export const Device = Schema.Struct({
   userAgent: Schema.optionalKey(Schema.String),
@@ -27,6 +39,12 @@ export const SessionRecord = Schema.Struct({
   /** Not enforced before this moment. */
   idleExpiresAt: Schema.DateTimeUtc,
   /** The session is over at this moment, whatever happens. */
-  expiresAt: Schema.DateTimeUtc
+  expiresAt: Schema.DateTimeUtc,
+  /**
+   * Not null when the token that was presented is older than the renewal time: it is to be replaced by the one that
+   * `SessionToken.next` makes of it and this, base64url of 32 random bytes. Everybody who presents that token gets the
+   * same, so that parallel renewals arrive at one token.
+   */
+  renewalNonce: Schema.NullOr(Schema.String)
 })
 export type SessionRecord = typeof SessionRecord.Type

@@ -2,39 +2,72 @@
  * The one source of truth about sessions: what a store promises, whatever it is made of.
  *
  * A session lives in its store from `create` until its idle or absolute end or its revocation, as decided by the store's
- * clock; afterwards a tombstone tells for 24 hours which it was. The four writes are different operations: `create` never
- * overwrites, `update` and the touch inside `load` never bring an ended session back, `revoke` ends it once.
+ * clock; afterwards a tombstone tells for 24 hours which it was. Its tokens come and go meanwhile: `authenticate` puts a
+ * new one in the place of all others at once, `renew` lets the old one live until 30 seconds after the new one was first
+ * presented. The writes are different operations: `create` never overwrites, none of the others brings an ended session
+ * back, `revoke` ends it once.
  *
  * **Details**
  *
  * Stores never see a token, only its hash. Every operation is over within the store's own time limit and fails with
- * `SessionsUnavailable` where the store cannot be reached, and with nothing else in that case.
+ * `SessionsUnavailable` where the store cannot be reached, and with nothing else in that case. A principal that no store
+ * could keep (see `SessionRecord.Principal`) is refused with `SessionInvalid`.
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
+import type * as Stream from "effect/Stream"
 import type { SessionError } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import type { Device, SessionRecord } from "./SessionRecord.ts"
 import type { TokenHash } from "./SessionToken.ts"
 
-/** A session to be. */
-export interface NewSession {
-  readonly token: TokenHash
-  readonly principal: string | null
-  readonly data: Schema.Json
-  readonly dataVersion: number
-  readonly device: Device
-  /** Time without a request after which the session is over. Finite, as is the next. */
+/** How long a session and its tokens live, and how many a principal may have. */
+export interface Limits {
+  /** Time without a request after which the session is over. Finite, as are the next two. */
   readonly idleTimeout: Duration.Duration
   /** Time after which it is over whatever happens. */
   readonly absoluteTimeout: Duration.Duration
+  /** Age from which on a token is to be renewed. */
+  readonly renewEvery: Duration.Duration
   /**
    * Live sessions that the principal may have, this one included; the oldest are revoked to make room, in the same
    * transaction, also when many are created at once. Means nothing for a visitor.
    */
   readonly maxPerPrincipal: number
+  /**
+   * What `epoch` told before the identity of the principal was proved. If all its sessions were revoked since, the login
+   * is refused with `SessionRevoked`. Without it, logins that are under way survive.
+   */
+  readonly epoch?: number | undefined
+}
+
+/** A session to be. */
+export interface NewSession extends Limits {
+  readonly token: TokenHash
+  readonly principal: string | null
+  readonly data: Schema.Json
+  readonly dataVersion: number
+  readonly device: Device
+}
+
+/** Somebody proved who he is, in a session that exists. */
+export interface Authentication extends Limits {
+  /** The token that was presented. */
+  readonly token: TokenHash
+  /** A new, random one, by which the session is known from now on. */
+  readonly next: TokenHash
+  readonly principal: string
+  readonly device: Device
+  /** What takes the place of the session's data. Default: the data stays. */
+  readonly data?: { readonly value: Schema.Json; readonly version: number } | undefined
+}
+
+/** What came of a login: the session, and those of the same principal that had to make room. */
+export interface Login {
+  readonly record: SessionRecord
+  readonly displaced: ReadonlyArray<SessionId>
 }
 
 /** A change of data, which takes effect only if the session is still at the given version. */
@@ -45,20 +78,45 @@ export interface Update {
   readonly dataVersion: number
 }
 
+/** A plain renewal: `next` is what `SessionToken.next` makes of the token, so the same whoever renews it. */
+export interface Renewal {
+  readonly token: TokenHash
+  readonly next: TokenHash
+}
+
+/**
+ * A hint that a session may have ended, or (`Unknown`) that hints may have been lost, so that the store is to be asked about
+ * everything. Whoever can send notifications can forge them: ask `endedOf` before you believe one.
+ */
+export type Ended = { readonly _tag: "Session"; readonly id: SessionId } | { readonly _tag: "Unknown" }
+
 export class SessionStore extends Context.Service<
   SessionStore,
   {
     /** Stores a new session under a new id. */
-    readonly create: (session: NewSession) => Effect.Effect<SessionRecord, SessionError>
+    readonly create: (session: NewSession) => Effect.Effect<Login, SessionError>
     /**
-     * The live session of a token: `SessionMissing`, `SessionExpired` or `SessionRevoked` when there is none. Counts as
-     * activity: writes `lastSeenAt` if the last write is older than the touch interval (a tenth of the idle timeout, at
-     * most 60 seconds), else nothing. A session is never over before its idle timeout, and at most one touch interval
-     * after it.
+     * The live session of a token: `SessionMissing`, `SessionExpired`, `SessionRevoked` or `SessionSuperseded` when there is
+     * none. Counts as activity: writes `lastSeenAt` if the last write is older than the touch interval (a tenth of the
+     * idle timeout, at most 60 seconds), else nothing. A session is never over before its idle timeout, and at most one
+     * touch interval after it. The first load of a renewed token begins the time of grace of the one before.
      */
     readonly load: (token: TokenHash) => Effect.Effect<SessionRecord, SessionError>
+    /** Activity, as by `load`, without reading the session. Fails as `load` does. */
+    readonly touch: (token: TokenHash) => Effect.Effect<void, SessionError>
     /** `SessionConflict` when the version is another; the reason of the end when the session is over. */
     readonly update: (update: Update) => Effect.Effect<SessionRecord, SessionError>
+    /**
+     * Gives a live token its successor, once: to do it again with the same is allowed, with another fails with
+     * `SessionSuperseded`. Fails as `load` does. The record has no nonce.
+     */
+    readonly renew: (renewal: Renewal) => Effect.Effect<SessionRecord, SessionError>
+    /**
+     * Makes a live session that of a principal, whoever's it was: its tokens are all dead at once but the new one, its
+     * times and its `createdAt` begin anew, its version counts on, so that no update begun before takes effect. Its id
+     * stays. The cap holds as in `create`. Fails as `load` does.
+     */
+    readonly authenticate: (authentication: Authentication) => Effect.Effect<Login, SessionError>
     /** Ends a session. True if it was live. */
     readonly revoke: (id: SessionId) => Effect.Effect<boolean, SessionError>
     /** Ends the live sessions of a principal, also one that is being created at this moment; tells which they were. */
@@ -66,12 +124,24 @@ export class SessionStore extends Context.Service<
       principal: string,
       options?: { readonly except?: SessionId | undefined }
     ) => Effect.Effect<ReadonlyArray<SessionId>, SessionError>
+    /** Grows with each `revokeAll` of the principal; see {@link Limits.epoch}. */
+    readonly epoch: (principal: string) => Effect.Effect<number, SessionError>
     /** The live sessions of a principal, the newest first. One that cannot be read is left out and logged. */
     readonly list: (principal: string) => Effect.Effect<ReadonlyArray<SessionRecord>, SessionError>
     /** Which of these sessions are over, or unknown. Not an activity. */
-    readonly ended: (ids: ReadonlyArray<SessionId>) => Effect.Effect<ReadonlyArray<SessionId>, SessionError>
-    /** Removes at most `limit` tombstones older than 24 hours; tells how many. Nothing depends on it but space. */
+    readonly endedOf: (ids: ReadonlyArray<SessionId>) => Effect.Effect<ReadonlyArray<SessionId>, SessionError>
+    /**
+     * The sessions that are revoked or displaced from now on, by any instance, as hints. Expiry gives none. A reader that is
+     * far behind loses the oldest.
+     */
+    readonly ended: Stream.Stream<Ended>
+    /**
+     * Removes at most `limit` tombstones older than 24 hours, and what is known of principals without sessions; tells how
+     * many. Nothing depends on it but space.
+     */
     readonly prune: (limit: number) => Effect.Effect<number, SessionError>
+    /** How long ago the oldest tombstone should have been pruned; zero when there is none to prune. */
+    readonly pruneLag: Effect.Effect<Duration.Duration, SessionError>
     /** Succeeds when the store answers and is set up. */
     readonly ping: Effect.Effect<void, SessionError>
   }

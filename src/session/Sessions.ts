@@ -13,9 +13,11 @@
  *
  * **Details**
  *
- * The store is the truth. The ends that happen elsewhere are found by asking it about the sessions held here every
- * `pollInterval`; a store that cannot be reached ends nothing.
+ * The store is the truth. The ends that happen elsewhere are told by its hints, which are only believed when the store
+ * says so too, and found by asking it about the sessions held here every `pollInterval`; a store that cannot be reached
+ * ends nothing. So an end reaches every instance within 2 seconds, and within 15 when hints are lost or a session expires.
  */
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -23,11 +25,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Lifetime from "../Lifetime.ts"
 import { SessionError, SessionRevoked } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import type { SessionRecord } from "./SessionRecord.ts"
-import { type NewSession, SessionStore } from "./SessionStore.ts"
+import { type Authentication, type Ended, type NewSession, SessionStore, type Update } from "./SessionStore.ts"
 import * as SessionToken from "./SessionToken.ts"
 
 /** A live session, as it was when it was opened, with the lifetime that work can be tied to. */
@@ -36,7 +39,7 @@ export interface OpenSession {
   readonly lifetime: Lifetime.Lifetime
 }
 
-/** A session that was just created. The token is for the client and nobody else. */
+/** A session that somebody just logged in to. The token is for the client and nobody else. */
 export interface CreatedSession {
   readonly record: SessionRecord
   readonly token: SessionToken.SessionToken
@@ -45,21 +48,51 @@ export interface CreatedSession {
 export class Sessions extends Context.Service<
   Sessions,
   {
+    /** Stores a new session. Those that had to make room for it end here at once. */
     readonly create: (session: Omit<NewSession, "token">) => Effect.Effect<CreatedSession, SessionError>
+    /** The live session of a token, held by nobody. Counts as activity. */
+    readonly load: (token: SessionToken.SessionToken) => Effect.Effect<SessionRecord, SessionError>
+    /** Holds a session that was just loaded until the scope closes. `SessionRevoked` if it ended here meanwhile. */
+    readonly hold: (record: SessionRecord) => Effect.Effect<OpenSession, SessionError, Scope.Scope>
     /** Loads the session of a token and holds it until the scope closes. Counts as activity. */
     readonly open: (token: SessionToken.SessionToken) => Effect.Effect<OpenSession, SessionError, Scope.Scope>
+    /** Activity without a request, as a message on an open socket. Fails like a load. */
+    readonly touch: (token: SessionToken.SessionToken) => Effect.Effect<void, SessionError>
+    readonly update: (update: Update) => Effect.Effect<SessionRecord, SessionError>
+    /** Replaces a token by the one that `SessionToken.next` made of it. */
+    readonly renew: (
+      token: SessionToken.SessionToken,
+      next: SessionToken.SessionToken
+    ) => Effect.Effect<SessionRecord, SessionError>
+    /** Makes a session somebody's, under a new token; the old ones are dead. Ends here what had to make room. */
+    readonly authenticate: (
+      token: SessionToken.SessionToken,
+      authentication: Omit<Authentication, "token" | "next">
+    ) => Effect.Effect<CreatedSession, SessionError>
+    /** The live sessions of a principal, the newest first. */
+    readonly list: (principal: string) => Effect.Effect<ReadonlyArray<SessionRecord>, SessionError>
+    /** See `SessionStore.epoch`. */
+    readonly epoch: (principal: string) => Effect.Effect<number, SessionError>
     /** Ends the session of a token and waits, as `end` does. Fails like a load where there is none. */
     readonly logout: (token: SessionToken.SessionToken) => Effect.Effect<void, SessionError>
-    /** Revokes a session and waits until everything it held in this process is released. */
-    readonly end: (id: SessionId) => Effect.Effect<void, SessionError>
+    /** Revokes a session and waits until everything it held in this process is released. True if it was live. */
+    readonly end: (id: SessionId) => Effect.Effect<boolean, SessionError>
+    /** Revokes the sessions of a principal and waits, as `end` does; tells which they were. */
+    readonly revokeAll: (
+      principal: string,
+      options?: { readonly except?: SessionId | undefined }
+    ) => Effect.Effect<ReadonlyArray<SessionId>, SessionError>
   }
 >()("holdfast/session/Sessions") {}
 
 /** How the ends of sessions are found. */
 export interface Options {
-  /** How often the store is asked about the sessions held here. Default: 10 seconds. */
+  /** How often the store is asked about the sessions held here, give or take a fifth. Default: 10 seconds. */
   readonly pollInterval?: Duration.Input | undefined
 }
+
+/** How many sessions the store is asked about at once. */
+const asked = 1000
 
 /** Longer than any load can take: one that began before an end must not bring the session back here. */
 const rememberEndsFor = Duration.minutes(1)
@@ -123,32 +156,67 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       return lifetime === undefined ? Effect.succeed(Effect.void) : Effect.as(lifetime.begin(), lifetime.end())
     })
 
-  // What is revoked in the store ends here too, also when the caller is gone; the waiting can be given up.
-  const end = (id: SessionId) => Effect.flatten(Effect.uninterruptible(Effect.andThen(store.revoke(id), close(id))))
+  const closeAll = (ids: ReadonlyArray<SessionId>) =>
+    Effect.map(Effect.forEach(ids, close), (ends) => Effect.all(ends, { concurrency: "unbounded", discard: true }))
 
-  const poll = Effect.suspend(() =>
-    entries.size === 0 ? Effect.succeed([]) : store.ended(Array.from(entries.keys()))
-  ).pipe(
-    Effect.flatMap((ids) => Effect.forEach(ids, close, { discard: true })),
-    Effect.catchCause((cause) => Effect.logDebug("The session store could not be asked which sessions ended", cause))
+  /** What ended in the store ends here too, also when the caller is gone; the waiting can be given up. */
+  const ending = <A>(revoke: Effect.Effect<A, SessionError>, idsOf: (result: A) => ReadonlyArray<SessionId>) =>
+    Effect.uninterruptible(
+      Effect.flatMap(revoke, (result) => Effect.map(closeAll(idsOf(result)), (over) => Effect.as(over, result)))
+    ).pipe(Effect.flatten)
+
+  /** Ends here those of these sessions that are over. */
+  const ask = (ids: ReadonlyArray<SessionId>) =>
+    Effect.forEach(Arr.chunksOf(ids, asked), (chunk) => Effect.flatMap(store.endedOf(chunk), closeAll), {
+      discard: true
+    }).pipe(
+      Effect.catchCause((cause) => Effect.logDebug("The session store could not be asked which sessions ended", cause))
+    )
+  const poll = Effect.suspend(() => ask(Array.from(entries.keys())))
+  const hear = (hints: ReadonlyArray<Ended>) =>
+    hints.some(({ _tag }) => _tag === "Unknown")
+      ? poll
+      : ask(
+          Array.from(new Set(hints.flatMap((hint) => (hint._tag === "Session" ? [hint.id] : [])))).filter((id) =>
+            entries.has(id)
+          )
+        )
+  yield* Effect.forkScoped(Stream.runForEachArray(store.ended, hear), { startImmediately: true })
+  yield* Effect.forkScoped(
+    Effect.repeat(poll, Schedule.jittered(Schedule.spaced(options.pollInterval ?? "10 seconds")))
   )
-  yield* Effect.forkScoped(Effect.repeat(poll, Schedule.spaced(options.pollInterval ?? "10 seconds")))
+
+  const load = (token: SessionToken.SessionToken) => store.load(SessionToken.hash(token))
+  const end = (id: SessionId) => ending(store.revoke(id), () => [id])
 
   return Sessions.of({
     create: (session) =>
       Effect.suspend(() => {
         const token = SessionToken.make()
-        return Effect.map(store.create({ ...session, token: SessionToken.hash(token) }), (record) => ({
-          record,
-          token
-        }))
+        return ending(store.create({ ...session, token: SessionToken.hash(token) }), ({ displaced }) => displaced).pipe(
+          Effect.map(({ record }) => ({ record, token }))
+        )
       }),
+    load,
+    hold: (record) => Effect.uninterruptible(hold(record)),
     open: (token) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(restore(store.load(SessionToken.hash(token))), (record) => hold(record))
-      ),
-    logout: (token) => Effect.flatMap(store.load(SessionToken.hash(token)), ({ id }) => end(id)),
-    end
+      Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(load(token)), (record) => hold(record))),
+    touch: (token) => store.touch(SessionToken.hash(token)),
+    update: store.update,
+    renew: (token, next) => store.renew({ token: SessionToken.hash(token), next: SessionToken.hash(next) }),
+    authenticate: (token, authentication) =>
+      Effect.suspend(() => {
+        const next = SessionToken.make()
+        const hashes = { token: SessionToken.hash(token), next: SessionToken.hash(next) }
+        return ending(store.authenticate({ ...authentication, ...hashes }), ({ displaced }) => displaced).pipe(
+          Effect.map(({ record }) => ({ record, token: next }))
+        )
+      }),
+    list: store.list,
+    epoch: store.epoch,
+    logout: (token) => Effect.flatMap(load(token), ({ id }) => Effect.asVoid(end(id))),
+    end,
+    revokeAll: (principal, options) => ending(store.revokeAll(principal, options), (ids) => ids)
   })
 })
 

@@ -15,7 +15,7 @@ import * as PgServer from "../../src/testing/PgServer.ts"
 import * as FreezableProxy from "../support/FreezableProxy.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { instance, pgWorld } from "../support/sessions.ts"
-import { newToken, outcome, session } from "./sessionStoreLaws.ts"
+import { create, newToken, outcome, session } from "./sessionStoreLaws.ts"
 
 const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(effects, { concurrency: "unbounded" })
 
@@ -44,7 +44,7 @@ describe("PgSessionStore", () => {
          $$ begin insert into writes values (now()); return new; end $$`
       )
       const wanted = session()
-      yield* store.create(wanted)
+      yield* create(store, wanted)
       for (const round of [1, 2, 3]) {
         yield* advance("10 minutes")
         yield* connection.query(
@@ -64,9 +64,9 @@ describe("PgSessionStore", () => {
     Effect.gen(function* () {
       const { advance, blocker, connection, store } = yield* pgWorld
       const wanted = session()
-      const { id } = yield* store.create(wanted)
+      const { id } = yield* create(store, wanted)
       const bystander = session({ principal: null })
-      yield* store.create(bystander)
+      yield* create(store, bystander)
       yield* advance("29 minutes")
       yield* blocker.query("begin")
       yield* blocker.query("update holdfast.sessions set data = '1' where id = $1", [id])
@@ -90,7 +90,7 @@ describe("PgSessionStore", () => {
       // A backend reports what it did when it goes.
       const doing = (work: (store: SessionStore["Service"]) => Effect.Effect<unknown, unknown>) =>
         Effect.scoped(Effect.flatMap(instance({ url }), work))
-      yield* doing((store) => all(wanted.map((one) => store.create(one))))
+      yield* doing((store) => all(wanted.map((one) => create(store, one))))
       yield* advance("10 minutes")
       yield* connection.query("select pg_stat_force_next_flush()")
       const updates = () =>
@@ -110,7 +110,7 @@ describe("PgSessionStore", () => {
     Effect.gen(function* () {
       const { blocker, connection, store } = yield* pgWorld
       const wanted = session()
-      const { id } = yield* store.create(wanted)
+      const { id } = yield* create(store, wanted)
       yield* blocker.query("begin")
       yield* blocker.query("update holdfast.sessions set data = '1' where id = $1", [id])
       const blocked = Array.from({ length: 10 }, () => store.revoke(id))
@@ -138,12 +138,12 @@ describe("PgSessionStore", () => {
         if (principal === "known") yield* store.revokeAll(principal)
         yield* blocker.query("select pg_advisory_lock(1)")
         const wanted = session({ principal })
-        const create = yield* fork(store.create(wanted))
+        const creating = yield* fork(create(store, wanted))
         yield* until(connection, waitsForLock("insert into"))
         const revoke = yield* fork(another.revokeAll(principal))
         yield* until(connection, waitsForLock("principals"))
         yield* blocker.query("select pg_advisory_unlock(1)")
-        const { id } = yield* Fiber.join(create)
+        const { id } = yield* Fiber.join(creating)
         assert.deepStrictEqual(yield* Fiber.join(revoke), [id])
         assert.strictEqual(yield* outcome(store.load(wanted.token)), "SessionRevoked")
       }
@@ -155,7 +155,7 @@ describe("PgSessionStore", () => {
       const { advance, connection, store } = yield* pgWorld
       const token = SessionToken.make()
       const wanted = session({ token: SessionToken.hash(token) })
-      const { id } = yield* store.create(wanted)
+      const { id } = yield* create(store, wanted)
       yield* advance("10 minutes")
       yield* store.load(wanted.token)
       yield* store.update({ id, version: 1, data: [], dataVersion: 1 })
@@ -181,7 +181,7 @@ describe("PgSessionStore", () => {
     Effect.gen(function* () {
       const { another, connection, store } = yield* pgWorld
       const wanted = Array.from({ length: 6 }, () => session({ maxPerPrincipal: 10 }))
-      const records = yield* all(wanted.map((one) => store.create(one)))
+      const records = yield* all(wanted.map((one) => create(store, one)))
       const spoil = (index: number, change: string) =>
         connection.query(`update holdfast.sessions set ${change} where id = $1`, [records[index]?.id])
       yield* spoil(1, `device = '{"userAgent": "secret", "ip": 7}'`)
@@ -201,7 +201,7 @@ describe("PgSessionStore", () => {
   it.live("no interval has days, which daylight saving would stretch", () =>
     Effect.gen(function* () {
       const { connection, store } = yield* pgWorld
-      yield* store.create(session({ idleTimeout: Duration.days(3), absoluteTimeout: Duration.days(300) }))
+      yield* create(store, session({ idleTimeout: Duration.days(3), absoluteTimeout: Duration.days(300) }))
       const days = "extract(day from idle_timeout) + extract(day from interval '86400000 milliseconds')"
       assert.strictEqual(yield* value(connection, `select (${days})::int from holdfast.sessions`), 0)
       const hours = "extract(epoch from expires_at - created_at) / 3600"
@@ -216,7 +216,7 @@ describe("PgSessionStore", () => {
       yield* Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql.withTransaction(
-          Effect.andThen(Effect.andThen(store.create(wanted), store.load(wanted.token)), Effect.fail("rollback"))
+          Effect.andThen(Effect.andThen(create(store, wanted), store.load(wanted.token)), Effect.fail("rollback"))
         )
       }).pipe(Effect.provide(PgClient.layer({ url })), Effect.ignore)
       assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
@@ -241,7 +241,7 @@ describe("PgSessionStore", () => {
       const store = yield* instance({ url })
       const other = yield* instance({ url, schema: "two" })
       const wanted = session()
-      yield* store.create(wanted)
+      yield* create(store, wanted)
       assert.strictEqual(yield* outcome(other.load(wanted.token)), "SessionMissing")
       const applied = yield* connection.queryValues("select migration_id, name from holdfast.session_migrations")
       assert.deepStrictEqual(applied, [[1, "sessions"]])
@@ -253,7 +253,7 @@ describe("PgSessionStore", () => {
       const { blocker, connection, url } = yield* pgWorld
       const scope = yield* Scope.make()
       const store = yield* Scope.provide(instance({ url, applicationName: "closing" }), scope)
-      const { id } = yield* store.create(session())
+      const { id } = yield* create(store, session())
       yield* blocker.query("begin")
       yield* blocker.query("select from holdfast.sessions for update")
       const revoke = yield* fork(store.revoke(id))
@@ -284,7 +284,7 @@ describe("PgSessionStore", () => {
       assert.strictEqual(yield* outcome(store.ping), "SessionsUnavailable")
       yield* PgSessionStore.migrate(options)
       yield* store.ping
-      yield* store.create(wanted)
+      yield* create(store, wanted)
       for (const take of [server.restart, Effect.andThen(server.kill, server.start)]) {
         yield* take
         // A connection that broke is found out by the first who uses it.
@@ -308,7 +308,7 @@ describe("PgSessionStore", () => {
       const options = { url: Redacted.make(target.href), operationTimeout: "1 second" } as const
       const store = yield* instance(options)
       const wanted = session()
-      yield* store.create(wanted)
+      yield* create(store, wanted)
       yield* store.load(wanted.token)
       proxy.freeze()
       const outcomes = yield* all(
@@ -332,8 +332,8 @@ const operations = (
   store: Effect.Success<ReturnType<typeof instance>>
 ): ReadonlyArray<Effect.Effect<unknown, SessionError>> => [
   store.load(newToken()),
-  store.create(session()),
-  store.create(session({ principal: null })),
+  create(store, session()),
+  create(store, session({ principal: null })),
   store.revokeAll("alice"),
   store.list("alice"),
   store.prune(1),

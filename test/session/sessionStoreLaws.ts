@@ -31,9 +31,14 @@ export const session = (options: Partial<NewSession> = {}): NewSession => ({
   device: { userAgent: "test", ip: "192.0.2.1" },
   idleTimeout: Duration.minutes(30),
   absoluteTimeout: Duration.hours(12),
+  renewEvery: Duration.hours(1),
   maxPerPrincipal: 5,
   ...options
 })
+
+/** A new session. */
+export const create = (store: SessionStore["Service"], wanted: NewSession) =>
+  Effect.map(store.create(wanted), ({ record }) => record)
 
 /** What came of an operation: `ok`, or the reason. */
 export const outcome = <A>(effect: Effect.Effect<A, SessionError>) =>
@@ -50,7 +55,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
     law("S1 what one instance wrote another reads right after", ({ another, store }) =>
       Effect.gen(function* () {
         const wanted = session({ principal: null, dataVersion: 7 })
-        const created = yield* store.create(wanted)
+        const created = yield* create(store, wanted)
         assert.deepInclude(created, { principal: null, data: wanted.data, dataVersion: 7, version: 1 })
         assert.deepStrictEqual(created.device, wanted.device)
         assert.deepStrictEqual(created.lastSeenAt, created.createdAt)
@@ -70,7 +75,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         const data = JSON.parse(text.replace("LONG", "ü".repeat(30_000)))
         for (const value of [data, null, 0, "text", [], [[]]]) {
           const wanted = session({ principal: null, data: value })
-          yield* store.create(wanted)
+          yield* create(store, wanted)
           assert.strictEqual(JSON.stringify((yield* store.load(wanted.token)).data), JSON.stringify(value))
         }
       })
@@ -79,8 +84,8 @@ export const sessionStoreLaws = (name: string, law: Law) =>
     law("a token that is in use is not given to another session", ({ another, store }) =>
       Effect.gen(function* () {
         const wanted = session()
-        const created = yield* store.create(wanted)
-        assert.strictEqual(yield* outcome(another.create({ ...wanted, data: "stolen" })), "SessionsUnavailable")
+        const created = yield* create(store, wanted)
+        assert.strictEqual(yield* outcome(create(another, { ...wanted, data: "stolen" })), "SessionsUnavailable")
         assert.deepStrictEqual(yield* another.load(wanted.token), created)
         assert.lengthOf(yield* store.list("alice"), 1)
       })
@@ -91,7 +96,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       ({ another, store }) =>
         Effect.gen(function* () {
           const wanted = session()
-          const { id } = yield* store.create(wanted)
+          const { id } = yield* create(store, wanted)
           const outcomes = yield* all(
             times(20, (index) =>
               outcome((index % 2 === 0 ? store : another).update({ id, version: 1, data: index, dataVersion: 1 }))
@@ -114,7 +119,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         ]
         for (const [reason, end] of ends) {
           const wanted = session()
-          const { id } = yield* store.create(wanted)
+          const { id } = yield* create(store, wanted)
           yield* end(id)
           for (const instance of [store, another]) {
             const update = instance.update({ id, version: 1, data: "late", dataVersion: 1 })
@@ -123,7 +128,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
             assert.isFalse(yield* instance.revoke(id))
             assert.strictEqual(yield* outcome(instance.load(wanted.token)), reason)
           }
-          assert.deepStrictEqual(yield* store.ended([id]), [id])
+          assert.deepStrictEqual(yield* store.endedOf([id]), [id])
           assert.isEmpty(yield* store.list("alice"))
         }
       })
@@ -133,7 +138,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       Effect.gen(function* () {
         for (const round of times(5, (index) => index)) {
           const wanted = session()
-          const { id } = yield* store.create(wanted)
+          const { id } = yield* create(store, wanted)
           const write = (version: number): Effect.Effect<string> =>
             outcome(another.update({ id, version, data: version, dataVersion: 1 })).pipe(
               Effect.flatMap((told) => (told === "ok" ? write(version + 1) : Effect.succeed(told)))
@@ -153,11 +158,11 @@ export const sessionStoreLaws = (name: string, law: Law) =>
     law("S4 a session without activity ends after its idle timeout and one touch interval", ({ advance, store }) =>
       Effect.gen(function* () {
         const wanted = session()
-        const { id } = yield* store.create(wanted)
+        const { id } = yield* create(store, wanted)
         yield* advance({ minutes: 30, seconds: 55 })
-        assert.deepStrictEqual(yield* store.ended([id]), [])
+        assert.deepStrictEqual(yield* store.endedOf([id]), [])
         yield* advance("6 seconds")
-        assert.deepStrictEqual(yield* store.ended([id]), [id])
+        assert.deepStrictEqual(yield* store.endedOf([id]), [id])
         assert.strictEqual(yield* outcome(store.load(wanted.token)), "SessionExpired")
       })
     )
@@ -165,7 +170,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
     law("S4 an active session ends at its absolute end", ({ advance, store }) =>
       Effect.gen(function* () {
         const wanted = session({ absoluteTimeout: Duration.hours(1) })
-        const created = yield* store.create(wanted)
+        const created = yield* create(store, wanted)
         yield* advance("20 minutes")
         yield* store.load(wanted.token)
         yield* advance("20 minutes")
@@ -184,7 +189,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
           [Duration.minutes(5), Duration.seconds(30)]
         ] as const) {
           const wanted = session({ idleTimeout })
-          yield* store.create(wanted)
+          yield* create(store, wanted)
           for (const written of [false, true, false, true]) {
             yield* advance(
               written
@@ -202,7 +207,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
     law("S5 activity is written at most once per touch interval", ({ advance, another, store }) =>
       Effect.gen(function* () {
         const wanted = session()
-        const created = yield* store.create(wanted)
+        const created = yield* create(store, wanted)
         yield* advance("50 seconds")
         const early = yield* store.load(wanted.token)
         assert.strictEqual(sinceCreation(early), 0)
@@ -219,11 +224,11 @@ export const sessionStoreLaws = (name: string, law: Law) =>
 
     law("S7 revoking a principal ends all its sessions and nobody else's", ({ another, store }) =>
       Effect.gen(function* () {
-        const mine = yield* all(times(3, () => store.create(session())))
+        const mine = yield* all(times(3, () => create(store, session())))
         const theirs = session({ principal: "bob" })
         const visitor = session({ principal: null })
-        yield* store.create(theirs)
-        yield* store.create(visitor)
+        yield* create(store, theirs)
+        yield* create(store, visitor)
         const [kept, ...others] = mine.map(({ id }) => id)
         const revoked = yield* another.revokeAll("alice", { except: kept })
         assert.sameMembers([...revoked], others)
@@ -243,7 +248,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       Effect.gen(function* () {
         for (const principal of times(5, (index) => `alice ${index}`)) {
           const creates = times(10, (index) =>
-            (index % 2 === 0 ? store : another).create(session({ principal, maxPerPrincipal: 100 }))
+            create(index % 2 === 0 ? store : another, session({ principal, maxPerPrincipal: 100 }))
           )
           const [created, revoked] = yield* Effect.all([all(creates), another.revokeAll(principal)], {
             concurrency: "unbounded"
@@ -263,10 +268,10 @@ export const sessionStoreLaws = (name: string, law: Law) =>
     law("S8 the cap holds under parallel logins, and the oldest make room", ({ advance, another, store }) =>
       Effect.gen(function* () {
         const first = session({ maxPerPrincipal: 3 })
-        yield* store.create(first)
+        yield* create(store, first)
         yield* advance("1 second")
         const wanted = times(20, () => session({ maxPerPrincipal: 3 }))
-        const created = yield* all(wanted.map((one, index) => (index % 2 === 0 ? store : another).create(one)))
+        const created = yield* all(wanted.map((one, index) => create(index % 2 === 0 ? store : another, one)))
         const live = (yield* store.list("alice")).map(({ id }) => id)
         assert.lengthOf(live, 3)
         const outcomes = yield* all(wanted.map(({ token }) => outcome(another.load(token))))
@@ -276,7 +281,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         )
         assert.strictEqual(yield* outcome(store.load(first.token)), "SessionRevoked")
         yield* advance("1 second")
-        const { id } = yield* store.create(session({ maxPerPrincipal: 1 }))
+        const { id } = yield* create(store, session({ maxPerPrincipal: 1 }))
         assert.deepStrictEqual(
           (yield* store.list("alice")).map((live) => live.id),
           [id]
@@ -288,15 +293,15 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       Effect.gen(function* () {
         const long = session({ maxPerPrincipal: 2, idleTimeout: Duration.hours(2) })
         const short = session({ maxPerPrincipal: 2 })
-        yield* store.create(long)
+        yield* create(store, long)
         yield* advance("1 second")
-        yield* store.create(short)
+        yield* create(store, short)
         yield* advance("1 hour")
-        yield* store.create(session({ maxPerPrincipal: 2 }))
+        yield* create(store, session({ maxPerPrincipal: 2 }))
         assert.strictEqual(yield* outcome(store.load(long.token)), "ok")
         assert.strictEqual(yield* outcome(store.load(short.token)), "SessionExpired")
         const visitors = times(4, () => session({ principal: null, maxPerPrincipal: 1 }))
-        yield* all(visitors.map((visitor) => store.create(visitor)))
+        yield* all(visitors.map((visitor) => create(store, visitor)))
         for (const { token } of visitors) assert.strictEqual(yield* outcome(store.load(token)), "ok")
       })
     )
@@ -305,7 +310,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       Effect.gen(function* () {
         const ids: Array<SessionId.SessionId> = []
         for (const _ of times(4, () => undefined)) {
-          ids.unshift((yield* store.create(session())).id)
+          ids.unshift((yield* create(store, session())).id)
           yield* advance("1 second")
         }
         const [, second, ...rest] = ids
@@ -317,8 +322,8 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         )
         assert.isEmpty(yield* store.list("bob"))
         const unknown = SessionId.make()
-        assert.sameMembers([...(yield* store.ended([...ids, unknown]))], [second, unknown])
-        assert.isEmpty(yield* store.ended([]))
+        assert.sameMembers([...(yield* store.endedOf([...ids, unknown]))], [second, unknown])
+        assert.isEmpty(yield* store.endedOf([]))
       })
     )
 
@@ -327,8 +332,8 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         const revoked = session()
         const expired = session({ absoluteTimeout: Duration.hours(1), idleTimeout: Duration.minutes(10) })
         assert.strictEqual(yield* outcome(store.load(newToken())), "SessionMissing")
-        yield* store.create(expired)
-        yield* store.revoke((yield* store.create(revoked)).id)
+        yield* create(store, expired)
+        yield* store.revoke((yield* create(store, revoked)).id)
         yield* advance({ hours: 23, minutes: 59 })
         assert.strictEqual(yield* store.prune(100), 0)
         assert.strictEqual(yield* outcome(store.load(revoked.token)), "SessionRevoked")
@@ -345,10 +350,10 @@ export const sessionStoreLaws = (name: string, law: Law) =>
 
     law("S12 pruning is bounded, safe from many instances, and spares what lives", ({ advance, another, store }) =>
       Effect.gen(function* () {
-        yield* all(times(57, () => store.create(session({ principal: null, absoluteTimeout: Duration.hours(1) }))))
+        yield* all(times(57, () => create(store, session({ principal: null, absoluteTimeout: Duration.hours(1) }))))
         yield* advance("26 hours")
         const living = session()
-        yield* store.create(living)
+        yield* create(store, living)
         assert.strictEqual(yield* store.prune(7), 7)
         const pruned = yield* all(times(10, (index) => (index % 2 === 0 ? store : another).prune(10)))
         assert.isTrue(pruned.every((count) => count <= 10))
