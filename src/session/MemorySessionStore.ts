@@ -10,21 +10,19 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
-import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import {
   SessionConflict,
   SessionError,
   SessionExpired,
-  SessionInvalid,
   SessionMissing,
   SessionRevoked,
   SessionSuperseded,
   SessionsUnavailable
 } from "./SessionError.ts"
 import * as SessionId from "./SessionId.ts"
-import { type Device, Principal, type SessionRecord } from "./SessionRecord.ts"
+import { type Device, principalOf, type SessionRecord } from "./SessionRecord.ts"
 import {
   type Authentication,
   type Ended,
@@ -92,8 +90,6 @@ const recordOf = (held: Held, renewalNonce: string | null = null): SessionRecord
 
 const because = (reason: SessionError["reason"]) => new SessionError({ reason })
 
-const isPrincipal = Schema.is(Principal)
-const noPrincipal = because(new SessionInvalid({ problem: "the name of the principal is empty, too long or no text" }))
 const inUse = because(new SessionsUnavailable({ cause: new Error("The token is in use already") }))
 
 /** Reads and writes at one moment, in one go: a fiber may be suspended between two effects, so this is one. */
@@ -169,7 +165,6 @@ export const make = Effect.gen(function* () {
   const create = (session: NewSession) =>
     step((now) => {
       const { device, principal, token } = session
-      if (principal !== null && !isPrincipal(principal)) return noPrincipal
       if (tokens.has(token)) return inUse
       if (principal !== null && isRevokedSince(principal, session)) return because(new SessionRevoked())
       const displaced = principal === null ? [] : makeRoom(principal, session, now)
@@ -224,7 +219,6 @@ export const make = Effect.gen(function* () {
   const authenticate = (authentication: Authentication) =>
     step((now) => {
       const { data, device, next, principal } = authentication
-      if (!isPrincipal(principal)) return noPrincipal
       const presented = findToken(authentication.token, now)
       if (presented instanceof SessionError) return presented
       if (tokens.has(next)) return inUse
@@ -253,23 +247,19 @@ export const make = Effect.gen(function* () {
 
   const revokeAll: SessionStore["Service"]["revokeAll"] = (principal, options) =>
     step((now) => {
-      if (!isPrincipal(principal)) return noPrincipal
       const live = liveOf(principal, now).filter((held) => held.id !== options?.except)
       for (const held of live) finish(held, now)
       epochs.set(principal, { count: (epochs.get(principal)?.count ?? 0) + 1, at: now })
       return live.map(({ id }) => id)
     })
 
-  const epoch = (principal: string) =>
-    step(() => (isPrincipal(principal) ? (epochs.get(principal)?.count ?? 0) : noPrincipal))
+  const epoch = (principal: string) => step(() => epochs.get(principal)?.count ?? 0)
 
   const list = (principal: string) =>
     step((now) =>
-      isPrincipal(principal)
-        ? liveOf(principal, now)
-            .toReversed()
-            .map((held) => recordOf(held))
-        : noPrincipal
+      liveOf(principal, now)
+        .toReversed()
+        .map((held) => recordOf(held))
     )
 
   const endedOf = (ids: ReadonlyArray<SessionId.SessionId>) =>
@@ -302,17 +292,21 @@ export const make = Effect.gen(function* () {
     Duration.millis(Array.from(sessions.values()).reduce((lag, held) => Math.max(lag, now - prunableFrom(held)), 0))
   )
 
+  /** Refuses what no store could keep. */
+  const checked = <A>(principal: string, work: Effect.Effect<A, SessionError>) =>
+    Effect.andThen(principalOf(principal), work)
+
   return SessionStore.of({
-    create,
+    create: (session) => (session.principal === null ? create(session) : checked(session.principal, create(session))),
     load,
     touch: (token) => Effect.asVoid(load(token)),
     update,
     renew,
-    authenticate,
+    authenticate: (authentication) => checked(authentication.principal, authenticate(authentication)),
     revoke,
-    revokeAll,
-    epoch,
-    list,
+    revokeAll: (principal, options) => checked(principal, revokeAll(principal, options)),
+    epoch: (principal) => checked(principal, epoch(principal)),
+    list: (principal) => checked(principal, list(principal)),
     endedOf,
     ended: Stream.fromPubSub(ended),
     prune,

@@ -8,7 +8,9 @@
  * A session's activity is written often and its columns of times are in no index but that of its end, so that the write
  * stays on the row's page (a heap-only update) and the indexes are left alone; `fillfactor` keeps room there for it. The
  * indexes serve the token, the live sessions of a principal and pruning. `principals` is what creating and revoking a
- * principal's sessions lock, because sessions that do not exist yet cannot be.
+ * principal's sessions lock, because sessions that do not exist yet cannot be; a row is there while somebody may need it.
+ *
+ * A token names the one it renews (`predecessor`) until it is first presented, and the one that renewed it (`successor`).
  *
  * Data and device are `json`, not `jsonb`: they come back as they were written, to the character.
  */
@@ -33,6 +35,7 @@ const sessions = Effect.fnUntraced(function* (schema: string) {
       created_at timestamptz not null,
       last_seen_at timestamptz not null,
       idle_timeout interval not null,
+      renew_every interval not null,
       expires_at timestamptz not null,
       ended_at timestamptz,
       end_reason text,
@@ -44,10 +47,15 @@ const sessions = Effect.fnUntraced(function* (schema: string) {
     create table ${table("session_tokens")} (
       hash bytea primary key,
       session text not null references ${table("sessions")} on delete cascade,
+      issued_at timestamptz not null,
+      nonce text not null,
+      predecessor bytea,
+      successor bytea,
       valid_until timestamptz
     )`
   yield* sql`create index session_tokens_session on ${table("session_tokens")} (session)`
-  yield* sql`create table ${table("principals")} (principal text primary key)`
+  yield* sql`create table ${table("principals")} (principal text primary key, revoked_at timestamptz)`
+  yield* sql`create index principals_prune on ${table("principals")} (revoked_at) where revoked_at is not null`
 })
 
 /** Asking first spares a role the right to create schemas in a database where an operator made it. */

@@ -1,6 +1,7 @@
 /**
  * Reads what the statements of `PgSessionStore` answer. A row that cannot be read is that row's failure and nobody else's.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -11,10 +12,12 @@ import {
   SessionExpired,
   SessionMissing,
   SessionRevoked,
+  SessionSuperseded,
   SessionUndecodable
 } from "./SessionError.ts"
 import { SessionId } from "./SessionId.ts"
 import { Device, SessionRecord } from "./SessionRecord.ts"
+import type { Login } from "./SessionStore.ts"
 
 /** A row of values in the order of the statement's columns. */
 export type Row = ReadonlyArray<unknown>
@@ -30,10 +33,11 @@ const decodeRecord = Schema.decodeUnknownResult(
     expiresAt: Schema.DateTimeUtcFromDate
   })
 )
-const State = Schema.Literals(["missing", "expired", "revoked", "live"])
+const State = Schema.Literals(["missing", "expired", "revoked", "superseded", "live"])
 const decodeState = Schema.decodeUnknownResult(State)
 const decodeOwed = Schema.decodeUnknownResult(Schema.Boolean)
 const decodeId = Schema.decodeUnknownResult(SessionId)
+const decodeIds = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Array(SessionId)))
 const describeIssue = SchemaIssue.makeFormatterStandardSchemaV1()
 
 /** Says where a row is wrong and not what it holds there, which is somebody's data. */
@@ -57,7 +61,7 @@ export const record = (row: Row, from = 0): Result.Result<SessionRecord, Session
       lastSeenAt: row[from + 7],
       idleExpiresAt: row[from + 8],
       expiresAt: row[from + 9],
-      renewalNonce: null
+      renewalNonce: row[from + 10]
     }),
     undecodable(`session ${String(row[from])}`)
   )
@@ -73,10 +77,19 @@ export const standing = (row: Row | undefined): SessionError => {
       return new SessionError({ reason: new SessionExpired() })
     case "revoked":
       return new SessionError({ reason: new SessionRevoked() })
+    case "superseded":
+      return new SessionError({ reason: new SessionSuperseded() })
     case "live":
       return new SessionError({ reason: new SessionConflict() })
   }
 }
+
+const owed = (row: Row): Result.Result<boolean, SessionError> =>
+  Result.mapError(decodeOwed(row[1]), undecodable("the state of a session"))
+
+/** Whether the activity of a live session is still to be written. */
+export const touched = (row: Row | undefined): Result.Result<boolean, SessionError> =>
+  row === undefined || row[0] !== "live" ? Result.fail(standing(row)) : owed(row)
 
 /** What a load found: the session, and whether its activity is still to be written. */
 export const loaded = (
@@ -84,10 +97,34 @@ export const loaded = (
 ): Result.Result<{ readonly record: SessionRecord; readonly owed: boolean }, SessionError> => {
   if (row === undefined || row[0] !== "live") return Result.fail(standing(row))
   return Result.gen(function* () {
-    const owed = yield* Result.mapError(decodeOwed(row[1]), undecodable("the state of a session"))
-    return { record: yield* record(row, 2), owed }
+    return { owed: yield* owed(row), record: yield* record(row, 2) }
   })
 }
+
+/** What came of a login: the session, and behind its columns the ids of those that made room. */
+export const login = (row: Row | undefined): Result.Result<Login, SessionError> => {
+  if (row === undefined) return Result.fail(standing(row))
+  return Result.gen(function* () {
+    const displaced = yield* Result.mapError(decodeIds(row[11]), undecodable("a list of displaced sessions"))
+    return { record: yield* record(row), displaced }
+  })
+}
+
+const decodeEpoch = Schema.decodeUnknownResult(Schema.Tuple([Schema.Finite]))
+
+/** The epoch of a principal; zero when nothing is known of it. */
+export const epoch = (row: Row | undefined): Result.Result<number, SessionError> =>
+  row === undefined
+    ? Result.succeed(0)
+    : Result.map(Result.mapError(decodeEpoch(row), undecodable("the epoch of a principal")), ([epoch]) => epoch)
+
+const decodeLag = Schema.decodeUnknownResult(Schema.Tuple([Schema.NullOr(Schema.Finite)]))
+
+/** How far pruning is behind. */
+export const lag = (row: Row | undefined): Result.Result<Duration.Duration, SessionError> =>
+  Result.map(Result.mapError(decodeLag(row), undecodable("the age of a tombstone")), ([lag]) =>
+    Duration.millis(Math.max(lag ?? 0, 0))
+  )
 
 /** The ids of sessions. */
 export const ids = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<SessionId>, SessionError> =>

@@ -1,15 +1,16 @@
 /**
  * Sessions in PostgreSQL, for any number of instances of a program.
  *
- * The store's connections live as long as its layer and are opened when they are first needed: the layer is built also
- * while the database is away, and operations fail with `SessionsUnavailable` until it is back. The tables are made by
- * {@link migrate}, which the program runs when it starts and as often as it takes.
+ * The store's connections live as long as its layer. The layer is built also while the database is away, and operations
+ * fail with `SessionsUnavailable` until it is back. The tables are made by {@link migrate}, which the program runs when it
+ * starts and as often as it takes.
  *
  * **Details**
  *
  * Half of the connections read and load, which never waits for a lock, many statements on one connection at a time. The
  * other half write, one at a time, so that one that waits for a lock holds up no load. Loads of concurrent requests
- * travel together, in one statement that also writes the activity that is due.
+ * travel together, in one statement that also writes the activity that is due. One more connection listens for the ends
+ * of sessions.
  *
  * An operation that is interrupted goes on in the background, within the same time limit.
  *
@@ -30,16 +31,24 @@ import * as RequestResolver from "effect/RequestResolver"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
-import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
 import * as Ledger from "../Ledger.ts"
 import * as TimeLimit from "../TimeLimit.ts"
+import * as PgSessionEnds from "./PgSessionEnds.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import * as PgSessionSql from "./PgSessionSql.ts"
-import { SessionError, SessionsUnavailable } from "./SessionError.ts"
+import { SessionError, SessionRevoked, SessionsUnavailable } from "./SessionError.ts"
 import * as SessionId from "./SessionId.ts"
-import type { SessionRecord } from "./SessionRecord.ts"
-import { type NewSession, SessionStore, type Update } from "./SessionStore.ts"
+import { principalOf, type SessionRecord } from "./SessionRecord.ts"
+import {
+  type Authentication,
+  type Limits,
+  type NewSession,
+  type Renewal,
+  SessionStore,
+  type Update
+} from "./SessionStore.ts"
 import type { TokenHash } from "./SessionToken.ts"
 
 /** Where the sessions are. */
@@ -48,10 +57,12 @@ export interface Options {
   readonly url: Redacted.Redacted<string>
   /** Lower-case letters, digits and underscores. Default: `holdfast`. */
   readonly schema?: string | undefined
-  /** At least 2: half for loads, half for writes. Default: 4. */
+  /** At least 2: half for loads, half for writes. The one that listens comes on top. Default: 4. */
   readonly maxConnections?: number | undefined
   /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
+  /** How often the connection that listens is asked whether it is there. Default: 4 seconds. */
+  readonly listenerCheck?: Duration.Input | undefined
   /** Shown by the server to operators. Default: `holdfast-sessions`. */
   readonly applicationName?: string | undefined
 }
@@ -99,9 +110,15 @@ class Load extends Request.Class<{ readonly token: TokenHash }, SessionRecord, S
 
 const bytes = (hash: TokenHash): Uint8Array => Buffer.from(hash, "hex")
 
+const nonce = () => randomBytes(32).toString("base64url")
+
+const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked() }))
+
 /** Makes a store whose connections close with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options) {
-  const statements = PgSessionSql.make(yield* schemaOf(options))
+  const schema = yield* schemaOf(options)
+  const channel = PgSessionSql.channelOf(schema)
+  const statements = PgSessionSql.make(schema, channel)
   const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
   const max = Math.max(options.maxConnections ?? 4, 2)
   const config = connectionOf(options, limit, limit)
@@ -115,6 +132,14 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const open = (config: PgPool.Config) => Scope.provide(Effect.orDie(PgPool.make(config)), scope)
   const readers = yield* open({ ...config, multiplex: true, maxConnections: Math.floor(max / 2) })
   const writers = yield* open({ ...config, maxConnections: Math.ceil(max / 2) })
+
+  const ended = yield* PgSessionEnds.make({
+    connection: config,
+    channel,
+    checkInterval: Duration.fromInputUnsafe(options.listenerCheck ?? "4 seconds"),
+    answerWithin: limit,
+    id: describe(options.url)
+  }).pipe(Scope.provide(scope))
 
   const within = yield* Scope.provide(TimeLimit.make(limit, late), scope)
   const bounded = <A>(work: Effect.Effect<A, SqlError>) => within(Effect.mapError(work, toSessionError))
@@ -145,7 +170,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   // Owed activity was skipped because somebody was writing the row. If that was not another touch, nobody would note it,
   // and the session would end too early.
   const settle = (token: TokenHash) =>
-    write(statements.touch, [bytes(token)]).pipe(
+    write(statements.settle, [bytes(token)]).pipe(
       Effect.andThen(read(statements.load, [[bytes(token)]])),
       Effect.flatMap(([row]) => Effect.fromResult(PgSessionRow.loaded(row))),
       Effect.map(({ record }) => record)
@@ -173,32 +198,94 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     })
   ).pipe(RequestResolver.batchN(64))
 
-  const lockPrincipal = Effect.fnUntraced(function* (connection: PgConnection, principal: string) {
-    const [locked] = yield* connection.queryValues(statements.lockPrincipal, [principal])
-    if (locked !== undefined) return
-    yield* connection.query(statements.addPrincipal, [principal])
-    yield* connection.query(statements.lockPrincipal, [principal])
+  const touch = Effect.fn("PgSessionStore.touch")(function* (token: TokenHash) {
+    const [row] = yield* read(statements.touch, [[bytes(token)]])
+    const owed = yield* Effect.fromResult(PgSessionRow.touched(row))
+    if (owed) yield* write(statements.settle, [bytes(token)])
   })
 
+  /** Keeps logins and revocations of a principal one after the other, until the transaction is over. Tells the epoch. */
+  const lockPrincipal = Effect.fnUntraced(function* (connection: PgConnection, principal: string) {
+    const [locked] = yield* connection.queryValues(statements.lockPrincipal, [principal])
+    return locked ?? (yield* connection.queryValues(statements.addPrincipal, [principal]))[0]
+  })
+
+  const isRevokedSince = ({ epoch }: Limits, row: PgSessionRow.Row | undefined) =>
+    epoch !== undefined && Result.getOrElse(PgSessionRow.epoch(row), () => Infinity) > epoch
+
+  const limitsOf = (limits: Limits) => [
+    Duration.toMillis(limits.idleTimeout),
+    Duration.toMillis(limits.absoluteTimeout),
+    Duration.toMillis(limits.renewEvery),
+    Math.max(limits.maxPerPrincipal - 1, 0)
+  ]
+
   const create = Effect.fn("PgSessionStore.create")(function* (session: NewSession) {
-    const { principal } = session
+    const principal = session.principal === null ? null : yield* principalOf(session.principal)
     const params = [
       SessionId.make(),
       principal,
       JSON.stringify(session.data),
       session.dataVersion,
       JSON.stringify(session.device),
-      Duration.toMillis(session.idleTimeout),
-      Duration.toMillis(session.absoluteTimeout),
+      ...limitsOf(session),
       bytes(session.token),
-      Math.max(session.maxPerPrincipal - 1, 0)
+      nonce()
     ]
     const rows = yield* principal === null
       ? write(statements.create, params)
-      : transaction((connection) =>
-          Effect.andThen(lockPrincipal(connection, principal), connection.queryValues(statements.create, params))
+      : transaction(
+          Effect.fnUntraced(function* (connection) {
+            const locked = yield* lockPrincipal(connection, principal)
+            return isRevokedSince(session, locked)
+              ? undefined
+              : yield* connection.queryValues(statements.create, params)
+          })
         )
-    return { record: yield* Effect.fromResult(PgSessionRow.record(rows[0] ?? [])), displaced: [] }
+    if (rows === undefined) return yield* revoked
+    return yield* Effect.fromResult(PgSessionRow.login(rows[0]))
+  })
+
+  /** Why nothing was done with a token. */
+  const refusal = (token: TokenHash) =>
+    Effect.flatMap(read(statements.refusal, [bytes(token)]), ([row]) => Effect.fail(PgSessionRow.standing(row)))
+
+  const authenticate = Effect.fn("PgSessionStore.authenticate")(function* (authentication: Authentication) {
+    const { data, device, next, token } = authentication
+    const principal = yield* principalOf(authentication.principal)
+    const params = [
+      bytes(token),
+      principal,
+      data === undefined ? null : JSON.stringify(data.value),
+      data?.version ?? null,
+      JSON.stringify(device),
+      ...limitsOf(authentication),
+      bytes(next),
+      nonce()
+    ]
+    const rows = yield* transaction(
+      Effect.fnUntraced(function* (connection) {
+        // Both principals, in one order for all, or two logins that take each other's sessions over would wait for ever.
+        const [owner] = yield* connection.queryValues(statements.owner, [bytes(token)])
+        const before = owner?.[0]
+        const names = typeof before === "string" && before !== principal ? [principal, before] : [principal]
+        for (const name of names.toSorted()) {
+          const locked = yield* lockPrincipal(connection, name)
+          if (name === principal && isRevokedSince(authentication, locked)) return undefined
+        }
+        yield* connection.queryValues(statements.lockSession, [bytes(token)])
+        return yield* connection.queryValues(statements.authenticate, params)
+      })
+    )
+    if (rows === undefined) return yield* revoked
+    if (rows[0] === undefined) return yield* refusal(token)
+    return yield* Effect.fromResult(PgSessionRow.login(rows[0]))
+  })
+
+  const renew = Effect.fn("PgSessionStore.renew")(function* ({ next, token }: Renewal) {
+    const [row] = yield* write(statements.renew, [bytes(token), bytes(next), nonce()])
+    if (row === undefined) return yield* refusal(token)
+    return yield* Effect.fromResult(PgSessionRow.record(row))
   })
 
   const update = Effect.fn("PgSessionStore.update")(function* ({ data, dataVersion, id, version }: Update) {
@@ -210,10 +297,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   const revokeAll: SessionStore["Service"]["revokeAll"] = Effect.fn("PgSessionStore.revokeAll")(
     function* (principal, options) {
+      const name = yield* principalOf(principal)
       const rows = yield* transaction((connection) =>
         Effect.andThen(
-          lockPrincipal(connection, principal),
-          connection.queryValues(statements.revokeAll, [principal, options?.except ?? null])
+          connection.query(statements.beginEpoch, [name]),
+          connection.queryValues(statements.revokeAll, [name, options?.except ?? null])
         )
       )
       return yield* PgSessionRow.ids(rows)
@@ -222,7 +310,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   const list = Effect.fn("PgSessionStore.list")(function* (principal: string) {
     const records: Array<SessionRecord> = []
-    for (const row of yield* read(statements.list, [principal])) {
+    for (const row of yield* read(statements.list, [yield* principalOf(principal)])) {
       const record = PgSessionRow.record(row)
       if (Result.isSuccess(record)) records.push(record.success)
       else yield* Effect.logWarning("A session was left out of a list", record.failure.message)
@@ -233,18 +321,26 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   return SessionStore.of({
     create,
     load: (token) => Effect.request(new Load({ token }), resolver),
-    touch: () => Effect.die("not yet"),
+    touch,
     update,
-    renew: () => Effect.die("not yet"),
-    authenticate: () => Effect.die("not yet"),
-    epoch: () => Effect.die("not yet"),
-    ended: Stream.never,
-    pruneLag: Effect.die("not yet"),
+    renew,
+    authenticate,
     revoke: (id) => Effect.map(write(statements.revoke, [id]), (rows) => rows.length > 0),
     revokeAll,
+    epoch: (principal) =>
+      principalOf(principal).pipe(
+        Effect.flatMap((name) => read(statements.epoch, [name])),
+        Effect.flatMap(([row]) => Effect.fromResult(PgSessionRow.epoch(row)))
+      ),
     list,
-    endedOf: (ids) => Effect.flatMap(read(statements.ended, [ids]), PgSessionRow.ids),
-    prune: (limit) => Effect.map(write(statements.prune, [limit]), (rows) => rows.length),
+    endedOf: (ids) => Effect.flatMap(read(statements.endedOf, [ids]), PgSessionRow.ids),
+    ended,
+    prune: (limit) =>
+      Effect.andThen(
+        write(statements.prunePrincipals, [limit]),
+        Effect.map(write(statements.prune, [limit]), (rows) => rows.length)
+      ),
+    pruneLag: Effect.flatMap(read(statements.pruneLag, []), ([row]) => Effect.fromResult(PgSessionRow.lag(row))),
     ping: Effect.asVoid(read(statements.ping, []))
   })
 })

@@ -1,7 +1,9 @@
 /**
  * A session as its store knows it. Every time in it was decided by the store's clock.
  */
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { SessionError, SessionInvalid } from "./SessionError.ts"
 import { SessionId } from "./SessionId.ts"
 
 /**
@@ -15,6 +17,13 @@ export const Principal = Schema.String.check(
     (text: string) => (text.isWellFormed() && !text.includes("\0")) || "Expected no NUL or lone surrogate"
   )
 )
+
+const isPrincipal = Schema.is(Principal)
+
+/** The name as it was given, or `SessionInvalid`. */
+export const principalOf = (name: string): Effect.Effect<string, SessionError> =>
+  isPrincipal(name) ? Effect.succeed(name) : Effect.fail(new SessionError({ reason: new SessionInvalid({ problem }) }))
+const problem = "the principal needs 1 to 256 characters of well-formed text without NUL"
 
 /** What a login tells about the client, to show to its owner. Never trusted. */
 export const Device = Schema.Struct({

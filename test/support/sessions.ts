@@ -18,9 +18,12 @@ export const instance = (options: PgSessionStore.Options) =>
 /** Moves all times of the sessions back: for the store, time went on. */
 export const advanceOf = (connection: PgConnection.PgConnection) => (by: Duration.Input) =>
   connection.query(
-    `update holdfast.sessions set created_at = created_at - d, last_seen_at = last_seen_at - d,
+    `with by as (select $1::float8 * interval '1 millisecond' as d), tokens as (
+       update holdfast.session_tokens set issued_at = issued_at - d, valid_until = valid_until - d from by
+     ), principals as (update holdfast.principals set revoked_at = revoked_at - d from by)
+     update holdfast.sessions set created_at = created_at - d, last_seen_at = last_seen_at - d,
        expires_at = expires_at - d, ended_at = ended_at - d
-     from (select $1::float8 * interval '1 millisecond' as d) as by`,
+     from by`,
     [Duration.toMillis(by)]
   )
 
