@@ -2,19 +2,23 @@
  * The laws that every session store keeps, whatever it is made of. An adapter's test file gives them a world to run in.
  */
 import { assert, describe } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import { createHash } from "node:crypto"
 import type { SessionError } from "../../src/session/SessionError.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
-import type { NewSession, SessionStore } from "../../src/session/SessionStore.ts"
+import type * as SessionStore from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
+import { eventually } from "../support/conditions.ts"
 
 /** Where a law is tried: two instances over the same sessions, and a hand on the store's clock. */
 export interface World {
-  readonly store: SessionStore["Service"]
-  readonly another: SessionStore["Service"]
+  readonly store: SessionStore.SessionStore["Service"]
+  readonly another: SessionStore.SessionStore["Service"]
   readonly advance: (by: Duration.Input) => Effect.Effect<void, unknown>
 }
 
@@ -23,7 +27,7 @@ export type Law = (name: string, body: (world: World) => Effect.Effect<void, unk
 
 export const newToken = () => SessionToken.hash(SessionToken.make())
 
-export const session = (options: Partial<NewSession> = {}): NewSession => ({
+export const session = (options: Partial<SessionStore.NewSession> = {}): SessionStore.NewSession => ({
   token: newToken(),
   principal: "alice",
   data: { cart: ["apple"] },
@@ -37,8 +41,29 @@ export const session = (options: Partial<NewSession> = {}): NewSession => ({
 })
 
 /** A new session. */
-export const create = (store: SessionStore["Service"], wanted: NewSession) =>
+export const create = (store: SessionStore.SessionStore["Service"], wanted: SessionStore.NewSession) =>
   Effect.map(store.create(wanted), ({ record }) => record)
+
+/** A login in the session of a token. */
+export const authentication = (
+  options: Partial<SessionStore.Authentication> & Pick<SessionStore.Authentication, "token">
+): SessionStore.Authentication => ({
+  next: newToken(),
+  principal: "alice",
+  device: { userAgent: "test", ip: "192.0.2.1" },
+  idleTimeout: Duration.minutes(30),
+  absoluteTimeout: Duration.hours(12),
+  renewEvery: Duration.hours(1),
+  maxPerPrincipal: 5,
+  ...options
+})
+
+/** What everybody who presents the token makes of it. */
+const nextOf = (token: SessionToken.TokenHash, nonce: string | null) =>
+  SessionToken.TokenHash.make(createHash("sha256").update(`${token} ${nonce}`).digest("hex"))
+
+/** Waits in real time, also where the TestClock stands still. */
+const live = Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
 
 /** What came of an operation: `ok`, or the reason. */
 export const outcome = <A>(effect: Effect.Effect<A, SessionError>) =>
@@ -122,6 +147,10 @@ export const sessionStoreLaws = (name: string, law: Law) =>
           const { id } = yield* create(store, wanted)
           yield* end(id)
           for (const instance of [store, another]) {
+            assert.strictEqual(yield* outcome(instance.touch(wanted.token)), reason)
+            assert.strictEqual(yield* outcome(instance.renew({ token: wanted.token, next: newToken() })), reason)
+            const login = instance.authenticate(authentication({ token: wanted.token }))
+            assert.strictEqual(yield* outcome(login), reason)
             const update = instance.update({ id, version: 1, data: "late", dataVersion: 1 })
             assert.strictEqual(yield* outcome(update), reason)
             assert.strictEqual(yield* outcome(instance.load(wanted.token)), reason)
@@ -222,6 +251,241 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       })
     )
 
+    law("S5 a touch is an activity as a load is", ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        const wanted = session()
+        const created = yield* create(store, wanted)
+        yield* advance("29 minutes")
+        yield* another.touch(wanted.token)
+        const touched = yield* store.load(wanted.token)
+        assert.isAtLeast(sinceCreation(touched), 29 * 60_000)
+        yield* advance("50 seconds")
+        yield* another.touch(wanted.token)
+        assert.strictEqual(sinceCreation(yield* store.load(wanted.token)), sinceCreation(touched))
+        assert.strictEqual(touched.version, created.version)
+        assert.strictEqual(yield* outcome(store.touch(newToken())), "SessionMissing")
+      })
+    )
+
+    law("S6 a login puts a new token in the place of all others, at once", ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        const visitor = session({ principal: null, device: {}, data: { cart: [1] } })
+        const created = yield* create(store, visitor)
+        yield* advance("2 hours")
+        const keep = session({ token: visitor.token, idleTimeout: Duration.hours(9) })
+        assert.strictEqual(yield* outcome(store.load(visitor.token)), "SessionExpired")
+        const old = session({ principal: null, idleTimeout: Duration.hours(9), data: { cart: [2] } })
+        const before = yield* create(store, old)
+        yield* advance("2 hours")
+        const renewed = newToken()
+        yield* store.renew({ token: old.token, next: renewed })
+        yield* store.load(renewed)
+        const login = authentication({ token: renewed, idleTimeout: keep.idleTimeout, device: { ip: "192.0.2.7" } })
+        const { displaced, record } = yield* another.authenticate(login)
+        assert.isEmpty(displaced)
+        assert.deepInclude(record, {
+          id: before.id,
+          principal: "alice",
+          data: { cart: [2] },
+          version: before.version + 1,
+          renewalNonce: null
+        })
+        assert.deepStrictEqual(record.device, { ip: "192.0.2.7" })
+        assert.deepStrictEqual(record.lastSeenAt, record.createdAt)
+        assert.strictEqual(DateTime.distance(record.createdAt, record.expiresAt).pipe(Duration.toHours), 12)
+        for (const token of [old.token, renewed]) {
+          assert.strictEqual(yield* outcome(store.load(token)), "SessionSuperseded")
+          assert.strictEqual(yield* outcome(store.touch(token)), "SessionSuperseded")
+          assert.strictEqual(yield* outcome(store.renew({ token, next: newToken() })), "SessionSuperseded")
+          assert.strictEqual(yield* outcome(store.authenticate(authentication({ token }))), "SessionSuperseded")
+        }
+        assert.deepStrictEqual(yield* store.load(login.next), record)
+        assert.strictEqual(yield* outcome(store.load(visitor.token)), "SessionExpired")
+        assert.notStrictEqual(created.id, record.id)
+      })
+    )
+
+    law("S6 of parallel logins in one session one succeeds, and no token but its own lives", ({ another, store }) =>
+      Effect.gen(function* () {
+        for (const visitors of [true, false]) {
+          const wanted = session(visitors ? { principal: null } : {})
+          yield* create(store, wanted)
+          const logins = times(8, (index) =>
+            authentication({
+              token: wanted.token,
+              principal: index % 3 === 0 ? "bob" : "alice",
+              device: { ip: String(index) }
+            })
+          )
+          const outcomes = yield* all(
+            logins.map((login, index) => outcome((index % 2 === 0 ? store : another).authenticate(login)))
+          )
+          assert.deepStrictEqual(outcomes.toSorted(), [...times(7, () => "SessionSuperseded"), "ok"])
+          const loads = yield* all(logins.map(({ next }) => outcome(store.load(next))))
+          assert.deepStrictEqual(
+            loads,
+            outcomes.map((told) => (told === "ok" ? "ok" : "SessionMissing"))
+          )
+        }
+      })
+    )
+
+    law(
+      "S6 two principals that take each other's sessions over do not wait for each other for ever",
+      ({ another, store }) =>
+        Effect.gen(function* () {
+          for (const _ of times(10, () => undefined)) {
+            const [hers, his] = [session({ principal: "alice" }), session({ principal: "bob" })]
+            yield* create(store, hers)
+            yield* create(store, his)
+            const outcomes = yield* all([
+              outcome(store.authenticate(authentication({ token: his.token, principal: "alice", maxPerPrincipal: 1 }))),
+              outcome(another.authenticate(authentication({ token: hers.token, principal: "bob", maxPerPrincipal: 1 })))
+            ])
+            // The one whose session had to make room for the other's is told.
+            assert.include(outcomes, "ok")
+            assert.isTrue(outcomes.every((told) => told === "ok" || told === "SessionRevoked"))
+          }
+        })
+    )
+
+    law("S6 an update begun before a login takes no effect", ({ another, store }) =>
+      Effect.gen(function* () {
+        const wanted = session({ principal: "bob", data: "bob's" })
+        const { id, version } = yield* create(store, wanted)
+        const login = authentication({ token: wanted.token, data: { value: "alice's", version: 3 } })
+        const { record } = yield* store.authenticate(login)
+        assert.deepInclude(record, { data: "alice's", dataVersion: 3 })
+        const late = another.update({ id, version, data: "bob's again", dataVersion: 1 })
+        assert.strictEqual(yield* outcome(late), "SessionConflict")
+        assert.deepStrictEqual(yield* store.load(login.next), record)
+        assert.isEmpty(yield* store.list("bob"))
+        assert.lengthOf(yield* store.list("alice"), 1)
+      })
+    )
+
+    law("S6 a token is to be renewed from its age on, by whoever presents it", ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        const wanted = session({ renewEvery: Duration.minutes(20) })
+        yield* create(store, wanted)
+        yield* advance("19 minutes")
+        assert.isNull((yield* store.load(wanted.token)).renewalNonce)
+        yield* advance("2 minutes")
+        const { renewalNonce } = yield* store.load(wanted.token)
+        assert.match(renewalNonce ?? "", /^[A-Za-z0-9_-]{43}$/)
+        assert.strictEqual((yield* another.load(wanted.token)).renewalNonce, renewalNonce)
+        const next = newToken()
+        assert.isNull((yield* another.renew({ token: wanted.token, next })).renewalNonce)
+        assert.isNull((yield* store.load(next)).renewalNonce)
+        // Who did not hear of the renewal repeats it.
+        assert.strictEqual((yield* store.load(wanted.token)).renewalNonce, renewalNonce)
+        yield* advance("21 minutes")
+        const again = (yield* store.load(next)).renewalNonce
+        assert.isString(again)
+        assert.notStrictEqual(again, renewalNonce)
+      })
+    )
+
+    law("S6 parallel renewals converge on one token", ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        const wanted = session({ renewEvery: Duration.minutes(20) })
+        const { id } = yield* create(store, wanted)
+        yield* advance("21 minutes")
+        const renewed = yield* all(
+          times(20, (index) => {
+            const instance = index % 2 === 0 ? store : another
+            return Effect.gen(function* () {
+              const { renewalNonce } = yield* instance.load(wanted.token)
+              const next = nextOf(wanted.token, renewalNonce)
+              assert.strictEqual((yield* instance.renew({ token: wanted.token, next })).id, id)
+              return next
+            })
+          })
+        )
+        assert.lengthOf(new Set(renewed), 1)
+        assert.strictEqual((yield* store.load(renewed[0] ?? newToken())).id, id)
+        const other = store.renew({ token: wanted.token, next: newToken() })
+        assert.strictEqual(yield* outcome(other), "SessionSuperseded")
+        const taken = yield* create(store, session())
+        const foreign = session()
+        yield* create(store, foreign)
+        const next = store.renew({ token: renewed[0] ?? newToken(), next: foreign.token })
+        assert.strictEqual(yield* outcome(next), "SessionsUnavailable")
+        assert.notStrictEqual(taken.id, id)
+      })
+    )
+
+    law(
+      "S6 a renewed token lives until 30 seconds after the new one was first presented",
+      ({ advance, another, store }) =>
+        Effect.gen(function* () {
+          const [first, second, third] = [newToken(), newToken(), newToken()]
+          yield* create(store, session({ token: first, idleTimeout: Duration.hours(3) }))
+          yield* advance("61 minutes")
+          yield* store.renew({ token: first, next: second })
+          // Nobody has seen the new one: the answer may have been lost.
+          yield* advance("61 minutes")
+          assert.strictEqual(yield* outcome(another.load(first)), "ok")
+          yield* another.load(second)
+          yield* advance("28 seconds")
+          assert.strictEqual(yield* outcome(store.load(first)), "ok")
+          // Presenting it again does not begin the time anew.
+          yield* store.load(second)
+          yield* store.renew({ token: second, next: third })
+          yield* advance("3 seconds")
+          assert.strictEqual(yield* outcome(store.load(first)), "SessionSuperseded")
+          assert.strictEqual(yield* outcome(store.touch(first)), "SessionSuperseded")
+          assert.strictEqual(yield* outcome(store.renew({ token: first, next: second })), "SessionSuperseded")
+          assert.strictEqual(yield* outcome(store.load(second)), "ok")
+          yield* store.touch(third)
+          yield* advance("31 seconds")
+          assert.deepStrictEqual(yield* all([second, third].map((token) => outcome(another.load(token)))), [
+            "SessionSuperseded",
+            "ok"
+          ])
+        })
+    )
+
+    law("S6 renewals among logins leave no token alive but the login's", ({ another, store }) =>
+      Effect.gen(function* () {
+        for (const _ of times(10, () => undefined)) {
+          const wanted = session({ principal: null })
+          yield* create(store, wanted)
+          const [first, second] = [newToken(), newToken()]
+          const login = authentication({ token: wanted.token })
+          const renewals = another
+            .renew({ token: wanted.token, next: first })
+            .pipe(Effect.andThen(another.renew({ token: first, next: second })), Effect.result)
+          const [told] = yield* Effect.all([outcome(store.authenticate(login)), renewals], { concurrency: "unbounded" })
+          assert.strictEqual(told, "ok")
+          for (const token of [wanted.token, first, second]) {
+            assert.include(["SessionSuperseded", "SessionMissing"], yield* outcome(store.load(token)))
+          }
+          assert.strictEqual(yield* outcome(another.load(login.next)), "ok")
+        }
+      })
+    )
+
+    law("S7 a login that began before its principal was revoked is refused", ({ another, store }) =>
+      Effect.gen(function* () {
+        const visitor = session({ principal: null })
+        yield* create(store, visitor)
+        for (const _ of times(3, () => undefined)) {
+          const epoch = yield* store.epoch("alice")
+          yield* store.create(session({ epoch }))
+          yield* another.revokeAll("alice")
+          assert.strictEqual(yield* outcome(store.create(session({ epoch }))), "SessionRevoked")
+          const login = authentication({ token: visitor.token, epoch })
+          assert.strictEqual(yield* outcome(store.authenticate(login)), "SessionRevoked")
+          assert.isEmpty(yield* store.list("alice"))
+          assert.strictEqual(yield* outcome(store.load(visitor.token)), "ok")
+        }
+        const now = authentication({ token: visitor.token, epoch: yield* another.epoch("alice") })
+        assert.strictEqual(yield* outcome(store.authenticate(now)), "ok")
+        assert.strictEqual(yield* store.epoch("nobody"), 0)
+      })
+    )
+
     law("S7 revoking a principal ends all its sessions and nobody else's", ({ another, store }) =>
       Effect.gen(function* () {
         const mine = yield* all(times(3, () => create(store, session())))
@@ -289,6 +553,30 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       })
     )
 
+    law("S8 the cap holds under parallel logins in sessions that exist", ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        const oldest = yield* create(store, session())
+        yield* advance("1 second")
+        const visitors = times(12, () => session({ principal: null }))
+        const records = yield* all(visitors.map((one) => create(store, one)))
+        const logins = visitors.map(({ token }) => authentication({ token, maxPerPrincipal: 3 }))
+        const done = yield* all(logins.map((login, index) => (index % 2 === 0 ? store : another).authenticate(login)))
+        const live = (yield* store.list("alice")).map(({ id }) => id)
+        assert.lengthOf(live, 3)
+        const displaced = done.flatMap((login) => login.displaced)
+        assert.sameMembers([...displaced, ...live], [oldest.id, ...records.map(({ id }) => id)])
+        // A login again in the same session takes no second place.
+        const [kept] = logins.filter(({ token }) =>
+          live.includes(records[visitors.findIndex((one) => one.token === token)]?.id ?? oldest.id)
+        )
+        assert.isDefined(kept)
+        const again = yield* store.authenticate(authentication({ token: kept?.next ?? newToken(), maxPerPrincipal: 3 }))
+        assert.isEmpty(again.displaced)
+        assert.lengthOf(yield* store.list("alice"), 3)
+        assert.strictEqual((yield* store.list("alice"))[0]?.id, again.record.id)
+      })
+    )
+
     law("S8 sessions that are over take no place under the cap, and visitors have none", ({ advance, store }) =>
       Effect.gen(function* () {
         const long = session({ maxPerPrincipal: 2, idleTimeout: Duration.hours(2) })
@@ -348,12 +636,76 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       })
     )
 
+    law("S9 every instance is told of sessions that were ended, and of none that was not", ({ another, store }) =>
+      Effect.gen(function* () {
+        const heard: Array<SessionStore.Ended> = []
+        yield* Effect.forkChild(
+          Stream.runForEach(another.ended, (hint) => Effect.sync(() => heard.push(hint))),
+          { startImmediately: true }
+        )
+        const has = (id: SessionId.SessionId) => heard.some((hint) => hint._tag === "Session" && hint.id === id)
+        // Until the listener is there, nothing is promised.
+        const first: Array<SessionId.SessionId> = []
+        const revokeOne = Effect.gen(function* () {
+          const { id } = yield* create(store, session())
+          yield* store.revoke(id)
+          return first.push(id)
+        })
+        yield* eventually(
+          Effect.map(revokeOne, () => first.some(has)),
+          Boolean
+        ).pipe(live)
+        const kept = session({ principal: "bob" })
+        const spared = yield* create(store, kept)
+        const revoked = yield* create(store, session())
+        yield* store.revoke(revoked.id)
+        const displaced = yield* create(store, session({ maxPerPrincipal: 1 }))
+        const room = yield* store.create(session({ maxPerPrincipal: 1 }))
+        assert.deepStrictEqual(room.displaced, [displaced.id])
+        const visitor = session({ principal: null })
+        const mine = yield* create(store, visitor)
+        const login = yield* store.authenticate(authentication({ token: visitor.token, maxPerPrincipal: 1 }))
+        assert.deepStrictEqual(login.displaced, [room.record.id])
+        yield* store.revokeAll("alice")
+        yield* eventually(
+          Effect.sync(() => [revoked.id, displaced.id, room.record.id, mine.id].every(has)),
+          Boolean
+        ).pipe(live)
+        assert.isFalse(has(spared.id))
+      })
+    )
+
+    law("a principal that no store could keep is refused", ({ store }) =>
+      Effect.gen(function* () {
+        const visitor = session({ principal: null })
+        yield* create(store, visitor)
+        for (const principal of ["", "a\0b", "a\ud800", "x".repeat(257)]) {
+          const outcomes = [
+            yield* outcome(store.create(session({ principal }))),
+            yield* outcome(store.authenticate(authentication({ token: visitor.token, principal }))),
+            yield* outcome(store.revokeAll(principal)),
+            yield* outcome(store.epoch(principal)),
+            yield* outcome(store.list(principal))
+          ]
+          assert.deepStrictEqual(new Set(outcomes), new Set(["SessionInvalid"]))
+        }
+        for (const principal of ["ü".repeat(256), "' or 1=1; --", "\u0001", "🎈"]) {
+          const { id } = yield* create(store, session({ principal, device: { userAgent: "a\0\ud800" } }))
+          assert.deepStrictEqual(
+            (yield* store.list(principal)).map((record) => [record.id, record.principal, record.device.userAgent]),
+            [[id, principal, "a\0\ud800"]]
+          )
+        }
+      })
+    )
+
     law("S12 pruning is bounded, safe from many instances, and spares what lives", ({ advance, another, store }) =>
       Effect.gen(function* () {
         yield* all(times(57, () => create(store, session({ principal: null, absoluteTimeout: Duration.hours(1) }))))
         yield* advance("26 hours")
         const living = session()
         yield* create(store, living)
+        assert.strictEqual(Math.round(Duration.toMinutes(yield* store.pruneLag)), 60)
         assert.strictEqual(yield* store.prune(7), 7)
         const pruned = yield* all(times(10, (index) => (index % 2 === 0 ? store : another).prune(10)))
         assert.isTrue(pruned.every((count) => count <= 10))
@@ -361,6 +713,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         // What one instance found taken by another may be left over.
         for (let last = 1; last > 0; sum += last) last = yield* store.prune(10)
         assert.strictEqual(sum, 50)
+        assert.strictEqual(Duration.toMillis(yield* store.pruneLag), 0)
         assert.strictEqual(yield* outcome(another.load(living.token)), "ok")
       })
     )
