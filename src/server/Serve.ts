@@ -28,6 +28,7 @@ import * as PgSessionStore from "../session/PgSessionStore.ts"
 import * as SameOrigin from "../session/SameOrigin.ts"
 import * as SessionCookie from "../session/SessionCookie.ts"
 import * as SessionMiddleware from "../session/SessionMiddleware.ts"
+import * as SessionPruning from "../session/SessionPruning.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as Databases from "./Databases.ts"
 import { HoldfastApi, NotReady } from "./HoldfastApi.ts"
@@ -74,7 +75,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
 }
 
 const sessions = (databases: Databases.Databases) =>
-  Sessions.layer().pipe(
+  Layer.merge(Sessions.layer(), SessionPruning.layer()).pipe(
     Layer.provideMerge(PgSessionStore.layer({ url: databases.own })),
     Layer.provideMerge(
       Users.layer.pipe(

@@ -43,6 +43,13 @@ const longestWait = 5000
 
 const isSessionId = Schema.is(SessionId)
 
+/** In a line: the listener says it once and goes on. */
+const why = (cause: Cause.Cause<unknown>): string => {
+  if (Cause.hasInterruptsOnly(cause)) return "The connection did not answer"
+  const error = Cause.squash(cause)
+  return error instanceof Error ? error.message : String(error)
+}
+
 /** Listens until the scope closes; a reader hears everything from when it began to read. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const ended = yield* PubSub.sliding<Ended>(hints)
@@ -78,10 +85,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const again = Effect.gen(function* () {
     const exit = yield* Effect.exit(listen)
     if (Exit.isFailure(exit) && failed === 0) {
-      yield* Effect.logWarning(
-        "The ends of sessions are not heard for now, and found by asking",
-        Cause.pretty(exit.cause)
-      )
+      yield* Effect.logWarning("The ends of sessions are not heard for now, and found by asking", why(exit.cause))
     }
     const wait = Math.min(shortestWait * 2 ** failed, longestWait)
     failed++

@@ -167,9 +167,13 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   /** Ends here those of these sessions that are over. */
   const ask = (ids: ReadonlyArray<SessionId>) =>
-    Effect.forEach(Arr.chunksOf(ids, asked), (chunk) => Effect.flatMap(store.endedOf(chunk), closeAll), {
-      discard: true
-    }).pipe(
+    Effect.forEach(
+      Arr.chunksOf(ids, asked),
+      (chunk) => Effect.flatMap(Effect.retry(store.endedOf(chunk), { times: 2 }), closeAll),
+      {
+        discard: true
+      }
+    ).pipe(
       Effect.catchCause((cause) => Effect.logDebug("The session store could not be asked which sessions ended", cause))
     )
   const poll = Effect.suspend(() => ask(Array.from(entries.keys())))

@@ -15,7 +15,7 @@ import * as PgServer from "../../src/testing/PgServer.ts"
 import * as FreezableProxy from "../support/FreezableProxy.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { instance, pgWorld } from "../support/sessions.ts"
-import { create, newToken, outcome, session } from "./sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "./sessionStoreLaws.ts"
 
 const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(effects, { concurrency: "unbounded" })
 
@@ -148,6 +148,128 @@ describe("PgSessionStore", () => {
         assert.strictEqual(yield* outcome(store.load(wanted.token)), "SessionRevoked")
       }
     })
+  )
+
+  it.live("S6 a login or renewal that is interrupted anywhere is done wholly or not at all", () =>
+    Effect.gen(function* () {
+      const { connection, store, another } = yield* pgWorld
+      for (const delay of Array.from({ length: 24 }, (_, index) => index)) {
+        const wanted = session({ principal: null })
+        yield* store.create(wanted)
+        const login = authentication({ token: wanted.token, maxPerPrincipal: 2 })
+        const next = newToken()
+        const renews = delay % 2 === 1
+        const working = yield* Effect.forkChild(
+          renews ? store.renew({ token: wanted.token, next }) : store.authenticate(login)
+        )
+        yield* Effect.forEach(Array.from({ length: delay * 2 }), () => Effect.yieldNow)
+        yield* Fiber.interrupt(working)
+        // What was sent goes on; nothing is known before it is over.
+        yield* until(
+          connection,
+          `select where not exists (
+             select from pg_stat_activity where application_name = 'holdfast-sessions' and state <> 'idle')`
+        )
+        const [old, renewed, fresh] = yield* all(
+          [wanted.token, next, login.next].map((token) => outcome(another.load(token)))
+        )
+        const story = [old, renewed, fresh].join(" ")
+        const stories = renews
+          ? ["ok SessionMissing SessionMissing", "ok ok SessionMissing"]
+          : ["ok SessionMissing SessionMissing", "SessionSuperseded SessionMissing ok"]
+        assert.include(stories, story)
+        assert.isAtMost((yield* another.list("alice")).length, 2)
+      }
+    })
+  )
+
+  it.live("S6 a first load whose write meets another writer begins the time of grace after it", () =>
+    Effect.gen(function* () {
+      const { advance, blocker, connection, store } = yield* pgWorld
+      const wanted = session()
+      yield* store.create(wanted)
+      yield* advance("61 seconds")
+      const next = newToken()
+      yield* store.renew({ token: wanted.token, next })
+      yield* blocker.query("begin")
+      yield* blocker.query("select from holdfast.session_tokens for update")
+      const load = yield* fork(store.load(next))
+      yield* until(connection, waitsForLock("set valid_until"))
+      yield* blocker.query("commit")
+      yield* Fiber.join(load)
+      yield* advance("31 seconds")
+      assert.strictEqual(yield* outcome(store.load(wanted.token)), "SessionSuperseded")
+    })
+  )
+
+  it.live("S12 ten pruners at once take each session once, in bounded statements, and no load waits", () =>
+    Effect.gen(function* () {
+      const { advance, connection, store, url } = yield* pgWorld
+      yield* connection.query(
+        `insert into holdfast.sessions (id, principal, data, data_version, version, device, created_at, last_seen_at,
+           idle_timeout, renew_every, expires_at)
+         select 's_' || gen_random_uuid(), 'p' || n % 50, '{}', 1, 1, '{}', now(), now(), '1 hour', '1 hour', now()
+         from generate_series(1, 5000) n`
+      )
+      yield* connection.query(
+        `insert into holdfast.session_tokens (hash, session, issued_at, nonce)
+         select sha256(id::bytea), id, now(), '' from holdfast.sessions`
+      )
+      yield* connection.query("insert into holdfast.principals select 'p' || n from generate_series(0, 49) n")
+      yield* advance("25 hours")
+      const wanted = session({ principal: "p7" })
+      yield* store.create(wanted)
+      const pruners = yield* Effect.all(Array.from({ length: 10 }, () => instance({ url, maxConnections: 2 })))
+      let most = 0
+      const prune = (pruner: SessionStore["Service"]): Effect.Effect<number, SessionError> =>
+        Effect.flatMap(pruner.prune(100), (count) => {
+          most = Math.max(most, count)
+          return count === 0 ? Effect.succeed(0) : Effect.map(prune(pruner), (more) => count + more)
+        })
+      const loading = yield* fork(
+        Effect.forever(
+          Effect.timeoutOrElse(store.load(wanted.token), {
+            duration: "2 seconds",
+            orElse: () => Effect.die(new Error("A load waited"))
+          })
+        )
+      )
+      const counts = yield* all(pruners.map(prune))
+      const rest = yield* prune(store)
+      assert.strictEqual(
+        counts.reduce((sum, count) => sum + count, rest),
+        5000
+      )
+      assert.isAtMost(most, 100)
+      assert.isUndefined(loading.pollUnsafe())
+      yield* Fiber.interrupt(loading)
+      assert.deepStrictEqual(yield* connection.queryValues("select principal from holdfast.principals"), [["p7"]])
+      assert.strictEqual(yield* value(connection, "select count(*)::int from holdfast.session_tokens"), 1)
+    })
+  )
+
+  it.live(
+    "S12 what is known of a principal without sessions is forgotten, but no epoch that a login may have seen",
+    () =>
+      Effect.gen(function* () {
+        const { advance, connection, store } = yield* pgWorld
+        const known = Effect.map(
+          connection.queryValues("select principal from holdfast.principals order by 1"),
+          (rows) => rows.flat().join(" ")
+        )
+        const epoch = yield* store.epoch("gone")
+        yield* store.revokeAll("gone")
+        yield* store.revokeAll("alice")
+        yield* store.create(session({ absoluteTimeout: Duration.days(30), idleTimeout: Duration.days(30) }))
+        yield* advance("23 hours")
+        yield* store.prune(10)
+        assert.strictEqual(yield* known, "alice gone")
+        assert.strictEqual(yield* outcome(store.create(session({ principal: "gone", epoch }))), "SessionRevoked")
+        yield* advance("2 hours")
+        yield* store.prune(10)
+        assert.strictEqual(yield* known, "alice")
+        assert.strictEqual(yield* value(connection, "select count(revoked_at)::int from holdfast.principals"), 0)
+      })
   )
 
   it.live("S10 the tables hold no token", () =>

@@ -1,8 +1,10 @@
 import { it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { TestClock } from "effect/testing"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
+import { sweep } from "../../src/testing/InterruptSweep.ts"
 import { pgWorld } from "../support/sessions.ts"
 import { sessionStoreLaws } from "./sessionStoreLaws.ts"
 
@@ -10,6 +12,17 @@ sessionStoreLaws("MemorySessionStore", (name, body) =>
   it.effect(name, () =>
     Effect.flatMap(SessionStore, (store) => body({ store, another: store, advance: TestClock.adjust })).pipe(
       Effect.provide(MemorySessionStore.layer)
+    )
+  )
+)
+
+sessionStoreLaws("MemorySessionStore, suspended wherever it can be", (name, body) =>
+  it.effect(name, () =>
+    sweep(
+      Effect.flatMap(SessionStore, (store) => body({ store, another: store, advance: TestClock.adjust })).pipe(
+        Effect.provide(Layer.fresh(MemorySessionStore.layer))
+      ),
+      { steps: [3, 5, 8, 13, 21] }
     )
   )
 )

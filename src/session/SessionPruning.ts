@@ -1,0 +1,90 @@
+/**
+ * Prunes a store of what is over for more than a day.
+ *
+ * The work begins and ends with the layer, and goes on through every failure of the store. Any number of instances may
+ * run it on one store: they take turns by chance and skip what another is at. Nothing depends on it but space.
+ *
+ * **Details**
+ *
+ * Every `interval`, give or take a fifth, batches are pruned until one is not full. Between two of them it rests four times as
+ * long as the last one took, so that a backlog of millions disturbs nobody.
+ *
+ * Metrics: `holdfast_sessions_pruned_total`, `holdfast_sessions_prune_failures_total`, and
+ * `holdfast_sessions_prune_lag_seconds`, by how much the oldest leftover is overdue after a round.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Random from "effect/Random"
+import * as Ledger from "../Ledger.ts"
+import { SessionStore } from "./SessionStore.ts"
+
+/** How often and how much. */
+export interface Options {
+  /** Default: 1 minute. */
+  readonly interval?: Duration.Input | undefined
+  /** Sessions per statement, from 1. Default: 1,000. */
+  readonly batch?: number | undefined
+}
+
+/** The part of the time that a backlog is worked at. */
+const share = 5
+
+const pruned = Metric.counter("holdfast_sessions_pruned_total", {
+  description: "Sessions removed after their tombstone's time",
+  incremental: true
+})
+const failures = Metric.counter("holdfast_sessions_prune_failures_total", {
+  description: "Rounds of pruning that the store failed",
+  incremental: true
+})
+const lag = Metric.gauge("holdfast_sessions_prune_lag_seconds", {
+  description: "How long the oldest leftover is overdue after a round of pruning"
+})
+
+/** One round: batches until one is not full, then how far behind it left the store. */
+export const round = Effect.fnUntraced(function* (batch: number) {
+  const store = yield* SessionStore
+  let sum = 0
+  for (let last = batch; last >= batch;) {
+    const [took, count] = yield* Effect.timed(store.prune(batch))
+    last = count
+    sum += count
+    yield* Metric.update(pruned, count)
+    if (last >= batch) yield* Effect.sleep(Duration.times(took, share - 1))
+  }
+  const behind = yield* store.pruneLag
+  yield* Metric.update(lag, Duration.toSeconds(behind))
+  return { pruned: sum, lag: behind }
+})
+
+/** Prunes the store in context for as long as the layer lives. */
+export const layer = (options: Options = {}): Layer.Layer<never, never, SessionStore> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const interval = Duration.fromInputUnsafe(options.interval ?? "1 minute")
+      const batch = Math.max(Math.trunc(options.batch ?? 1000), 1)
+      yield* Ledger.hold(
+        { kind: "session pruning", id: Duration.format(interval), releaseLimit: "none" },
+        Effect.void,
+        () => Effect.void
+      )
+      const one = round(batch).pipe(
+        Effect.tap(({ lag, pruned }) =>
+          pruned === 0 ? Effect.void : Effect.logDebug("Sessions were pruned", { pruned, lag: Duration.format(lag) })
+        ),
+        Effect.catchCause((cause) =>
+          Effect.andThen(
+            Metric.update(failures, 1),
+            Effect.logWarning("Sessions could not be pruned; it is tried again", Cause.squash(cause))
+          )
+        )
+      )
+      const rest = Effect.flatMap(Random.nextBetween(0.8, 1.2), (factor) =>
+        Effect.sleep(Duration.times(interval, factor))
+      )
+      yield* Effect.forkScoped(Effect.forever(Effect.andThen(rest, one)))
+    })
+  )

@@ -1,0 +1,68 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as TestClock from "effect/testing/TestClock"
+import * as Ledger from "../../src/Ledger.ts"
+import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
+import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
+import * as SessionPruning from "../../src/session/SessionPruning.ts"
+import { SessionStore } from "../../src/session/SessionStore.ts"
+import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import { session } from "./sessionStoreLaws.ts"
+
+/** A store that counts what is asked of it, and fails as often as it is told to. */
+const watched = (batches: Array<number>, failing: { times: number }) =>
+  Layer.effect(
+    SessionStore,
+    Effect.map(SessionStore, (store) => ({
+      ...store,
+      prune: (limit: number) =>
+        failing.times-- > 0
+          ? Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: new Error("store down") }) }))
+          : Effect.tap(store.prune(limit), (count) => Effect.sync(() => batches.push(count)))
+    }))
+  ).pipe(Layer.provide(MemorySessionStore.layer))
+
+const values = Effect.map(
+  Metric.snapshot,
+  (all) => new Map(all.filter(({ id }) => id.startsWith("holdfast_sessions_prune")).map(({ id, state }) => [id, state]))
+)
+
+describe("SessionPruning", () => {
+  it.effect("S12 a backlog is worked off in batches, also after the store failed, and what is left is told", () => {
+    const batches: Array<number> = []
+    const failing = { times: 3 }
+    return Effect.gen(function* () {
+      const store = yield* SessionStore
+      yield* Effect.forEach(Array.from({ length: 25 }), () =>
+        store.create(session({ principal: null, absoluteTimeout: Duration.hours(1) }))
+      )
+      yield* TestClock.adjust("26 hours")
+      batches.length = 0
+      const { record } = yield* store.create(session())
+      yield* store.create(session({ principal: null, absoluteTimeout: Duration.hours(1) }))
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* Layer.build(SessionPruning.layer({ interval: "1 minute", batch: 10 }))
+          yield* TestClock.adjust("48 seconds")
+          yield* TestClock.adjust("5 minutes")
+          assert.deepStrictEqual(batches.slice(0, 3), [10, 10, 5])
+          const seen = yield* values
+          assert.deepInclude(seen.get("holdfast_sessions_pruned_total"), { count: 25 })
+          assert.deepInclude(seen.get("holdfast_sessions_prune_failures_total"), { count: 3 })
+          assert.deepInclude(seen.get("holdfast_sessions_prune_lag_seconds"), { value: 0 })
+          assert.deepStrictEqual(yield* store.endedOf([record.id]), [])
+        })
+      )
+      const rounds = batches.length
+      yield* TestClock.adjust("10 minutes")
+      assert.strictEqual(batches.length, rounds, "nothing goes on after the layer")
+      yield* LedgerRecorder.assertEmpty()
+    }).pipe(
+      Effect.provide(Layer.provideMerge(watched(batches, failing), Ledger.layer)),
+      Effect.provideService(Metric.MetricRegistry, new Map())
+    )
+  })
+})
