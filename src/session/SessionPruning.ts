@@ -25,9 +25,12 @@ import { SessionStore } from "./SessionStore.ts"
 export interface Options {
   /** Default: 1 minute. */
   readonly interval?: Duration.Input | undefined
-  /** Sessions per statement, from 1. Default: 1,000. */
+  /** Sessions per statement, from 1. Default: {@link defaultBatch}. */
   readonly batch?: number | undefined
 }
+
+/** As many as one statement removes within a few dozen milliseconds, their tokens included. */
+export const defaultBatch = 500
 
 /** The part of the time that a backlog is worked at. */
 const share = 5
@@ -65,7 +68,7 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, SessionS
   Layer.effectDiscard(
     Effect.gen(function* () {
       const interval = Duration.fromInputUnsafe(options.interval ?? "1 minute")
-      const batch = Math.max(Math.trunc(options.batch ?? 1000), 1)
+      const batch = Math.max(Math.trunc(options.batch ?? defaultBatch), 1)
       yield* Ledger.hold(
         { kind: "session pruning", id: Duration.format(interval), releaseLimit: "none" },
         Effect.void,

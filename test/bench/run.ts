@@ -3,7 +3,9 @@
  */
 const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<void> }>>> = {
   primitives: () => import("./primitives.ts"),
-  connections: () => import("./connections.ts")
+  connections: () => import("./connections.ts"),
+  sessionsMemory: () => import("./sessionsMemory.ts"),
+  pruning: () => import("./pruning.ts")
 }
 
 const wanted = process.argv.slice(2)

@@ -566,7 +566,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         const displaced = done.flatMap((login) => login.displaced)
         assert.sameMembers([...displaced, ...live], [oldest.id, ...records.map(({ id }) => id)])
         // A login again in the same session takes no second place.
-        const [kept] = logins.filter(({ token }) =>
+        const kept = logins.find(({ token }) =>
           live.includes(records[visitors.findIndex((one) => one.token === token)]?.id ?? oldest.id)
         )
         assert.isDefined(kept)

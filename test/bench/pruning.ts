@@ -1,0 +1,161 @@
+/**
+ * Loads while a million dead sessions are pruned: a real PostgreSQL of its own, on the loopback address, nothing synced to
+ * disk, sharing the processors with this process.
+ *
+ * 64 fibers load 10,000 live sessions as fast as they can, first quietly, then while `SessionPruning` works off the backlog
+ * at its own pace, then quietly again. What counts: the longest transaction of the pruning (watched by the server's own
+ * clock every few milliseconds, and from here by the statement) and the 99th percentile of a load against the quiet one.
+ * Also, how many of the touches were heap-only.
+ *
+ * `HOLDFAST_BENCH_DEAD` is the number of dead sessions (default: 1,000,000).
+ */
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
+import * as SessionPruning from "../../src/session/SessionPruning.ts"
+import { SessionStore } from "../../src/session/SessionStore.ts"
+import { TokenHash } from "../../src/session/SessionToken.ts"
+import * as PgServer from "../../src/testing/PgServer.ts"
+import { createHash } from "node:crypto"
+import { quantile } from "./measure.ts"
+
+const dead = Number(process.env.HOLDFAST_BENCH_DEAD ?? 1_000_000)
+const live = 10_000
+const inFlight = 64
+const touched = 2000
+
+/** Sessions `from` to `to` that were last seen so long ago; the hash of the token of the n-th is that of its number. */
+const insert = (from: number, to: number, age: string) => [
+  `insert into holdfast.sessions (id, principal, data, data_version, version, device, created_at, last_seen_at,
+     idle_timeout, renew_every, expires_at)
+   select 's_00000000-0000-4000-8000-' || lpad(n::text, 12, '0'), 'p' || n / 2, json_build_object('text', repeat('x', 400)), 1, 1,
+     '{"userAgent":"bench"}', at, at, '1 hour', '1 hour', at + interval '12 hours'
+   from generate_series(${from}, ${to}) n, (select now() - interval '${age}' as at) moment`,
+  `insert into holdfast.session_tokens (hash, session, issued_at, nonce)
+   select sha256(n::text::bytea), 's_00000000-0000-4000-8000-' || lpad(n::text, 12, '0'), now(), repeat('n', 43)
+   from generate_series(${from}, ${to}) n`
+]
+
+const tokens = Array.from({ length: live }, (_, index) =>
+  TokenHash.make(
+    createHash("sha256")
+      .update(String(index + 1))
+      .digest("hex")
+  )
+)
+
+/** Loads until interrupted or for so long; latencies in milliseconds. */
+const loads = Effect.fnUntraced(function* (store: SessionStore["Service"], taken: Array<number>, among: number) {
+  let next = 0
+  const one = Effect.gen(function* () {
+    const begun = performance.now()
+    yield* store.load(tokens[next++ % among] ?? (yield* Effect.die("no token")))
+    taken.push(performance.now() - begun)
+  })
+  yield* Effect.forEach(Array.from({ length: inFlight }), () => Effect.forever(one), { concurrency: "unbounded" })
+})
+
+const report = (name: string, taken: ReadonlyArray<number>, millis: number) => ({
+  name,
+  "loads/s": Math.round((taken.length * 1000) / millis),
+  "p50 ms": quantile(taken, 0.5).toFixed(2),
+  "p99 ms": quantile(taken, 0.99).toFixed(2),
+  "p99.9 ms": quantile(taken, 0.999).toFixed(2),
+  "longest ms": quantile(taken, 1).toFixed(1)
+})
+
+const program = Effect.gen(function* () {
+  const { superuserUrl: url } = yield* PgServer.make({ settings: { shared_buffers: "256MB", max_wal_size: "2GB" } })
+  yield* PgSessionStore.migrate({ url })
+  const connection = yield* PgConnection.make({ url })
+  for (const statement of [...insert(1, live, "0 hours"), ...insert(live + 1, live + dead, "3 days")]) {
+    yield* connection.query(statement)
+  }
+  yield* connection.query("insert into holdfast.principals select distinct principal from holdfast.sessions")
+  yield* connection.query("vacuum analyze")
+  const own = yield* Layer.build(PgSessionStore.layer({ url, applicationName: "bench" }))
+  const prunes: Array<number> = []
+  const store = Context.get(own, SessionStore)
+  const watched: SessionStore["Service"] = {
+    ...store,
+    prune: (limit) =>
+      Effect.map(Effect.timed(store.prune(limit)), ([took, count]) => {
+        prunes.push(Duration.toMillis(took))
+        return count
+      })
+  }
+
+  // What the server says about its open transactions.
+  let longest = 0
+  const watch = yield* PgConnection.make({ url })
+  const watching = watch
+    .queryValues(
+      `select coalesce(max(extract(epoch from clock_timestamp() - xact_start)) * 1000, 0)::float8 from pg_stat_activity
+       where application_name = 'bench' and backend_type = 'client backend' and state <> 'idle'`
+    )
+    .pipe(
+      Effect.map(([row]) => {
+        longest = Math.max(longest, Number(row?.[0]))
+      }),
+      Effect.andThen(Effect.sleep("5 millis")),
+      Effect.forever
+    )
+
+  const phase = Effect.fnUntraced(function* <E>(work: Effect.Effect<unknown, E>, among = live) {
+    const taken: Array<number> = []
+    const loading = yield* Effect.forkChild(loads(store, taken, among))
+    const begun = performance.now()
+    yield* work
+    const millis = performance.now() - begun
+    yield* Fiber.interrupt(loading)
+    return { taken, millis }
+  })
+
+  yield* phase(Effect.sleep("3 seconds"))
+  const rows: Array<ReturnType<typeof report>> = []
+  const add = (name: string, { millis, taken }: { taken: ReadonlyArray<number>; millis: number }) =>
+    rows.push(report(name, taken, millis))
+  add("quiet", yield* phase(Effect.sleep("10 seconds")))
+  const watcher = yield* Effect.forkChild(watching)
+  const pruning = SessionPruning.round(SessionPruning.defaultBatch).pipe(Effect.provideService(SessionStore, watched))
+  add(`pruning ${dead}`, yield* phase(pruning))
+  yield* Fiber.interrupt(watcher)
+  add("quiet again", yield* phase(Effect.sleep("10 seconds")))
+  const [left] = yield* connection.queryValues("select count(*)::int from holdfast.sessions")
+  console.table(rows)
+  console.table({
+    "left over": Number(left?.[0]) - live,
+    statements: prunes.length,
+    "prune p50 ms": quantile(prunes, 0.5).toFixed(1),
+    "prune longest ms": quantile(prunes, 1).toFixed(1),
+    "longest transaction of all, as the server saw it, ms": longest.toFixed(1)
+  })
+
+  // Sessions that are due once a second and loaded all the time.
+  yield* connection.query(
+    "update holdfast.sessions set idle_timeout = '10 seconds', last_seen_at = now() where id <= $1",
+    [`s_00000000-0000-4000-8000-${String(touched).padStart(12, "0")}`]
+  )
+  yield* connection.query("vacuum holdfast.sessions")
+  const updates = Effect.gen(function* () {
+    const reader = yield* PgConnection.make({ url })
+    const [row] = yield* reader.queryValues(
+      "select n_tup_upd::int, n_tup_hot_upd::int from pg_stat_user_tables where relname = 'sessions'"
+    )
+    return { all: Number(row?.[0]), hot: Number(row?.[1]) }
+  }).pipe(Effect.scoped)
+  yield* connection.query("select pg_stat_force_next_flush()")
+  const before = yield* updates
+  yield* phase(Effect.sleep("10 seconds"), touched)
+  // A backend reports what it did a second after, at the latest.
+  yield* phase(Effect.sleep("2 seconds"), touched)
+  const after = yield* updates
+  const touches = after.all - before.all
+  console.table({ touches, "heap-only %": (((after.hot - before.hot) * 100) / touches).toFixed(2) })
+}).pipe(Effect.scoped)
+
+export const run = () => Effect.runPromise(program)
