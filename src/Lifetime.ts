@@ -50,7 +50,9 @@ export interface Lifetime {
   /** @internal */
   readonly parent: Lifetime | undefined
   /** @internal */
-  readonly children: { count: number; readonly onLast: Effect.Effect<void> }
+  readonly enter: () => void
+  /** @internal */
+  readonly leave: () => Effect.Effect<unknown>
 }
 
 /** How to describe and close a lifetime. */
@@ -92,81 +94,104 @@ const makeUnder = (parent: Scope.Scope, options: Options, holder: Lifetime | und
   Effect.uninterruptible(
     Effect.withFiber((fiber) => {
       const ledger = fiber.getRef(Ledger.Ledger)
-      const entry = ledger.open(options, fiber)
-      const scope = Scope.makeUnsafe(options.release ?? "sequential")
-      const link = Scope.forkUnsafe(parent)
-      const over = Deferred.makeUnsafe<void>()
-      let ending = false
-
-      const close = (exit: Exit.Exit<unknown, unknown>) =>
-        Effect.flatMap(Effect.exit(Effect.provideService(Scope.close(scope, exit), Closing, lifetime)), (closed) => {
-          ledger.strike(entry, closed)
-          options.onEnded?.(lifetime)
-          Deferred.doneUnsafe(over, Exit.void)
-          return Effect.andThen(
-            Exit.isFailure(closed)
-              ? Effect.logWarning(`Ending ${options.kind} ${options.id} met a failure`, Cause.pretty(closed.cause))
-              : Effect.void,
-            Scope.close(link, Exit.void)
-          )
-        })
-
-      // Somebody else always closes: the caller may be one of those who are interrupted by the close, and must be able to
-      // let go. It is nobody's child, because a child of a closing scope would wait for itself.
-      const start = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<unknown> => {
-        if (ending) return Effect.void
-        ending = true
-        ledger.note(entry, "ending")
-        options.onEnding?.()
-        return Effect.forkDetach(close(exit), { startImmediately: true, uninterruptible: true })
-      }
-      const begin = (exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> =>
-        Effect.uninterruptible(Effect.asVoid(Effect.suspend(() => start(exit))))
-      const end = (exit?: Exit.Exit<unknown, unknown>) =>
-        Effect.andThen(
-          begin(exit),
-          Effect.withFiber((fiber) => (isWithin(fiber.getRef(Closing), lifetime) ? Effect.void : Deferred.await(over)))
-        )
-
-      const lifetime: Lifetime = {
-        entry,
-        scope,
-        end,
-        begin,
-        parent: holder,
-        ended: Deferred.await(over),
-        isEnding: () => ending,
-        children: {
-          count: 0,
-          // Asked and begun in one step: a child that comes in between would find a lifetime that is about to end.
-          onLast:
-            options.endWithLastChild === true
-              ? Effect.uninterruptible(
-                  Effect.asVoid(Effect.suspend(() => (lifetime.children.count === 0 ? start(Exit.void) : Effect.void)))
-                )
-              : Effect.void
-        }
-      }
-      return Effect.as(Scope.addFinalizerExit(link, end), lifetime)
+      const lifetime = new LifetimeImpl(ledger, ledger.open(options, fiber), options, Scope.forkUnsafe(parent), holder)
+      return Effect.as(Scope.addFinalizerExit(lifetime.link, lifetime.end), lifetime)
     })
   )
+
+/** A program holds tens of thousands: what it can do is made when it is asked for, so that it costs what it knows. */
+class LifetimeImpl implements Lifetime {
+  readonly ledger: Ledger.Ledger
+  readonly entry: Ledger.Entry
+  readonly options: Options
+  readonly link: Scope.Closeable
+  readonly parent: Lifetime | undefined
+  readonly scope: Scope.Closeable
+  readonly over = Deferred.makeUnsafe<void>()
+  childCount = 0
+  ending = false
+
+  constructor(
+    ledger: Ledger.Ledger,
+    entry: Ledger.Entry,
+    options: Options,
+    link: Scope.Closeable,
+    parent: Lifetime | undefined
+  ) {
+    this.ledger = ledger
+    this.entry = entry
+    this.options = options
+    this.link = link
+    this.parent = parent
+    this.scope = Scope.makeUnsafe(options.release ?? "sequential")
+  }
+
+  get begin() {
+    return (exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> =>
+      Effect.uninterruptible(Effect.asVoid(Effect.suspend(() => this.start(exit))))
+  }
+
+  get end() {
+    return (exit?: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
+      Effect.andThen(
+        this.begin(exit),
+        Effect.withFiber((fiber) => (isWithin(fiber.getRef(Closing), this) ? Effect.void : this.ended))
+      )
+  }
+
+  get ended(): Effect.Effect<void> {
+    return Deferred.await(this.over)
+  }
+
+  get isEnding() {
+    return () => this.ending
+  }
+
+  enter(): void {
+    this.childCount++
+  }
+
+  // Asked and begun in one step: a child that comes in between would find a lifetime that is about to end.
+  leave(): Effect.Effect<unknown> {
+    this.childCount--
+    if (this.childCount > 0 || this.options.endWithLastChild !== true) return Effect.void
+    return Effect.uninterruptible(Effect.suspend(() => (this.childCount === 0 ? this.start(Exit.void) : Effect.void)))
+  }
+
+  // Somebody else always closes: the caller may be one of those who are interrupted by the close, and must be able to
+  // let go. It is nobody's child, because a child of a closing scope would wait for itself.
+  start(exit: Exit.Exit<unknown, unknown>): Effect.Effect<unknown> {
+    if (this.ending) return Effect.void
+    this.ending = true
+    this.ledger.note(this.entry, "ending")
+    this.options.onEnding?.()
+    return Effect.forkDetach(this.close(exit), { startImmediately: true, uninterruptible: true })
+  }
+
+  close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+    const { id, kind, onEnded } = this.options
+    return Effect.gen({ self: this }, function* () {
+      const closed = yield* Effect.exit(Effect.provideService(Scope.close(this.scope, exit), Closing, this))
+      if (this.parent !== undefined) yield* this.parent.leave()
+      this.ledger.strike(this.entry, closed)
+      onEnded?.(this)
+      Deferred.doneUnsafe(this.over, Exit.void)
+      if (Exit.isFailure(closed)) {
+        yield* Effect.logWarning(`Ending ${kind} ${id} met a failure`, Cause.pretty(closed.cause))
+      }
+      yield* Scope.close(this.link, Exit.void)
+    })
+  }
+}
 
 /** Makes a lifetime under another one, whose last child it may be. */
 export const child = (parent: Lifetime, options: Options): Effect.Effect<Lifetime> =>
   Effect.uninterruptible(
     Effect.suspend(() => {
-      parent.children.count++
-      return Effect.tap(within(parent)(makeUnder(parent.scope, options, parent)), ({ scope }) =>
-        Scope.addFinalizer(scope, leave(parent))
-      )
+      parent.enter()
+      return within(parent)(makeUnder(parent.scope, options, parent))
     })
   )
-
-const leave = ({ children }: Lifetime) =>
-  Effect.suspend(() => {
-    children.count--
-    return children.count === 0 ? children.onLast : Effect.void
-  })
 
 /** A lifetime that ends with the current scope. */
 export const scoped = (options: Options): Effect.Effect<Lifetime, never, Scope.Scope> =>

@@ -107,6 +107,12 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const entries = new Map<SessionId, Lifetime.Lifetime>()
   const endedAt = new Map<SessionId, number>()
 
+  // One function for all: a closure of each would be most of what an entry costs.
+  const forget = (lifetime: Lifetime.Lifetime) => {
+    const id = lifetime.entry.id as SessionId
+    if (entries.get(id) === lifetime) entries.delete(id)
+  }
+
   const entryOf = (id: SessionId): Effect.Effect<Lifetime.Lifetime> =>
     Effect.suspend(() => {
       const known = entries.get(id)
@@ -116,7 +122,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         id,
         release: "parallel",
         endWithLastChild: true,
-        onEnded: (lifetime) => entries.get(id) === lifetime && entries.delete(id)
+        onEnded: forget
       })
       return Effect.flatMap(made, (lifetime) => {
         const meanwhile = entries.get(id)
@@ -142,7 +148,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         yield* lifetime.ended
         return yield* hold(record)
       }
-      yield* Effect.addFinalizer(handle.end)
+      yield* Scope.addFinalizerExit(yield* Effect.scope, handle.end)
       return { record, lifetime }
     })
 
