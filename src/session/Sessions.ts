@@ -99,6 +99,9 @@ const rememberEndsFor = Duration.minutes(1)
 
 const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked({}) }))
 
+/** How many hints about sessions that nobody holds here are remembered, for whoever has loaded one and is about to. */
+const remembered = 4096
+
 /** Makes the map; all sessions in it end with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const store = yield* SessionStore
@@ -106,6 +109,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const clock = yield* Clock.Clock
   const entries = new Map<SessionId, Lifetime.Lifetime>()
   const endedAt = new Map<SessionId, number>()
+  const hinted = new Set<SessionId>()
 
   // One function for all: a closure of each would be most of what an entry costs.
   const forget = (lifetime: Lifetime.Lifetime) => {
@@ -149,6 +153,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         return yield* hold(record)
       }
       yield* Scope.addFinalizerExit(yield* Effect.scope, handle.end)
+      // Loaded before the end and held after the hint: nobody would ask before the next poll.
+      if (hinted.delete(record.id)) yield* Effect.forkIn(ask([record.id]), scope)
       return { record, lifetime }
     })
 
@@ -183,14 +189,17 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       Effect.catchCause((cause) => Effect.logDebug("The session store could not be asked which sessions ended", cause))
     )
   const poll = Effect.suspend(() => ask(Array.from(entries.keys())))
-  const hear = (hints: ReadonlyArray<Ended>) =>
-    hints.some(({ _tag }) => _tag === "Unknown")
-      ? poll
-      : ask(
-          Array.from(new Set(hints.flatMap((hint) => (hint._tag === "Session" ? [hint.id] : [])))).filter((id) =>
-            entries.has(id)
-          )
-        )
+  const remember = (id: SessionId) => {
+    hinted.add(id)
+    const [oldest] = hinted
+    if (hinted.size > remembered && oldest !== undefined) hinted.delete(oldest)
+  }
+  const hear = (hints: ReadonlyArray<Ended>) => {
+    if (hints.some(({ _tag }) => _tag === "Unknown")) return poll
+    const ids = new Set(hints.flatMap((hint) => (hint._tag === "Session" ? [hint.id] : [])))
+    for (const id of ids) if (!entries.has(id)) remember(id)
+    return ask(Array.from(ids).filter((id) => entries.has(id)))
+  }
   yield* Effect.forkScoped(Stream.runForEachArray(store.ended, hear), { startImmediately: true })
   yield* Effect.forkScoped(
     Effect.repeat(poll, Schedule.jittered(Schedule.spaced(options.pollInterval ?? "10 seconds")))

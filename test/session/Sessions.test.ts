@@ -177,6 +177,19 @@ describe("Sessions", () => {
     })
   )
 
+  it.effect("S9 an end that is heard between loading and holding a session is not missed", () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore.SessionStore
+      const sessions = yield* Sessions.Sessions
+      const { token } = yield* login
+      const record = yield* sessions.load(token)
+      yield* store.revoke(record.id)
+      yield* TestClock.adjust("1 second")
+      const { lifetime } = yield* sessions.hold(record)
+      yield* lifetime.ended
+    }).pipe(Effect.scoped, Effect.provide(layerSessions))
+  )
+
   it.effect("S8 what had to make room for a login is over here when the login is done", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
