@@ -6,8 +6,9 @@
  *
  * **Details**
  *
- * Every `interval`, give or take a fifth, batches are pruned until one is not full. Between two of them it rests four times as
- * long as the last one took, so that a backlog of millions disturbs nobody.
+ * Every `interval`, give or take a fifth, batches are pruned until one is not full. A batch is as large as the store removes
+ * within 25 milliseconds or so, judging by the one before, and between two of them it rests four times as long as the last
+ * one took: a backlog of millions disturbs nobody, also on a server that is busy.
  *
  * Metrics: `holdfast_sessions_pruned_total`, `holdfast_sessions_prune_failures_total`, and
  * `holdfast_sessions_prune_lag_seconds`, by how much the oldest leftover is overdue after a round.
@@ -25,12 +26,17 @@ import { SessionStore } from "./SessionStore.ts"
 export interface Options {
   /** Default: 1 minute. */
   readonly interval?: Duration.Input | undefined
-  /** Sessions per statement, from 1. Default: {@link defaultBatch}. */
+  /** Sessions per statement at most, from 1. Default: 1,000. */
   readonly batch?: number | undefined
 }
 
-/** As many as one statement removes within a few dozen milliseconds, their tokens included. */
-export const defaultBatch = 500
+const defaultBatch = 1000
+/** Small, because nothing is known yet of how busy the server is. */
+const firstBatch = 100
+
+/** How long a statement may take, and how fast the size of the batches follows, in either direction. */
+const goal = Duration.millis(25)
+const fastest = 2
 
 /** The part of the time that a backlog is worked at. */
 const share = 5
@@ -48,15 +54,18 @@ const lag = Metric.gauge("holdfast_sessions_prune_lag_seconds", {
 })
 
 /** One round: batches until one is not full, then how far behind it left the store. */
-export const round = Effect.fnUntraced(function* (batch: number) {
+export const round = Effect.fnUntraced(function* (most: number = defaultBatch) {
   const store = yield* SessionStore
   let sum = 0
-  for (let last = batch; last >= batch;) {
-    const [took, count] = yield* Effect.timed(store.prune(batch))
-    last = count
+  let size = Math.min(most, firstBatch)
+  for (;;) {
+    const [took, count] = yield* Effect.timed(store.prune(size))
     sum += count
     yield* Metric.update(pruned, count)
-    if (last >= batch) yield* Effect.sleep(Duration.times(took, share - 1))
+    if (count < size) break
+    const pace = Duration.toMillis(goal) / Math.max(Duration.toMillis(took), 1)
+    size = Math.max(1, Math.min(most, Math.round(size * Math.min(Math.max(pace, 1 / fastest), fastest))))
+    yield* Effect.sleep(Duration.times(took, share - 1))
   }
   const behind = yield* store.pruneLag
   yield* Metric.update(lag, Duration.toSeconds(behind))

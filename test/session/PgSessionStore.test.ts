@@ -9,6 +9,7 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
 import type { SessionError } from "../../src/session/SessionError.ts"
+import * as SessionId from "../../src/session/SessionId.ts"
 import type { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
@@ -456,8 +457,14 @@ const operations = (
   store.load(newToken()),
   create(store, session()),
   create(store, session({ principal: null })),
+  store.touch(newToken()),
+  store.renew({ token: newToken(), next: newToken() }),
+  store.authenticate(authentication({ token: newToken() })),
   store.revokeAll("alice"),
+  store.epoch("alice"),
   store.list("alice"),
+  store.endedOf([SessionId.make()]),
   store.prune(1),
+  store.pruneLag,
   store.ping
 ]

@@ -65,4 +65,30 @@ describe("SessionPruning", () => {
       Effect.provideService(Metric.MetricRegistry, new Map())
     )
   })
+
+  it.effect("S12 a batch is as large as the store removes in a moment, whatever it is made of", () =>
+    Effect.gen(function* () {
+      for (const [millisEach, smallest, largest] of [
+        [2, 10, 15],
+        [0.001, 400, 400],
+        [100, 1, 1]
+      ] as const) {
+        const sizes: Array<number> = []
+        const slow = SessionStore.use((store) =>
+          SessionPruning.round(400).pipe(
+            Effect.provideService(SessionStore, {
+              ...store,
+              prune: (limit) =>
+                Effect.as(Effect.sleep(Duration.millis(limit * millisEach)), sizes.push(limit) < 30 ? limit : 0)
+            })
+          )
+        ).pipe(Effect.provide(MemorySessionStore.layer))
+        const working = yield* Effect.forkChild(slow, { startImmediately: true })
+        while (working.pollUnsafe() === undefined) yield* TestClock.adjust("1 second")
+        const last = sizes.slice(10)
+        assert.isAtLeast(Math.min(...last), smallest, `${millisEach} ms each`)
+        assert.isAtMost(Math.max(...last), largest, `${millisEach} ms each`)
+      }
+    })
+  )
 })
