@@ -30,7 +30,14 @@ import * as Lifetime from "../Lifetime.ts"
 import { SessionError, SessionRevoked } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import type { SessionRecord } from "./SessionRecord.ts"
-import { type Authentication, type Ended, type NewSession, SessionStore, type Update } from "./SessionStore.ts"
+import {
+  type Authentication,
+  type Ended,
+  type Login,
+  type NewSession,
+  SessionStore,
+  type Update
+} from "./SessionStore.ts"
 import * as SessionToken from "./SessionToken.ts"
 
 /** A live session, as it was when it was opened, with the lifetime that work can be tied to. */
@@ -43,6 +50,10 @@ export interface OpenSession {
 export interface CreatedSession {
   readonly record: SessionRecord
   readonly token: SessionToken.SessionToken
+  /** The sessions of the same principal that had to make room. They are over, and their end here has begun. */
+  readonly displaced: ReadonlyArray<SessionId>
+  /** Waits until everything that these held in this process is released. */
+  readonly roomMade: Effect.Effect<void>
 }
 
 export class Sessions extends Context.Service<
@@ -177,6 +188,14 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       Effect.flatMap(revoke, (result) => Effect.map(closeAll(idsOf(result)), (over) => Effect.as(over, result)))
     ).pipe(Effect.flatten)
 
+  // The waiting for the sessions that make room is left to the caller, who has the token by then and may give up.
+  const begun = (login: Effect.Effect<Login, SessionError>, token: SessionToken.SessionToken) =>
+    Effect.uninterruptible(
+      Effect.flatMap(login, ({ displaced, record }) =>
+        Effect.map(closeAll(displaced), (roomMade) => ({ record, token, displaced, roomMade }))
+      )
+    )
+
   /** Ends here those of these sessions that are over. */
   const ask = (ids: ReadonlyArray<SessionId>) =>
     Effect.forEach(
@@ -212,9 +231,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     create: (session) =>
       Effect.suspend(() => {
         const token = SessionToken.make()
-        return ending(store.create({ ...session, token: SessionToken.hash(token) }), ({ displaced }) => displaced).pipe(
-          Effect.map(({ record }) => ({ record, token }))
-        )
+        return begun(store.create({ ...session, token: SessionToken.hash(token) }), token)
       }),
     load,
     hold: (record) => Effect.uninterruptible(hold(record)),
@@ -227,9 +244,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       Effect.suspend(() => {
         const next = SessionToken.make()
         const hashes = { token: SessionToken.hash(token), next: SessionToken.hash(next) }
-        return ending(store.authenticate({ ...authentication, ...hashes }), ({ displaced }) => displaced).pipe(
-          Effect.map(({ record }) => ({ record, token: next }))
-        )
+        return begun(store.authenticate({ ...authentication, ...hashes }), next)
       }),
     list: store.list,
     epoch: store.epoch,

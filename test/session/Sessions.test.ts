@@ -195,7 +195,8 @@ describe("Sessions", () => {
       const sessions = yield* Sessions.Sessions
       const { isOver } = yield* working
       const visitor = yield* sessions.create({ ...limits, principal: null, data: {}, dataVersion: 1, device: {} })
-      yield* sessions.authenticate(visitor.token, { ...limits, maxPerPrincipal: 1, principal: "alice", device: {} })
+      const login = { ...limits, maxPerPrincipal: 1, principal: "alice", device: {} }
+      yield* (yield* sessions.authenticate(visitor.token, login)).roomMade
       assert.isTrue(yield* isOver)
       const second = yield* working
       yield* AppSession.create({ principal: "alice", policy: { maxPerPrincipal: 1 } })
@@ -332,7 +333,7 @@ describe("Sessions", () => {
       const lifetimeOf = (token: SessionToken.SessionToken) =>
         Effect.flatMap(AppSession.open(token), (context) =>
           Effect.provideContext(
-            Effect.map(AppSession, ({ lifetime }) => lifetime),
+            Effect.flatMap(AppSession, ({ lifetime }) => lifetime),
             context
           )
         )
@@ -378,7 +379,10 @@ describe("Sessions", () => {
             Effect.scoped(
               Effect.gen(function* () {
                 const context = yield* AppSession.open(token)
-                const { lifetime } = yield* Effect.provideContext(AppSession, context)
+                const lifetime = yield* Effect.provideContext(
+                  Effect.flatMap(AppSession, ({ lifetime }) => lifetime),
+                  context
+                )
                 yield* Effect.yieldNow
                 assert.isFalse(lifetime.isEnding())
               })
