@@ -28,7 +28,7 @@ export const report = (token: SessionToken.SessionToken, sql: string) =>
   Effect.gen(function* () {
     const session = yield* AppSession
     const query = yield* Query.Query
-    return { principal: session.principal, rows: yield* Stream.runCollect(query.rows) }
+    return { principal: yield* session.principal, rows: yield* Stream.runCollect(query.rows) }
   }).pipe(
     Effect.provide(
       Query.layer(sql).pipe(Layer.provide(PgQueryDriver.layer), Layer.provideMerge(AppSession.layer(token)))

@@ -19,6 +19,7 @@ import { QueryId } from "../query/QueryId.ts"
 import * as QueryProblem from "../query/QueryProblem.ts"
 import type { QueryRecord } from "../query/QueryRecord.ts"
 import { QueryRegistry } from "../query/QueryRegistry.ts"
+import * as SessionProblem from "../session/SessionProblem.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 
@@ -78,7 +79,9 @@ export const layer = HttpApiBuilder.group(
         Effect.fail(new QueryProblem.QueriesNotConfigured({ detail: "The operator has to set HOLDFAST_QUERY_URL." })),
       onSome: Effect.succeed
     })
-    const principal = Effect.map(ServiceSession, (session) => session.principal ?? "")
+    const principal = Effect.flatMap(ServiceSession, (session) =>
+      Effect.mapBoth(session.principal, { onFailure: SessionProblem.from, onSuccess: (name) => name ?? "" })
+    )
 
     return handlers.handleAll({
       submit: Effect.fnUntraced(function* ({ payload }) {
@@ -88,7 +91,7 @@ export const layer = HttpApiBuilder.group(
           .submit({
             statement: { sql: payload.sql, params: payload.params ?? [] },
             principal: yield* principal,
-            owner: session.lifetime,
+            owner: yield* Effect.mapError(session.lifetime, SessionProblem.from),
             ...(payload.timeoutMs !== undefined && { deadline: payload.timeoutMs })
           })
           .pipe(Effect.mapError(QueryProblem.fromSubmit), Effect.tapError(retryAfter))

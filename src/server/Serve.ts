@@ -27,7 +27,6 @@ import * as QueryResults from "../query/QueryResults.ts"
 import * as PgSessionStore from "../session/PgSessionStore.ts"
 import * as SameOrigin from "../session/SameOrigin.ts"
 import * as SessionCookie from "../session/SessionCookie.ts"
-import * as SessionMiddleware from "../session/SessionMiddleware.ts"
 import * as SessionPruning from "../session/SessionPruning.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as Databases from "./Databases.ts"
@@ -35,7 +34,7 @@ import { HoldfastApi, NotReady } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
-import { Required, ServiceSession } from "./ServiceSession.ts"
+import { Http } from "./ServiceSession.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as Settings from "./Settings.ts"
 import * as Users from "./Users.ts"
@@ -64,7 +63,10 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const policy = { absoluteTimeout, idleTimeout, maxPerPrincipal: maxSessions }
   const api = HttpApiBuilder.layer(HoldfastApi, { openapiPath: "/openapi.json" }).pipe(
     Layer.provide([SessionHandlers.layer({ cookie, policy }), QueryHandlers.layer, healthHandlers]),
-    Layer.provide([SessionMiddleware.layerRequired(ServiceSession, Required, cookie), Problem.layerRequests])
+    Layer.provide([
+      Layer.orDie(Http.layerRequired).pipe(Layer.provide(SessionCookie.layerOrigin(origin))),
+      Problem.layerRequests
+    ])
   )
   return Layer.mergeAll(
     api,

@@ -12,6 +12,6 @@ export class ServiceSession extends Session.Service<ServiceSession>()("holdfast/
   initial: {}
 }) {}
 
-export const Required = SessionMiddleware.required<ServiceSession, "holdfast/server/ServiceSession">(
-  "holdfast/server/ServiceSession"
-)
+/** The middleware of the service; the cookie is `SessionCookie.Current` of the layers. */
+export const Http = SessionMiddleware.make(ServiceSession)
+export const Required = Http.Required

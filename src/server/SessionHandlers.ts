@@ -78,7 +78,10 @@ export const layer = (options: { readonly cookie: SessionCookie.SessionCookie; r
       return handlers.handleAll({
         login: ({ payload }) => Effect.provideService(login(payload), Sessions, sessions),
         logout: () => logout,
-        current: () => Effect.map(ServiceSession, ({ record }) => infoOf(record))
+        current: Effect.fnUntraced(function* () {
+          const { record } = yield* ServiceSession
+          return infoOf(yield* Effect.mapError(record, SessionProblem.from))
+        })
       })
     })
   )

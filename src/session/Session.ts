@@ -2,8 +2,8 @@
  * An app's session as a service: typed data, somebody's identity, and a lifetime to tie work to.
  *
  * A handle lives as long as the scope that its layer is built in, usually a request. The session itself goes on in the
- * store; work forked with {@link Session.run} or built on {@link Session.lifetime} goes on until the session ends, and no
- * longer. After the end nothing brings it back.
+ * store; work forked with `session.run` or built on `session.lifetime` goes on until the session ends, and no longer. After
+ * the end nothing brings it back.
  *
  * **Example** (An app's session)
  *
@@ -17,54 +17,25 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
+import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Lifetime from "../Lifetime.ts"
-import { SessionError, SessionUndecodable } from "./SessionError.ts"
-import type { SessionId } from "./SessionId.ts"
-import type { Device, SessionRecord } from "./SessionRecord.ts"
-import { type CreatedSession, type OpenSession, Sessions } from "./Sessions.ts"
+import * as SessionAudit from "./SessionAudit.ts"
+import * as SessionData from "./SessionData.ts"
+import * as SessionEngine from "./SessionEngine.ts"
+import type { SessionError } from "./SessionError.ts"
+import type { Policy, Session } from "./SessionHandle.ts"
+import * as SessionLogin from "./SessionLogin.ts"
+import type { Device } from "./SessionRecord.ts"
+import { type CreatedSession, Sessions } from "./Sessions.ts"
 import type { SessionToken } from "./SessionToken.ts"
 
-/** Times and caps of new sessions. OWASP's Session Management sheet asks for both timeouts, enforced by the server. */
-export interface Policy {
-  /** Time without a request after which a session is over. Default: 30 minutes. */
-  readonly idleTimeout?: Duration.Input | undefined
-  /** Time after which it is over whatever happens. Default: 12 hours. */
-  readonly absoluteTimeout?: Duration.Input | undefined
-  /** Age at which a token is replaced. Default: 1 hour. */
-  readonly renewEvery?: Duration.Input | undefined
-  /** Live sessions of one principal; the oldest makes room. Default: 5. */
-  readonly maxPerPrincipal?: number | undefined
-}
+export type { Login, Policy, Session, SessionDevice, TokenChange, Versioned } from "./SessionHandle.ts"
 
-/** What the app keeps in its sessions. */
-export interface Options<S extends Schema.Codec<unknown, Schema.Json>> extends Policy {
-  readonly data: S
-  /** The data of a session that has none yet. */
-  readonly initial: S["Type"]
-  /** The version of the schema, from 1. Default: 1. */
-  readonly version?: number | undefined
-}
-
-/** A live session, seen from one request. */
-export interface Session<Data> {
-  readonly id: SessionId
-  /** Who is logged in; null for a visitor. */
-  readonly principal: string | null
-  /** The record as it was when the handle was made. */
-  readonly record: SessionRecord
-  /** For work that goes on after the request and must end with the session. */
-  readonly lifetime: Lifetime.Lifetime
-  /** The data as of the last read or write through this handle. */
-  readonly data: Effect.Effect<Data, SessionError>
-  /** Forks work that cannot outlive the session. */
-  readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<Fiber.Fiber<A, E>, never, R>
-  /** Ends the session everywhere; returns when everything it held in this process is released. */
-  readonly logout: Effect.Effect<void, SessionError>
-}
+/** What the app keeps in its sessions, and how long they live. */
+export interface Options<S extends Schema.Codec<unknown, Schema.Json>> extends SessionData.Options<S>, Policy {}
 
 /** What a session class offers. */
 export interface ServiceClass<
@@ -72,7 +43,12 @@ export interface ServiceClass<
   Id extends string,
   S extends Schema.Codec<unknown, Schema.Json>
 > extends Context.ServiceClass<Self, Id, Session<S["Type"]>> {
-  /** The session of a token, held until the scope closes, with `Lifetime.Current`, by which queries find it. */
+  /** A handle that asks the store for nothing until it is used, for the current scope. Surfaces make one per request. */
+  readonly handle: (options: SessionEngine.Options) => Effect.Effect<Session<S["Type"]>, never, Sessions | Scope.Scope>
+  /**
+   * The session of a token, loaded and held until the scope closes, with `Lifetime.Current`, by which queries find it.
+   * Fails with the reason where there is none.
+   */
   readonly open: (token: SessionToken) => Effect.Effect<Context.Context<Self>, SessionError, Sessions | Scope.Scope>
   /** As `open`, held as long as the layer's scope. */
   readonly layer: (token: SessionToken) => Layer.Layer<Self, SessionError, Sessions>
@@ -84,34 +60,19 @@ export interface ServiceClass<
   }) => Effect.Effect<CreatedSession, SessionError, Sessions>
 }
 
-const undecodable = (error: Schema.SchemaError) =>
-  new SessionError({ reason: new SessionUndecodable({ problem: error.message }) })
-
-const makeHandle = <S extends Schema.Codec<unknown, Schema.Json>>(
-  options: Options<S>,
-  sessions: Sessions["Service"],
-  { lifetime, record }: OpenSession
-): Session<S["Type"]> => {
-  const decode = Schema.decodeUnknownEffect(options.data)
-  return {
-    id: record.id,
-    principal: record.principal,
-    record,
-    lifetime,
-    data: Effect.mapError(decode(record.data), undecodable),
-    run: (effect) =>
-      Effect.uninterruptible(
-        Effect.gen(function* () {
-          const child = yield* Lifetime.child(lifetime, { kind: "fiber", id: record.id })
-          return yield* Lifetime.fork(child)(Effect.onExit(effect, (exit) => Effect.forkDetach(child.end(exit))))
-        })
-      ),
-    logout: sessions.end(record.id)
+const limitsOf =
+  (defaults: Policy): SessionLogin.Config<never>["limits"] =>
+  ({ epoch, policy } = {}) => {
+    const duration = (name: "idleTimeout" | "absoluteTimeout" | "renewEvery", fallback: Duration.Input) =>
+      Duration.fromInputUnsafe(policy?.[name] ?? defaults[name] ?? fallback)
+    return {
+      idleTimeout: duration("idleTimeout", "30 minutes"),
+      absoluteTimeout: duration("absoluteTimeout", "12 hours"),
+      renewEvery: duration("renewEvery", "1 hour"),
+      maxPerPrincipal: policy?.maxPerPrincipal ?? defaults.maxPerPrincipal ?? 5,
+      ...(epoch !== undefined && { epoch })
+    }
   }
-}
-
-const durationOf = (input: Duration.Input | undefined, fallback: Duration.Input) =>
-  Duration.fromInputUnsafe(input ?? fallback)
 
 /**
  * Makes the class of an app's session.
@@ -126,33 +87,27 @@ export const Service =
     id: Id,
     options: Options<S>
   ): ServiceClass<Self, Id, S> => {
+    const config = { codec: SessionData.make(options), limits: limitsOf(options) }
+
     class Tag extends Context.Service<Self, Session<S["Type"]>>()(id) {
+      static readonly handle: ServiceClass<Self, Id, S>["handle"] = (presented) =>
+        Effect.flatMap(Sessions, (sessions) => SessionEngine.make(config, sessions, presented))
+
       static readonly open = Effect.fn(`${id}.open`)(function* (token: SessionToken) {
-        const sessions = yield* Sessions
-        const opened = yield* sessions.open(token)
-        return Context.make(Tag, makeHandle(options, sessions, opened)).pipe(
-          Context.add(Lifetime.Current, opened.lifetime)
-        )
+        const session = yield* Tag.handle({ token: Option.some(token) })
+        return Context.make(Tag, session).pipe(Context.add(Lifetime.Current, yield* session.lifetime))
       })
 
       static readonly layer = (token: SessionToken): Layer.Layer<Self, SessionError, Sessions> =>
         Layer.effectContext(Tag.open(token))
 
-      static readonly create: ServiceClass<Self, Id, S>["create"] = ({ device, policy, principal }) =>
-        Effect.gen(function* () {
-          const sessions = yield* Sessions
-          const data = yield* Effect.mapError(Schema.encodeEffect(options.data)(options.initial), undecodable)
-          return yield* sessions.create({
-            principal,
-            data,
-            dataVersion: options.version ?? 1,
-            device: device ?? {},
-            idleTimeout: durationOf(policy?.idleTimeout ?? options.idleTimeout, "30 minutes"),
-            absoluteTimeout: durationOf(policy?.absoluteTimeout ?? options.absoluteTimeout, "12 hours"),
-            renewEvery: durationOf(policy?.renewEvery ?? options.renewEvery, "1 hour"),
-            maxPerPrincipal: policy?.maxPerPrincipal ?? options.maxPerPrincipal ?? 5
-          })
-        })
+      static readonly create: ServiceClass<Self, Id, S>["create"] = Effect.fnUntraced(function* (login) {
+        const sessions = yield* Sessions
+        const audit = yield* SessionAudit.SessionAudit
+        const created = yield* SessionLogin.create(config, sessions, audit, login)
+        yield* created.roomMade
+        return created
+      })
     }
     return Tag
   }

@@ -9,7 +9,8 @@
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { createHash, randomBytes } from "node:crypto"
+import { Buffer } from "node:buffer"
+import { createHash, createHmac, randomBytes } from "node:crypto"
 
 const pattern = /^[A-Za-z0-9_-]{43}$/
 
@@ -37,3 +38,11 @@ export const parse = (text: string): Option.Option<SessionToken> =>
 /** What is stored of a token. */
 export const hash = (token: SessionToken): TokenHash =>
   TokenHash.make(createHash("sha256").update(Redacted.value(token)).digest("hex"))
+
+/** The token that follows on one when it is renewed; `nonce` is the session's, 32 bytes in base64url. */
+export const next = (token: SessionToken, nonce: string): SessionToken =>
+  Redacted.make(
+    SessionToken.make(
+      createHmac("sha256", Buffer.from(nonce, "base64url")).update(Redacted.value(token)).digest("base64url")
+    )
+  )

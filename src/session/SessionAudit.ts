@@ -1,0 +1,122 @@
+/**
+ * What happens to sessions, for whoever has to know: structured log events and metrics.
+ *
+ * An audit lives as long as the process, or as the layer that puts another one in its place.
+ *
+ * **Details**
+ *
+ * An event names a session by its public id. No token, hash or cookie is in any of them, by their types (OWASP Session
+ * Management, "Logging Sessions Life Cycle"; ASVS 5.0 16.2.5). Tokens that are refused are counted one by one and logged in
+ * bursts, so that guessing fills no disk: the first at once, the next ones together, at most once a minute per reason.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import type { SessionError } from "./SessionError.ts"
+import type { SessionId } from "./SessionId.ts"
+import type { Device, SessionRecord } from "./SessionRecord.ts"
+
+/** Why a token is refused: it is unknown, or its session is over, or another token took its place. */
+export type Refusal = Extract<
+  SessionError["reason"]["_tag"],
+  "SessionMissing" | "SessionExpired" | "SessionRevoked" | "SessionSuperseded"
+>
+
+/** Who ended a session: its user there, its owner elsewhere, a login beyond the cap, a login as somebody else. */
+export type EndedBy = "logout" | "owner" | "cap" | "another login"
+
+/** What happened. */
+export type Event =
+  /** A session began, of a visitor or with a login. */
+  | {
+      readonly _tag: "Created"
+      readonly session: SessionId
+      readonly principal: string | null
+      readonly device: Device
+    }
+  /** Somebody proved who they are, and the session has a new token. */
+  | { readonly _tag: "Authenticated"; readonly session: SessionId; readonly principal: string; readonly device: Device }
+  /** The session has a new token because the old one was due. */
+  | { readonly _tag: "Renewed"; readonly session: SessionId; readonly principal: string | null }
+  | { readonly _tag: "Revoked"; readonly session: SessionId; readonly principal: string | null; readonly by: EndedBy }
+  /** A token was presented and refused. There is no session to name. */
+  | { readonly _tag: "Refused"; readonly reason: Refusal }
+  /** Stored data could not be read, and the app's policy is to go on without it. */
+  | { readonly _tag: "Undecodable"; readonly session: SessionId; readonly problem: string }
+
+/** Takes note of events. Must not fail; what it does holds up the request. */
+export interface SessionAudit {
+  readonly note: (event: Event) => Effect.Effect<void>
+}
+
+const events = Metric.counter("holdfast_sessions_events_total", {
+  description: "What happened to sessions, by event",
+  incremental: true
+})
+const refused = Metric.counter("holdfast_sessions_refused_total", {
+  description: "Tokens refused, by reason",
+  incremental: true
+})
+
+const burst = Duration.minutes(1)
+
+const names: { readonly [Tag in Exclude<Event["_tag"], "Refused">]: readonly [event: string, message: string] } = {
+  Created: ["session.created", "A session began"],
+  Authenticated: ["session.authenticated", "Somebody logged in"],
+  Renewed: ["session.renewed", "A session has a new token"],
+  Revoked: ["session.revoked", "A session was ended"],
+  Undecodable: ["session.undecodable", "The data of a session could not be read"]
+}
+
+const refusals: { readonly [Reason in Refusal]: readonly [event: string, message: string] } = {
+  SessionMissing: ["session.unknown", "Tokens that belong to no session were refused"],
+  SessionExpired: ["session.expired", "Tokens of expired sessions were refused"],
+  SessionRevoked: ["session.ended", "Tokens of ended sessions were refused"],
+  SessionSuperseded: ["session.superseded", "Tokens that were followed by another were refused"]
+}
+
+/** Logs at info level, refusals at warning level, with the event's parts as annotations; and counts. */
+export const makeUnsafe = (): SessionAudit => {
+  const bursts = new Map<Refusal, { loggedAt: number; since: number }>()
+
+  const refuse = (reason: Refusal) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const last = bursts.get(reason)
+      if (last !== undefined && now - last.loggedAt < Duration.toMillis(burst)) {
+        last.since++
+        return Effect.void
+      }
+      bursts.set(reason, { loggedAt: now, since: 0 })
+      const [event, message] = refusals[reason]
+      return Effect.annotateLogs(Effect.logWarning(message), { event, count: 1 + (last?.since ?? 0) })
+    })
+
+  return {
+    note: (event) => {
+      if (event._tag === "Refused") {
+        const { reason } = event
+        return Effect.andThen(Metric.update(Metric.withAttributes(refused, { reason }), 1), refuse(reason))
+      }
+      const { _tag, ...parts } = event
+      const [name, message] = names[_tag]
+      return Effect.andThen(
+        Metric.update(Metric.withAttributes(events, { event: name }), 1),
+        Effect.annotateLogs(Effect.logInfo(message), { event: name, ...parts })
+      )
+    }
+  }
+}
+
+/** The audit in use. Default: one per process, see {@link makeUnsafe}. */
+export const SessionAudit = Context.Reference<SessionAudit>("holdfast/session/SessionAudit", {
+  defaultValue: makeUnsafe
+})
+
+/** Another audit, such as one that keeps the events in a table. */
+export const layer = (audit: SessionAudit): Layer.Layer<never> => Layer.succeed(SessionAudit, audit)
+
+/** Which record an event speaks of. */
+export const subject = ({ id, principal }: SessionRecord) => ({ session: id, principal })

@@ -1,0 +1,352 @@
+/**
+ * How a handle on a session works; what it offers is `SessionHandle.Session`.
+ *
+ * A handle lives as long as the scope it is made in. It asks the store for nothing until somebody asks it for something,
+ * then loads the session once and holds it here until its scope closes.
+ *
+ * ```
+ * Unloaded ──┬──► Live ────► Ended    logged out, or found ended; only a login leads on from here
+ *            └──► Visitor ──► Live    the first change, or a login, makes a session
+ * ```
+ *
+ * **Details**
+ *
+ * What changes the token is not interrupted halfway, because the client has to learn about it; the store's time limit
+ * bounds it. There is one such change at a time. The functions given to `modify` run beside each other, and the store's
+ * version tells which was first.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type * as Lifetime from "../Lifetime.ts"
+import * as SessionAudit from "./SessionAudit.ts"
+import type { Read, Stored } from "./SessionData.ts"
+import { SessionConflict, SessionError, SessionInvalid, SessionMissing, SessionRevoked } from "./SessionError.ts"
+import type { Login, Session, SessionDevice, TokenChange, Versioned } from "./SessionHandle.ts"
+import type { SessionId } from "./SessionId.ts"
+import * as SessionLayers from "./SessionLayers.ts"
+import * as SessionLogin from "./SessionLogin.ts"
+import type { SessionRecord } from "./SessionRecord.ts"
+import type { Sessions } from "./Sessions.ts"
+import * as SessionToken from "./SessionToken.ts"
+
+/** What came with the request, and how to answer. */
+export interface Options {
+  /** None for somebody without a session. */
+  readonly token: Option.Option<SessionToken.SessionToken>
+  /** Told of every change of the token that the client has to learn about, in order. Must not fail. */
+  readonly onToken?: ((change: TokenChange) => Effect.Effect<void>) | undefined
+  /** Whether the client can still learn about a change; asked before one is made. Default: always. */
+  readonly canTell?: (() => boolean) | undefined
+  /** Replaces a token that is due when the session is loaded. Default: only when `renew` is run. */
+  readonly renews?: boolean | undefined
+  /** Something was presented that is no token: the client is told to forget it. */
+  readonly unreadable?: boolean | undefined
+}
+
+interface Live {
+  readonly _tag: "Live"
+  /** The token that the client has shown. Its successor is not presented for it: that would end this one's time. */
+  readonly token: SessionToken.SessionToken
+  readonly successor: SessionToken.SessionToken | undefined
+  readonly lifetime: Lifetime.Lifetime
+  readonly record: SessionRecord
+}
+
+type State =
+  | { readonly _tag: "Unloaded"; readonly token: Option.Option<SessionToken.SessionToken> }
+  | { readonly _tag: "Visitor"; readonly error: SessionError }
+  | Live
+  | { readonly _tag: "Ended"; readonly error: SessionError }
+
+const because = (reason: SessionError["reason"]) => new SessionError({ reason })
+const missing = because(new SessionMissing())
+const revoked = because(new SessionRevoked())
+const tooLate = because(
+  new SessionInvalid({ problem: "the response has begun, so the client cannot learn its token. Do it before" })
+)
+
+const conflict = because(new SessionConflict())
+
+/** How often `modify` begins anew, and how long it waits at most before, in milliseconds. */
+const attempts = 16
+const longestWait = 256
+
+/** Makes a handle on the session of a token, or of nobody yet. Asks the store for nothing. */
+export const make = Effect.fnUntraced(function* <Data>(
+  { codec, limits }: SessionLogin.Config<Data>,
+  sessions: Sessions["Service"],
+  options: Options
+): Effect.fn.Return<Session<Data>, never, Scope.Scope> {
+  const scope = yield* Effect.scope
+  const audit = yield* SessionAudit.SessionAudit
+  const turns = Semaphore.makeUnsafe(1)
+  let state: State = { _tag: "Unloaded", token: options.token }
+
+  const tell = options.onToken ?? (() => Effect.void)
+  const forget = tell(Option.none())
+  const canTell = options.canTell ?? (() => true)
+  const tellLive = ({ record, successor, token }: Live) =>
+    tell(Option.some({ token: successor ?? token, expiresAt: record.expiresAt }))
+
+  // A superseded token is left to the client: another response has just brought it the next one.
+  const refused = (refusal: SessionAudit.Refusal) =>
+    Effect.andThen(
+      audit.note({ _tag: "Refused", reason: refusal }),
+      refusal === "SessionSuperseded" ? Effect.void : forget
+    )
+
+  /** The store says that the session is over: it stays so for this handle. */
+  const found = (error: SessionError): Effect.Effect<never, SessionError> => {
+    const refusal = SessionLogin.refusalOf(error)
+    if (refusal === undefined) return Effect.fail(error)
+    state = { _tag: "Ended", error }
+    return Effect.andThen(refused(refusal), Effect.fail(error))
+  }
+
+  const orFound = Effect.catch(found)
+
+  const withToken = <A>(
+    { successor, token }: Live,
+    use: (token: SessionToken.SessionToken) => Effect.Effect<A, SessionError>
+  ) =>
+    Effect.catchIf(
+      use(token),
+      ({ reason }) => successor !== undefined && reason._tag === "SessionSuperseded",
+      (error) => (successor === undefined ? Effect.fail(error) : use(successor))
+    )
+
+  /** Replaces the token if it is due. Nobody is refused because it did not work: the old one is still good. */
+  const renewed = (live: Live): Effect.Effect<boolean, SessionError> => {
+    const nonce = live.record.renewalNonce
+    if (nonce === null || live.successor !== undefined || !canTell()) return Effect.succeed(false)
+    const successor = SessionToken.next(live.token, nonce)
+    return Effect.flatMap(sessions.renew(live.token, successor), (record) => {
+      const next: Live = { ...live, record: { ...record, renewalNonce: null }, successor }
+      state = next
+      return Effect.andThen(
+        audit.note({ _tag: "Renewed", ...SessionAudit.subject(record) }),
+        Effect.as(tellLive(next), true)
+      )
+    })
+  }
+
+  const load = (token: SessionToken.SessionToken) =>
+    Effect.matchEffect(Scope.provide(sessions.open(token), scope), {
+      onSuccess: ({ lifetime, record }) => {
+        const live: Live = { _tag: "Live", token, successor: undefined, lifetime, record }
+        state = live
+        return options.renews === true
+          ? Effect.uninterruptible(renewed(live)).pipe(
+              Effect.catch((error) => Effect.logDebug("A session's token could not be renewed", error))
+            )
+          : Effect.void
+      },
+      onFailure: (error) => {
+        const refusal = SessionLogin.refusalOf(error)
+        if (refusal === undefined) return Effect.fail(error)
+        state = { _tag: "Visitor", error }
+        return refused(refusal)
+      }
+    })
+
+  const inTurn = turns.withPermit
+  /** Changes the token, if the client can learn about it. */
+  const changing = <A>(change: () => Effect.Effect<A, SessionError>) =>
+    inTurn(Effect.uninterruptible(Effect.suspend(() => (canTell() ? change() : Effect.fail(tooLate)))))
+  const settled = () => (state._tag === "Unloaded" ? undefined : state)
+  const settle: Effect.Effect<Exclude<State, { _tag: "Unloaded" }>, SessionError> = Effect.suspend(() => {
+    const known = settled()
+    if (known !== undefined) return Effect.succeed(known)
+    const loaded = Effect.suspend(() => {
+      if (state._tag !== "Unloaded") return Effect.void
+      if (Option.isSome(state.token)) return load(state.token.value)
+      state = { _tag: "Visitor", error: missing }
+      return options.unreadable === true ? refused("SessionMissing") : Effect.void
+    })
+    return Effect.andThen(inTurn(loaded), settle)
+  })
+  const required = Effect.flatMap(settle, (known) =>
+    known._tag === "Live" ? Effect.succeed(known) : Effect.fail(known.error)
+  )
+
+  let told: SessionRecord | undefined
+  const tellProblem = (record: SessionRecord, problem: string | undefined) => {
+    if (problem === undefined || told === record) return Effect.void
+    told = record
+    return audit.note({ _tag: "Undecodable", session: record.id, problem })
+  }
+
+  const snapshot: Effect.Effect<Read<Data> & Versioned<Data>, SessionError> = Effect.flatMap(settle, (known) => {
+    if (known._tag === "Ended") return Effect.fail(known.error)
+    if (known._tag === "Visitor")
+      return Effect.map(codec.initial, (read) => ({ ...read, data: read.value, version: 0 }))
+    const { record } = known
+    return Effect.flatMap(codec.read(record), (read) =>
+      Effect.as(tellProblem(record, read.problem), { ...read, data: read.value, version: record.version })
+    )
+  })
+
+  /** A session that was just made, or has a new token, is this handle's from now on. */
+  const adopt = (record: SessionRecord, token: SessionToken.SessionToken) =>
+    Effect.flatMap(orFound(Scope.provide(sessions.hold(record), scope)), ({ lifetime }) => {
+      const live: Live = { _tag: "Live", token, successor: undefined, lifetime, record }
+      state = live
+      return Effect.as(tellLive(live), record)
+    })
+
+  const note = (session: SessionId, principal: string | null, by: SessionAudit.EndedBy) =>
+    audit.note({ _tag: "Revoked", session, principal, by })
+  const noteAll = (ids: ReadonlyArray<SessionId>, principal: string | null) =>
+    Effect.forEach(ids, (id) => note(id, principal, "owner"), { discard: true })
+
+  /** The first change of a visitor's data makes a session, unless somebody else made one meanwhile. */
+  const begin = (stored: Stored) =>
+    changing(() => {
+      if (state._tag !== "Visitor") return Effect.fail(conflict)
+      const created = Effect.tap(
+        sessions.create({ ...stored, ...limits(), principal: null, device: {} }),
+        ({ record }) => audit.note({ _tag: "Created", ...SessionAudit.subject(record), device: record.device })
+      )
+      return Effect.flatMap(created, ({ record, token }) => adopt(record, token))
+    })
+
+  /** A newer record of the session; what is known about its token stays. */
+  const seen = (record: SessionRecord) => {
+    if (state._tag !== "Live" || state.record.version >= record.version) return
+    state = { ...state, record: { ...record, renewalNonce: state.record.renewalNonce } }
+  }
+  const refresh = (live: Live) => Effect.map(orFound(withToken(live, sessions.load)), seen)
+
+  /** Writes data if the session is at this version still; nothing if it would be what it was. */
+  const write = Effect.fnUntraced(function* (value: Data, read: Read<Data> & Versioned<Data>, version: number) {
+    const { stored, text } = yield* codec.write(value, read.quarantined)
+    if (text === read.text && version === read.version) return { data: value, version }
+    const known = yield* settle
+    if (known._tag === "Ended") return yield* known.error
+    if (known._tag === "Visitor") {
+      if (version !== 0) return yield* conflict
+      return { data: value, version: (yield* begin(stored)).version }
+    }
+    const updated = Effect.map(sessions.update({ id: known.record.id, version, ...stored }), (record) => {
+      seen(record)
+      return { data: value, version: record.version }
+    })
+    return yield* orFound(Effect.uninterruptible(updated))
+  })
+
+  const modify: Session<Data>["modify"] = Effect.fnUntraced(function* (change) {
+    for (let attempt = 1; ; attempt++) {
+      const read = yield* snapshot
+      const changed = change(read.data)
+      const value = Effect.isEffect(changed) ? yield* changed : changed
+      const written = yield* Effect.result(write(value, read, read.version))
+      if (Result.isSuccess(written)) return value
+      if (written.failure.reason._tag !== "SessionConflict" || attempt === attempts) return yield* written.failure
+      if (state._tag === "Live") yield* refresh(state)
+      yield* Effect.sleep(Math.min(2 ** attempt, longestWait) * (yield* Random.nextBetween(0.5, 1)))
+    }
+  })
+
+  const replace: Session<Data>["replace"] = (data, expected) =>
+    Effect.flatMap(snapshot, (read) => write(data, read, expected.version))
+
+  /** Ends the live session. The waiting can be given up, the end cannot. */
+  const end = ({ record: { id, principal } }: Live, by: SessionAudit.EndedBy) =>
+    Effect.onExit(sessions.end(id), (exit) => {
+      if (Exit.isFailure(exit) && !Cause.hasInterrupts(exit.cause)) return Effect.void
+      state = { _tag: "Ended", error: revoked }
+      return Exit.isSuccess(exit) && !exit.value ? Effect.void : note(id, principal, by)
+    })
+
+  const logout = Effect.gen(function* () {
+    yield* forget
+    const known = yield* settle
+    if (known._tag === "Live") yield* end(known, "logout")
+  })
+
+  const isFor = (live: Live, principal: string) => live.record.principal === null || live.record.principal === principal
+
+  const authenticate = Effect.fnUntraced(function* (principal: string, login: Login = {}) {
+    if (!canTell()) return yield* tooLate
+    const known = yield* settle
+    if (known._tag === "Live" && !isFor(known, principal)) yield* end(known, "another login")
+    const { record, roomMade } = yield* changing(() => {
+      const device = SessionLogin.deviceOf(login)
+      const fresh = SessionLogin.create({ codec, limits }, sessions, audit, { ...login, principal, device })
+      const again = (live: Live) =>
+        withToken(live, (token) => sessions.authenticate(token, { principal, device, ...limits(login) })).pipe(
+          Effect.tap((session) => SessionLogin.noteLogin(audit, session, principal)),
+          Effect.catchIf(
+            (error) => SessionLogin.refusalOf(error) !== undefined,
+            () => fresh
+          )
+        )
+      const loggedIn = state._tag === "Live" && isFor(state, principal) ? again(state) : fresh
+      return Effect.tap(loggedIn, ({ record, token }) => adopt(record, token))
+    })
+    yield* roomMade
+    return record
+  })
+
+  const renew = Effect.flatMap(required, () =>
+    changing(() => (state._tag === "Live" ? orFound(renewed(state)) : Effect.succeed(false)))
+  )
+
+  const devices = Effect.flatMap(settle, (known) => {
+    if (known._tag !== "Live" || known.record.principal === null) return Effect.succeed([])
+    return Effect.map(sessions.list(known.record.principal), (records) =>
+      records.map(({ createdAt, device, expiresAt, id, idleExpiresAt, lastSeenAt }): SessionDevice => ({
+        id,
+        current: id === known.record.id,
+        device,
+        createdAt,
+        lastSeenAt,
+        idleExpiresAt,
+        expiresAt
+      }))
+    )
+  })
+
+  const revoke = Effect.fnUntraced(function* (id: SessionId) {
+    const { record } = yield* required
+    if (id === record.id) return yield* Effect.as(logout, true)
+    if (!(yield* devices).some((device) => device.id === id)) return false
+    const wasLive = yield* sessions.end(id)
+    if (wasLive) yield* note(id, record.principal, "owner")
+    return wasLive
+  })
+
+  const revokeOthers = Effect.flatMap(required, ({ record: { id, principal } }) =>
+    principal === null
+      ? Effect.succeed([])
+      : Effect.tap(sessions.revokeAll(principal, { except: id }), (ids) => noteAll(ids, principal))
+  )
+
+  return {
+    record: Effect.map(required, ({ record }) => record),
+    id: Effect.map(required, ({ record }) => record.id),
+    principal: Effect.map(settle, (known) => (known._tag === "Live" ? known.record.principal : null)),
+    data: Effect.map(snapshot, ({ data }) => data),
+    versioned: Effect.map(snapshot, ({ data, version }) => ({ data, version })),
+    quarantined: Effect.map(snapshot, ({ quarantined }) => quarantined),
+    lifetime: Effect.map(required, ({ lifetime }) => lifetime),
+    modify,
+    replace,
+    authenticate,
+    renew,
+    touch: Effect.flatMap(required, (live) => orFound(withToken(live, sessions.touch))),
+    logout,
+    devices,
+    revoke,
+    revokeOthers,
+    run: (effect) => Effect.flatMap(required, ({ lifetime }) => SessionLayers.run(lifetime, effect)),
+    provide: (layer) => (effect) =>
+      Effect.flatMap(required, ({ lifetime }) => SessionLayers.provide(lifetime, layer)(effect))
+  }
+})

@@ -1,0 +1,102 @@
+/**
+ * Work and layers that end with a session.
+ *
+ * {@link run} forks work; {@link provide} builds a layer once per session in this process.
+ *
+ * What a layer holds is acquired when the first work of the session asks for it, and released when the session ends.
+ * The layer holds the session here until then, as a running fiber would. Work that uses it is interrupted before it is
+ * released:
+ *
+ * ```
+ * session ── layer ──┬── what it acquired          released last
+ *                    └── users ──┬── use (a fiber)  interrupted first, side by side
+ *                                └── use …
+ * ```
+ *
+ * **Gotchas**
+ *
+ * A layer is known by reference, so build it outside of the request. It is built in the context of whoever asks first, and
+ * must take nothing from there that ends with a request.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Lifetime from "../Lifetime.ts"
+import { SessionError, SessionRevoked } from "./SessionError.ts"
+
+interface Built {
+  readonly context: Context.Context<never>
+  readonly users: Lifetime.Lifetime
+}
+
+type Shared = Fiber.Fiber<Built, unknown>
+
+/** By session; a session that is over takes its map along. */
+const known = new WeakMap<Lifetime.Lifetime, Map<Layer.Any, Shared>>()
+
+const start = (session: Lifetime.Lifetime, layer: Layer.Layer<never, unknown>, layers: Map<Layer.Any, Shared>) =>
+  Effect.gen(function* () {
+    const { id } = session.entry
+    const owner = yield* Lifetime.child(session, { kind: "layer", id })
+    const build = Effect.gen(function* () {
+      const context = yield* Layer.buildWithMemoMap(layer, Layer.makeMemoMapUnsafe(), owner.scope)
+      return { context, users: yield* Lifetime.child(owner, { kind: "layer users", id, release: "parallel" }) }
+    })
+    const forget = Effect.suspend(() => {
+      layers.delete(layer)
+      return owner.begin()
+    })
+    const fiber = yield* Lifetime.fork(owner)(Effect.onError(build, () => forget))
+    layers.set(layer, fiber)
+    return fiber
+  })
+
+const built = (session: Lifetime.Lifetime, layer: Layer.Layer<never, unknown>) =>
+  Effect.uninterruptible(
+    Effect.suspend(() => {
+      const layers = known.get(session) ?? new Map<Layer.Any, Shared>()
+      known.set(session, layers)
+      const shared = layers.get(layer)
+      return shared === undefined ? start(session, layer, layers) : Effect.succeed(shared)
+    })
+  )
+
+const over = Effect.fail(new SessionError({ reason: new SessionRevoked() }))
+
+/** Waits for work of the session; an interruption by the session's end is `SessionRevoked`. */
+const join = <A, E>(session: Lifetime.Lifetime, fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E | SessionError> =>
+  Effect.flatMap(Fiber.await(fiber), (exit): Effect.Effect<A, E | SessionError> =>
+    Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) && session.isEnding() ? over : exit
+  )
+
+/** Runs work with a layer of the session's; fails with `SessionRevoked` when the session ends before the work does. */
+export const provide =
+  <ROut, E2, RIn>(session: Lifetime.Lifetime, layer: Layer.Layer<ROut, E2, RIn>) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | E2 | SessionError, Exclude<R, ROut> | RIn> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const caller = yield* Effect.context<never>()
+        const fiber = yield* built(
+          session,
+          layer as Layer.Layer<never, unknown, unknown> as Layer.Layer<never, unknown>
+        )
+        const { context, users } = yield* restore(join(session, fiber))
+        const use = yield* Lifetime.child(users, { kind: "layer use", id: session.entry.id })
+        // The work is the caller's, with its scope and services; only its fiber belongs to the session.
+        const work = Effect.provideContext(effect as Effect.Effect<A, E>, Context.merge(caller, context))
+        const running = yield* Lifetime.fork(use)(work)
+        return yield* Effect.ensuring(restore(join(session, running)), use.end())
+      })
+    ) as Effect.Effect<A, E | E2 | SessionError, Exclude<R, ROut> | RIn>
+
+/** Forks work that cannot outlive the session. */
+export const run = <A, E, R>(session: Lifetime.Lifetime, effect: Effect.Effect<A, E, R>) =>
+  Effect.uninterruptible(
+    Effect.gen(function* () {
+      const child = yield* Lifetime.child(session, { kind: "fiber", id: session.entry.id })
+      return yield* Lifetime.fork(child)(Effect.onExit(effect, (exit) => Effect.forkDetach(child.end(exit))))
+    })
+  )
