@@ -71,7 +71,7 @@ export interface SessionData<A> {
   ) => Effect.Effect<{ readonly stored: Stored; readonly text: string }, SessionError>
 }
 
-/** Deeper data is refused: databases and JSON readers recurse. */
+/** Arrays and objects within each other. Deeper data is refused: databases and readers of JSON recurse. */
 export const maxDepth = 100
 
 // The version of data with something in quarantine beside it is stored negative: nothing that an app or its clients put into
@@ -86,11 +86,13 @@ const because = (reason: SessionError["reason"]) => new SessionError({ reason })
 const undecodable = (problem: string) => because(new SessionUndecodable({ problem }))
 const bytesOf = (data: Schema.Json) => Buffer.byteLength(JSON.stringify(data))
 
+const nested = (values: ReadonlyArray<Schema.Json>) =>
+  values.filter((value): value is Schema.JsonArray | Schema.JsonObject => typeof value === "object" && value !== null)
 const isTooDeep = (data: Schema.Json): boolean => {
-  let level: ReadonlyArray<Schema.Json> = [data]
+  let level = nested([data])
   for (let depth = 0; level.length > 0; depth++) {
-    if (depth > maxDepth) return true
-    level = level.flatMap((value) => (typeof value === "object" && value !== null ? Object.values(value) : []))
+    if (depth === maxDepth) return true
+    level = nested(level.flatMap((value): ReadonlyArray<Schema.Json> => Object.values(value)))
   }
   return false
 }

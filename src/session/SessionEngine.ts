@@ -248,8 +248,9 @@ export const make = Effect.fnUntraced(function* <Data>(
       const written = yield* Effect.result(write(value, read, read.version))
       if (Result.isSuccess(written)) return value
       if (written.failure.reason._tag !== "SessionConflict" || attempt === attempts) return yield* written.failure
+      // Read after the wait: what was read before it would be old again.
+      yield* Effect.sleep(Math.min(2 ** attempt, longestWait) * (yield* Random.next))
       if (state._tag === "Live") yield* refresh(state)
-      yield* Effect.sleep(Math.min(2 ** attempt, longestWait) * (yield* Random.nextBetween(0.5, 1)))
     }
   })
 

@@ -1,0 +1,417 @@
+/**
+ * The laws that a handle keeps over every store. A test file gives them a world to run in.
+ */
+import { assert, describe } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Session from "../../src/session/Session.ts"
+import type { SessionError } from "../../src/session/SessionError.ts"
+import * as Sessions from "../../src/session/Sessions.ts"
+import { SessionStore } from "../../src/session/SessionStore.ts"
+import type * as SessionToken from "../../src/session/SessionToken.ts"
+
+const CounterData = Schema.Struct({ count: Schema.Number, notes: Schema.Array(Schema.String) })
+type CounterData = typeof CounterData.Type
+
+export class Counter extends Session.Service<Counter>()("test/Counter", {
+  data: CounterData,
+  initial: { count: 0, notes: [] },
+  maxBytes: 1024
+}) {}
+
+/** One instance of an app: its sessions, and what it asked of its store. */
+export interface Instance {
+  readonly sessions: Sessions.Sessions["Service"]
+  /** The names of the store's operations, in the order they were asked for. */
+  readonly calls: Array<string>
+}
+
+/** Two instances over the same sessions, and a hand on the store's clock. */
+export interface World {
+  readonly here: Instance
+  readonly there: Instance
+  readonly advance: (by: Duration.Input) => Effect.Effect<void, unknown>
+}
+
+export type Law = (name: string, body: (world: World) => Effect.Effect<void, unknown, Scope.Scope>) => void
+
+/** An instance over a store, which counts what is asked of it and delegates all of it. */
+export const instanceOver = (store: SessionStore["Service"]) =>
+  Effect.gen(function* () {
+    const calls: Array<string> = []
+    const counted = new Proxy(store, {
+      get: (target, name: keyof SessionStore["Service"]) => {
+        const operation = target[name]
+        if (typeof operation !== "function") return operation
+        return (...parameters: ReadonlyArray<never>) => {
+          if (name !== "endedOf") calls.push(name)
+          return (operation as (...parameters: ReadonlyArray<never>) => unknown)(...parameters)
+        }
+      }
+    })
+    const layer = Layer.fresh(Sessions.layer()).pipe(Layer.provide(Layer.succeed(SessionStore, counted)))
+    return { sessions: Context.get(yield* Layer.build(layer), Sessions.Sessions), calls }
+  })
+
+/** A client: it keeps the token that it was told last, as a browser does, and may lose answers. */
+export const client = (token?: SessionToken.SessionToken) => {
+  const told: Array<Session.TokenChange> = []
+  let held: Option.Option<SessionToken.SessionToken> = Option.fromUndefinedOr(token)
+  return {
+    told,
+    token: () => held,
+    /** A handle on the client's session, in one instance. */
+    on: (instance: Instance, options: { readonly renews?: boolean } = {}) =>
+      Effect.provideService(
+        Counter.handle({
+          token: held,
+          ...options,
+          onToken: (change) =>
+            Effect.sync(() => {
+              told.push(change)
+              held = Option.map(change, ({ token }) => token)
+            })
+        }),
+        Sessions.Sessions,
+        instance.sessions
+      )
+  }
+}
+
+/** What came of an operation: `ok`, or the reason. */
+export const outcome = <A, R>(effect: Effect.Effect<A, SessionError, R>) =>
+  Effect.map(
+    Effect.result(effect),
+    Result.match({ onFailure: ({ reason }) => reason._tag, onSuccess: () => "ok" as const })
+  )
+
+const all = <A, E, R>(effects: ReadonlyArray<Effect.Effect<A, E, R>>) =>
+  Effect.all(effects, { concurrency: "unbounded" })
+const times = <A>(count: number, make: (index: number) => A) => Array.from({ length: count }, (_, index) => make(index))
+const add = (data: CounterData): CounterData => ({ ...data, count: data.count + 1 })
+const valueOf = Option.match({
+  onNone: () => "none",
+  onSome: (token: SessionToken.SessionToken) => Redacted.value(token)
+})
+const login = (instance: Instance, principal = "alice", policy: Session.Policy = {}) =>
+  Effect.gen(function* () {
+    const browser = client()
+    const session = yield* browser.on(instance)
+    const record = yield* session.authenticate(principal, { userAgent: "test", policy })
+    return { browser, session, record, token: Option.getOrThrow(browser.token()) }
+  })
+
+export const sessionHandleLaws = (name: string, law: Law) =>
+  describe(name, () => {
+    law("S1 what was written is read back by any instance right after", ({ here, there }) =>
+      Effect.gen(function* () {
+        const { browser, session } = yield* login(here)
+        for (let count = 1; count <= 5; count++) {
+          assert.strictEqual((yield* session.modify(add)).count, count)
+          const other = yield* browser.on(there)
+          assert.deepStrictEqual(yield* other.data, { count, notes: [] })
+          assert.strictEqual((yield* session.data).count, count)
+        }
+      })
+    )
+
+    law("S2 parallel modifies by many handles on two instances all take effect", ({ here, there }) =>
+      Effect.gen(function* () {
+        const { browser } = yield* login(here)
+        const handles = yield* all(times(40, (index) => browser.on(index % 2 === 0 ? here : there)))
+        const once = handles.map((handle) => handle.modify(add))
+        yield* all([...once, ...handles.map((handle) => handle.modify((data) => Effect.succeed(add(data))))])
+        assert.strictEqual((yield* (yield* browser.on(there)).data).count, 80)
+      })
+    )
+
+    law("S2 data that is changed in place is written, and changes nobody else's", ({ here }) =>
+      Effect.gen(function* () {
+        const { browser, session } = yield* login(here)
+        yield* session.modify((data) => {
+          ;(data.notes as Array<string>).push("milk")
+          return data
+        })
+        assert.deepStrictEqual((yield* (yield* browser.on(here)).data).notes, ["milk"])
+        assert.deepStrictEqual((yield* (yield* client().on(here)).data).notes, [])
+        const ruined = Effect.exit(
+          session.modify((data) => {
+            ;(data.notes as Array<string>).push("not stored")
+            return Effect.die("after the change")
+          })
+        )
+        yield* ruined
+        assert.deepStrictEqual((yield* session.data).notes, ["milk"])
+      })
+    )
+
+    law("writes nothing when the data stays the same", ({ here }) =>
+      Effect.gen(function* () {
+        const { session } = yield* login(here)
+        yield* session.modify(add)
+        const { version } = yield* session.versioned
+        assert.deepStrictEqual(yield* session.modify(({ count, notes }) => ({ notes, count })), { count: 1, notes: [] })
+        assert.strictEqual((yield* session.versioned).version, version)
+        assert.lengthOf(
+          here.calls.filter((call) => call === "update"),
+          1
+        )
+      })
+    )
+
+    law("replaces the data of the version that was read, and of no other", ({ here, there }) =>
+      Effect.gen(function* () {
+        const { browser, session } = yield* login(here)
+        const { version } = yield* session.versioned
+        const [mine, other] = [session, yield* browser.on(there)]
+        const outcomes = yield* all([
+          outcome(mine.replace({ count: 1, notes: [] }, { version })),
+          outcome(other.replace({ count: 2, notes: [] }, { version }))
+        ])
+        assert.sameMembers(outcomes, ["ok", "SessionConflict"])
+        const now = yield* (yield* browser.on(here)).versioned
+        assert.strictEqual(now.version, version + 1)
+        assert.strictEqual(now.data.count, outcomes[0] === "ok" ? 1 : 2)
+        assert.strictEqual(yield* outcome(other.replace({ count: 3, notes: [] }, { version: 0 })), "SessionConflict")
+      })
+    )
+
+    law("S3 a change that was under way when the session ended brings nothing back", ({ here, there }) =>
+      Effect.gen(function* () {
+        const { browser, session } = yield* login(here)
+        const token = Option.getOrThrow(browser.token())
+        const slow = client(token)
+        const other = yield* slow.on(there)
+        const started = yield* Deferred.make<void>()
+        const goOn = yield* Deferred.make<void>()
+        const changing = yield* Effect.forkChild(
+          outcome(
+            other.modify((data) =>
+              Effect.as(Effect.andThen(Deferred.succeed(started, undefined), Deferred.await(goOn)), add(data))
+            )
+          )
+        )
+        yield* Deferred.await(started)
+        yield* session.logout
+        yield* Deferred.succeed(goOn, undefined)
+        assert.strictEqual(yield* Fiber.join(changing), "SessionRevoked")
+        for (const handle of [session, other]) {
+          assert.strictEqual(yield* outcome(handle.modify(add)), "SessionRevoked")
+          assert.strictEqual(yield* outcome(handle.replace({ count: 9, notes: [] }, { version: 1 })), "SessionRevoked")
+          assert.strictEqual(yield* outcome(handle.run(Effect.never)), "SessionRevoked")
+          assert.strictEqual(yield* outcome(handle.touch), "SessionRevoked")
+          assert.isNull(yield* handle.principal)
+        }
+        assert.isTrue(Option.isNone(slow.token()) && Option.isNone(browser.token()))
+        assert.strictEqual(
+          yield* outcome(Effect.flatMap(client(token).on(there), ({ record }) => record)),
+          "SessionRevoked"
+        )
+        assert.notInclude([...here.calls, ...there.calls].join(" "), "create create")
+      })
+    )
+
+    law("S4 a session that expired is refused, and its data is nobody's", ({ advance, here, there }) =>
+      Effect.gen(function* () {
+        const { browser, session } = yield* login(here)
+        yield* session.modify(add)
+        yield* advance("13 hours")
+        const later = yield* browser.on(there)
+        assert.strictEqual(yield* outcome(later.record), "SessionExpired")
+        assert.isNull(yield* later.principal)
+        assert.deepStrictEqual(yield* later.data, { count: 0, notes: [] })
+        assert.isTrue(Option.isNone(browser.token()))
+        assert.strictEqual(yield* outcome(session.modify(add)), "SessionExpired")
+      })
+    )
+
+    law("S6 a login makes the visitor's session somebody's, under a token of its own; the old one is dead", (world) =>
+      Effect.gen(function* () {
+        const { here, there } = world
+        const browser = client()
+        const visitor = yield* browser.on(here)
+        yield* visitor.modify(add)
+        const old = Option.getOrThrow(browser.token())
+        const id = yield* visitor.id
+        const record = yield* visitor.authenticate("alice", { userAgent: "firefox", ip: "192.0.2.7" })
+        assert.deepInclude(record, { id, principal: "alice", device: { userAgent: "firefox", ip: "192.0.2.7" } })
+        for (const instance of [here, there]) {
+          const stale = client(old)
+          assert.strictEqual(
+            yield* outcome(Effect.flatMap(stale.on(instance), (handle) => handle.record)),
+            "SessionSuperseded"
+          )
+          assert.deepStrictEqual(
+            stale.told,
+            [],
+            "another response brings the new cookie, and this one does not remove it"
+          )
+          assert.strictEqual((yield* (yield* browser.on(instance)).data).count, 1)
+        }
+        yield* visitor.modify(add)
+        const again = yield* visitor.authenticate("alice")
+        assert.strictEqual(again.id, id)
+        assert.strictEqual((yield* (yield* browser.on(there)).data).count, 2)
+      })
+    )
+
+    law("S6 a login as somebody else ends the session that was there and hands nothing on", ({ here, there }) =>
+      Effect.gen(function* () {
+        const alice = yield* login(here)
+        yield* alice.session.modify(add)
+        const next = yield* alice.browser.on(there)
+        const bob = yield* next.authenticate("bob")
+        assert.notStrictEqual(bob.id, alice.record.id)
+        assert.deepStrictEqual(yield* next.data, { count: 0, notes: [] })
+        const seen = Effect.flatMap(client(alice.token).on(here), ({ record }) => record)
+        assert.strictEqual(yield* outcome(seen), "SessionRevoked")
+        assert.strictEqual(yield* (yield* alice.browser.on(here)).principal, "bob")
+      })
+    )
+
+    law("S6 parallel renewals arrive at one token, and the old one lives on until 30 s after the new one", (world) =>
+      Effect.gen(function* () {
+        const { advance, here, there } = world
+        const { record, token } = yield* login(here, "alice", { idleTimeout: "6 hours" })
+        assert.isFalse(yield* (yield* client(token).on(here)).renew, "not due yet")
+        yield* advance("61 minutes")
+        const clients = times(20, () => client(token))
+        const handles = yield* all(
+          clients.map((browser, index) => browser.on(index % 2 === 0 ? here : there, { renews: true }))
+        )
+        assert.deepStrictEqual(new Set(yield* all(handles.map(({ id }) => id))), new Set([record.id]))
+        yield* all(handles.map((handle) => handle.modify(add)))
+        const tokens = new Set(clients.map((browser) => String(browser.told.length) + valueOf(browser.token())))
+        assert.lengthOf(Array.from(tokens), 1)
+        assert.notInclude(Array.from(tokens).join(), valueOf(Option.some(token)))
+        const tokenOf = (index: number) => clients[index]?.token() ?? Option.none()
+        const seen = (held: Option.Option<SessionToken.SessionToken>, instance: Instance) =>
+          Effect.flatMap(client(Option.getOrThrow(held)).on(instance), (handle) => outcome(handle.record))
+        yield* advance("2 hours")
+        assert.strictEqual(yield* seen(Option.some(token), here), "ok", "the new one was never presented")
+        assert.strictEqual(yield* seen(tokenOf(0), there), "ok")
+        yield* advance("29 seconds")
+        assert.strictEqual(yield* seen(Option.some(token), there), "ok")
+        yield* advance("2 seconds")
+        assert.strictEqual(yield* seen(Option.some(token), here), "SessionSuperseded")
+        assert.strictEqual(yield* seen(tokenOf(7), there), "ok")
+        assert.strictEqual((yield* (yield* client(Option.getOrThrow(tokenOf(3))).on(here)).data).count, 20)
+      })
+    )
+
+    law("S6 a request that outlives the grace of its token goes on under the next one", ({ advance, here, there }) =>
+      Effect.gen(function* () {
+        const { token } = yield* login(here, "alice", { idleTimeout: "6 hours" })
+        yield* advance("61 minutes")
+        const browser = client(token)
+        const long = yield* browser.on(here, { renews: true })
+        yield* long.modify(add)
+        yield* (yield* browser.on(there)).modify(add)
+        yield* advance("1 minute")
+        assert.strictEqual((yield* long.modify(add)).count, 3)
+        yield* long.touch
+        assert.strictEqual((yield* long.authenticate("alice")).principal, "alice")
+      })
+    )
+
+    law("S13 a session whose data cannot be read can still be seen, listed and ended", ({ here, there }) =>
+      Effect.gen(function* () {
+        const { browser, record } = yield* login(here)
+        const other = yield* login(there)
+        yield* here.sessions.update({ id: record.id, version: record.version, data: "not a counter", dataVersion: 1 })
+        const handle = yield* browser.on(there)
+        assert.strictEqual(yield* outcome(handle.data), "SessionUndecodable")
+        assert.strictEqual(yield* outcome(handle.modify(add)), "SessionUndecodable")
+        assert.strictEqual(yield* handle.principal, "alice")
+        assert.lengthOf(yield* other.session.devices, 2)
+        assert.strictEqual((yield* other.session.modify(add)).count, 1)
+        assert.strictEqual(yield* outcome(handle.logout), "ok")
+        assert.lengthOf(yield* other.session.devices, 1)
+      })
+    )
+
+    law("S14 nothing is stored for a visitor who has no data", ({ here }) =>
+      Effect.gen(function* () {
+        const browser = client()
+        const visitor = yield* browser.on(here)
+        assert.deepStrictEqual(yield* visitor.data, { count: 0, notes: [] })
+        assert.isNull(yield* visitor.principal)
+        assert.deepStrictEqual(yield* visitor.modify((data) => data), { count: 0, notes: [] })
+        assert.deepStrictEqual(yield* visitor.devices, [])
+        yield* visitor.logout
+        assert.strictEqual(yield* outcome(visitor.record), "SessionMissing")
+        assert.strictEqual(yield* outcome(visitor.run(Effect.void)), "SessionMissing")
+        assert.deepStrictEqual(here.calls, [])
+        assert.isTrue(Option.isNone(browser.token()))
+        yield* all(times(10, () => visitor.modify(add)))
+        assert.lengthOf(
+          here.calls.filter((call) => call === "create"),
+          1
+        )
+        assert.strictEqual((yield* (yield* browser.on(here)).data).count, 10)
+      })
+    )
+
+    law("loads once, on first use, however many ask at the same time", ({ here }) =>
+      Effect.gen(function* () {
+        const { browser } = yield* login(here)
+        here.calls.length = 0
+        const handle = yield* browser.on(here)
+        assert.deepStrictEqual(here.calls, [])
+        yield* all(
+          times(50, (index): Effect.Effect<unknown, SessionError> => (index % 2 === 0 ? handle.data : handle.principal))
+        )
+        yield* handle.lifetime
+        assert.deepStrictEqual(here.calls, ["load"])
+      })
+    )
+
+    law("shows the principal's sessions, and ends one's own only", ({ here, there }) =>
+      Effect.gen(function* () {
+        const [one, two, three] = yield* Effect.all([login(here), login(there), login(here)])
+        const bob = yield* login(here, "bob")
+        const devices = yield* one.session.devices
+        assert.sameMembers(
+          devices.map(({ id }) => id),
+          [one.record.id, two.record.id, three.record.id]
+        )
+        assert.deepStrictEqual(
+          devices.filter(({ current }) => current).map(({ device, id }) => [id, device.userAgent]),
+          [[one.record.id, "test"]]
+        )
+        assert.isFalse(yield* one.session.revoke(bob.record.id))
+        assert.strictEqual(yield* outcome(bob.session.modify(add)), "ok")
+        assert.isTrue(yield* one.session.revoke(two.record.id))
+        assert.isFalse(yield* one.session.revoke(two.record.id))
+        assert.strictEqual(yield* outcome(two.session.modify(add)), "SessionRevoked")
+        const another = yield* login(there)
+        assert.sameMembers([...(yield* one.session.revokeOthers)], [three.record.id, another.record.id])
+        assert.strictEqual(yield* outcome(three.session.modify(add)), "SessionRevoked")
+        assert.strictEqual(yield* outcome(one.session.modify(add)), "ok")
+        assert.isTrue(yield* one.session.revoke(one.record.id))
+        assert.isTrue(Option.isNone(one.browser.token()))
+      })
+    )
+
+    law("refuses what is too large or no principal, and writes nothing of it", ({ here }) =>
+      Effect.gen(function* () {
+        const { session } = yield* login(here)
+        const tooLarge = session.modify((data) => ({ ...data, notes: ["ü".repeat(600)] }))
+        assert.strictEqual(yield* outcome(tooLarge), "SessionTooLarge")
+        assert.deepStrictEqual((yield* session.data).notes, [])
+        for (const principal of ["", "a\0b", "x".repeat(257)]) {
+          const visitor = yield* client().on(here)
+          assert.strictEqual(yield* outcome(visitor.authenticate(principal)), "SessionInvalid")
+        }
+      })
+    )
+  })
