@@ -20,6 +20,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -32,12 +33,12 @@ interface Built {
   readonly users: Lifetime.Lifetime
 }
 
-type Shared = Fiber.Fiber<Built, unknown>
+type Shared = Deferred.Deferred<Fiber.Fiber<Built, unknown>>
 
 /** By session; a session that is over takes its map along. */
 const known = new WeakMap<Lifetime.Lifetime, Map<Layer.Any, Shared>>()
 
-const start = (session: Lifetime.Lifetime, layer: Layer.Layer<never, unknown>, layers: Map<Layer.Any, Shared>) =>
+const start = (session: Lifetime.Lifetime, layer: Layer.Layer<never, unknown>, forget: () => void) =>
   Effect.gen(function* () {
     const { id } = session.entry
     const owner = yield* Lifetime.child(session, { kind: "layer", id })
@@ -45,22 +46,28 @@ const start = (session: Lifetime.Lifetime, layer: Layer.Layer<never, unknown>, l
       const context = yield* Layer.buildWithMemoMap(layer, Layer.makeMemoMapUnsafe(), owner.scope)
       return { context, users: yield* Lifetime.child(owner, { kind: "layer users", id, release: "parallel" }) }
     })
-    const forget = Effect.suspend(() => {
-      layers.delete(layer)
+    const failed = Effect.suspend(() => {
+      forget()
       return owner.begin()
     })
-    const fiber = yield* Lifetime.fork(owner)(Effect.onError(build, () => forget))
-    layers.set(layer, fiber)
-    return fiber
+    return yield* Lifetime.fork(owner)(Effect.onError(build, () => failed))
   })
 
+/** The build of a layer in a session; who comes first begins it. */
 const built = (session: Lifetime.Lifetime, layer: Layer.Layer<never, unknown>) =>
   Effect.uninterruptible(
     Effect.suspend(() => {
       const layers = known.get(session) ?? new Map<Layer.Any, Shared>()
       known.set(session, layers)
       const shared = layers.get(layer)
-      return shared === undefined ? start(session, layer, layers) : Effect.succeed(shared)
+      if (shared !== undefined) return Deferred.await(shared)
+      // Known at once: somebody else may ask before the build has begun.
+      const mine: Shared = Deferred.makeUnsafe()
+      layers.set(layer, mine)
+      return Effect.tap(
+        start(session, layer, () => layers.delete(layer)),
+        (fiber) => Deferred.succeed(mine, fiber)
+      )
     })
   )
 

@@ -1,14 +1,17 @@
-import { it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as TestClock from "effect/testing/TestClock"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
+import type * as SessionToken from "../../src/session/SessionToken.ts"
+import { steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import { pgWorld } from "../support/sessions.ts"
-import { instanceOver, sessionHandleLaws } from "./sessionHandleLaws.ts"
+import { client, instanceOver, sessionHandleLaws } from "./sessionHandleLaws.ts"
 
 /** Without the audit's log lines, which have a test of their own. */
 const quiet = <A, E, R>(work: Effect.Effect<A, E, R>) =>
@@ -41,3 +44,39 @@ sessionHandleLaws("handles over PostgreSQL", (name, body) =>
     })
   )
 )
+
+describe("handles that are interrupted", () => {
+  it.effect("S6 whatever moment a change of the token is interrupted at, the client has a token that is good", () =>
+    sweep(
+      Effect.gen(function* () {
+        const store = Context.get(yield* Layer.build(Layer.fresh(MemorySessionStore.layer)), SessionStore)
+        const here = yield* instanceOver(store)
+        const seen = (token: Option.Option<SessionToken.SessionToken>) =>
+          Effect.flatMap(client(Option.getOrThrow(token)).on(here), ({ record }) => record)
+        for (let delay = 0; delay < 10; delay++) {
+          const interrupted = <A, E, R>(work: Effect.Effect<A, E, R>) =>
+            Effect.gen(function* () {
+              const fiber = yield* Effect.forkChild(work)
+              for (let yields = 0; yields < delay; yields++) yield* Effect.yieldNow
+              yield* Fiber.interrupt(fiber)
+            })
+          const visitor = client()
+          here.calls.length = 0
+          yield* interrupted((yield* visitor.on(here)).modify((data) => ({ ...data, count: 1 })))
+          assert.strictEqual(visitor.told.length, here.calls.filter((call) => call === "create").length)
+
+          const browser = client()
+          yield* (yield* browser.on(here)).modify((data) => ({ ...data, count: 1 }))
+          const { id } = yield* seen(browser.token())
+          yield* interrupted((yield* browser.on(here)).authenticate("alice", { policy: { renewEvery: 0 } }))
+          assert.strictEqual((yield* seen(browser.token())).id, id, `login, ${delay}`)
+          yield* (yield* browser.on(here)).authenticate("alice", { policy: { renewEvery: 0 } })
+          const renewing = client(Option.getOrThrow(browser.token()))
+          yield* interrupted(Effect.flatMap(renewing.on(here, { renews: true }), ({ data }) => data))
+          assert.strictEqual((yield* seen(renewing.token())).id, id, `renewal, ${delay}`)
+        }
+      }).pipe(quiet),
+      { steps: steps.filter((step) => step < 24) }
+    )
+  )
+})
