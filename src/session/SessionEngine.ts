@@ -15,9 +15,7 @@
  * bounds it. There is one such change at a time. The functions given to `modify` run beside each other, and the store's
  * version tells which was first.
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
@@ -257,12 +255,22 @@ export const make = Effect.fnUntraced(function* <Data>(
   const replace: Session<Data>["replace"] = (data, expected) =>
     Effect.flatMap(snapshot, (read) => write(data, read, expected.version))
 
-  /** Ends the live session. The waiting can be given up, the end cannot. */
+  /** Ends a session, and takes note of it if that was it. The waiting can be given up, the end cannot. */
+  const endOf = (
+    id: SessionId,
+    principal: string | null,
+    by: SessionAudit.EndedBy,
+    onEnd: () => void = () => undefined
+  ) =>
+    Effect.uninterruptible(
+      Effect.flatMap(sessions.revoke(id), ({ over, wasLive }) => {
+        onEnd()
+        return Effect.as(wasLive ? note(id, principal, by) : Effect.void, Effect.as(over, wasLive))
+      })
+    ).pipe(Effect.flatten)
   const end = ({ record: { id, principal } }: Live, by: SessionAudit.EndedBy) =>
-    Effect.onExit(sessions.end(id), (exit) => {
-      if (Exit.isFailure(exit) && !Cause.hasInterrupts(exit.cause)) return Effect.void
+    endOf(id, principal, by, () => {
       state = { _tag: "Ended", error: revoked }
-      return Exit.isSuccess(exit) && !exit.value ? Effect.void : note(id, principal, by)
     })
 
   const logout = Effect.gen(function* () {
@@ -318,9 +326,7 @@ export const make = Effect.fnUntraced(function* <Data>(
     const { record } = yield* required
     if (id === record.id) return yield* Effect.as(logout, true)
     if (!(yield* devices).some((device) => device.id === id)) return false
-    const wasLive = yield* sessions.end(id)
-    if (wasLive) yield* note(id, record.principal, "owner")
-    return wasLive
+    return yield* endOf(id, record.principal, "owner")
   })
 
   const revokeOthers = Effect.flatMap(required, ({ record: { id, principal } }) =>

@@ -56,6 +56,13 @@ export interface CreatedSession {
   readonly roomMade: Effect.Effect<void>
 }
 
+/** A session that was just revoked. */
+export interface RevokedSession {
+  readonly wasLive: boolean
+  /** Waits until everything that it held in this process is released. */
+  readonly over: Effect.Effect<void>
+}
+
 export class Sessions extends Context.Service<
   Sessions,
   {
@@ -86,6 +93,8 @@ export class Sessions extends Context.Service<
     readonly epoch: (principal: string) => Effect.Effect<number, SessionError>
     /** Ends the session of a token and waits, as `end` does. Fails like a load where there is none. */
     readonly logout: (token: SessionToken.SessionToken) => Effect.Effect<void, SessionError>
+    /** Revokes a session; what it held in this process is being released when this returns. */
+    readonly revoke: (id: SessionId) => Effect.Effect<RevokedSession, SessionError>
     /** Revokes a session and waits until everything it held in this process is released. True if it was live. */
     readonly end: (id: SessionId) => Effect.Effect<boolean, SessionError>
     /** Revokes the sessions of a principal and waits, as `end` does; tells which they were. */
@@ -225,7 +234,11 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   )
 
   const load = (token: SessionToken.SessionToken) => store.load(SessionToken.hash(token))
-  const end = (id: SessionId) => ending(store.revoke(id), () => [id])
+  const revoke = (id: SessionId) =>
+    Effect.uninterruptible(
+      Effect.flatMap(store.revoke(id), (wasLive) => Effect.map(close(id), (over) => ({ wasLive, over })))
+    )
+  const end = (id: SessionId) => Effect.flatMap(revoke(id), ({ over, wasLive }) => Effect.as(over, wasLive))
 
   return Sessions.of({
     create: (session) =>
@@ -249,6 +262,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     list: store.list,
     epoch: store.epoch,
     logout: (token) => Effect.flatMap(load(token), ({ id }) => Effect.asVoid(end(id))),
+    revoke,
     end,
     revokeAll: (principal, options) => ending(store.revokeAll(principal, options), (ids) => ids)
   })
