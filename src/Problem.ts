@@ -6,13 +6,18 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiError from "effect/http-api/HttpApiError"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import type * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as FindMyWay from "effect/http/FindMyWay"
+import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /** The `type` of a problem: stable, and the same for all instances of a code. */
@@ -44,6 +49,12 @@ export const Class =
       code: Schema.tag(code),
       ...fields
     } as { readonly code: Schema.tag<Code> } & Fields)
+
+/** Tells the caller of the running request when to come back. */
+export const retryAfter = (seconds: number) =>
+  HttpEffect.appendPreResponseHandler((_, response) =>
+    Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(seconds)))
+  )
 
 /** The request does not have the form that the call asks for; `detail` says where. */
 export class RequestInvalid extends Class<RequestInvalid>()("RequestInvalid", 400, "The request is malformed") {}
@@ -122,18 +133,56 @@ const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerReque
     }
   })
 
-/** Makes every error response of a router a problem, also for paths that do not exist and for defects. */
-export const layerEverywhere = HttpRouter.middleware(
-  (handled) =>
-    Effect.updateService(handled, HttpServerRequest.HttpServerRequest, strictly).pipe(
-      Effect.catchCause((cause) =>
-        Cause.hasInterruptsOnly(cause)
-          ? Effect.failCause(cause)
-          : Effect.flatMap(HttpServerError.causeResponse(cause), ([response]) =>
-              Effect.as(response.status < 500 ? Effect.void : Effect.logError("A request failed", cause), response)
-            )
+/** The methods that an API knows for a URL. */
+const methodsOf = <Id extends string, Groups extends HttpApiGroup.Constraint>(api: HttpApi.HttpApi<Id, Groups>) => {
+  const calls = FindMyWay.make<true>()
+  const methods = new Set<string>()
+  HttpApi.reflect(api, {
+    onGroup: () => undefined,
+    onEndpoint: ({ endpoint: { method, path } }) => {
+      for (const each of method === "GET" ? ["GET", "HEAD"] : [method]) {
+        calls.on(each, path as FindMyWay.PathInput, true)
+        methods.add(each)
+      }
+    }
+  })
+  return (url: string) => Array.from(methods).filter((method) => calls.find(method, url) !== undefined)
+}
+
+/** A URL that is there, asked with a method that it does not have. */
+const otherMethod = (methods: ReadonlyArray<string>) => {
+  const allow = methods.join(", ")
+  const { title, status } = { title: "The method is not allowed", status: 405 }
+  const body = { type: typeOf("MethodNotAllowed"), title, status, detail: `Use ${allow}.`, code: "MethodNotAllowed" }
+  return HttpServerResponse.setHeader(ProblemDetails.toResponse(body), "allow", allow)
+}
+
+const failed = (cause: Cause.Cause<unknown>, known: (url: string) => ReadonlyArray<string>) => {
+  if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause)
+  const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+  if (HttpServerError.isHttpServerError(error) && error.reason._tag === "RouteNotFound") {
+    const methods = known(error.request.url)
+    if (methods.length > 0) return Effect.succeed(otherMethod(methods))
+  }
+  return Effect.flatMap(HttpServerError.causeResponse(cause), ([response]) =>
+    Effect.as(response.status < 500 ? Effect.void : Effect.logError("A request failed", cause), response)
+  )
+}
+
+/**
+ * Makes every error response of a router a problem, also for defects, for paths that do not exist, and for methods that a
+ * path of the API does not have.
+ */
+export const layerEverywhere = <Id extends string, Groups extends HttpApiGroup.Constraint>(
+  api: HttpApi.HttpApi<Id, Groups>
+) => {
+  const known = methodsOf(api)
+  return HttpRouter.middleware(
+    (handled) =>
+      Effect.updateService(handled, HttpServerRequest.HttpServerRequest, strictly).pipe(
+        Effect.catchCause((cause) => failed(cause, known)),
+        Effect.map(explain)
       ),
-      Effect.map(explain)
-    ),
-  { global: true }
-)
+    { global: true }
+  )
+}

@@ -8,12 +8,11 @@ import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
-import * as HttpEffect from "effect/http/HttpEffect"
-import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Struct from "effect/Struct"
+import * as Problem from "../Problem.ts"
 import type { QueryInfo } from "../query/QueryApi.ts"
 import { QueryId } from "../query/QueryId.ts"
 import * as QueryProblem from "../query/QueryProblem.ts"
@@ -62,11 +61,7 @@ const offsetOf = (cursor: string | undefined) => {
 }
 
 const retryAfter = (problem: QueryProblem.Submitting) =>
-  problem._tag === "QueryRejected"
-    ? HttpEffect.appendPreResponseHandler((_, response) =>
-        Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(problem.retryAfterSeconds)))
-      )
-    : Effect.void
+  problem._tag === "QueryRejected" ? Problem.retryAfter(problem.retryAfterSeconds) : Effect.void
 
 /** Over the {@link QueryRegistry} in context; answers `QueriesNotConfigured` where there is none. */
 export const layer = HttpApiBuilder.group(

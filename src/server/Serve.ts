@@ -29,9 +29,11 @@ import * as SameOrigin from "../session/SameOrigin.ts"
 import * as SessionCookie from "../session/SessionCookie.ts"
 import * as SessionPruning from "../session/SessionPruning.ts"
 import * as Sessions from "../session/Sessions.ts"
+import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
 import { HoldfastApi, NotReady } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
+import * as Logins from "./Logins.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
 import { Http } from "./ServiceSession.ts"
@@ -63,6 +65,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const policy = { absoluteTimeout, idleTimeout, maxPerPrincipal: maxSessions }
   const api = HttpApiBuilder.layer(HoldfastApi, { openapiPath: "/openapi.json" }).pipe(
     Layer.provide([SessionHandlers.layer({ cookie, policy }), QueryHandlers.layer, healthHandlers]),
+    Layer.provide(Logins.layer),
     Layer.provide([
       Layer.orDie(Http.layerRequired).pipe(Layer.provide(SessionCookie.layerOrigin(origin))),
       Problem.layerRequests
@@ -72,7 +75,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     api,
     HttpApiSwagger.layer(HoldfastApi, { path: "/docs" }),
     SameOrigin.layer(origin.origin),
-    Problem.layerEverywhere
+    Problem.layerEverywhere(HoldfastApi)
   )
 }
 
@@ -146,7 +149,11 @@ export const serve = Effect.gen(function* () {
       const readiness = yield* Readiness.Readiness
       // What is announced works; whoever asks earlier is told that it does not yet.
       const prepared = Option.isSome(databases.embedded) ? readiness.prepared : Effect.void
-      return HttpRouter.serve(routes(settings, origin), { disableLogger: true, disableListenLog: true }).pipe(
+      return HttpRouter.serve(routes(settings, origin), {
+        disableLogger: true,
+        disableListenLog: true,
+        middleware: ClientAddress.believe(settings.trustedProxies)
+      }).pipe(
         Layer.tap(() =>
           prepared.pipe(Effect.andThen(announce(databases, url)), Effect.andThen(warnings(settings, databases, origin)))
         )

@@ -8,8 +8,10 @@ import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as IpNetwork from "effect/net/IpNetwork"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
 /** What to change, in one line. */
@@ -35,8 +37,12 @@ export interface Settings {
   readonly demoPassword: Option.Option<Redacted.Redacted<string>>
   readonly idleTimeout: Duration.Duration
   readonly absoluteTimeout: Duration.Duration
+  /** The age from which a session's token is replaced by a new one. */
+  readonly renewEvery: Duration.Duration
   readonly maxSessions: number
   readonly queryRetention: Duration.Duration
+  /** Networks whose `X-Forwarded-For` is believed. */
+  readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
 
 const refuse = (variable: string, problem: string) => Effect.fail(new SettingsError({ variable, problem }))
@@ -100,6 +106,19 @@ const origin = Effect.flatMap(
   }
 )
 
+/** Networks in CIDR notation, separated by commas. */
+const networks = (variable: string) =>
+  Effect.flatMap(
+    read(variable, (name) => Config.withDefault(Config.String(name), ""), "networks"),
+    (text) => {
+      const parsed = text.trim() === "" ? [] : text.split(",").map((part) => IpNetwork.fromString(part.trim()))
+      return Effect.mapError(
+        Effect.fromResult(Result.all(parsed)),
+        () => new SettingsError({ variable, problem: "must be a list of networks such as 10.0.0.0/8,2001:db8::/32" })
+      )
+    }
+  )
+
 /** Decodes the environment. */
 export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function* () {
   const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
@@ -121,8 +140,10 @@ export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function*
     ),
     idleTimeout: yield* duration("HOLDFAST_IDLE_TIMEOUT", "30 minutes"),
     absoluteTimeout: yield* duration("HOLDFAST_ABSOLUTE_TIMEOUT", "12 hours"),
+    renewEvery: yield* duration("HOLDFAST_RENEW_EVERY", "1 hour"),
     maxSessions: yield* integer("HOLDFAST_MAX_SESSIONS", 5, 1, 1_000_000),
-    queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes")
+    queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
+    trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }
   yield* read(
     "HOLDFAST_SESSION_STORE",

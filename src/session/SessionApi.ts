@@ -33,7 +33,7 @@ export const Credentials = Schema.Struct({
 export const login = HttpApiEndpoint.post("login", "/login", {
   payload: Credentials,
   success: SessionInfo,
-  error: [SessionProblem.InvalidCredentials, SessionProblem.SessionsUnavailable]
+  error: [SessionProblem.InvalidCredentials, SessionProblem.TooManyLogins, SessionProblem.SessionsUnavailable]
 })
 
 /** Ends the session, if there is one, and removes the cookie; answers after everything it held was released. */

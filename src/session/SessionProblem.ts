@@ -1,6 +1,7 @@
 /**
  * What the session calls answer when they do not succeed.
  */
+import * as Schema from "effect/Schema"
 import * as Problem from "../Problem.ts"
 import type { SessionError } from "./SessionError.ts"
 
@@ -8,6 +9,13 @@ export class InvalidCredentials extends Problem.Class<InvalidCredentials>()(
   "InvalidCredentials",
   401,
   "The user name or the password is wrong"
+) {}
+
+export class TooManyLogins extends Problem.Class<TooManyLogins>()(
+  "TooManyLogins",
+  429,
+  "There were too many attempts to log in",
+  { retryAfterSeconds: Schema.Int }
 ) {}
 
 export class SessionMissing extends Problem.Class<SessionMissing>()("SessionMissing", 401, "There is no session") {}

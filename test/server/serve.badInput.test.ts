@@ -158,7 +158,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     })
   )
 
-  it.effect("paths and methods that are no calls are 404 or 405", () =>
+  it.effect("paths that are no calls are 404, and 405 with Allow when only the method is wrong", () =>
     Effect.gen(function* () {
       const browser = yield* Service.Demo
       for (const path of [
@@ -174,15 +174,21 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         const answer = yield* RawHttp.get(browser.url, path, "Accept: */*")
         assertRefused(answer, [400, 401, 404], path)
       }
-      for (const [method, path] of [
-        ["PUT", "/queries"],
-        ["DELETE", "/queries"],
-        ["POST", "/session"],
-        ["GET", "/login"],
-        ["GET", "/logout"],
-        ["OPTIONS", "/queries"]
+      for (const [method, path, allow] of [
+        ["PUT", "/queries", ["GET", "HEAD", "POST"]],
+        ["DELETE", "/queries?x=/logout", ["GET", "HEAD", "POST"]],
+        ["POST", "/queries/q", ["GET", "HEAD", "DELETE"]],
+        ["POST", "/session", ["GET", "HEAD"]],
+        ["GET", "/login", ["POST"]],
+        ["GET", "/logout", ["POST"]],
+        ["OPTIONS", "/queries", ["GET", "HEAD", "POST"]],
+        ["PROPFIND", "/queries", ["GET", "HEAD", "POST"]]
       ] as const) {
-        assertRefused(yield* browser.send(method, path), [404, 405], `${method} ${path}`)
+        const what = `${method} ${path}`
+        const answer = yield* browser.send(method, path)
+        assert.strictEqual(answer.status, 405, what)
+        assert.sameMembers((answer.headers.get("allow") ?? "").split(", "), Array.from(allow), what)
+        assert.strictEqual(problemOf(answer).code, "MethodNotAllowed", what)
       }
     })
   )

@@ -71,7 +71,20 @@ describe("the configuration of the service", () => {
       ["HOLDFAST_ABSOLUTE_TIMEOUT", "0 seconds"],
       ["HOLDFAST_QUERY_RETENTION", "Infinity"],
       ["HOLDFAST_MAX_SESSIONS", "0"],
+      ["HOLDFAST_RENEW_EVERY", "often"],
+      ["HOLDFAST_RENEW_EVERY", "0 seconds"],
       ["HOLDFAST_SESSION_STORE", "mongo"]
+    ])
+  )
+
+  it.live("trusted proxies that are no networks are one line that names the variable, and exit code 1", () =>
+    allRefused([
+      ["HOLDFAST_TRUSTED_PROXIES", "10.0.0.0"],
+      ["HOLDFAST_TRUSTED_PROXIES", "10.0.0.0/33"],
+      ["HOLDFAST_TRUSTED_PROXIES", "10.0.0.1/8"],
+      ["HOLDFAST_TRUSTED_PROXIES", "10.0.0.0/8,,127.0.0.0/8"],
+      ["HOLDFAST_TRUSTED_PROXIES", "2001:db8::/129"],
+      ["HOLDFAST_TRUSTED_PROXIES", "proxy.example.org"]
     ])
   )
 
