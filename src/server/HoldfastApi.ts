@@ -20,7 +20,13 @@ export class NotReady extends Problem.Class<NotReady>()("NotReady", 503, "The se
 class SessionsGroup extends HttpApiGroup.make("sessions").add(
   SessionApi.login,
   SessionApi.logout,
-  SessionApi.current.middleware(Required)
+  SessionApi.current.middleware(Required),
+  SessionApi.data.middleware(Required),
+  SessionApi.patchData.middleware(Required),
+  SessionApi.putData.middleware(Required),
+  SessionApi.devices.middleware(Required),
+  SessionApi.end.middleware(Required),
+  SessionApi.endOthers.middleware(Required)
 ) {}
 
 class HealthGroup extends HttpApiGroup.make("health").add(

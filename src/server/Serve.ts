@@ -14,6 +14,7 @@ import * as HttpApiSwagger from "effect/http-api/HttpApiSwagger"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -59,19 +60,28 @@ const healthHandlers = HttpApiBuilder.group(
   })
 )
 
+/** What is answered is somebody's, unless it says otherwise: no cache keeps it (OWASP Session Management; ASVS 5.0 14.3.2). */
+const layerNoStore = HttpRouter.middleware(
+  (handled) =>
+    Effect.map(handled, (response) =>
+      response.headers["cache-control"] === undefined
+        ? HttpServerResponse.setHeader(response, "cache-control", "no-store")
+        : response
+    ),
+  { global: true }
+)
+
 const routes = (settings: Settings.Settings, origin: URL) => {
-  const cookie = SessionCookie.forOrigin(origin)
-  const { absoluteTimeout, idleTimeout, maxSessions } = settings
-  const policy = { absoluteTimeout, idleTimeout, maxPerPrincipal: maxSessions }
+  const { absoluteTimeout, idleTimeout, maxSessions, renewEvery } = settings
+  const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
   const api = HttpApiBuilder.layer(HoldfastApi, { openapiPath: "/openapi.json" }).pipe(
-    Layer.provide([SessionHandlers.layer({ cookie, policy }), QueryHandlers.layer, healthHandlers]),
+    Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, healthHandlers]),
     Layer.provide(Logins.layer),
-    Layer.provide([
-      Layer.orDie(Http.layerRequired).pipe(Layer.provide(SessionCookie.layerOrigin(origin))),
-      Problem.layerRequests
-    ])
+    Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
+    Layer.provide(SessionCookie.layerOrigin(origin))
   )
   return Layer.mergeAll(
+    layerNoStore,
     api,
     HttpApiSwagger.layer(HoldfastApi, { path: "/docs" }),
     SameOrigin.layer(origin.origin),

@@ -1,32 +1,52 @@
 /**
- * What the session calls do.
+ * What the session calls do: the handle of the request does it, and the cookie follows the handle.
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Problem from "../Problem.ts"
-import type { Policy } from "../session/Session.ts"
-import type { SessionInfo } from "../session/SessionApi.ts"
-import * as SessionCookie from "../session/SessionCookie.ts"
+import type { Policy, SessionDevice } from "../session/Session.ts"
+import type * as SessionApi from "../session/SessionApi.ts"
 import type { SessionError } from "../session/SessionError.ts"
+import { SessionId } from "../session/SessionId.ts"
 import * as SessionProblem from "../session/SessionProblem.ts"
 import type { Device, SessionRecord } from "../session/SessionRecord.ts"
 import { Sessions } from "../session/Sessions.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
+import * as JsonMergePatch from "./JsonMergePatch.ts"
 import { Logins } from "./Logins.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 import { Users } from "./Users.ts"
 
-const infoOf = ({ createdAt, expiresAt, id, idleExpiresAt, principal }: SessionRecord): SessionInfo => ({
+const infoOf = ({ createdAt, expiresAt, id, idleExpiresAt, principal }: SessionRecord): SessionApi.SessionInfo => ({
   id,
   principal: principal ?? "",
   createdAt,
   idleExpiresAt: DateTime.min(idleExpiresAt, expiresAt),
   expiresAt
+})
+
+const deviceInfoOf = ({
+  createdAt,
+  current,
+  device,
+  expiresAt,
+  id,
+  lastSeenAt
+}: SessionDevice): SessionApi.DeviceInfo => ({
+  id,
+  current,
+  createdAt,
+  lastSeenAt,
+  expiresAt,
+  ip: device.ip ?? null,
+  userAgent: device.userAgent ?? null
 })
 
 const deviceOf = (request: HttpServerRequest.HttpServerRequest): Device => ({
@@ -38,33 +58,98 @@ const deviceOf = (request: HttpServerRequest.HttpServerRequest): Device => ({
 const unavailable = (error: SessionError) =>
   new SessionProblem.SessionsUnavailable({ detail: SessionProblem.from(error).message })
 
-/** Over {@link Sessions}, {@link Users} and {@link Logins}; the cookie and the times of new sessions are the service's settings. */
-export const layer = (options: { readonly cookie: SessionCookie.SessionCookie; readonly policy: Policy }) =>
+const unknown = new SessionProblem.SessionNotFound({ detail: "GET /sessions lists those that you have." })
+
+const decodeId = Schema.decodeUnknownOption(SessionId)
+
+const etagOf = (version: number) => `"${version}"`
+
+/** The versions that an `If-Match` names (RFC 9110 13.1.1), `"*"` for any. A weak tag never matches. */
+const versionsOf = (ifMatch: string): "*" | ReadonlySet<string> =>
+  ifMatch.trim() === "*" ? "*" : new Set(ifMatch.split(",").map((tag) => tag.trim()))
+
+/** The data of the request's session, with the version it has by now. */
+const answer = Effect.gen(function* () {
+  const { data, version } = yield* (yield* ServiceSession).versioned
+  return HttpApiSchema.withHeaders({ body: data, headers: { etag: etagOf(version) } })
+})
+
+type Data = typeof SessionApi.Data.Type
+
+const patchData = Effect.fnUntraced(
+  function* (patch: Data) {
+    const session = yield* ServiceSession
+    yield* session.modify((data) => JsonMergePatch.apply(data, patch))
+    return yield* answer
+  },
+  Effect.catchTag("SessionError", (error) => Effect.fail(SessionProblem.fromChange(error)))
+)
+
+const putData = Effect.fnUntraced(
+  function* (ifMatch: string | undefined, data: Data) {
+    if (ifMatch === undefined) {
+      return yield* new SessionProblem.PreconditionRequired({
+        detail: "Send the ETag of the data that you replace as If-Match."
+      })
+    }
+    const session = yield* ServiceSession
+    const versions = versionsOf(ifMatch)
+    if (versions === "*") yield* session.modify(() => data)
+    else {
+      const { version } = yield* session.versioned
+      // Another version than the one that is there now was there before, or never will be asked for again.
+      yield* session.replace(data, { version: versions.has(etagOf(version)) ? version : 0 })
+    }
+    return yield* answer
+  },
+  Effect.catchTag("SessionError", (error) => Effect.fail(SessionProblem.fromChange(error)))
+)
+
+const end = Effect.fnUntraced(
+  function* (text: string) {
+    const id = decodeId(text)
+    if (Option.isNone(id)) return yield* unknown
+    const session = yield* ServiceSession
+    if (!(yield* session.revoke(id.value))) return yield* unknown
+  },
+  Effect.catchTag("SessionError", (error) => Effect.fail(SessionProblem.from(error)))
+)
+
+/** Over {@link Sessions}, {@link Users} and {@link Logins}; the policy is that of new sessions. */
+export const layer = (policy: Policy) =>
   HttpApiBuilder.group(
     HoldfastApi,
     "sessions",
     Effect.fnUntraced(function* (handlers) {
-      const { cookie, policy } = options
       const users = yield* Users
       const logins = yield* Logins
       const sessions = yield* Sessions
 
+      /** Asked before the password is checked, so that a revocation meanwhile counts. Not every name can be a principal. */
+      const epochOf = (username: string) =>
+        Effect.catchIf(
+          sessions.epoch(username),
+          ({ reason }) => reason._tag === "SessionInvalid",
+          () => Effect.succeed(undefined)
+        )
+
       const login = Effect.fn("login")(
         function* ({ password, username }: { readonly username: string; readonly password: string }) {
           const request = yield* HttpServerRequest.HttpServerRequest
-          const user = yield* logins.attempt(
-            { username, client: ClientAddress.client(request) },
-            users.verify(username, Redacted.make(password))
-          )
-          if (Option.isNone(user)) {
+          const check = Effect.gen(function* () {
+            const epoch = yield* epochOf(username)
+            const user = yield* users.verify(username, Redacted.make(password))
+            return Option.map(user, ({ name }) => ({ name, epoch }))
+          })
+          const checked = yield* logins.attempt({ username, client: ClientAddress.client(request) }, check)
+          if (Option.isNone(checked)) {
             return yield* new SessionProblem.InvalidCredentials({
               detail: "Check both; the service does not say which of them it was."
             })
           }
-          const device = deviceOf(request)
-          const created = yield* ServiceSession.create({ principal: user.value.name, device, policy })
-          yield* SessionCookie.set(cookie, created.token, created.record.expiresAt)
-          return infoOf(created.record)
+          const { epoch, name } = checked.value
+          const session = yield* ServiceSession
+          return infoOf(yield* session.authenticate(name, { ...deviceOf(request), policy, epoch }))
         },
         Effect.catchTag("LoginsRefused", ({ message, retryAfterSeconds }) =>
           Effect.andThen(
@@ -72,29 +157,38 @@ export const layer = (options: { readonly cookie: SessionCookie.SessionCookie; r
             Effect.fail(new SessionProblem.TooManyLogins({ detail: message, retryAfterSeconds }))
           )
         ),
-        Effect.catchTag("SessionError", (error) => Effect.fail(unavailable(error))),
+        Effect.catchTag("SessionError", (error) =>
+          Effect.fail(
+            error.reason._tag === "SessionRevoked"
+              ? new SessionProblem.SessionRevoked({ detail: error.message })
+              : unavailable(error)
+          )
+        ),
         Effect.catchTag("UsersError", (error) =>
           Effect.fail(new SessionProblem.SessionsUnavailable({ detail: error.message }))
         )
       )
 
-      const logout = Effect.gen(function* () {
-        yield* SessionCookie.remove(cookie)
-        const token = SessionCookie.read(cookie, yield* HttpServerRequest.HttpServerRequest)
-        if (Option.isNone(token)) return
-        yield* sessions.logout(token.value)
-      }).pipe(
-        Effect.catchTag("SessionError", (error) =>
-          error.reason._tag === "SessionsUnavailable" ? Effect.fail(unavailable(error)) : Effect.void
-        )
-      )
+      const logout = Effect.flatMap(ServiceSession, (session) => session.logout).pipe(Effect.mapError(unavailable))
 
       return handlers.handleAll({
-        login: ({ payload }) => Effect.provideService(login(payload), Sessions, sessions),
+        login: ({ payload }) => login(payload),
         logout: () => logout,
         current: Effect.fnUntraced(function* () {
           const { record } = yield* ServiceSession
           return infoOf(yield* Effect.mapError(record, SessionProblem.from))
+        }),
+        data: () => Effect.mapError(answer, SessionProblem.from),
+        patchData: ({ payload }) => patchData(payload),
+        putData: ({ headers, payload }) => putData(headers["if-match"], payload),
+        devices: Effect.fnUntraced(function* () {
+          const session = yield* ServiceSession
+          return (yield* Effect.mapError(session.devices, SessionProblem.from)).map(deviceInfoOf)
+        }),
+        end: ({ params }) => end(params.id),
+        endOthers: Effect.fnUntraced(function* () {
+          const session = yield* ServiceSession
+          yield* Effect.mapError(session.revokeOthers, SessionProblem.from)
         })
       })
     })

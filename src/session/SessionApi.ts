@@ -5,6 +5,7 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
+import { isTooDeep, maxDepth } from "./SessionData.ts"
 import { SessionId } from "./SessionId.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 
@@ -33,7 +34,12 @@ export const Credentials = Schema.Struct({
 export const login = HttpApiEndpoint.post("login", "/login", {
   payload: Credentials,
   success: SessionInfo,
-  error: [SessionProblem.InvalidCredentials, SessionProblem.TooManyLogins, SessionProblem.SessionsUnavailable]
+  error: [
+    SessionProblem.InvalidCredentials,
+    SessionProblem.TooManyLogins,
+    SessionProblem.SessionRevoked,
+    SessionProblem.SessionsUnavailable
+  ]
 })
 
 /** Ends the session, if there is one, and removes the cookie; answers after everything it held was released. */
@@ -44,3 +50,58 @@ export const logout = HttpApiEndpoint.post("logout", "/logout", {
 
 /** The session of the cookie. Needs a session. */
 export const current = HttpApiEndpoint.get("current", "/session", { success: SessionInfo })
+
+/** The client's own data: any JSON object, up to 64 KiB, at most {@link maxDepth} levels deep. */
+export const Data = Schema.Record(Schema.String, Schema.Json).check(
+  Schema.makeFilter((data) => !isTooDeep(data) || `Expected at most ${maxDepth} levels`)
+)
+
+/** The data and its version, to be sent back as `If-Match`. */
+const Versioned = HttpApiSchema.WithHeaders(Data, { etag: Schema.String })
+
+/** The session's data. Needs a session, as do all of the following. */
+export const data = HttpApiEndpoint.get("data", "/session/data", { success: Versioned })
+
+/** Changes the session's data by a JSON merge patch (RFC 7396); parallel patches all take effect. */
+export const patchData = HttpApiEndpoint.patch("patchData", "/session/data", {
+  payload: [Data, Data.pipe(HttpApiSchema.asJson({ contentType: "application/merge-patch+json" }))],
+  success: Versioned,
+  error: SessionProblem.changing
+})
+
+/** Replaces the session's data if it still has the version of `If-Match`, an `ETag` of ours; `*` replaces any. */
+export const putData = HttpApiEndpoint.put("putData", "/session/data", {
+  headers: { "if-match": Schema.optionalKey(Schema.String) },
+  payload: Data,
+  success: Versioned,
+  error: [SessionProblem.PreconditionRequired, ...SessionProblem.changing]
+})
+
+/** One of the caller's own sessions. */
+export const DeviceInfo = Schema.Struct({
+  id: SessionId,
+  /** Whether it is the session of this request. */
+  current: Schema.Boolean,
+  createdAt: Schema.DateTimeUtcFromString,
+  /** The last request of the session, at most a minute old. */
+  lastSeenAt: Schema.DateTimeUtcFromString,
+  expiresAt: Schema.DateTimeUtcFromString,
+  /** Where the login came from; null where that is not known. */
+  ip: Schema.NullOr(Schema.String),
+  /** What the client said that it is. */
+  userAgent: Schema.NullOr(Schema.String)
+})
+export type DeviceInfo = typeof DeviceInfo.Type
+
+/** The caller's live sessions, the newest first. */
+export const devices = HttpApiEndpoint.get("devices", "/sessions", { success: Schema.Array(DeviceInfo) })
+
+/** Ends one of the caller's sessions; answers after everything that it held on this instance was released. */
+export const end = HttpApiEndpoint.delete("end", "/sessions/:id", {
+  params: { id: Schema.String },
+  success: HttpApiSchema.NoContent,
+  error: SessionProblem.SessionNotFound
+})
+
+/** Ends all of the caller's sessions but this one, as `end` does. */
+export const endOthers = HttpApiEndpoint.delete("endOthers", "/sessions", { success: HttpApiSchema.NoContent })

@@ -88,7 +88,8 @@ const bytesOf = (data: Schema.Json) => Buffer.byteLength(JSON.stringify(data))
 
 const nested = (values: ReadonlyArray<Schema.Json>) =>
   values.filter((value): value is Schema.JsonArray | Schema.JsonObject => typeof value === "object" && value !== null)
-const isTooDeep = (data: Schema.Json): boolean => {
+/** Whether data has more than {@link maxDepth} levels. */
+export const isTooDeep = (data: Schema.Json): boolean => {
   let level = nested([data])
   for (let depth = 0; level.length > 0; depth++) {
     if (depth === maxDepth) return true

@@ -30,6 +30,30 @@ export class SessionConflict extends Problem.Class<SessionConflict>()(
   "The session's data was changed meanwhile"
 ) {}
 
+export class PreconditionRequired extends Problem.Class<PreconditionRequired>()(
+  "PreconditionRequired",
+  428,
+  "The request must say which version it replaces"
+) {}
+
+export class SessionTooLarge extends Problem.Class<SessionTooLarge>()(
+  "SessionTooLarge",
+  413,
+  "The session's data would be too large"
+) {}
+
+export class SessionInvalid extends Problem.Class<SessionInvalid>()(
+  "SessionInvalid",
+  400,
+  "The session's data cannot be stored"
+) {}
+
+export class SessionNotFound extends Problem.Class<SessionNotFound>()(
+  "SessionNotFound",
+  404,
+  "You have no such session"
+) {}
+
 export class SessionsUnavailable extends Problem.Class<SessionsUnavailable>()(
   "SessionsUnavailable",
   503,
@@ -70,5 +94,25 @@ export const from = ({ reason }: SessionError): Required => {
     case "SessionTooLarge":
     case "SessionUndecodable":
       return new SessionUndecodable({ detail: "Log in again, or ask the operator, whose log tells more." })
+  }
+}
+
+/** The problems of changing a session's data. */
+export const changing = [SessionConflict, SessionTooLarge, SessionInvalid] as const
+
+export type Changing = InstanceType<(typeof changing)[number]>
+
+/** As {@link from}, for calls that change the data. */
+export const fromChange = (error: SessionError): Required | Changing => {
+  const { reason } = error
+  switch (reason._tag) {
+    case "SessionConflict":
+      return new SessionConflict({ detail: reason.message })
+    case "SessionTooLarge":
+      return new SessionTooLarge({ detail: reason.message })
+    case "SessionInvalid":
+      return new SessionInvalid({ detail: reason.message })
+    default:
+      return from(error)
   }
 }
