@@ -54,6 +54,43 @@ const bodies: ReadonlyArray<Case> = [
   ["a form", 415, { body: "sql=select+1", headers: { "content-type": "application/x-www-form-urlencoded" } }]
 ]
 
+/** For the session's data, which is any JSON object. */
+const dataBodies: ReadonlyArray<Case> = [
+  ["malformed JSON", 400, json('{"a":')],
+  ["nothing", [400, 415], {}],
+  ["an empty body", 400, json("")],
+  ["null", 400, json("null")],
+  ["a list", 400, json("[]")],
+  ["a string", 400, json('"a"')],
+  ["a number", 400, json("1")],
+  ["a number beyond all numbers", 400, json('{"a":1e999}')],
+  ["bytes that are not UTF-8", 400, json(Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]))],
+  ["101 levels", 400, json(`${'{"a":'.repeat(101)}1${"}".repeat(101)}`)],
+  ["a hundred thousand levels", 400, json(`${'{"a":'.repeat(1e5)}1${"}".repeat(1e5)}`)],
+  ["a list of a hundred thousand levels", 400, json(`{"a":${"[".repeat(1e5)}${"]".repeat(1e5)}}`)],
+  ["one byte more than 64 KiB", 413, json(`{"a":"${"x".repeat(65_536 - 7)}"}`)],
+  ["64 KiB of letters of two bytes", 413, json(`{"a":"${"ü".repeat(32_768)}"}`)],
+  ["a body of more than 1 MiB", 413, json(`{"a":"${"x".repeat(1024 * 1024)}"}`)],
+  ["text", 415, { body: "{}", headers: { "content-type": "text/plain" } }],
+  ["a JSON patch", 415, { body: "{}", headers: { "content-type": "application/json-patch+json" } }]
+]
+
+/** The calls that need a session. */
+const needSession = [
+  ["GET", "/session"],
+  ["GET", "/session/data"],
+  ["PATCH", "/session/data"],
+  ["PUT", "/session/data"],
+  ["GET", "/sessions"],
+  ["DELETE", "/sessions"],
+  ["DELETE", "/sessions/00000000-0000-4000-8000-000000000000"],
+  ["POST", "/queries"],
+  ["GET", "/queries"],
+  ["GET", "/queries/q"],
+  ["GET", "/queries/q/rows"],
+  ["DELETE", "/queries/q"]
+] as const
+
 function json(body: string | Uint8Array<ArrayBuffer>): RequestOptions {
   return { body, headers: { "content-type": "application/json" } }
 }
@@ -222,6 +259,86 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         assertRefused(answer, 401, `cookie ${JSON.stringify(value.slice(0, 60))}`)
         assert.strictEqual(problemOf(answer).code, "SessionMissing")
       }
+    })
+  )
+
+  it.effect("no call is answered for a token that is not one of ours, and such a cookie is removed", () =>
+    Effect.gen(function* () {
+      const { browser: newBrowser } = yield* Service.Shared
+      const real = Array.from((yield* Service.Demo).cookies.values()).join()
+      const flipped = `${real.startsWith("A") ? "B" : "A"}${real.slice(1)}`
+      for (const token of [
+        flipped,
+        real.toUpperCase() === real ? real.toLowerCase() : real.toUpperCase(),
+        real.slice(1)
+      ]) {
+        for (const [method, path] of needSession) {
+          const browser = newBrowser()
+          browser.cookies.set("holdfast-dev", token)
+          const what = `${method} ${path} with ${token.length} letters`
+          const options =
+            method === "PATCH" || method === "PUT" || method === "POST" ? { json: { sql: "select 1" } } : {}
+          const answer = yield* browser.send(method, path, options)
+          assert.deepStrictEqual([answer.status, problemOf(answer).code], [401, "SessionMissing"], what)
+          assert.strictEqual(browser.cookies.size, 0, what)
+          assert.notInclude(answer.text, token, what)
+        }
+      }
+      for (const [method, path] of needSession) {
+        const answer = yield* newBrowser().send(method, path)
+        assert.strictEqual(answer.status, 401, `${method} ${path} without a cookie`)
+      }
+    })
+  )
+
+  it.effect.each(dataBodies)(
+    "PATCH and PUT /session/data with %s are refused and change nothing",
+    ([what, status, options]) =>
+      Effect.gen(function* () {
+        const browser = yield* Service.Demo
+        const before = yield* browser.send("GET", "/session/data")
+        const headers = { ...options.headers, "if-match": before.headers.get("etag") ?? "" }
+        assertRefused(yield* browser.send("PATCH", "/session/data", options), status, `PATCH ${what}`)
+        assertRefused(yield* browser.send("PUT", "/session/data", { ...options, headers }), status, `PUT ${what}`)
+        const after = yield* browser.send("GET", "/session/data")
+        assert.deepStrictEqual([after.text, after.headers.get("etag")], [before.text, before.headers.get("etag")])
+      })
+  )
+
+  it.effect("what just fits is stored to the byte, whatever is in it", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      const put = (body: string) =>
+        browser.send("PUT", "/session/data", { body, headers: { "content-type": "application/json", "if-match": "*" } })
+      for (const text of [
+        `{"a":"${"x".repeat(65_536 - 8)}"}`,
+        `${'{"a":'.repeat(100)}1${"}".repeat(100)}`,
+        '{"__proto__":{"admin":true},"constructor":{"prototype":{"admin":true}},"toString":1}',
+        '{"":"","a.b":"$1","\\u0000":"NUL: \\u0000","\\ud83d\\ude00":"\\"\\\\"}',
+        "{}"
+      ]) {
+        const answer = yield* put(text)
+        assert.strictEqual(answer.status, 200, answer.text)
+        assert.deepStrictEqual(answer.json, JSON.parse(text))
+        assert.strictEqual((yield* browser.send("GET", "/session/data")).text, answer.text)
+      }
+      // A text that UTF-8 cannot write is stored as it is or refused.
+      const alone = yield* put('{"a":"\\ud800"}')
+      assert.include([200, 400], alone.status, alone.text)
+      assert.strictEqual((yield* browser.send("GET", "/session/data")).status, 200)
+      assert.strictEqual((yield* put("{}")).status, 200)
+    })
+  )
+
+  it.effect("data that grows by patches stops at 64 KiB", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      const statuses: Array<number> = []
+      for (let index = 0; index < 9; index++) {
+        statuses.push((yield* browser.send("PATCH", "/session/data", { json: { [index]: "x".repeat(8000) } })).status)
+      }
+      assert.deepStrictEqual(statuses, [200, 200, 200, 200, 200, 200, 200, 200, 413])
+      assert.strictEqual((yield* browser.send("PATCH", "/session/data", { json: { 0: null, 8: 1 } })).status, 200)
     })
   )
 
