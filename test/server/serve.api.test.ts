@@ -61,6 +61,26 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     })
   )
 
+  it.effect("no cache keeps any answer", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      for (const path of [
+        "/session",
+        "/session/data",
+        "/sessions",
+        "/queries",
+        "/queries/q",
+        "/nothing",
+        "/health/ready"
+      ]) {
+        const { headers } = yield* browser.send("GET", path)
+        assert.strictEqual(headers.get("cache-control"), "no-store", path)
+      }
+      const refused = yield* browser.send("POST", "/logout", { headers: { origin: "https://evil.example" } })
+      assert.strictEqual(refused.headers.get("cache-control"), "no-store")
+    })
+  )
+
   it.effect("/docs is a page that loads nothing from elsewhere", () =>
     Effect.gen(function* () {
       const { status, headers, text } = yield* (yield* Service.Shared).browser().send("GET", "/docs")
