@@ -48,11 +48,15 @@ export interface Attempt {
 export class Logins extends Context.Service<
   Logins,
   {
-    /** Runs a check of credentials, which answers `None` for wrong ones, when its turn comes and if it may. */
-    readonly attempt: <A, E, R>(
+    /**
+     * Looks up what a check of credentials needs, at once, and runs the check when its turn comes and if it may. It answers
+     * `None` for wrong ones.
+     */
+    readonly attempt: <A, B, E, R, E2, R2>(
       attempt: Attempt,
-      check: Effect.Effect<Option.Option<A>, E, R>
-    ) => Effect.Effect<Option.Option<A>, E | LoginsRefused, R>
+      lookUp: Effect.Effect<A, E, R>,
+      check: (found: A) => Effect.Effect<Option.Option<B>, E2, R2>
+    ) => Effect.Effect<Option.Option<B>, E | E2 | LoginsRefused, R | R2>
   }
 >()("holdfast/server/Logins") {}
 
@@ -115,10 +119,13 @@ export const make = Effect.gen(function* () {
     )
 
   return Logins.of({
-    attempt: (attempt, check) =>
+    attempt: (attempt, lookUp, check) =>
       Effect.suspend(() => {
         const limits = limitsOf(attempt)
-        const inTurn = turns.withPermit(attempt.client)(counted(limits, check))
+        // A database that does not answer must not hold up the turns of others.
+        const inTurn = Effect.flatMap(lookUp, (found) =>
+          turns.withPermit(attempt.client)(counted(limits, check(found)))
+        )
         return Effect.forEach(limits, look, { discard: true }).pipe(
           Effect.andThen(room.withPermitsIfAvailable(1)(inTurn)),
           Effect.flatMap(

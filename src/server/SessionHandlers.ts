@@ -136,12 +136,15 @@ export const layer = (policy: Policy) =>
       const login = Effect.fn("login")(
         function* ({ password, username }: { readonly username: string; readonly password: string }) {
           const request = yield* HttpServerRequest.HttpServerRequest
-          const check = Effect.gen(function* () {
-            const epoch = yield* epochOf(username)
-            const user = yield* users.verify(username, Redacted.make(password))
-            return Option.map(user, ({ name }) => ({ name, epoch }))
-          })
-          const checked = yield* logins.attempt({ username, client: ClientAddress.client(request) }, check)
+          const checked = yield* logins.attempt(
+            { username, client: ClientAddress.client(request) },
+            Effect.all([epochOf(username), users.find(username)], { concurrency: 2 }),
+            ([epoch, isTheirs]) =>
+              Effect.map(
+                isTheirs(Redacted.make(password)),
+                Option.map(({ name }) => ({ name, epoch }))
+              )
+          )
           if (Option.isNone(checked)) {
             return yield* new SessionProblem.InvalidCredentials({
               detail: "Check both; the service does not say which of them it was."

@@ -35,8 +35,13 @@ export interface NewUser extends User {
 export class Users extends Context.Service<
   Users,
   {
-    /** The user, if the password is theirs. Takes the same time for users that do not exist. */
-    readonly verify: (name: string, password: Redacted.Redacted) => Effect.Effect<Option.Option<User>, UsersError>
+    /**
+     * Reads a user, and answers what tells whether a password is theirs. That asks nobody, is slow on purpose, and takes the
+     * same time for users that do not exist.
+     */
+    readonly find: (
+      name: string
+    ) => Effect.Effect<(password: Redacted.Redacted) => Effect.Effect<Option.Option<User>>, UsersError>
     /** Makes a user, or gives an existing one this password and role. */
     readonly put: (user: NewUser) => Effect.Effect<void, UsersError>
   }
@@ -57,17 +62,20 @@ export const make = Effect.gen(function* () {
   })
 
   return Users.of({
-    verify: Effect.fn("Users.verify")(function* (name, password) {
+    find: Effect.fn("Users.find")(function* (name) {
       // PostgreSQL's text has no NUL, so no user has one either.
       const row = name.includes("\0") ? Option.none() : yield* failed(find(name))
-      const matches = yield* Passwords.verify(
-        password,
-        Option.match(row, { onNone: () => Passwords.nobody, onSome: ({ password_hash }) => password_hash })
-      )
-      return Option.map(
-        Option.filter(row, () => matches),
-        ({ name, operator }) => ({ name, operator })
-      )
+      const stored = Option.match(row, {
+        onNone: () => Passwords.nobody,
+        onSome: ({ password_hash }) => password_hash
+      })
+      return (password) =>
+        Effect.map(Passwords.verify(password, stored), (matches) =>
+          Option.map(
+            Option.filter(row, () => matches),
+            ({ name, operator }) => ({ name, operator })
+          )
+        )
     }),
     put: Effect.fn("Users.put")(function* ({ name, operator, password }) {
       const hash = yield* Passwords.hash(password)

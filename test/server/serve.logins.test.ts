@@ -32,7 +32,7 @@ const fail = (service: Service.Service, count: number, headers?: Readonly<Record
     { concurrency: 4 }
   )
 
-describe("the limit of logins", () => {
+describe("the limit of logins", { timeout: 60_000 }, () => {
   it.live(
     "after ten failures of a user from an address it is 429, also for the right password, and not elsewhere",
     () =>
