@@ -7,7 +7,8 @@
  * load against the quiet window before, and the longest transaction, watched by the server's own clock every few
  * milliseconds. Also, how many of the touches were heap-only, for sessions that are due once a second.
  *
- * `HOLDFAST_BENCH_DEAD` is the number of dead sessions (default: 1,000,000).
+ * `HOLDFAST_BENCH_DEAD` is the number of dead sessions (default: 1,000,000), `HOLDFAST_BENCH_PAIRS` that of pairs of windows of
+ * five seconds (default: 20).
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
@@ -28,7 +29,7 @@ const live = 10_000
 const inFlight = 64
 const touched = 2000
 const windowTime = Duration.seconds(5)
-const pairs = 20
+const pairs = Number(process.env.HOLDFAST_BENCH_PAIRS ?? 20)
 
 /** Sessions `from` to `to` that were last seen so long ago; the hash of the token of the n-th is that of its number. */
 const insert = (from: number, to: number, age: string) => [
