@@ -29,6 +29,12 @@ const state = (s: string, at: string) => `
        when not ${isInTime(s, at)} then 'expired'
        else 'live' end`
 
+/**
+ * The same as {@link isLive}, for a row that a key leads to. The planner does not recognise the condition of the index of
+ * live sessions in it, which it would else read from end to end where it takes them for few.
+ */
+const isStillLive = (s: string, at: string) => `${state(s, at)} = 'live'`
+
 const isAccepted = (t: string, at: string) => `(${t}.valid_until is null or ${t}.valid_until > ${at})`
 
 /** What `PgSessionRow.record` reads, in its order. */
@@ -61,7 +67,7 @@ export const make = (schema: string, channel: string) => {
   /** The session of $1, a hash, if both are live, with its row and that of the token locked, in this order. */
   const locked = (columns: string, more = "") => `
         select ${columns} from ${sessions} s join ${tokens} t on t.session = s.id
-        where t.hash = $1::bytea and ${isAccepted("t", "clock_timestamp()")} and ${isLive("s", "clock_timestamp()")} ${more}
+        where t.hash = $1::bytea and ${isAccepted("t", "clock_timestamp()")} and ${isStillLive("s", "clock_timestamp()")} ${more}
         for no key update of s, t`
 
   /** The tokens of a session that are dead for so long that nobody need be told any more. */
@@ -74,32 +80,35 @@ export const make = (schema: string, channel: string) => {
   const displaced = (principal: string, keep: string, but = "") => `
       displaced as (
         update ${sessions} s set ended_at = moment.at, end_reason = 'displaced' from moment
-        where ${isLive("s", "moment.at")} and s.id in (
+        where ${isStillLive("s", "moment.at")} and s.id in (
           select l.id from ${sessions} l, moment m
           where l.principal = ${principal} and ${isLive("l", "m.at")} ${but}
           order by l.created_at desc, l.id desc offset ${keep}::int)
         returning s.id
       )`
 
+  /** The hashes in $1, 32 bytes each, by their place `a.place` from 0, with their tokens `t` and sessions `s`. */
+  const tokensPresented = `generate_series(0, length($1::bytea) / 32 - 1) as a (place)
+        left join ${tokens} t on t.hash = substr($1::bytea, a.place * 32 + 1, 32)
+        left join ${sessions} s on s.id = t.session`
+  const presentedState = `
+          case when s.id is null then 'missing'
+               when ${isLive("s", "now()")} and t.valid_until <= now() then 'superseded'
+               else ${state("s", "now()")} end`
+  const nonceIfDue = "case when t.issued_at + s.renew_every <= now() then t.nonce end"
+
   /**
-   * $1 hashes; a row for each, in their order: its state, whether activity is still owed, and what is asked for. One
-   * statement finds the sessions, says what they are and writes what is due: the activity, and the end of grace for the
+   * $1 hashes; a row for each: its state, whether activity is still owed, what is asked for, and its place. One statement finds the sessions, says what they are and writes what is due: the activity, and the end of grace for the
    * token before. It waits for nobody: a row that somebody else is writing is skipped and owed.
    */
   const present = (asked: string) => `
       with found as materialized (
-        select a.place, s.*, t.hash, t.predecessor,
-          case when t.issued_at + s.renew_every <= now() then t.nonce end as renewal_nonce,
-          case when s.id is null then 'missing'
-               when ${isLive("s", "now()")} and t.valid_until <= now() then 'superseded'
-               else ${state("s", "now()")} end as state
-        from unnest($1::bytea[]) with ordinality as a (hash, place)
-        left join ${tokens} t on t.hash = a.hash
-        left join ${sessions} s on s.id = t.session
+        select a.place, s.*, t.hash, t.predecessor, ${nonceIfDue} as renewal_nonce, ${presentedState} as state
+        from ${tokensPresented}
       ), due as (
         select s.id from ${sessions} s
         where s.id in (select f.id from found f where f.state = 'live' and ${isDue("f")})
-          and ${isLive("s", "now()")} and ${isDue("s")}
+          and ${isStillLive("s", "now()")} and ${isDue("s")}
         for no key update skip locked
       ), touched as (
         update ${sessions} s set last_seen_at = now() from due where s.id = due.id returning s.id, s.last_seen_at
@@ -113,11 +122,15 @@ export const make = (schema: string, channel: string) => {
         update ${tokens} t set predecessor = null from renewed where t.hash = renewed.hash returning t.hash
       )
       select f.state, f.state = 'live' and (${isDue("f")} and touched.id is null
-          or f.predecessor is not null and presented.hash is null) as owed ${asked}
-      from found f left join touched on touched.id = f.id left join presented on presented.hash = f.hash
-      order by f.place`
+          or f.predecessor is not null and presented.hash is null) as owed ${asked}, f.place
+      from found f left join touched on touched.id = f.id left join presented on presented.hash = f.hash`
 
   return {
+    /** As {@link load}, but writes nothing: what is due is owed. */
+    find: `
+      select ${presentedState} as state, ${isDue("s")} or t.predecessor is not null as owed,
+        ${columns("s", undefined, nonceIfDue)}, a.place
+      from ${tokensPresented}`,
     /** With the record. */
     load: present(`, ${columns("f", "coalesce(touched.last_seen_at, f.last_seen_at)", "f.renewal_nonce")}`),
     /** Without it. */
@@ -180,7 +193,7 @@ export const make = (schema: string, channel: string) => {
     authenticate: `
       with moment as materialized (select clock_timestamp() as at), mine as materialized (
         select s.id from ${tokens} t join ${sessions} s on s.id = t.session, moment
-        where t.hash = $1 and ${isAccepted("t", "moment.at")} and ${isLive("s", "moment.at")}
+        where t.hash = $1 and ${isAccepted("t", "moment.at")} and ${isStillLive("s", "moment.at")}
       ), ${displaced("$2::text", "$9", "and l.id not in (select id from mine) and exists (select from mine)")},
       ${told("displaced")},
       dead as (
@@ -221,7 +234,7 @@ export const make = (schema: string, channel: string) => {
     /** $1 id, $2 version, $3 data, $4 its version. No row when it was not done: then {@link standing} says why. */
     update: `
       update ${sessions} s set data = $3::json, data_version = $4, version = s.version + 1
-      where s.id = $1 and s.version = $2 and ${isLive("s", "clock_timestamp()")}
+      where s.id = $1 and s.version = $2 and ${isStillLive("s", "clock_timestamp()")}
       returning ${columns("s")}`,
 
     /** $1 id. */
@@ -231,7 +244,7 @@ export const make = (schema: string, channel: string) => {
     revoke: `
       with ended as (
         update ${sessions} s set ended_at = clock_timestamp(), end_reason = 'revoked'
-        where s.id = $1 and ${isLive("s", "clock_timestamp()")} returning s.id
+        where s.id = $1 and ${isStillLive("s", "clock_timestamp()")} returning s.id
       ), ${told("ended")} select id from told`,
 
     /** $1 principal, $2 an id to spare, or null. */

@@ -23,11 +23,8 @@ import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as Request from "effect/Request"
-import * as RequestResolver from "effect/RequestResolver"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
@@ -35,6 +32,7 @@ import { randomBytes } from "node:crypto"
 import * as Ledger from "../Ledger.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import * as PgSessionEnds from "./PgSessionEnds.ts"
+import * as PgSessionLoads from "./PgSessionLoads.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import * as PgSessionSql from "./PgSessionSql.ts"
@@ -88,7 +86,13 @@ const connectionOf = (options: Options, connectTimeout: Duration.Duration, limit
       // The server ends what we have given up, and what a killed process or a lost network left behind.
       client_connection_check_interval: "1s",
       statement_timeout: limitMillis,
-      idle_in_transaction_session_timeout: limitMillis
+      idle_in_transaction_session_timeout: limitMillis,
+      // Every statement goes from key to key and is planned once, also while the tables are small or nobody has counted
+      // their rows yet: a plan that reads them from end to end would stay when they have grown.
+      plan_cache_mode: "force_generic_plan",
+      enable_seqscan: "off",
+      enable_hashjoin: "off",
+      enable_mergejoin: "off"
     }
   } as const
 }
@@ -105,8 +109,6 @@ const describe = (url: Redacted.Redacted<string>) => {
   const parsed = URL.parse(Redacted.value(url))
   return parsed === null ? "postgresql" : `${parsed.host}${parsed.pathname}`
 }
-
-class Load extends Request.Class<{ readonly token: TokenHash }, SessionRecord, SessionError> {}
 
 const bytes = (hash: TokenHash): Uint8Array => Buffer.from(hash, "hex")
 
@@ -171,35 +173,26 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   // and the session would end too early.
   const settle = (token: TokenHash) =>
     write(statements.settle, [bytes(token)]).pipe(
-      Effect.andThen(read(statements.load, [[bytes(token)]])),
+      Effect.andThen(read(statements.load, [bytes(token)])),
       Effect.flatMap(([row]) => Effect.fromResult(PgSessionRow.loaded(row))),
       Effect.map(({ record }) => record)
     )
 
-  const resolver = RequestResolver.make<Load>(
-    Effect.fnUntraced(function* (entries) {
-      const rows = yield* read(statements.load, [entries.map(({ request }) => bytes(request.token))])
-      const owed = new Map<TokenHash, Array<(typeof entries)[number]>>()
-      for (const [index, entry] of entries.entries()) {
-        const { token } = entry.request
-        const loaded = PgSessionRow.loaded(rows[index])
-        if (Result.isFailure(loaded)) entry.completeUnsafe(Exit.fail(loaded.failure))
-        else if (!loaded.success.owed) entry.completeUnsafe(Exit.succeed(loaded.success.record))
-        else owed.set(token, [...(owed.get(token) ?? []), entry])
-      }
-      yield* Effect.forEach(
-        owed,
-        ([token, waiting]) =>
-          Effect.map(Effect.exit(settle(token)), (exit) => {
-            for (const entry of waiting) entry.completeUnsafe(exit)
-          }),
-        { concurrency: "unbounded", discard: true }
-      )
-    })
-  ).pipe(RequestResolver.batchN(64))
+  const batched = (sql: string) => (tokens: ReadonlyArray<TokenHash>) =>
+    Effect.map(read(sql, [Buffer.from(tokens.join(""), "hex")]), PgSessionRow.inPlace)
+  const load = yield* Scope.provide(
+    PgSessionLoads.make({
+      concurrency: Math.floor(max / 2),
+      within,
+      find: batched(statements.find),
+      load: batched(statements.load),
+      settle
+    }),
+    scope
+  )
 
   const touch = Effect.fn("PgSessionStore.touch")(function* (token: TokenHash) {
-    const [row] = yield* read(statements.touch, [[bytes(token)]])
+    const [row] = yield* read(statements.touch, [bytes(token)])
     const owed = yield* Effect.fromResult(PgSessionRow.touched(row))
     if (owed) yield* write(statements.settle, [bytes(token)])
   })
@@ -320,7 +313,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   return SessionStore.of({
     create,
-    load: (token) => Effect.request(new Load({ token }), resolver),
+    load,
     touch,
     update,
     renew,
