@@ -4,6 +4,7 @@
 const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<void> }>>> = {
   primitives: () => import("./primitives.ts"),
   connections: () => import("./connections.ts"),
+  sessions: () => import("./sessions.ts"),
   sessionsMemory: () => import("./sessionsMemory.ts"),
   pruning: () => import("./pruning.ts")
 }

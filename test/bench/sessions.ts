@@ -1,0 +1,240 @@
+/**
+ * What a request pays for its session, against connect-pg-simple and against a bare select: one real PostgreSQL on the
+ * loopback address, nothing synced to disk, 10 connections and 256 requests in flight for each.
+ *
+ * - *load*: one of 10,000 live sessions, at random. Holdfast's `load` is load and touch in one; connect-pg-simple's `get` is
+ *   followed by its `touch`, as `express-session` does for every request. The two selects, prepared, fetch the session of
+ *   connect-pg-simple's table by its key and write nothing.
+ * - *touch*: all 10,000 sessions, each of them due, as often as they are; how many of the writes are heap-only updates, which
+ *   leave every index alone.
+ *
+ * The server shares the processors with the client, so only ratios mean something. The time of the processors is that of
+ * this process and that of the contender's connections on the server.
+ */
+import { randomBytes } from "node:crypto"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
+import { SessionStore } from "../../src/session/SessionStore.ts"
+import * as SessionToken from "../../src/session/SessionToken.ts"
+import * as PgServer from "../../src/testing/PgServer.ts"
+import { contenders } from "./contenders/install.ts"
+import { range, ratios, takeTurns } from "./measure.ts"
+import { cpuOf } from "./serverCpu.ts"
+
+const live = 10_000
+const inFlight = 256
+const connections = 10
+const roundMillis = 800
+const rounds = 7
+const [warmTouches, touches] = [3, 10]
+
+/** Of the size that a shop's session has. */
+const dataOf = (index: number) => ({
+  index,
+  locale: "de-CH",
+  cart: [1, 2, 3].map((n) => ({ sku: `A-${index}-${n}`, quantity: n, price: 1990 + n }))
+})
+
+const indexOf = (data: unknown) => (typeof data === "object" && data !== null && "index" in data ? data.index : data)
+
+const random = () => Math.floor(Math.random() * live)
+
+const wrong = (index: number, got: unknown) => new Error(`Asked for session ${index}, got ${JSON.stringify(got)}`)
+
+/** Requests one after another until the time is up, as many at once as asked for; tells how many there were. */
+type Round = (until: number) => Promise<number>
+
+const ours =
+  (store: SessionStore["Service"], tokens: ReadonlyArray<SessionToken.TokenHash>): Round =>
+  (until) => {
+    let done = 0
+    const one = Effect.suspend(() => {
+      const index = random()
+      return Effect.flatMap(store.load(tokens[index] as SessionToken.TokenHash), ({ data }) => {
+        done++
+        return indexOf(data) === index ? Effect.void : Effect.die(wrong(index, data))
+      })
+    })
+    const line = Effect.whileLoop({ while: () => performance.now() <= until, body: () => one, step: () => {} })
+    const lines = Effect.all(
+      Array.from({ length: inFlight }, () => line),
+      { concurrency: "unbounded", discard: true }
+    )
+    return Effect.runPromise(Effect.as(lines, 0)).then(() => done)
+  }
+
+const theirs =
+  (fetch: (index: number) => Promise<unknown>): Round =>
+  async (until) => {
+    let done = 0
+    const line = async () => {
+      while (performance.now() <= until) {
+        const index = random()
+        const data = await fetch(index)
+        if (indexOf(data) !== index) throw wrong(index, data)
+        done++
+      }
+    }
+    await Promise.all(Array.from({ length: inFlight }, line))
+    return done
+  }
+
+export const run = async () => {
+  const packages = contenders()
+  const scope = await Effect.runPromise(Scope.make())
+  const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
+  const closing = (close: () => Promise<unknown>) => within(Effect.addFinalizer(() => Effect.promise(close)))
+  const { superuserUrl: url } = await within(PgServer.make())
+  const connectionString = Redacted.value(url)
+  const named = (name: string) => `${connectionString}?application_name=${name}`
+  const admin = await within(PgConnection.make({ url }))
+
+  await Effect.runPromise(PgSessionStore.migrate({ url }))
+  const open = (applicationName: string) =>
+    Effect.map(
+      Layer.build(Layer.fresh(PgSessionStore.layer({ url, applicationName, maxConnections: connections }))),
+      (context) => Context.get(context, SessionStore)
+    )
+  const store = await within(open("holdfast"))
+  const tokens = await Effect.runPromise(
+    Effect.forEach(
+      Array.from({ length: live }),
+      (_, index) => {
+        const token = SessionToken.hash(SessionToken.make())
+        const session = {
+          token,
+          principal: `user-${index}`,
+          data: dataOf(index),
+          dataVersion: 1,
+          device: { userAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101", ip: "192.0.2.7" },
+          idleTimeout: Duration.minutes(30),
+          absoluteTimeout: Duration.hours(12),
+          renewEvery: Duration.hours(1),
+          maxPerPrincipal: 5
+        }
+        return Effect.as(store.create(session), token)
+      },
+      { concurrency: inFlight }
+    )
+  )
+
+  // Each with a pool of its own, so that nobody inherits what another one prepared or left unread.
+  const poolOf = async (name: string) => {
+    const pool = new packages.pg.Pool({ connectionString: named(name), max: connections })
+    await closing(() => pool.end())
+    return pool
+  }
+  const simple = new packages.connectPgSimple({
+    pool: await poolOf("connect-pg-simple"),
+    createTableIfMissing: true,
+    pruneSessionInterval: false
+  })
+  const maxAge = 1_800_000
+  const cookieOf = () => ({ originalMaxAge: maxAge, expires: new Date(Date.now() + maxAge), httpOnly: true, path: "/" })
+  const ids = Array.from({ length: live }, () => randomBytes(24).toString("base64url"))
+  const idOf = (index: number) => ids[index] ?? ""
+  const called = <A>(call: (done: (error: unknown, value?: A) => void) => void) =>
+    new Promise<A | undefined>((resolve, reject) => {
+      call((error, value) => (error ? reject(error as Error) : resolve(value)))
+    })
+  await Promise.all(
+    ids.map((id, index) => called((done) => simple.set(id, { cookie: cookieOf(), ...dataOf(index) }, done)))
+  )
+  await Effect.runPromise(admin.query("vacuum analyze"))
+
+  const pool = await poolOf("pg")
+  const sql = packages.postgres(named("postgres"), { max: connections })
+  await closing(() => sql.end())
+  const select = "select sess from session where sid = $1 and expire >= now()"
+  const entries: Readonly<Record<string, Round>> = {
+    holdfast: ours(store, tokens),
+    "connect-pg-simple": theirs(async (index) => {
+      const found = await called<unknown>((done) => simple.get(idOf(index), done))
+      await called((done) => simple.touch(idOf(index), { cookie: cookieOf() }, done))
+      return found
+    }),
+    pg: theirs(async (index) => {
+      const { rows } = await pool.query({ name: "select", text: select, values: [idOf(index)] })
+      return rows[0]?.["sess"]
+    }),
+    postgres: theirs(async (index) => {
+      const [row] = await sql`select sess from session where sid = ${idOf(index)} and expire >= now()`
+      return row?.["sess"]
+    })
+  }
+
+  const measured = (name: string, round: Round) => async () => {
+    const pids = await Effect.runPromise(
+      admin.queryValues("select pid from pg_stat_activity where application_name = $1", [name])
+    )
+    const server = () => cpuOf(pids.map(([pid]) => Number(pid)))
+    const [cpu, before, begun] = [process.cpuUsage(), server(), performance.now()]
+    const done = await round(begun + roundMillis)
+    const { system, user } = process.cpuUsage(cpu)
+    const seconds = (performance.now() - begun) / 1000
+    return { rate: done / seconds, client: (system + user) / done, server: ((server() - before) * 1000) / done }
+  }
+  const results = await takeTurns(
+    Object.fromEntries(Object.entries(entries).map(([name, round]) => [name, measured(name, round)])),
+    rounds,
+    2
+  )
+  const rates = (name: string) => (results.get(name) ?? []).map(({ rate }) => rate)
+  console.table(
+    Array.from(results, ([name, values]) => ({
+      load: name,
+      "a second": range(rates(name), 0),
+      "client cpu µs": range(values.map(({ client }) => client)),
+      "server cpu µs": range(values.map(({ server }) => server)),
+      "holdfast is": `${range(ratios(rates("holdfast"), rates(name)))} ×`
+    }))
+  )
+
+  // From now on their touch interval is two seconds; each round begins when the last touch of the one before is due.
+  await Effect.runPromise(
+    admin.query("update holdfast.sessions set idle_timeout = '20 seconds', last_seen_at = now() - interval '3 seconds'")
+  )
+  await Effect.runPromise(admin.query("vacuum holdfast.sessions"))
+  const touching = []
+  for (let round = 0; round < warmTouches + touches; round++) {
+    const before = await writes(admin)
+    const begun = performance.now()
+    await Effect.runPromise(Effect.forEach(tokens, store.load, { concurrency: inFlight, discard: true }))
+    const millis = performance.now() - begun
+    await Effect.runPromise(Effect.sleep("2100 millis"))
+    const after = await writes(admin, before.all + live)
+    touching.push({
+      rate: (live * 1000) / millis,
+      share: (after.heapOnly - before.heapOnly) / (after.all - before.all)
+    })
+  }
+  const steady = touching.slice(warmTouches)
+  const rate = range(
+    steady.map(({ rate }) => rate),
+    0
+  )
+  console.table([{ touch: "holdfast", "a second": rate, "heap-only %": range(steady.map(({ share }) => share * 100)) }])
+
+  await Effect.runPromise(Scope.close(scope, Exit.void))
+}
+
+/** The updates of sessions so far, once the server has counted that many; it counts what a connection did with a delay. */
+const writes = (admin: PgConnection.PgConnection, least = 0) =>
+  Effect.runPromise(
+    Effect.repeat(
+      Effect.map(
+        admin.queryValues(
+          "select n_tup_upd::float8, n_tup_hot_upd::float8 from pg_stat_user_tables where relname = 'sessions'"
+        ),
+        ([row]) => ({ all: Number(row?.[0]), heapOnly: Number(row?.[1]) })
+      ),
+      { until: ({ all }) => all >= least }
+    )
+  )
