@@ -180,6 +180,27 @@ export const loaded = (
   return Result.map(record(row ?? [], 2), (record) => ({ record, owed: owed.success }))
 }
 
+/** What to remember of a row that was found, and how many bytes its data and device take; nothing without a stamp. */
+export const remembered = (
+  row: Row,
+  record: SessionRecord
+): { readonly stamp: string; readonly bytes: number } | undefined => {
+  const [data, device, stamp] = [row[4], row[7], row[13]]
+  return typeof stamp === "string" &&
+    typeof data === "string" &&
+    typeof device === "string" &&
+    record.renewalNonce === null
+    ? { stamp, bytes: data.length + device.length }
+    : undefined
+}
+
+/** Whether a live session's row is still the one of the stamp, and no renewal is due; whether its activity is owed. */
+export const confirmed = (
+  row: Row | undefined,
+  stamp: string
+): Result.Result<{ readonly isSame: boolean; readonly owed: boolean }, SessionError> =>
+  Result.map(touched(row), (owed) => ({ owed, isSame: row?.[2] === stamp && row[3] === null }))
+
 /** What came of a login: the session, and behind its columns the ids of those that made room. */
 export const login = (row: Row | undefined): Result.Result<Login, SessionError> => {
   if (row === undefined) return Result.fail(standing(row))

@@ -129,7 +129,12 @@ export const make = (schema: string, channel: string) => {
     /** As {@link load}, but writes nothing: what is due is owed. */
     find: `
       select ${presentedState} as state, ${isDue("s")} or t.predecessor is not null as owed,
-        ${columns("s", undefined, nonceIfDue)}, a.place
+        ${columns("s", undefined, nonceIfDue)}, s.xmin::text as stamp, a.place
+      from ${tokensPresented}`,
+    /** Of {@link find}, only what tells whether the record is still the same. */
+    confirm: `
+      select ${presentedState} as state, ${isDue("s")} or t.predecessor is not null as owed, s.xmin::text as stamp,
+        ${nonceIfDue} as renewal_nonce, a.place
       from ${tokensPresented}`,
     /** With the record. */
     load: present(`, ${columns("f", "coalesce(touched.last_seen_at, f.last_seen_at)", "f.renewal_nonce")}`),

@@ -21,6 +21,7 @@
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as PgPool from "@effect/sql-pg/PgPool"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -33,6 +34,7 @@ import * as Ledger from "../Ledger.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import * as PgSessionEnds from "./PgSessionEnds.ts"
 import * as PgSessionLoads from "./PgSessionLoads.ts"
+import * as PgSessionMemory from "./PgSessionMemory.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import * as PgSessionSql from "./PgSessionSql.ts"
@@ -61,6 +63,11 @@ export interface Options {
   readonly operationTimeout?: Duration.Input | undefined
   /** How often the connection that listens is asked whether it is there. Default: 4 seconds. */
   readonly listenerCheck?: Duration.Input | undefined
+  /**
+   * Room for sessions that were loaded lately, so that their next load fetches only what changed. Each load asks the
+   * database, whatever is remembered. Default: 16 MiB; 0 for none.
+   */
+  readonly rememberedBytes?: number | undefined
   /** Shown by the server to operators. Default: `holdfast-sessions`. */
   readonly applicationName?: string | undefined
 }
@@ -122,6 +129,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const channel = PgSessionSql.channelOf(schema)
   const statements = PgSessionSql.make(schema, channel)
   const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const clock = yield* Clock.Clock
   const max = Math.max(options.maxConnections ?? 4, 2)
   const config = connectionOf(options, limit, limit)
 
@@ -185,6 +193,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       concurrency: Math.floor(max / 2),
       within,
       find: batched(statements.find),
+      confirm: batched(statements.confirm),
+      memory: PgSessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => clock.currentTimeMillisUnsafe()),
       load: batched(statements.load),
       settle
     }),
