@@ -163,10 +163,11 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       if (waiting >= maxWaiting) return yield* fail(new QueryRejected({ waiting, retryAfterSeconds: 1 }))
       const { deadline, owner, principal, statement } = submission
       const recordScope = Scope.makeUnsafe()
-      const result = yield* Scope.provide(results.open, recordScope)
+      const id = QueryId.make()
+      const result = yield* Scope.provide(results.open(id), recordScope)
       const entry: Entry = {
         record: {
-          id: QueryId.make(),
+          id,
           principal,
           sql: statement.sql,
           state: "Queued",

@@ -11,6 +11,7 @@ import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
 import { QueryError, ResultsFull, ResultTooLarge } from "./QueryError.ts"
+import type { QueryId } from "./QueryId.ts"
 
 /** Part of a result. */
 export interface Page {
@@ -25,12 +26,15 @@ export interface QueryResult {
   readonly sink: RowSink
   /** Reads up to `limit` rows from the row at `offset`, counted from 0. */
   readonly page: (offset: number, limit: number) => Effect.Effect<Page, QueryError>
+  /** The bytes that its rows take up where they are kept. */
+  readonly bytes: Effect.Effect<number>
 }
 
 export class QueryResults extends Context.Service<
   QueryResults,
   {
-    readonly open: Effect.Effect<QueryResult, never, Scope.Scope>
+    /** Opens the result of the query, which is empty yet; closing the scope frees its space. */
+    readonly open: (id: QueryId) => Effect.Effect<QueryResult, never, Scope.Scope>
   }
 >()("holdfast/query/QueryResults") {}
 
@@ -97,9 +101,10 @@ const makeMemory = (options: MemoryOptions): QueryResults["Service"] => {
         columns: kept.columns,
         rows: kept.rows.slice(offset, offset + limit),
         next: offset + limit < kept.rows.length ? offset + limit : undefined
-      }))
+      })),
+    bytes: Effect.sync(() => kept.bytes)
   }))
-  return QueryResults.of({ open })
+  return QueryResults.of({ open: () => open })
 }
 
 /** Keeps rows in the memory of this process. */
