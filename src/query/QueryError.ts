@@ -68,13 +68,24 @@ export class ResultTooLarge extends Schema.TaggedError<ResultTooLarge>("holdfast
   }
 }
 
-/** The rows that are kept for all queries leave no room for more. */
+/** The rows that are kept for all queries leave no room for more, or the disk that they are kept on has none. */
 export class ResultsFull extends Schema.TaggedError<ResultsFull>("holdfast/query/QueryError/ResultsFull")(
   "ResultsFull",
-  { limitBytes: Schema.Int }
+  { limitBytes: Schema.Int, diskFull: Schema.optionalKey(Schema.Boolean) }
 ) {
   override get message(): string {
-    return `The rows of finished queries fill the ${this.limitBytes} bytes that are kept for them. Try again when some have passed their retention.`
+    return this.diskFull === true
+      ? "The disk that rows are kept on is full. Select less, or try again when there is room."
+      : `The rows of finished queries fill the ${this.limitBytes} bytes that are kept for them. Try again when some have passed their retention.`
+  }
+}
+
+/** The place that rows are kept in cannot be written or read. */
+export class ResultsUnavailable extends Schema.TaggedError<ResultsUnavailable>(
+  "holdfast/query/QueryError/ResultsUnavailable"
+)("ResultsUnavailable", { problem: Schema.String }) {
+  override get message(): string {
+    return this.problem
   }
 }
 
@@ -117,6 +128,7 @@ export class QueryError extends Schema.TaggedError<QueryError>("holdfast/query/Q
     QueryDeadlineExceeded,
     ResultTooLarge,
     ResultsFull,
+    ResultsUnavailable,
     QueryRejected,
     QueryNotFound,
     QueryNotSucceeded

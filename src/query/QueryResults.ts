@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
-import { QueryError, ResultsFull, ResultTooLarge } from "./QueryError.ts"
+import { QueryError, ResultsFull, ResultsUnavailable, ResultTooLarge } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
 
 /** Part of a result. */
@@ -53,6 +53,10 @@ const sizeOf = (row: Row): number => {
   return size
 }
 
+/** Why a result whose scope is closed takes no more rows. */
+export const removed = (): QueryError =>
+  new QueryError({ reason: new ResultsUnavailable({ problem: "The query was given up, and its rows with it." }) })
+
 /** What memory may be used for rows, in bytes. */
 export interface MemoryOptions {
   /** For the rows of one query; more fails it with `ResultTooLarge`. Default: 64 MiB. */
@@ -75,7 +79,7 @@ const makeMemory = (options: MemoryOptions): QueryResults["Service"] => {
         kept.rows = []
       })
   )
-  const open = Effect.map(empty, (kept): QueryResult => ({
+  const open = Effect.map(Effect.zip(empty, Effect.scope), ([kept, scope]): QueryResult => ({
     sink: {
       columns: (columns) =>
         Effect.sync(() => {
@@ -83,6 +87,8 @@ const makeMemory = (options: MemoryOptions): QueryResults["Service"] => {
         }),
       rows: (rows) =>
         Effect.suspend(() => {
+          // A driver that cannot be stopped may go on when its query is given up.
+          if (scope.state._tag === "Closed") return Effect.fail(removed())
           const bytes = rows.reduce((sum, row) => sum + sizeOf(row), 0)
           if (kept.bytes + bytes > limitBytes) {
             return Effect.fail(new QueryError({ reason: new ResultTooLarge({ limitBytes }) }))

@@ -25,7 +25,7 @@ import { AlreadyServed, EmbeddedPostgresError } from "./EmbeddedPostgresError.ts
 import { onFiles } from "./PostgresBinaries.ts"
 import { inRealTime } from "./Postmaster.ts"
 import type { PostgresProcessError } from "./PostgresProcessError.ts"
-import * as ProcessTable from "./ProcessTable.ts"
+import * as ProcessTable from "../ProcessTable.ts"
 
 /** What the file of a claim says. The port is there from the moment others may connect. */
 const Record = Schema.Struct({

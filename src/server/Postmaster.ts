@@ -17,7 +17,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { onFiles } from "./PostgresBinaries.ts"
 import { AlreadyRunning, PostgresProcessError } from "./PostgresProcessError.ts"
-import * as ProcessTable from "./ProcessTable.ts"
+import * as ProcessTable from "../ProcessTable.ts"
 
 /** Lets an effect wait in real time: a process of the operating system knows no other. */
 export const inRealTime = Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())

@@ -22,9 +22,9 @@ import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../connection/PgConnectionSource.ts"
 import * as PgRecycle from "../connection/PgRecycle.ts"
 import * as Problem from "../Problem.ts"
+import * as FileQueryResults from "../query/FileQueryResults.ts"
 import * as PgQueryDriver from "../query/PgQueryDriver.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
-import * as QueryResults from "../query/QueryResults.ts"
 import * as PgSessionStore from "../session/PgSessionStore.ts"
 import * as SameOrigin from "../session/SameOrigin.ts"
 import * as SessionCookie from "../session/SessionCookie.ts"
@@ -104,7 +104,7 @@ const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
     onNone: () => Layer.empty,
     onSome: (url) =>
       QueryRegistry.layer({ retention: settings.queryRetention }).pipe(
-        Layer.provide([QueryResults.layerMemory(), PgQueryDriver.layer]),
+        Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
         // The registry has drained when the pool closes.
         Layer.provide(ConnectionPool.layer({ closeTimeout: "500 millis" })),
         Layer.provide(

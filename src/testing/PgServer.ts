@@ -33,7 +33,7 @@ import * as Ledger from "../Ledger.ts"
 import * as PostgresBinaries from "../server/PostgresBinaries.ts"
 import * as PostgresProcess from "../server/PostgresProcess.ts"
 import * as Postmaster from "../server/Postmaster.ts"
-import * as ProcessTable from "../server/ProcessTable.ts"
+import * as ProcessTable from "../ProcessTable.ts"
 
 /** Whom to connect as. */
 export interface Role {

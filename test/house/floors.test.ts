@@ -6,13 +6,16 @@ import { dirname, join, normalize } from "node:path"
 const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
   [/^(server|testing)\/|^(bin|index)\.ts$/, 6],
   [/(Api|Problem|Cookie|Middleware|SameOrigin)\.ts$/, 5],
-  [/\/Pg\w+\.ts$/, 4],
+  [/\/(Pg|FileQueryResults)\w*\.ts$/, 4],
   [
     /\/(ConnectionPool|ConnectionPoolMetrics|ConnectionPoolBackends|ConnectionPoolLeases|Connection|Session|SessionHandle|SessionEngine|SessionLogin|SessionData|SessionLayers|SessionAudit|Sessions|SessionPruning|Query|QueryRegistry)\.ts$/,
     3
   ],
   [/\/(ConnectionSource|SessionStore|MemorySessionStore|QueryDriver|QueryResults)\.ts$/, 2],
-  [/^(Lifetime|Ledger|FairSemaphore|Deadlines|TimeLimit)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/, 1]
+  [
+    /^(Lifetime|Ledger|FairSemaphore|Deadlines|TimeLimit|ProcessTable)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/,
+    1
+  ]
 ]
 const floorOf = (file: string) => floors.find(([pattern]) => pattern.test(file))?.[1]
 

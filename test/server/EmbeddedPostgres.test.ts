@@ -8,7 +8,7 @@ import * as Redacted from "effect/Redacted"
 import * as Ledger from "../../src/Ledger.ts"
 import * as EmbeddedPostgres from "../../src/server/EmbeddedPostgres.ts"
 import * as Postmaster from "../../src/server/Postmaster.ts"
-import * as ProcessTable from "../../src/server/ProcessTable.ts"
+import * as ProcessTable from "../../src/ProcessTable.ts"
 import { checkout, elsewhere, postmasters, query, refusal, serveInChild } from "../support/embedded.ts"
 
 describe("the embedded database", () => {
