@@ -108,7 +108,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       return undefined
     }
     const isCrowded = () => memory > memoryTotalBytes
-    const isFull = () => used >= (file === undefined && !isCrowded() ? memoryBytes : Math.min(memoryBytes, writeBytes))
+    const isFull = () => used >= (file === undefined ? memoryBytes : writeBytes)
 
     const flush = Effect.uninterruptible(
       Effect.gen(function* () {
