@@ -95,14 +95,15 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     const append = (row: Row): QueryError | undefined => {
       // A driver that cannot be stopped may go on when its query is given up.
       if (scope.state._tag === "Closed") return removed()
-      const line = `${JSON.stringify(row)}\n`
-      const size = Buffer.byteLength(line)
+      const text = JSON.stringify(row)
+      const size = Buffer.byteLength(text) + 1
       if (written + used + size > limitBytes) return new QueryError({ reason: new ResultTooLarge({ limitBytes }) })
       if (total + size > totalBytes) return new QueryError({ reason: new ResultsFull({ limitBytes: totalBytes }) })
       if (used + size > recent.length) resize(Math.max(used + size, recent.length * 2))
       index.add(rowCount, written + used)
-      recent.write(line, used)
+      recent.write(text, used)
       used += size
+      recent[used - 1] = File.newline
       total += size
       rowCount++
       return undefined
@@ -116,7 +117,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         yield* file.write(recent.subarray(0, used), written)
         written += used
         used = 0
-        if (recent.length > writeBytes || isCrowded()) resize(0)
+        if (recent.length > 2 * writeBytes || isCrowded()) resize(0)
       })
     )
 
@@ -146,7 +147,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
           at = end
         }
       }
-      const rows = yield* found.rows(Math.min(limit, count - offset))
+      const rows = yield* found.expect(Math.min(limit, count - offset))
       const next = offset + rows.length
       return { columns, rows, next: next < rowCount ? next : undefined }
     })

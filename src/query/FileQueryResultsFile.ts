@@ -108,18 +108,22 @@ export interface Wanted {
   readonly maxBytes: number
 }
 
-const newline = 10
+/** What ends a line. No other byte of JSON in UTF-8 is like it. */
+export const newline = 10
 
 /**
- * Makes rows of lines that come in pieces of any size. What is passed to `take` may be overwritten afterwards; `rows` fails
- * when there are fewer than expected although more were wanted.
+ * Makes rows of lines that come in pieces of any size. What is passed to `take` may be overwritten afterwards. `expect`
+ * gives what was taken, and fails when a line was no row or when there were fewer than expected.
  */
 export const collector = ({ limit, maxBytes, skip }: Wanted) => {
-  const lines: Array<string> = []
+  const rows: Array<Row> = []
   let skipped = 0
   let bytes = 0
+  let broken = false
   let begun: Array<Buffer> = []
-  const enough = (): Enough => lines.length >= limit || bytes >= maxBytes
+  const enough = (): Enough => broken || rows.length >= limit || bytes >= maxBytes
+  const lineOf = (end: Buffer): string =>
+    begun.length === 0 ? end.toString("utf8") : Buffer.concat([...begun, end]).toString("utf8")
   const take = (piece: Buffer): Enough => {
     let at = 0
     while (!enough()) {
@@ -130,30 +134,24 @@ export const collector = ({ limit, maxBytes, skip }: Wanted) => {
       }
       if (skipped < skip) skipped++
       else {
-        const line =
-          begun.length === 0
-            ? piece.toString("utf8", at, end)
-            : Buffer.concat([...begun, piece.subarray(at, end)]).toString("utf8")
+        const line = lineOf(piece.subarray(at, end))
+        const row = rowOf(line)
         begun = []
         bytes += line.length
-        lines.push(line)
+        if (row === undefined) broken = true
+        else rows.push(row)
       }
       at = end + 1
     }
     return enough()
   }
-  const rows = (expected: number): Effect.Effect<ReadonlyArray<Row>, QueryError> =>
+  const expect = (count: number): Effect.Effect<ReadonlyArray<Row>, QueryError> =>
     Effect.suspend(() => {
-      if (!enough() && lines.length < expected) return damaged(`${expected - lines.length} are missing`)
-      const found: Array<Row> = []
-      for (const line of lines) {
-        const row = rowOf(line)
-        if (row === undefined) return damaged("a line is not JSON, or no array")
-        found.push(row)
-      }
-      return Effect.succeed(found)
+      if (broken) return damaged("a line is not JSON, or no array")
+      if (!enough() && rows.length < count) return damaged(`${count - rows.length} are missing`)
+      return Effect.succeed(rows)
     })
-  return { take, enough, rows }
+  return { take, enough, expect }
 }
 
 const damaged = (cause: string) =>

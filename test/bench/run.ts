@@ -6,7 +6,8 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   connections: () => import("./connections.ts"),
   sessions: () => import("./sessions.ts"),
   sessionsMemory: () => import("./sessionsMemory.ts"),
-  pruning: () => import("./pruning.ts")
+  pruning: () => import("./pruning.ts"),
+  results: () => import("./results.ts")
 }
 
 const wanted = process.argv.slice(2)

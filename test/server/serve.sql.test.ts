@@ -166,10 +166,22 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     })
   )
 
-  it.effect("a result beyond what is kept for a query is Failed, and the service goes on", () =>
+  it.effect("a row larger than any that is kept is Failed, and the service goes on", () =>
     Effect.gen(function* () {
-      const error = yield* failed("select repeat('x', 1000000) from generate_series(1, 100)")
+      const error = yield* failed("select repeat('x', 20000000)")
       assert.strictEqual(error?.code, "ResultTooLarge")
+      assert.deepStrictEqual(yield* rowsOf(yield* Service.Demo, "select 1"), [[1]])
+    })
+  )
+
+  it.effect("a result of a hundred megabytes is kept, and any page of it is read", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      const { id, rowCount } = yield* run(browser, "select n, repeat('x', 100000) from generate_series(1, 1000) as n")
+      assert.strictEqual(rowCount, 1000)
+      const { next, rows } = yield* page(browser, id, "?limit=30")
+      assert.deepStrictEqual([rows.length, rows[29]?.[0]], [30, 30])
+      assert.strictEqual((yield* page(browser, id, `?limit=1&cursor=${next}`)).rows[0]?.[0], 31)
     })
   )
 
