@@ -26,9 +26,12 @@ import * as FileQueryResults from "../../src/query/FileQueryResults.ts"
 import * as Index from "../../src/query/FileQueryResultsIndex.ts"
 import type { Row } from "../../src/query/QueryDriver.ts"
 import * as QueryId from "../../src/query/QueryId.ts"
+import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
+import { QueryResults } from "../../src/query/QueryResults.ts"
 import { steps } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { eventually } from "../support/conditions.ts"
+import { withQueries } from "../support/queries.ts"
 
 const directory = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "holdfast-test-"))),
@@ -131,15 +134,20 @@ describe("the files of results", () => {
     )
   )
 
-  it.live("are written at once when all queries together take up the memory", () =>
+  it.live("are written at once when all queries together take up the memory, until some of them are gone", () =>
     within(
       ({ files, open }) =>
         Effect.gen(function* () {
+          const others = yield* Scope.make()
           for (let queries = 0; queries < 20; queries++) {
-            const { sink } = yield* open
+            const { sink } = yield* Scope.provide(open, others)
             yield* sink.rows(rows)
           }
           assert.isAtLeast(files().length, 15)
+          yield* Scope.close(others, Exit.void)
+          const { sink } = yield* open
+          yield* sink.rows(rows)
+          assert.deepStrictEqual(files(), [])
         }),
       { memoryBytes: 100_000, memoryTotalBytes: 50_000 }
     )
@@ -209,6 +217,37 @@ describe("the files of results", () => {
     )
   )
 
+  it.live("have whole rows and take more, wherever a writer was interrupted", () =>
+    within(({ open }) =>
+      Effect.forEach(
+        steps.flatMap((step) => [0, 1, 3, 8].map((delay) => ({ step, delay }))),
+        ({ delay, step }) =>
+          Effect.gen(function* () {
+            const { page, sink } = yield* open
+            const numbered = many.map((row, index): Row => [index, ...row])
+            const adding = yield* Effect.forkChild(
+              Effect.provideService(sink.rows([...numbered, ...numbered]), Scheduler.MaxOpsBeforeYield, step),
+              { startImmediately: true }
+            )
+            for (let turns = 0; turns < delay; turns++) yield* Effect.promise(() => new Promise(setImmediate))
+            yield* Fiber.interrupt(adding)
+            yield* sink.rows(numbered)
+            const found = (yield* page(0, 1000)).rows
+            const added = found.length - numbered.length
+            assert.deepStrictEqual(
+              found.map(([index]) => index),
+              [...numbered, ...numbered]
+                .slice(0, added)
+                .concat(numbered)
+                .map(([index]) => index),
+              `step ${step}, delay ${delay}`
+            )
+          }).pipe(Effect.scoped),
+        { discard: true }
+      )
+    )
+  )
+
   it.live("that are damaged, cut off or gone fail the reader with a reason, and nobody else", () =>
     within(({ files, open }) =>
       Effect.gen(function* () {
@@ -268,6 +307,57 @@ describe("the files of results", () => {
 const Filled = Schema.fromJsonString(
   Schema.Struct({ error: Schema.Unknown, message: Schema.String, left: Schema.Array(Schema.String) })
 )
+
+describe("queries whose rows are in files", () => {
+  const sql = (count: number) => ({
+    statement: { sql: `select n, repeat('x', 1000) from generate_series(1, ${count}) as n`, params: [] },
+    principal: "alice"
+  })
+  /** With a registry over the real server. */
+  const withRegistry = <A, E>(
+    options: FileQueryResults.Options,
+    test: (
+      registry: QueryRegistry.QueryRegistry["Service"],
+      files: () => ReadonlyArray<string>
+    ) => Effect.Effect<A, E, Scope.Scope>
+  ) =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const parent = yield* directory
+        const results = yield* FileQueryResults.make({ directory: parent, memoryBytes: 10_000, ...options })
+        const registry = yield* QueryRegistry.make().pipe(Effect.provideService(QueryResults, results))
+        yield* test(registry, () =>
+          readdirSync(parent, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".jsonl"))
+        )
+      }).pipe(Effect.scoped, Effect.andThen(LedgerRecorder.assertEmpty({ except: ["backend"] })))
+    )
+
+  it.live("fail when there is no room, leave no file, and the next has the room", () =>
+    withRegistry({ totalBytes: 5_000_000 }, (registry, files) =>
+      Effect.gen(function* () {
+        const failed = yield* registry.submit(sql(10_000))
+        const { error, state } = yield* registry.await("alice", failed.id)
+        assert.deepStrictEqual([state, error?._tag, files()], ["Failed", "ResultsFull", []])
+        const { id } = yield* registry.submit(sql(4000))
+        assert.strictEqual((yield* registry.await("alice", id)).state, "Succeeded")
+        const page = yield* registry.page("alice", id, { offset: 3999, limit: 10 })
+        assert.deepStrictEqual(page.rows[0]?.[0], 4000)
+        assert.match(only(files()), new RegExp(`/${id}.jsonl$`))
+      })
+    )
+  )
+
+  it.live("have no file any more when they are cancelled in the middle of writing it", () =>
+    withRegistry({}, (registry, files) =>
+      Effect.gen(function* () {
+        const { id } = yield* registry.submit(sql(1_000_000))
+        yield* eventually(Effect.sync(files), (files) => files.length === 1)
+        const { state } = yield* registry.cancel("alice", id)
+        assert.deepStrictEqual([state, files()], ["Canceled", []])
+      })
+    )
+  )
+})
 
 describe("the directory of a store", () => {
   it.live("of a program that was killed is removed by the next; that of a living one and of another machine stay", () =>
