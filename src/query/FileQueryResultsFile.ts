@@ -49,7 +49,7 @@ const withHandle = async <A>(path: string, flags: string, use: (handle: Fs.FileH
 
 /** A file that only we may read or write. */
 export interface File {
-  /** Writes at a byte. Cannot be interrupted, so that no write goes on behind the back of the next. */
+  /** Writes at a byte. Not to be interrupted: the operating system would go on behind the back of the next write. */
   readonly write: (bytes: Uint8Array, at: number) => Effect.Effect<void, QueryError>
   /** Gives the bytes from `from` to before `to` to `visit`, piece by piece until it has enough, and keeps none. */
   readonly read: (from: number, to: number, visit: (piece: Buffer) => Enough) => Effect.Effect<void, QueryError>
@@ -69,14 +69,12 @@ export const make = (
   const path = Path.join(directory, `${id}.jsonl`)
   const file: File = {
     write: (bytes, at) =>
-      Effect.uninterruptible(
-        onDisk("written", limitBytes, () =>
-          withHandle(path, "r+", async (handle) => {
-            for (let done = 0; done < bytes.length;) {
-              done += (await handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten
-            }
-          })
-        )
+      onDisk("written", limitBytes, () =>
+        withHandle(path, "r+", async (handle) => {
+          for (let done = 0; done < bytes.length;) {
+            done += (await handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten
+          }
+        })
       ),
     read: (from, to, visit) =>
       onDisk("read", limitBytes, (signal) =>
