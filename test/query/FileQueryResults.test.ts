@@ -377,7 +377,7 @@ describe("the directory of a store", () => {
       for (const name of [elsewhere, numberUsedAgain, "holdfast-results-of-somebody"]) mkdirSync(join(parent, name))
       const living = yield* program("leave", parent)
       assert.strictEqual(yield* ready(living), "ready")
-      const [held = ""] = readdirSync(parent).filter((name) => name.includes(`-${living.pid}-`))
+      const held = readdirSync(parent).find((name) => name.includes(`-${living.pid}-`)) ?? ""
 
       const ours = yield* Effect.scoped(
         Effect.gen(function* () {
