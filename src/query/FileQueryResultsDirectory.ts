@@ -11,7 +11,7 @@
  * another container, is taken to be alive.
  */
 import { createHash } from "node:crypto"
-import { promises as Fs, readlinkSync } from "node:fs"
+import { mkdtempSync, promises as Fs, readlinkSync, rmSync } from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
@@ -40,25 +40,27 @@ const isAbandoned = (name: string): boolean => {
 }
 
 /** What cannot be removed stays for somebody who can. */
-const removeAbandoned = async (parent: string): Promise<void> => {
-  for (const name of await Fs.readdir(parent)) {
-    if (!isAbandoned(name)) continue
-    const path = Path.join(parent, name)
-    const owner = await Fs.lstat(path).catch(() => undefined)
-    if (owner?.isDirectory() !== true || owner.uid !== (process.getuid?.() ?? owner.uid)) continue
-    await Fs.rm(path, { recursive: true, force: true }).catch(() => undefined)
-  }
-}
+const removeAbandoned = (parent: string) =>
+  Effect.promise(async (signal) => {
+    for (const name of await Fs.readdir(parent).catch((): Array<string> => [])) {
+      if (signal.aborted) return
+      if (!isAbandoned(name)) continue
+      const path = Path.join(parent, name)
+      const owner = await Fs.lstat(path).catch(() => undefined)
+      if (owner?.isDirectory() !== true || owner.uid !== (process.getuid?.() ?? owner.uid)) continue
+      await Fs.rm(path, { recursive: true, force: true }).catch(() => undefined)
+    }
+  })
 
-/** Makes a directory below `parent`, which has to exist, for the current scope; only we may look into it. */
-export const make = (parent: string) =>
-  Ledger.hold(
+/**
+ * Makes a directory below `parent`, which has to exist, for the current scope; only we may look into it. What others left
+ * there is removed in the meantime: it may be much, and nobody has to wait for it.
+ */
+export const make = Effect.fnUntraced(function* (parent: string) {
+  const path = yield* Ledger.hold(
     (path: string) => ({ kind: "results directory", id: Path.basename(path) }),
-    Effect.tryPromise({
-      try: async () => {
-        await removeAbandoned(parent)
-        return await Fs.mkdtemp(Path.join(parent, prefixOf(process.pid)))
-      },
+    Effect.try({
+      try: () => mkdtempSync(Path.join(parent, prefixOf(process.pid))),
       catch: (cause) =>
         new QueryError({
           reason: new ResultsUnavailable({
@@ -66,5 +68,9 @@ export const make = (parent: string) =>
           })
         })
     }),
-    (path) => Effect.promise(() => Fs.rm(path, { recursive: true, force: true }))
+    // The results are gone, so this is nothing to wait for.
+    (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
   )
+  yield* Effect.forkScoped(removeAbandoned(parent))
+  return path
+})
