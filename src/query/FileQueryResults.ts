@@ -17,16 +17,17 @@
  * On many systems the default directory is itself in memory. Give one on a disk where results may be large.
  */
 import * as Os from "node:os"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Directory from "./FileQueryResultsDirectory.ts"
 import * as File from "./FileQueryResultsFile.ts"
 import * as Index from "./FileQueryResultsIndex.ts"
-import type { Column, Row } from "./QueryDriver.ts"
+import type { Column, Row, RowSink } from "./QueryDriver.ts"
 import { QueryError, ResultsFull, ResultTooLarge } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
-import { type QueryResult, QueryResults, removed } from "./QueryResults.ts"
+import { type Page, type QueryResult, QueryResults, removed } from "./QueryResults.ts"
 
 /** Where rows are kept, and how many. Bytes are those of the rows' JSON text. */
 export interface Options {
@@ -54,116 +55,175 @@ const indexOptions = { span: 64 * kibibyte, capacity: 16 * kibibyte }
 
 const noBytes = Buffer.alloc(0)
 
-/** Makes a store whose directory is removed with the current scope. */
-export const make = Effect.fnUntraced(function* (options: Options = {}) {
-  const memoryBytes = options.memoryBytes ?? mebibyte
-  const memoryTotalBytes = options.memoryTotalBytes ?? 64 * mebibyte
-  const limitBytes = options.limitBytes ?? 1024 * mebibyte
-  const totalBytes = options.totalBytes ?? 8 * 1024 * mebibyte
-  const directory = yield* Directory.make(options.directory ?? Os.tmpdir())
-  // Files are opened by whoever writes first; they stand in the account of this store, not under a statement.
-  const context = yield* Effect.context<never>()
-  let total = 0
-  let memory = 0
+/** What the results of one store have in common. */
+interface Store {
+  readonly limits: Required<{ readonly [Name in Exclude<keyof Options, "directory">]: number }>
+  readonly directory: string
+  /** Files are opened by whoever writes first; they stand in the account of the store, not under a statement. */
+  readonly context: Context.Context<never>
+  /** Bytes of all rows. */
+  total: number
+  /** Bytes of memory set aside for rows. */
+  memory: number
+}
 
-  const open = Effect.fnUntraced(function* (id: QueryId) {
-    const scope = yield* Effect.scope
-    const index = Index.make(indexOptions)
-    let columns: ReadonlyArray<Column> = []
-    let rowCount = 0
-    let file: File.File | undefined
-    // The rows are first the bytes of the file, then those in memory. Both always end with a whole row.
-    let written = 0
-    let recent = noBytes
-    let used = 0
+const isCrowded = ({ limits, memory }: Store) => memory > limits.memoryTotalBytes
 
-    const resize = (bytes: number) => {
-      memory += bytes - recent.length
-      const resized = bytes === 0 ? noBytes : Buffer.allocUnsafeSlow(bytes)
-      recent.copy(resized, 0, 0, used)
-      recent = resized
+/** A result. There may be very many of which nobody has added a row yet: one of those is as small as can be. */
+class FileQueryResult implements QueryResult {
+  private columns: ReadonlyArray<Column> = []
+  private rowCount = 0
+  private index: Index.Index | undefined
+  private file: File.File | undefined
+  // The rows are first the bytes of the file, then those in memory. Both always end with a whole row.
+  private written = 0
+  private recent = noBytes
+  private used = 0
+  private readonly store: Store
+  private readonly id: QueryId
+  private readonly scope: Scope.Scope
+
+  constructor(store: Store, id: QueryId, scope: Scope.Scope) {
+    this.store = store
+    this.id = id
+    this.scope = scope
+  }
+
+  get sink(): RowSink {
+    return {
+      columns: (columns) =>
+        Effect.sync(() => {
+          this.columns = columns
+        }),
+      rows: (rows) => this.add(rows, 0)
     }
-    yield* Scope.addFinalizer(
-      scope,
-      Effect.sync(() => {
-        total -= written + used
-        written = used = rowCount = 0
-        resize(0)
-      })
-    )
+  }
 
-    const append = (row: Row): QueryError | undefined => {
-      // A driver that cannot be stopped may go on when its query is given up.
-      if (scope.state._tag === "Closed") return removed()
-      const text = JSON.stringify(row)
-      const size = Buffer.byteLength(text) + 1
-      if (written + used + size > limitBytes) return new QueryError({ reason: new ResultTooLarge({ limitBytes }) })
-      if (total + size > totalBytes) return new QueryError({ reason: new ResultsFull({ limitBytes: totalBytes }) })
-      if (used + size > recent.length) resize(Math.max(used + size, recent.length * 2))
-      index.add(rowCount, written + used)
-      recent.write(text, used)
-      used += size
-      recent[used - 1] = File.newline
-      total += size
-      rowCount++
-      return undefined
+  get page(): QueryResult["page"] {
+    return (offset, limit) => this.read(offset, limit)
+  }
+
+  get bytes(): Effect.Effect<number> {
+    return Effect.sync(() => this.written + this.used)
+  }
+
+  free(): void {
+    this.store.total -= this.written + this.used
+    this.written = this.used = this.rowCount = 0
+    this.resize(0)
+  }
+
+  private resize(bytes: number): void {
+    this.store.memory += bytes - this.recent.length
+    const resized = bytes === 0 ? noBytes : Buffer.allocUnsafeSlow(bytes)
+    this.recent.copy(resized, 0, 0, this.used)
+    this.recent = resized
+  }
+
+  private append(row: Row): QueryError | undefined {
+    const { limitBytes, totalBytes } = this.store.limits
+    // A driver that cannot be stopped may go on when its query is given up.
+    if (this.scope.state._tag === "Closed") return removed()
+    const text = JSON.stringify(row)
+    const size = Buffer.byteLength(text) + 1
+    const begin = this.written + this.used
+    if (begin + size > limitBytes) return new QueryError({ reason: new ResultTooLarge({ limitBytes }) })
+    if (this.store.total + size > totalBytes) {
+      return new QueryError({ reason: new ResultsFull({ limitBytes: totalBytes }) })
     }
-    const isCrowded = () => memory > memoryTotalBytes
-    const isFull = () => used >= (file === undefined ? memoryBytes : writeBytes)
+    if (this.used + size > this.recent.length) this.resize(Math.max(this.used + size, this.recent.length * 2))
+    if (begin >= indexOptions.span) (this.index ??= Index.make(indexOptions)).add(this.rowCount, begin)
+    this.recent.write(text, this.used)
+    this.used += size
+    this.recent[this.used - 1] = File.newline
+    this.store.total += size
+    this.rowCount++
+    return undefined
+  }
 
-    const flush = Effect.uninterruptible(
-      Effect.gen(function* () {
-        file ??= yield* File.make(directory, id, totalBytes).pipe(Scope.provide(scope), Effect.provideContext(context))
-        yield* file.write(recent.subarray(0, used), written)
-        written += used
-        used = 0
-        if (recent.length > 2 * writeBytes || isCrowded()) resize(0)
-      })
-    )
-
-    const add = (rows: ReadonlyArray<Row>, from: number): Effect.Effect<void, QueryError> =>
-      Effect.suspend(() => {
-        for (let next = from; next < rows.length; next++) {
-          const refused = append(rows[next] as Row)
-          if (refused !== undefined) return Effect.fail(refused)
-          if (isFull()) return Effect.andThen(flush, add(rows, next + 1))
+  private add(rows: ReadonlyArray<Row>, from: number): Effect.Effect<void, QueryError> {
+    return Effect.suspend(() => {
+      for (let next = from; next < rows.length; next++) {
+        const refused = this.append(rows[next] as Row)
+        if (refused !== undefined) return Effect.fail(refused)
+        if (this.used >= (this.file === undefined ? this.store.limits.memoryBytes : writeBytes)) {
+          return Effect.andThen(this.flush(), this.add(rows, next + 1))
         }
-        return isCrowded() && used > 0 ? flush : Effect.void
-      })
+      }
+      return isCrowded(this.store) && this.used > 0 ? this.flush() : Effect.void
+    })
+  }
 
-    const page = Effect.fnUntraced(function* (offset: number, limit: number) {
-      const count = rowCount
-      const start = index.before(offset)
+  private flush(): Effect.Effect<void, QueryError> {
+    const { context, directory, limits } = this.store
+    const create = Effect.suspend(() =>
+      File.make(directory, this.id, limits.totalBytes).pipe(
+        Scope.provide(this.scope),
+        Effect.provideContext(context),
+        Effect.map((file) => (this.file = file))
+      )
+    )
+    return Effect.flatMap(this.file === undefined ? create : Effect.succeed(this.file), (file) =>
+      Effect.map(file.write(this.recent.subarray(0, this.used), this.written), () => {
+        this.written += this.used
+        this.used = 0
+        if (this.recent.length > 2 * writeBytes || isCrowded(this.store)) this.resize(0)
+      })
+    ).pipe(Effect.uninterruptible)
+  }
+
+  private read(offset: number, limit: number): Effect.Effect<Page, QueryError> {
+    return Effect.gen({ self: this }, function* () {
+      const count = this.rowCount
+      const start = this.index?.before(offset) ?? { row: 0, byte: 0 }
       const found = File.collector({ skip: offset - start.row, limit, maxBytes: pageBytes })
-      const end = Math.min(index.after(offset + limit)?.byte ?? Number.POSITIVE_INFINITY, written + used)
+      const end = Math.min(
+        this.index?.after(offset + limit)?.byte ?? Number.POSITIVE_INFINITY,
+        this.written + this.used
+      )
       // What is in memory now may be in the file when that part has been read.
       for (let at = start.byte; at < end && !found.enough();) {
-        const to = Math.min(end, written)
-        if (at < to && file !== undefined) {
-          yield* file.read(at, to, found.take)
+        const to = Math.min(end, this.written)
+        if (at < to && this.file !== undefined) {
+          yield* this.file.read(at, to, found.take)
           at = to
         } else {
-          found.take(recent.subarray(at - written, end - written))
+          found.take(this.recent.subarray(at - this.written, end - this.written))
           at = end
         }
       }
       const rows = yield* found.expect(Math.min(limit, count - offset))
       const next = offset + rows.length
-      return { columns, rows, next: next < rowCount ? next : undefined }
+      return { columns: this.columns, rows, next: next < this.rowCount ? next : undefined }
     })
+  }
+}
 
-    return {
-      sink: {
-        columns: (described) =>
-          Effect.sync(() => {
-            columns = described
-          }),
-        rows: (rows) => add(rows, 0)
-      },
-      page,
-      bytes: Effect.sync(() => written + used)
-    } satisfies QueryResult
-  })
+/** Makes a store whose directory is removed with the current scope. */
+export const make = Effect.fnUntraced(function* (options: Options = {}) {
+  const store: Store = {
+    limits: {
+      memoryBytes: options.memoryBytes ?? mebibyte,
+      memoryTotalBytes: options.memoryTotalBytes ?? 64 * mebibyte,
+      limitBytes: options.limitBytes ?? 1024 * mebibyte,
+      totalBytes: options.totalBytes ?? 8 * 1024 * mebibyte
+    },
+    directory: yield* Directory.make(options.directory ?? Os.tmpdir()),
+    context: yield* Effect.context<never>(),
+    total: 0,
+    memory: 0
+  }
+  const open = (id: QueryId) =>
+    Effect.flatMap(Effect.scope, (scope) => {
+      const result = new FileQueryResult(store, id, scope)
+      return Effect.as(
+        Scope.addFinalizer(
+          scope,
+          Effect.sync(() => result.free())
+        ),
+        result
+      )
+    })
   return QueryResults.of({ open })
 })
 
