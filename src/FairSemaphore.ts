@@ -7,8 +7,9 @@
  *
  * **Details**
  *
- * Of each key the first waiter is served first; keys take turns. Waiting costs no fiber and no timer of its own. (`effect/PartitionedSemaphore` 4.1 loses a permit when an interruption arrives
- * right after the take, and has no bounds.)
+ * Of each key the first waiter is served first; keys take turns. A key that holds as many permits as one key may is passed
+ * over and keeps its turn. Waiting costs no fiber and no timer of its own. (`effect/PartitionedSemaphore` 4.1 loses a permit
+ * when an interruption arrives right after the take, and has no bounds.)
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -23,10 +24,20 @@ export type Refusal = "full" | "late" | "closed"
 export interface Bounds<E> {
   /** Callers that wait at a time. */
   readonly maxWaiting: number
-  /** How long each of them does. */
-  readonly patience: Duration.Duration
+  /** How long each of them does. Default: for ever. */
+  readonly patience?: Duration.Duration | undefined
+  /** What one key may have of the permits and of the places to wait. Default: all. */
+  readonly perKey?: { readonly permits: number; readonly maxWaiting: number } | undefined
   /** What a caller fails with. */
-  readonly refuse: (refusal: Refusal) => Effect.Effect<never, E>
+  readonly refuse: (refusal: Refusal, key: string) => Effect.Effect<never, E>
+}
+
+/** A place among those who want a permit. */
+export interface Place<E = never> {
+  /** Waits for the permit; fails when there will be none. */
+  readonly granted: Effect.Effect<void, E>
+  /** Gives the permit back or leaves the queue, once however often it is run. */
+  readonly leave: Effect.Effect<void>
 }
 
 export interface FairSemaphore<E = never> {
@@ -34,32 +45,43 @@ export interface FairSemaphore<E = never> {
   readonly take: (key: string) => Effect.Effect<void, E, Scope.Scope>
   /** Runs an effect with a permit. */
   readonly withPermit: (key: string) => <A, E2, R>(effect: Effect.Effect<A, E2, R>) => Effect.Effect<A, E | E2, R>
-  /** Callers that wait now. */
-  readonly waiting: () => number
+  /**
+   * Takes a place without waiting: for somebody who goes on while another waits for the permit.
+   *
+   * **Gotchas**
+   *
+   * The place is nobody's yet. Tie `leave` to a scope before an interruption can come in between.
+   */
+  readonly enter: (key: string) => Effect.Effect<Place<E>, E>
+  /** Callers that wait now, of all keys or of one. */
+  readonly waiting: (key?: string) => number
   /** Refuses whoever waits and whoever comes. */
   readonly close: Effect.Effect<void>
 }
 
-/** Somebody in the queue. What he is told, a permit or a refusal, he is told once. */
-class Waiter<E> {
+/** Somebody with a permit or in the queue for one. What he is told, he is told once. */
+class Holder<E> implements Place<E> {
   readonly key: string
-  granted = false
+  state: "waiting" | "granted" | "gone" = "waiting"
   /** Takes its deadline back. */
   forget: (() => void) | undefined
+  readonly leave: Effect.Effect<void>
   private news: Effect.Effect<void, E> | undefined
   private resume: ((news: Effect.Effect<void, E>) => void) | undefined
 
-  constructor(key: string) {
+  constructor(key: string, leave: (holder: Holder<E>) => void) {
     this.key = key
+    this.leave = Effect.sync(() => leave(this))
   }
 
-  readonly told: Effect.Effect<void, E> = Effect.callback((resume) => {
+  readonly granted: Effect.Effect<void, E> = Effect.callback((resume) => {
     if (this.news === undefined) this.resume = resume
     else resume(this.news)
   })
 
-  tell(news: Effect.Effect<void, E>): void {
+  tell(state: "granted" | "gone", news: Effect.Effect<void, E>): void {
     this.forget?.()
+    this.state = state
     this.news = news
     this.resume?.(news)
   }
@@ -69,31 +91,37 @@ class Waiter<E> {
 class Queue<E> {
   size = 0
   /** The key whose turn it is comes first. */
-  private readonly turns = new Map<string, Set<Waiter<E>>>()
+  private readonly turns = new Map<string, Set<Holder<E>>>()
 
-  add(waiter: Waiter<E>): void {
+  of(key: string): number {
+    return this.turns.get(key)?.size ?? 0
+  }
+
+  add(holder: Holder<E>): void {
     this.size++
-    const others = this.turns.get(waiter.key)
-    if (others === undefined) this.turns.set(waiter.key, new Set([waiter]))
-    else others.add(waiter)
+    const others = this.turns.get(holder.key)
+    if (others === undefined) this.turns.set(holder.key, new Set([holder]))
+    else others.add(holder)
   }
 
-  remove(waiter: Waiter<E>): void {
-    const others = this.turns.get(waiter.key)
-    if (others?.delete(waiter) !== true) return
+  remove(holder: Holder<E>): void {
+    const others = this.turns.get(holder.key)
+    if (others?.delete(holder) !== true) return
     this.size--
-    if (others.size === 0) this.turns.delete(waiter.key)
+    if (others.size === 0) this.turns.delete(holder.key)
   }
 
-  next(): Waiter<E> | undefined {
-    for (const [key, waiters] of this.turns) {
-      for (const waiter of waiters) {
-        this.remove(waiter)
-        if (waiters.size > 0) {
+  /** Takes out the first of the keys that may have more. */
+  next(mayHaveMore: (key: string) => boolean): Holder<E> | undefined {
+    for (const [key, holders] of this.turns) {
+      if (!mayHaveMore(key)) continue
+      for (const holder of holders) {
+        this.remove(holder)
+        if (holders.size > 0) {
           this.turns.delete(key)
-          this.turns.set(key, waiters)
+          this.turns.set(key, holders)
         }
-        return waiter
+        return holder
       }
     }
     return undefined
@@ -102,50 +130,73 @@ class Queue<E> {
 
 /** Makes the permits, without bounds unless some are given. The clock of those runs in the current scope. */
 export const make = Effect.fnUntraced(function* <E = never>(permits: number, bounds?: Bounds<E>) {
-  const deadlines = bounds === undefined ? undefined : yield* Deadlines.make(bounds.patience)
+  const deadlines = bounds?.patience === undefined ? undefined : yield* Deadlines.make(bounds.patience)
   const refuse = bounds?.refuse ?? (() => Effect.interrupt)
+  const perKey = bounds?.perKey
   const queue = new Queue<E>()
+  /** Permits of each key; kept only where that is limited. */
+  const held = new Map<string, number>()
   let free = permits
   let closed = false
 
-  const giveBack = Effect.sync(() => {
-    const waiter = queue.next()
-    if (waiter === undefined) free++
-    else {
-      waiter.granted = true
-      waiter.tell(Effect.void)
-    }
-  })
+  const count = (key: string, change: number) => {
+    free -= change
+    if (perKey === undefined) return
+    const now = (held.get(key) ?? 0) + change
+    if (now === 0) held.delete(key)
+    else held.set(key, now)
+  }
+  const mayHaveMore = (key: string) => perKey === undefined || (held.get(key) ?? 0) < perKey.permits
+  const isFull = (key: string) =>
+    bounds !== undefined &&
+    (queue.size >= bounds.maxWaiting || (perKey !== undefined && queue.of(key) >= perKey.maxWaiting))
 
-  const refused = (waiter: Waiter<E>, refusal: Refusal) => {
-    queue.remove(waiter)
-    waiter.tell(refuse(refusal))
+  const grant = (holder: Holder<E>) => {
+    count(holder.key, 1)
+    holder.tell("granted", Effect.void)
+  }
+  const refused = (holder: Holder<E>, refusal: Refusal) => {
+    queue.remove(holder)
+    holder.tell("gone", refuse(refusal, holder.key))
+  }
+  const leave = (holder: Holder<E>) => {
+    const { state } = holder
+    holder.forget?.()
+    holder.state = "gone"
+    queue.remove(holder)
+    if (state !== "granted") return
+    count(holder.key, -1)
+    // One is enough: while a permit is free, whoever waits is of a key that has all it may have.
+    const next = queue.next(mayHaveMore)
+    if (next !== undefined) grant(next)
   }
 
-  const wait = (key: string, scope: Scope.Scope) => {
-    const waiter = new Waiter<E>(key)
-    waiter.forget = deadlines?.add(() => refused(waiter, "late"))
-    queue.add(waiter)
-    const leave = Effect.suspend(() => {
-      waiter.forget?.()
-      queue.remove(waiter)
-      return waiter.granted ? giveBack : Effect.void
+  const enter = (key: string): Effect.Effect<Holder<E>, E> =>
+    Effect.suspend(() => {
+      if (closed) return refuse("closed", key)
+      const isFree = free > 0 && mayHaveMore(key)
+      if (!isFree && isFull(key)) return refuse("full", key)
+      const holder = new Holder<E>(key, leave)
+      if (isFree) grant(holder)
+      else {
+        queue.add(holder)
+        holder.forget = deadlines?.add(() => refused(holder, "late"))
+      }
+      return Effect.succeed(holder)
     })
-    return Effect.as(Scope.addFinalizer(scope, leave), waiter)
-  }
 
   const takeIn = (scope: Scope.Scope, key: string): Effect.Effect<void, E> =>
-    Effect.uninterruptibleMask((restore) => {
-      if (closed) return refuse("closed")
-      if (free > 0) {
-        free--
-        return Scope.addFinalizer(scope, giveBack)
-      }
-      if (bounds !== undefined && queue.size >= bounds.maxWaiting) return refuse("full")
-      return Effect.flatMap(wait(key, scope), ({ told }) => restore(told))
-    })
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(enter(key), (holder) =>
+        Effect.andThen(
+          Scope.addFinalizer(scope, holder.leave),
+          holder.state === "granted" ? Effect.void : restore(holder.granted)
+        )
+      )
+    )
 
   return {
+    enter,
     take: (key) => Effect.flatMap(Effect.scope, (scope) => takeIn(scope, key)),
     withPermit: (key) => (effect) =>
       Effect.suspend(() => {
@@ -154,10 +205,12 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
           Scope.close(scope, Exit.asVoid(exit))
         )
       }),
-    waiting: () => queue.size,
+    waiting: (key) => (key === undefined ? queue.size : queue.of(key)),
     close: Effect.sync(() => {
       closed = true
-      for (let waiter = queue.next(); waiter !== undefined; waiter = queue.next()) refused(waiter, "closed")
+      for (let holder = queue.next(() => true); holder !== undefined; holder = queue.next(() => true)) {
+        refused(holder, "closed")
+      }
     })
   } satisfies FairSemaphore<E> as FairSemaphore<E>
 })

@@ -56,4 +56,91 @@ describe("FairSemaphore", () => {
       { discard: true }
     )
   )
+
+  it.effect("a key that holds all it may is passed over, keeps its turn, and has a queue of its own length", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make<string>(3, {
+        maxWaiting: 4,
+        perKey: { permits: 2, maxWaiting: 2 },
+        refuse: (refusal, key) => Effect.fail(`${refusal} ${key}`)
+      })
+      const granted: Array<string> = []
+      const enter = Effect.fnUntraced(function* (name: string) {
+        const place = yield* semaphore.enter(name.charAt(0))
+        yield* Effect.forkChild(
+          Effect.tap(
+            place.granted,
+            Effect.sync(() => granted.push(name))
+          ),
+          { startImmediately: true }
+        )
+        return place
+      })
+      const [a1, a2] = [yield* enter("a1"), yield* enter("a2")]
+      const a3 = yield* enter("a3")
+      yield* enter("a4")
+      assert.deepStrictEqual([granted, semaphore.waiting(), semaphore.waiting("a")], [["a1", "a2"], 2, 2])
+      assert.strictEqual(yield* Effect.flip(semaphore.enter("a")), "full a")
+      const b1 = yield* enter("b1")
+      yield* enter("b2")
+      yield* enter("c1")
+      assert.strictEqual(yield* Effect.flip(semaphore.enter("d")), "full d")
+      // What b gives back is b's, although a came first: a has two.
+      yield* b1.leave
+      assert.deepStrictEqual(granted, ["a1", "a2", "b1", "b2"])
+      yield* a3.leave
+      yield* a1.leave
+      yield* a1.leave
+      assert.deepStrictEqual(granted, ["a1", "a2", "b1", "b2", "a4"])
+      yield* a2.leave
+      yield* Effect.yieldNow
+      assert.deepStrictEqual(granted, ["a1", "a2", "b1", "b2", "a4", "c1"])
+      assert.strictEqual(semaphore.waiting(), 0)
+    })
+  )
+
+  it.effect(
+    "C4 with caps per key: whatever is interrupted when, all permits come back and no key exceeds its cap",
+    () =>
+      Effect.forEach(
+        steps,
+        (step) =>
+          Effect.forEach(
+            Array.from({ length: 20 }, (_, index) => index),
+            (delay) =>
+              Effect.gen(function* () {
+                const semaphore = yield* FairSemaphore.make(3, {
+                  maxWaiting: 100,
+                  perKey: { permits: 2, maxWaiting: 100 },
+                  refuse: () => Effect.die(new Error("There is room for all of them"))
+                })
+                const holding = new Map<string, number>()
+                const change = (key: string, by: number) => {
+                  const now = (holding.get(key) ?? 0) + by
+                  holding.set(key, now)
+                  assert.isAtMost(now, 2, `key ${key}, step ${step}, delay ${delay}`)
+                }
+                const user = (key: string) =>
+                  semaphore.withPermit(key)(
+                    Effect.acquireUseRelease(
+                      Effect.sync(() => change(key, 1)),
+                      () => Effect.yieldNow,
+                      () => Effect.sync(() => change(key, -1))
+                    )
+                  )
+                const fibers = yield* Effect.forEach(["a", "a", "a", "b", "a", "b", "b"], (key) =>
+                  Effect.forkChild(Effect.provideService(user(key), Scheduler.MaxOpsBeforeYield, step))
+                )
+                yield* Effect.repeat(Effect.yieldNow, { times: delay })
+                yield* Effect.forEach(fibers.slice(0, 4), Fiber.interrupt)
+                yield* Effect.forEach(fibers, Fiber.await)
+                const places = yield* Effect.forEach(["a", "b", "a"], semaphore.enter)
+                yield* Effect.forEach(places, ({ granted }) => Effect.timeout(granted, "1 hour"))
+                assert.strictEqual(semaphore.waiting(), 0)
+              }),
+            { discard: true }
+          ),
+        { discard: true }
+      )
+  )
 })
