@@ -29,7 +29,7 @@ export interface Bounds<E> {
   /** What one key may have of the permits and of the places to wait. Default: all. */
   readonly perKey?: { readonly permits: number; readonly maxWaiting: number } | undefined
   /** What a caller fails with. */
-  readonly refuse: (refusal: Refusal, key: string) => Effect.Effect<never, E>
+  readonly refuse: (refusal: Refusal) => Effect.Effect<never, E>
 }
 
 /** A place among those who want a permit. */
@@ -46,13 +46,13 @@ export interface FairSemaphore<E = never> {
   /** Runs an effect with a permit. */
   readonly withPermit: (key: string) => <A, E2, R>(effect: Effect.Effect<A, E2, R>) => Effect.Effect<A, E | E2, R>
   /**
-   * Takes a place without waiting: for somebody who goes on while another waits for the permit.
+   * Takes a place at once, for somebody who goes on while another waits for the permit.
    *
    * **Gotchas**
    *
-   * The place is nobody's yet. Tie `leave` to a scope before an interruption can come in between.
+   * The place is nobody's yet: tie `leave` to a scope before an interruption can come in between.
    */
-  readonly enter: (key: string) => Effect.Effect<Place<E>, E>
+  readonly enterUnsafe: (key: string) => Place<E> | Refusal
   /** Callers that wait now, of all keys or of one. */
   readonly waiting: (key?: string) => number
   /** Refuses whoever waits and whoever comes. */
@@ -157,7 +157,7 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
   }
   const refused = (holder: Holder<E>, refusal: Refusal) => {
     queue.remove(holder)
-    holder.tell("gone", refuse(refusal, holder.key))
+    holder.tell("gone", refuse(refusal))
   }
   const leave = (holder: Holder<E>) => {
     const { state } = holder
@@ -171,32 +171,31 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     if (next !== undefined) grant(next)
   }
 
-  const enter = (key: string): Effect.Effect<Holder<E>, E> =>
-    Effect.suspend(() => {
-      if (closed) return refuse("closed", key)
-      const isFree = free > 0 && mayHaveMore(key)
-      if (!isFree && isFull(key)) return refuse("full", key)
-      const holder = new Holder<E>(key, leave)
-      if (isFree) grant(holder)
-      else {
-        queue.add(holder)
-        holder.forget = deadlines?.add(() => refused(holder, "late"))
-      }
-      return Effect.succeed(holder)
-    })
+  const enterUnsafe = (key: string): Holder<E> | Refusal => {
+    if (closed) return "closed"
+    const isFree = free > 0 && mayHaveMore(key)
+    if (!isFree && isFull(key)) return "full"
+    const holder = new Holder<E>(key, leave)
+    if (isFree) grant(holder)
+    else {
+      queue.add(holder)
+      holder.forget = deadlines?.add(() => refused(holder, "late"))
+    }
+    return holder
+  }
 
   const takeIn = (scope: Scope.Scope, key: string): Effect.Effect<void, E> =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(enter(key), (holder) =>
-        Effect.andThen(
-          Scope.addFinalizer(scope, holder.leave),
-          holder.state === "granted" ? Effect.void : restore(holder.granted)
-        )
+    Effect.uninterruptibleMask((restore) => {
+      const holder = enterUnsafe(key)
+      if (typeof holder === "string") return refuse(holder)
+      return Effect.andThen(
+        Scope.addFinalizer(scope, holder.leave),
+        holder.state === "granted" ? Effect.void : restore(holder.granted)
       )
-    )
+    })
 
   return {
-    enter,
+    enterUnsafe,
     take: (key) => Effect.flatMap(Effect.scope, (scope) => takeIn(scope, key)),
     withPermit: (key) => (effect) =>
       Effect.suspend(() => {

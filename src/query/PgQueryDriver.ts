@@ -80,7 +80,13 @@ const ofStatement = (text: string): QueryError | undefined =>
 
 const reasonText = ({ reason }: SqlError) => (reason.cause instanceof Error ? reason.cause.message : reason.message)
 
-const execute = (connection: PgConnection, wire: PgWire.PgWire, statement: Statement, sink: RowSink) =>
+const execute = (
+  connection: PgConnection,
+  wire: PgWire.PgWire,
+  statement: Statement,
+  sink: RowSink,
+  { onDone }: Execution
+) =>
   Effect.gen(function* () {
     let described = false
     let decoders: ReadonlyArray<ReturnType<typeof PgValues.decoderOf>> = []
@@ -110,7 +116,9 @@ const execute = (connection: PgConnection, wire: PgWire.PgWire, statement: State
     yield* describe
     if (!wire.isOutsideTransaction())
       return yield* new QueryError({ reason: new StatementFailed({ problem: leftOpen }) })
-    return summaryOf(wire.passed().command, count)
+    const summary = summaryOf(wire.passed().command, count)
+    onDone(summary)
+    return summary
   }).pipe(wire.asText)
 
 const leftOpen =
@@ -166,7 +174,10 @@ export const make = Effect.gen(function* () {
       id,
       execute: (statement, sink, execution) =>
         PgDriver.orKill({ kill })(
-          Effect.andThen(prepare(wire, statement, execution), execute(lent.value.pinned, wire, statement, sink))
+          Effect.andThen(
+            prepare(wire, statement, execution),
+            execute(lent.value.pinned, wire, statement, sink, execution)
+          )
         )
     } satisfies QueryConnection
   })

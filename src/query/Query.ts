@@ -6,10 +6,11 @@
  * session it belongs to (`Lifetime.Current`) ends, whichever comes first.
  *
  * ```
- * lifetime "query"   ended in this order:  3 outcome published
- *   └── fiber                              2 connection released
- *         └── connection                   1 statement interrupted, the server said so
- *               └── statement
+ * lifetime "query"   ended in this order:  4 outcome published
+ *   └── permit                             3 permit, or place in the queue for one, given back
+ *         └── fiber                        2 connection released
+ *               └── connection             1 statement interrupted, the server said what became of it
+ *                     └── statement
  * ```
  */
 import * as Cause from "effect/Cause"
@@ -23,6 +24,7 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as FairSemaphore from "../FairSemaphore.ts"
 import * as Ledger from "../Ledger.ts"
 import * as Lifetime from "../Lifetime.ts"
 import { type Column, QueryDriver, type Row, type RowSink, type Statement, type Summary } from "./QueryDriver.ts"
@@ -37,13 +39,14 @@ export type Outcome = Exit.Exit<Summary, QueryError>
 export interface StartOptions {
   readonly id: QueryId.QueryId
   readonly statement: Statement
-  readonly sink: RowSink
+  /** Opened when the query starts, in the scope of whoever made it. */
+  readonly sink: Effect.Effect<RowSink, QueryError>
   /** Ends the query when it ends. The session, where there is one. */
   readonly owner: Lifetime.Lifetime | undefined
   /** From now until the outcome, waiting included. Default: none. */
   readonly deadline?: Duration.Input | undefined
-  /** Wraps everything from taking a connection to giving it back: admission. */
-  readonly admit?: (<A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) | undefined
+  /** To be granted before a connection is taken. It is the query's: left when the connection is back, whatever happens. */
+  readonly place?: FairSemaphore.Place<QueryError> | undefined
   /** Told of every step but the terminal one. */
   readonly onState?: ((state: QueryState) => void) | undefined
   /** Told of the outcome once, after everything was released. */
@@ -56,11 +59,14 @@ export interface StartOptions {
  * This is the only way a statement runs: the layer and the registry both go through it.
  */
 export const start = Effect.fnUntraced(function* (options: StartOptions) {
-  const { id, onOutcome, onState, owner, sink, statement } = options
+  const { id, onOutcome, onState, owner, place, sink, statement } = options
   const driver = yield* QueryDriver
-  let exit: Exit.Exit<Summary, QueryError> | undefined
+  let exit: Outcome | undefined
   const deadline = options.deadline === undefined ? undefined : Duration.fromInputUnsafe(options.deadline)
-  const execution = { id, deadline }
+  // What the server said stands, also against an interruption or a deadline that comes between there and here.
+  const onDone = (summary: Summary) => {
+    exit ??= Exit.succeed(summary)
+  }
   const described = { kind: "query", id, onEnding: () => exit ?? onState?.("Canceling") }
   const lifetime = yield* owner === undefined ? Lifetime.scoped(described) : Lifetime.child(owner, described)
 
@@ -68,22 +74,23 @@ export const start = Effect.fnUntraced(function* (options: StartOptions) {
 
   const execute = Effect.gen(function* () {
     told("Starting")
+    const rows = yield* sink
     const connection = yield* driver.open
     told("Running")
     return yield* Effect.scoped(
       Effect.andThen(
         Ledger.hold({ kind: "statement", id }, Effect.void, () => Effect.void),
-        connection.execute(statement, sink, execution)
+        connection.execute(statement, rows, { id, deadline, onDone })
       )
     )
   })
-  const work = Effect.scoped(execute).pipe(
-    options.admit ?? identity,
-    options.deadline === undefined ? identity : withDeadline(options.deadline),
+  const admitted = Effect.scoped(execute)
+  const work = (place === undefined ? admitted : Effect.andThen(place.granted, admitted)).pipe(
+    deadline === undefined ? identity : withDeadline(deadline),
     Effect.onExit((result) => {
       // An interruption that nobody asked for is a failure of the driver's, not a cancel.
       const interrupted = Exit.isFailure(result) && Cause.hasInterruptsOnly(result.cause)
-      exit = interrupted ? (lifetime.isEnding() ? undefined : takenAway) : result
+      exit ??= interrupted ? (lifetime.isEnding() ? undefined : takenAway) : result
       return lifetime.begin(result)
     })
   )
@@ -92,6 +99,7 @@ export const start = Effect.fnUntraced(function* (options: StartOptions) {
     lifetime.scope,
     Effect.suspend(() => onOutcome(outcomeOf(exit, owner)))
   )
+  if (place !== undefined) yield* Scope.addFinalizer(lifetime.scope, place.leave)
   yield* Lifetime.fork(lifetime)(work)
   return lifetime
 }, Effect.uninterruptible)
@@ -103,7 +111,7 @@ const takenAway: Outcome = Exit.fail(
 )
 
 const withDeadline =
-  (deadline: Duration.Input) =>
+  (deadline: Duration.Duration) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     Effect.timeoutOrElse(effect, {
       duration: deadline,
@@ -111,7 +119,7 @@ const withDeadline =
         Effect.fail(
           new QueryError({
             reason: new QueryDeadlineExceeded({
-              afterMillis: Duration.toMillis(Duration.fromInputUnsafe(deadline))
+              afterMillis: Duration.toMillis(deadline)
             })
           })
         )
@@ -120,6 +128,10 @@ const withDeadline =
 const outcomeOf = (exit: Outcome | undefined, owner: Lifetime.Lifetime | undefined): Outcome =>
   exit ??
   Exit.fail(new QueryError({ reason: owner?.isEnding() === true ? new SessionEnded({}) : new QueryCanceled({}) }))
+
+/** Whether the outcome is that somebody, or the end of the session, wanted it over. */
+export const isCancel = (reason: QueryError["reason"]): boolean =>
+  reason._tag === "QueryCanceled" || reason._tag === "SessionEnded"
 
 /** A running or finished query. */
 export class Query extends Context.Service<
@@ -148,10 +160,10 @@ export const make = Effect.fn("Query.make")(function* (statement: Statement) {
   const lifetime = yield* start({
     id,
     statement,
-    sink: {
+    sink: Effect.succeed({
       columns: (found) => Deferred.succeed(columns, found),
       rows: (found) => Queue.offerAll(rows, found)
-    },
+    }),
     owner: yield* Lifetime.Current,
     onOutcome: (outcome) =>
       Effect.gen(function* () {

@@ -2,7 +2,7 @@
  * What an engine implements to run statements: open a connection in a scope, execute on it.
  *
  * A connection lives as long as the scope that it was opened in. `execute` is over when the server is done with the
- * statement: interrupting it cancels at the server and waits until the server has said so.
+ * statement: interrupting it cancels at the server and waits until the server has said what became of it.
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -29,6 +29,11 @@ export interface Execution {
   readonly id: QueryId
   /** When the engine itself should end the statement. */
   readonly deadline?: Duration.Duration | undefined
+  /**
+   * To be called when the server has said that the statement is done and all its rows were added, also when the statement is
+   * being interrupted at that moment: then the query has succeeded although it was cancelled. Must come last.
+   */
+  readonly onDone: (summary: Summary) => void
 }
 
 /** A column of a result; `type` is the engine's name for it. */

@@ -2,6 +2,7 @@
  * Why a query did not run, failed or cannot be read. One error for the area; the `reason` says which case it is.
  */
 import * as Schema from "effect/Schema"
+import { QueryId } from "./QueryId.ts"
 
 /** The server refused the statement or failed while running it; `code` is its SQLSTATE. */
 export class StatementFailed extends Schema.TaggedError<StatementFailed>("holdfast/query/QueryError/StatementFailed")(
@@ -89,13 +90,33 @@ export class ResultsUnavailable extends Schema.TaggedError<ResultsUnavailable>(
   }
 }
 
-/** Too many queries wait already. */
+/** There is no room for one more query: too many wait, of all principals or of this one, or it keeps too many keys. */
 export class QueryRejected extends Schema.TaggedError<QueryRejected>("holdfast/query/QueryError/QueryRejected")(
   "QueryRejected",
-  { waiting: Schema.Int, retryAfterSeconds: Schema.Int }
+  {
+    limit: Schema.Literals(["waiting", "waitingOfPrincipal", "keysOfPrincipal"]),
+    /** How many there are already. */
+    count: Schema.Int,
+    /** When there may be room again. */
+    retryAfterSeconds: Schema.Int
+  }
 ) {
   override get message(): string {
-    return `${this.waiting} queries are waiting already. Try again in ${this.retryAfterSeconds} s.`
+    const { count, limit, retryAfterSeconds } = this
+    return {
+      waiting: `${count} queries are waiting already. Try again in ${retryAfterSeconds} s.`,
+      waitingOfPrincipal: `${count} of your queries are waiting already. Try again in ${retryAfterSeconds} s, or cancel some.`,
+      keysOfPrincipal: `${count} of your idempotency keys are remembered, and no more can be. Try again in ${retryAfterSeconds} s, or without a key.`
+    }[limit]
+  }
+}
+
+/** The idempotency key was used for another statement. */
+export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>(
+  "holdfast/query/QueryError/IdempotencyConflict"
+)("IdempotencyConflict", { id: QueryId }) {
+  override get message(): string {
+    return `This idempotency key belongs to query ${this.id}, which has another statement, other parameters or another deadline. Use a new key for a new query.`
   }
 }
 
@@ -130,6 +151,7 @@ export class QueryError extends Schema.TaggedError<QueryError>("holdfast/query/Q
     ResultsFull,
     ResultsUnavailable,
     QueryRejected,
+    IdempotencyConflict,
     QueryNotFound,
     QueryNotSucceeded
   ])

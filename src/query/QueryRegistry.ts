@@ -14,60 +14,83 @@
  *
  * **Details**
  *
- * At most `maxRunning` queries run, taken round robin from the principals that have some waiting; when `maxWaiting` wait,
- * one more is rejected at once. A terminal state becomes visible after the connection was released.
+ * At most `maxRunning` queries run, taken round robin from the principals that have some waiting, of each at most
+ * `maxRunningPerPrincipal`; when `maxWaiting` wait, or `maxWaitingPerPrincipal` of one, one more is rejected at once. A
+ * terminal state becomes visible after the connection was released.
+ *
+ * A registry knows the queries of its own process. What is asked about another principal's query is answered as if there
+ * were none.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import * as FairSemaphore from "../FairSemaphore.ts"
+import * as Stream from "effect/Stream"
+import * as Ledger from "../Ledger.ts"
 import type * as Lifetime from "../Lifetime.ts"
 import * as Query from "./Query.ts"
-import type { QueryDriver } from "./QueryDriver.ts"
-import { type Statement } from "./QueryDriver.ts"
-import {
-  QueriesUnavailable,
-  QueryError,
-  QueryNotFound,
-  QueryNotSucceeded,
-  QueryRejected,
-  StatementFailed
-} from "./QueryError.ts"
+import * as QueryAdmission from "./QueryAdmission.ts"
+import type { QueryDriver, Row, Statement } from "./QueryDriver.ts"
+import { QueriesUnavailable, QueryError, QueryNotFound, QueryNotSucceeded, StatementFailed } from "./QueryError.ts"
 import * as QueryId from "./QueryId.ts"
-import type { QueryRecord } from "./QueryRecord.ts"
-import { type Page, type QueryResult, QueryResults } from "./QueryResults.ts"
+import * as QueryIdempotency from "./QueryIdempotency.ts"
+import * as QueryRecord from "./QueryRecord.ts"
+import { Entries, type Entry, type Listing, type ListOptions } from "./QueryRegistryEntries.ts"
+import { type Page, QueryResults } from "./QueryResults.ts"
 import * as QueryState from "./QueryState.ts"
+
+export type { Listing, ListOptions } from "./QueryRegistryEntries.ts"
 
 /** A query to be. */
 export interface Submission {
   readonly statement: Statement
-  /** Who may see it, cancel it and read it; fairness is between principals. */
+  /** Who may see it, cancel it and read it; fairness, limits and idempotency keys are between or within principals. */
   readonly principal: string
   /** Ends the query when it ends: the session that submitted it. */
   readonly owner?: Lifetime.Lifetime | undefined
+  /** The public id of that session, for {@link QueryRegistry} `cancelAll`. */
+  readonly session?: string | undefined
   /** From now until the outcome, waiting included. Default: none. */
   readonly deadline?: Duration.Input | undefined
+  /** How long record and rows stay after the end. Default: the registry's. */
+  readonly retention?: Duration.Input | undefined
+  /**
+   * Makes submitting it again harmless: within the registry's window the same principal gets the same query for the same key,
+   * statement, parameters and deadline, in state `Expired` after its retention; with another statement it is an
+   * `IdempotencyConflict`. A rejected submission uses up no key. Default: every submission is a new query.
+   */
+  readonly idempotencyKey?: string | undefined
 }
 
 /** Limits and times; every one is finite. */
-export interface Options {
-  /** Default: 10. Give the pool as many connections. */
-  readonly maxRunning?: number | undefined
-  /** Default: 1,000. */
-  readonly maxWaiting?: number | undefined
+export interface Options extends QueryAdmission.Options {
   /** How long a record and its rows stay after the end. Default: 15 minutes. */
   readonly retention?: Duration.Input | undefined
+  /** How long an idempotency key is remembered. Default: 24 hours. */
+  readonly idempotencyWindow?: Duration.Input | undefined
+  /** Keys remembered of one principal; a submission with one more is rejected. Default: 10,000. */
+  readonly maxKeysPerPrincipal?: number | undefined
   /** How long closing waits for running queries before it cancels them. Default: 2 seconds. */
   readonly drain?: Duration.Input | undefined
+  /**
+   * How long closing takes at most, `drain` included. Queries whose driver does not end by then are left behind and stand in
+   * the ledger as `stalled`. Default: 5 seconds.
+   */
+  readonly closeTimeout?: Duration.Input | undefined
+}
+
+/** A state that a query came to, and its record at that moment. The first has the number 1. */
+export interface Event {
+  readonly seq: number
+  readonly record: QueryRecord.QueryRecord
 }
 
 type Failed<A> = Effect.Effect<A, QueryError>
@@ -75,172 +98,253 @@ type Failed<A> = Effect.Effect<A, QueryError>
 export class QueryRegistry extends Context.Service<
   QueryRegistry,
   {
-    readonly submit: (submission: Submission) => Failed<QueryRecord>
-    readonly status: (principal: string, id: QueryId.QueryId) => Failed<QueryRecord>
+    /** Takes a query in, or fails at once. The query goes on when the caller is interrupted. */
+    readonly submit: (submission: Submission) => Failed<QueryRecord.QueryRecord>
+    readonly status: (principal: string, id: QueryId.QueryId) => Failed<QueryRecord.QueryRecord>
     /** Waits for the terminal state. */
-    readonly await: (principal: string, id: QueryId.QueryId) => Failed<QueryRecord>
-    /** Cancels and waits for the terminal state. A query that is over stays as it is. */
-    readonly cancel: (principal: string, id: QueryId.QueryId) => Failed<QueryRecord>
+    readonly await: (principal: string, id: QueryId.QueryId) => Failed<QueryRecord.QueryRecord>
+    /** Cancels and waits for the terminal state, which is the server's to say. A query that is over stays as it is. */
+    readonly cancel: (principal: string, id: QueryId.QueryId) => Failed<QueryRecord.QueryRecord>
+    /** Cancels what is not over of a principal's or a session's queries, and waits for the terminal states. */
+    readonly cancelAll: (
+      of: { readonly principal: string } | { readonly session: string }
+    ) => Effect.Effect<ReadonlyArray<QueryRecord.QueryRecord>>
     /** Rows from `offset`, counted from 0. */
     readonly page: (
       principal: string,
       id: QueryId.QueryId,
       options: { readonly offset: number; readonly limit: number }
     ) => Failed<Page>
+    /** All rows, read as they are pulled, a thousand at a time. Fails when the retention is over before they are read. */
+    readonly rows: (principal: string, id: QueryId.QueryId) => Stream.Stream<Row, QueryError>
+    /**
+     * Every state that the query came to and comes to, from the one after number `after` (default: 0), until the terminal one.
+     * A slow reader holds up nobody and loses none, and nothing is buffered for it.
+     */
+    readonly events: (
+      principal: string,
+      id: QueryId.QueryId,
+      options?: { readonly after?: number | undefined }
+    ) => Stream.Stream<Event, QueryError>
     /** The principal's queries, the newest first. */
-    readonly list: (principal: string) => Effect.Effect<ReadonlyArray<QueryRecord>>
+    readonly list: (principal: string, options?: ListOptions) => Effect.Effect<Listing>
+    /** Removes what is past its retention, as the registry does by itself every second. */
+    readonly prune: Effect.Effect<void>
   }
 >()("holdfast/query/QueryRegistry") {}
 
-interface Entry {
-  record: QueryRecord
-  readonly scope: Scope.Closeable
-  readonly result: QueryResult
-  readonly over: Deferred.Deferred<QueryRecord>
-  lifetime: Lifetime.Lifetime | undefined
-}
-
-/** More submissions than can ever be under way at once: closing waits until it has all of these. */
-const gatePermits = 1_000_000
-
 const fail = (reason: QueryError["reason"]) => Effect.fail(new QueryError({ reason }))
+
+const shuttingDown = new QueriesUnavailable({ problem: "The service is shutting down. Try again later." })
 
 /** A defect of a driver must not leave a query without an outcome. */
 const reasonOf = (cause: Cause.Cause<QueryError>): QueryError["reason"] => {
   const error = Cause.findErrorOption(cause)
-  return error._tag === "Some"
+  return Option.isSome(error)
     ? error.value.reason
     : new StatementFailed({ problem: "The query failed for an internal reason, which the log tells" })
 }
 
+const pageSize = 1000
+
 /** Makes a registry that closes with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
-  const maxRunning = options.maxRunning ?? 10
-  const maxWaiting = options.maxWaiting ?? 1000
   const retention = Duration.fromInputUnsafe(options.retention ?? Duration.minutes(15))
   const drain = Duration.fromInputUnsafe(options.drain ?? Duration.seconds(2))
+  const closeTimeout = Duration.fromInputUnsafe(options.closeTimeout ?? Duration.seconds(5))
   const context = yield* Effect.context<QueryDriver>()
+  const ledger = yield* Ledger.Ledger
   const results = yield* QueryResults
   const clock = yield* Clock.Clock
-  const admission = yield* FairSemaphore.make(maxRunning)
-  const entries = new Map<QueryId.QueryId, Entry>()
-  // Made before the finalizer below, so that it closes after the drain: queries without an owner live in it.
-  const running = yield* Scope.fork(yield* Effect.scope, "parallel")
-  const gate = Semaphore.makeUnsafe(gatePermits)
-  let waiting = 0
+  const admission = yield* QueryAdmission.make(options)
+  const entries = new Entries()
+  const keys = new QueryIdempotency.Keys(
+    Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24)),
+    options.maxKeysPerPrincipal ?? 10_000
+  )
+  // Nobody's child: closing ends what is in it, and a query that does not end holds up nobody.
+  const running = Scope.makeUnsafe("parallel")
+  // Whoever frees rows holds it, so that closing returns after all is freed.
+  const freeing = Semaphore.makeUnsafe(1)
   let closing = false
 
   const now = () => DateTime.makeUnsafe(clock.currentTimeMillisUnsafe())
 
-  // The only place that changes a record.
-  const step = (entry: Entry, state: QueryState.QueryState, change: Partial<QueryRecord> = {}): void => {
-    const from = entry.record.state
-    if (!QueryState.isStep(from, state)) throw new Error(`A query cannot go from ${from} to ${state}`)
-    if (from === "Queued") waiting--
-    entry.record = { ...entry.record, ...change, state }
-  }
-
   const settle = (entry: Entry, outcome: Query.Outcome) =>
     Effect.gen(function* () {
-      const endedAt = now()
-      const times = { endedAt, expiresAt: DateTime.addDuration(endedAt, retention) }
       if (Exit.isSuccess(outcome)) {
-        step(entry, "Succeeded", { ...times, rowCount: outcome.value.rowCount })
+        const bytes = entry.result === undefined ? 0 : yield* entry.result.bytes
+        entry.step("Succeeded", now(), { rowCount: outcome.value.rowCount, bytes })
       } else {
         const error = reasonOf(outcome.cause)
-        const canceled = error._tag === "QueryCanceled" || error._tag === "SessionEnded"
-        step(entry, canceled ? "Canceled" : "Failed", { ...times, error })
+        const canceled = entry.record.state === "Canceling" && Query.isCancel(error)
         if (Cause.hasDies(outcome.cause)) yield* Effect.logError(`Query ${entry.record.id} failed`, outcome.cause)
         // Rows that nobody may read need no room.
-        yield* Scope.close(entry.scope, Exit.void)
+        yield* entry.free
+        entry.step(canceled ? "Canceled" : "Failed", now(), { error })
       }
-    }).pipe(Effect.ensuring(Effect.suspend(() => Deferred.succeed(entry.over, entry.record))))
+      admission.took(entry.record)
+    })
 
-  const submit = Effect.fn("QueryRegistry.submit")(
-    function* (submission: Submission) {
-      if (closing)
-        return yield* fail(new QueriesUnavailable({ problem: "The service is shutting down. Try again later." }))
-      if (waiting >= maxWaiting) return yield* fail(new QueryRejected({ waiting, retryAfterSeconds: 1 }))
-      const { deadline, owner, principal, statement } = submission
-      const recordScope = Scope.makeUnsafe()
-      const id = QueryId.make()
-      const result = yield* Scope.provide(results.open(id), recordScope)
-      const entry: Entry = {
-        record: {
-          id,
-          principal,
-          sql: statement.sql,
-          state: "Queued",
-          submittedAt: now(),
-          startedAt: null,
-          endedAt: null,
-          expiresAt: null,
-          rowCount: null,
-          error: null
-        },
-        scope: recordScope,
-        result,
-        over: Deferred.makeUnsafe(),
-        lifetime: undefined
-      }
-      waiting++
-      entry.lifetime = yield* Query.start({
-        id: entry.record.id,
-        statement,
-        sink: result.sink,
-        owner,
-        deadline,
-        admit: admission.withPermit(principal),
-        onState: (state) => step(entry, state, state === "Running" ? { startedAt: now() } : {}),
-        onOutcome: (outcome) => settle(entry, outcome)
-      }).pipe(Effect.provideContext(context), Effect.provideService(Scope.Scope, running))
-      entries.set(entry.record.id, entry)
+  const start = (
+    entry: Entry,
+    { owner, statement }: Submission,
+    place: QueryAdmission.Place,
+    deadline: Duration.Duration | undefined
+  ) =>
+    Query.start({
+      id: entry.record.id,
+      statement,
+      sink: Effect.map(Scope.provide(results.open(entry.record.id), entry.scope), (result) => {
+        entry.result = result
+        return result.sink
+      }),
+      owner,
+      deadline,
+      place,
+      onState: (state) => entry.step(state, now()),
+      onOutcome: (outcome) => settle(entry, outcome)
+    }).pipe(Effect.provideService(Scope.Scope, running), Effect.provideContext(context))
+
+  /** Takes a query in. It is one step in which nothing else runs, so that a key starts one query. */
+  const enter = (submission: Submission, deadline: Duration.Duration | undefined) => {
+    if (closing) return fail(shuttingDown)
+    const { idempotencyKey: key, principal, session, statement } = submission
+    const at = now()
+    const request = key === undefined ? undefined : { principal, key, statement, deadline }
+    const answer = request && keys.answer(request, at.epochMilliseconds)
+    if (answer !== undefined) return answer
+    const place = admission.enter(principal)
+    if (place instanceof QueryError) return Effect.fail(place)
+    const entry = entries.add({
+      id: QueryId.make(),
+      principal,
+      session: session ?? null,
+      sql: statement.sql,
+      at,
+      retention: submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
+    })
+    if (request !== undefined) keys.keep(request, entry, at.epochMilliseconds)
+    return Effect.map(start(entry, submission, place, deadline), (lifetime) => {
+      entry.begun(lifetime)
       return entry.record
-    },
-    gate.withPermit,
-    Effect.uninterruptible
+    })
+  }
+
+  const submit = Effect.fn("QueryRegistry.submit")((submission: Submission): Failed<QueryRecord.QueryRecord> =>
+    Effect.uninterruptible(
+      Effect.suspend(() =>
+        enter(submission, submission.deadline === undefined ? undefined : Duration.fromInputUnsafe(submission.deadline))
+      )
+    )
   )
 
   const find = (principal: string, id: QueryId.QueryId): Failed<Entry> =>
     Effect.suspend(() => {
-      const entry = entries.get(id)
-      return entry?.record.principal === principal ? Effect.succeed(entry) : fail(new QueryNotFound({}))
+      const entry = entries.find(principal, id)
+      return entry === undefined ? fail(new QueryNotFound({})) : Effect.succeed(entry)
     })
 
-  const outcome = ({ lifetime, over }: Entry) => Effect.tap(Deferred.await(over), () => lifetime?.ended ?? Effect.void)
+  /** The record with the outcome, or nothing of a query that does not end although the registry closed. */
+  const outcome = (entry: Entry) =>
+    Effect.tap(
+      entry.when(() => (entry.isOver ? entry.record : entries.has(entry) ? undefined : null)),
+      entry.ended
+    )
 
-  const forget = (entry: Entry) =>
+  const cancel = (entry: Entry) => Effect.andThen(entry.end, outcome(entry))
+
+  const told = (record: QueryRecord.QueryRecord | null) =>
+    record === null ? fail(shuttingDown) : Effect.succeed(record)
+
+  const page = (principal: string, id: QueryId.QueryId, options: { readonly offset: number; readonly limit: number }) =>
+    Effect.flatMap(find(principal, id), (entry) =>
+      entry.record.state !== "Succeeded" || entry.result === undefined
+        ? fail(new QueryNotSucceeded({ state: entry.record.state }))
+        : Effect.tap(entry.result.page(options.offset, options.limit), () =>
+            // What was freed in the meantime reads like the end.
+            entries.has(entry) ? Effect.void : fail(new QueryNotFound({}))
+          )
+    )
+
+  const rows = (principal: string, id: QueryId.QueryId) =>
+    Stream.paginate(0, (offset) =>
+      Effect.map(
+        page(principal, id, { offset, limit: pageSize }),
+        ({ next, rows }) => [rows, Option.fromUndefinedOr(next)] as const
+      )
+    )
+
+  const events = (
+    principal: string,
+    id: QueryId.QueryId,
+    { after = 0 }: { readonly after?: number | undefined } = {}
+  ) =>
+    Stream.unwrap(
+      Effect.map(find(principal, id), (entry) =>
+        Stream.paginate(after, (seen) =>
+          Effect.flatMap(
+            entry.when(() => {
+              if (!entries.has(entry)) return "gone"
+              const { record } = entry
+              return record.transitions.length > seen || entry.isOver ? record : undefined
+            }),
+            (record) => (record === "gone" ? fail(new QueryNotFound({})) : Effect.succeed(eventsOf(record, seen)))
+          )
+        )
+      )
+    )
+
+  const inParallel = <A>(some: ReadonlyArray<Entry>, f: (entry: Entry) => Effect.Effect<A>) =>
+    Effect.forEach(some, f, { concurrency: "unbounded" })
+
+  const cancelAll = (of: { readonly principal: string } | { readonly session: string }) =>
     Effect.suspend(() => {
-      if (QueryState.isTerminal(entry.record.state)) step(entry, "Expired")
-      entries.delete(entry.record.id)
-      return Scope.close(entry.scope, Exit.void)
+      const theirs =
+        "principal" in of
+          ? entries.of(of.principal)
+          : entries.all().filter(({ record }) => record.session === of.session)
+      return Effect.map(
+        inParallel(
+          theirs.filter(({ isOver }) => !isOver),
+          cancel
+        ),
+        (records) => records.filter((record) => record !== null)
+      )
     })
+
+  const forget = (which: () => ReadonlyArray<Entry>) =>
+    Effect.suspend(() => inParallel(which(), (entry) => entries.forget(entry, now()))).pipe(
+      freeing.withPermit,
+      Effect.uninterruptible
+    )
 
   const prune = Effect.suspend(() => {
-    const time = now()
-    return Effect.forEach(
-      Array.from(entries.values()).filter(
-        ({ record }) => record.expiresAt !== null && DateTime.isLessThanOrEqualTo(record.expiresAt, time)
-      ),
-      forget,
-      { discard: true }
-    )
+    keys.prune(now().epochMilliseconds)
+    return Effect.asVoid(forget(() => entries.due(now())))
   })
 
-  const all = <A>(f: (entry: Entry) => Effect.Effect<A>) =>
-    Effect.forEach(Array.from(entries.values()), f, { concurrency: "unbounded", discard: true })
+  const abandon = (entry: Entry) =>
+    Effect.suspend(() => {
+      if (entry.isOver) return Effect.void
+      return Effect.map(entry.lifetime, (lifetime) => ledger.note(lifetime.entry, "stalled"))
+    })
 
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       closing = true
-      // Whoever was let in before is counted among the running below.
-      yield* gate.withPermits(gatePermits)(Effect.void)
+      const begun = clock.currentTimeMillisUnsafe()
       yield* Effect.timeoutOption(
-        all(({ over }) => Deferred.await(over)),
+        inParallel(entries.all(), (entry) => entry.when(() => entry.isOver || undefined)),
         drain
       )
-      yield* all(({ lifetime }) => lifetime?.end() ?? Effect.void)
-      yield* all(forget)
+      const left = Duration.toMillis(closeTimeout) - (clock.currentTimeMillisUnsafe() - begun)
+      yield* Effect.timeoutOption(
+        inParallel(entries.all(), ({ end }) => end),
+        Math.max(left, 0)
+      )
+      yield* inParallel(entries.all(), abandon)
+      yield* forget(() => entries.all())
     })
   )
   yield* Effect.forkScoped(Effect.repeat(prune, Schedule.spaced(Duration.seconds(1))))
@@ -248,23 +352,25 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   return QueryRegistry.of({
     submit,
     status: (principal, id) => Effect.map(find(principal, id), ({ record }) => record),
-    await: (principal, id) => Effect.flatMap(find(principal, id), (entry) => outcome(entry)),
-    cancel: (principal, id) =>
-      Effect.flatMap(find(principal, id), (entry) =>
-        Effect.andThen(entry.lifetime?.end() ?? Effect.void, outcome(entry))
-      ),
-    page: (principal, id, { limit, offset }) =>
-      Effect.flatMap(find(principal, id), ({ record, result }) =>
-        record.state === "Succeeded" ? result.page(offset, limit) : fail(new QueryNotSucceeded({ state: record.state }))
-      ),
-    list: (principal) =>
-      Effect.sync(() =>
-        Array.from(entries.values(), ({ record }) => record)
-          .filter((record) => record.principal === principal)
-          .toReversed()
-      )
+    await: (principal, id) => Effect.flatMap(Effect.flatMap(find(principal, id), outcome), told),
+    cancel: (principal, id) => Effect.flatMap(Effect.flatMap(find(principal, id), cancel), told),
+    cancelAll,
+    page,
+    rows,
+    events,
+    list: (principal, options) => Effect.sync(() => entries.list(principal, options)),
+    prune
   })
 })
+
+const eventsOf = (record: QueryRecord.QueryRecord, seen: number) => {
+  const found: Array<Event> = []
+  for (let seq = seen + 1; seq <= record.transitions.length; seq++) {
+    found.push({ seq, record: QueryRecord.asOf(record, seq) })
+  }
+  const next = QueryState.isTerminal(record.state) ? Option.none() : Option.some(record.transitions.length)
+  return [found, next] as const
+}
 
 /** A registry over the driver and the result store in context. */
 export const layer = (options?: Options): Layer.Layer<QueryRegistry, never, QueryDriver | QueryResults> =>

@@ -16,13 +16,13 @@ import * as Problem from "../Problem.ts"
 import type { QueryInfo } from "../query/QueryApi.ts"
 import { QueryId } from "../query/QueryId.ts"
 import * as QueryProblem from "../query/QueryProblem.ts"
-import type { QueryRecord } from "../query/QueryRecord.ts"
+import * as QueryRecord from "../query/QueryRecord.ts"
 import { QueryRegistry } from "../query/QueryRegistry.ts"
 import * as SessionProblem from "../session/SessionProblem.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 
-const failureOf = (error: NonNullable<QueryRecord["error"]>): NonNullable<QueryInfo["error"]> =>
+const failureOf = (error: NonNullable<QueryRecord.QueryRecord["error"]>): NonNullable<QueryInfo["error"]> =>
   error._tag === "StatementFailed"
     ? {
         code: error._tag,
@@ -34,8 +34,11 @@ const failureOf = (error: NonNullable<QueryRecord["error"]>): NonNullable<QueryI
       }
     : { code: error._tag, message: error.message }
 
-const infoOf = (record: QueryRecord): QueryInfo => ({
-  ...Struct.omit(record, ["principal"]),
+const infoOf = (record: QueryRecord.QueryRecord): QueryInfo => ({
+  ...Struct.pick(record, ["id", "state", "sql", "expiresAt", "rowCount"]),
+  submittedAt: record.transitions[0].at,
+  startedAt: QueryRecord.since(record, "Running"),
+  endedAt: QueryRecord.endedAt(record),
   error: record.error === null ? null : failureOf(record.error)
 })
 
@@ -93,8 +96,8 @@ export const layer = HttpApiBuilder.group(
         return HttpApiSchema.withHeaders({ body: { id, state }, headers: { location: `/queries/${id}` } })
       }),
       list: Effect.fnUntraced(function* () {
-        const records = yield* (yield* registry).list(yield* principal)
-        return records.map(infoOf)
+        const { queries } = yield* (yield* registry).list(yield* principal)
+        return queries.map(infoOf)
       }),
       status: Effect.fnUntraced(function* ({ params }) {
         const id = yield* idOf(params.id)

@@ -147,7 +147,7 @@ describe("PgQueryDriver", () => {
                 rows: (some: ReadonlyArray<Row>) => Effect.sync(() => rows.push(...some))
               }
               const { execute } = yield* driver.open
-              yield* execute({ params: [], ...statement }, sink, { id, deadline })
+              yield* execute({ params: [], ...statement }, sink, { id, deadline, onDone: () => {} })
               return rows
             }).pipe(Effect.scoped)
           const id = QueryId.make()

@@ -155,7 +155,7 @@ describe("the exits of a query: interrupt, then the server's answer, then releas
         assert.deepStrictEqual((yield* registry.page(alice, id, { offset: 0, limit: 10 })).rows, [[1]])
         yield* TestClock.adjust("2 minutes")
         assert.strictEqual((yield* Effect.flip(registry.status(alice, id))).reason._tag, "QueryNotFound")
-        assert.deepStrictEqual(yield* registry.list(alice), [])
+        assert.deepStrictEqual((yield* registry.list(alice)).queries, [])
         assert.deepStrictEqual(
           recorder
             .changes()
@@ -285,7 +285,7 @@ describe("a registered query", () => {
         for (const call of [registry.status("bob", id), registry.cancel("bob", id)]) {
           assert.strictEqual((yield* Effect.flip(call)).reason._tag, "QueryNotFound")
         }
-        assert.deepStrictEqual(yield* registry.list("bob"), [])
+        assert.deepStrictEqual((yield* registry.list("bob")).queries, [])
         assert.strictEqual((yield* registry.status(alice, id)).state, "Running")
         yield* registry.cancel(alice, id)
       })

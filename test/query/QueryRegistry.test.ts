@@ -63,7 +63,7 @@ describe("QueryRegistry", () => {
               for (let yields = 0; yields < delay; yields++) yield* Effect.yieldNow
               yield* Scope.close(scope, Exit.void)
               yield* Fiber.join(submitting)
-              assert.deepStrictEqual(yield* registry.list("alice"), [], `step ${step}, delay ${delay}`)
+              assert.deepStrictEqual((yield* registry.list("alice")).queries, [], `step ${step}, delay ${delay}`)
               yield* LedgerRecorder.assertEmpty()
             }).pipe(Effect.provide(answering([["x"]])), Effect.provide(Layer.fresh(Ledger.layer))),
           { discard: true }

@@ -1,0 +1,221 @@
+/**
+ * The records of a registry, each with what belongs to it, and the only place that changes one.
+ *
+ * An entry is listed from its submission until it is forgotten; then its rows are freed. What it was can still be seen by
+ * whoever has the entry.
+ */
+import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type * as Lifetime from "../Lifetime.ts"
+import type * as QueryId from "./QueryId.ts"
+import type { QueryRecord, Transition } from "./QueryRecord.ts"
+import type { QueryResult } from "./QueryResults.ts"
+import * as QueryState from "./QueryState.ts"
+
+/** What an entry begins with. */
+export interface Submitted {
+  readonly id: QueryId.QueryId
+  readonly principal: string
+  readonly session: string | null
+  readonly sql: string
+  readonly at: DateTime.Utc
+  readonly retention: Duration.Duration
+}
+
+/** What may change in a record besides its state. */
+export type Change = Partial<Pick<QueryRecord, "rowCount" | "bytes" | "error">>
+
+/** A query that was submitted. */
+export class Entry {
+  /** Counts the submissions of a registry: an entry comes after those of a smaller number. */
+  readonly order: number
+  /** Where its rows live. */
+  readonly scope = Scope.makeUnsafe()
+  /** Its rows, from when it started. */
+  result: QueryResult | undefined
+  private current: QueryRecord
+  private running: Lifetime.Lifetime | undefined
+  private readonly retention: Duration.Duration
+  private readonly watchers = new Set<() => void>()
+
+  constructor(order: number, { at, id, principal, retention, session, sql }: Submitted) {
+    this.order = order
+    this.retention = retention
+    this.current = {
+      id,
+      principal,
+      session,
+      sql,
+      state: "Queued",
+      transitions: [{ state: "Queued", at }],
+      expiresAt: null,
+      rowCount: null,
+      bytes: null,
+      error: null
+    }
+  }
+
+  get record(): QueryRecord {
+    return this.current
+  }
+
+  get isOver(): boolean {
+    return QueryState.isTerminal(this.current.state)
+  }
+
+  /** The query runs, or waits to. */
+  begun(lifetime: Lifetime.Lifetime): void {
+    this.running = lifetime
+    this.tell()
+  }
+
+  /** The only place that changes a record. */
+  step(state: QueryState.QueryState, at: DateTime.Utc, change: Change = {}): void {
+    const { state: from, transitions } = this.current
+    if (!QueryState.isStep(from, state)) throw new Error(`A query cannot go from ${from} to ${state}`)
+    const isOutcome = QueryState.isTerminal(state) && state !== "Expired"
+    const transition: Transition = { state, at }
+    this.current = {
+      ...this.current,
+      ...change,
+      ...(isOutcome && { expiresAt: DateTime.addDuration(at, this.retention) }),
+      state,
+      transitions: [...transitions, transition]
+    }
+    if (state === "Expired") {
+      // What somebody remembers is to be small.
+      this.current = { ...this.current, sql: "" }
+      this.running = undefined
+    }
+    this.tell()
+  }
+
+  /** Lets whoever waits look again. */
+  tell(): void {
+    for (const look of this.watchers) look()
+  }
+
+  /** Waits until `look` sees something; it looks in the very moment in which something about the entry changes. */
+  readonly when = <A>(look: () => A | undefined): Effect.Effect<A> =>
+    Effect.callback((resume) => {
+      const tell = () => {
+        const seen = look()
+        if (seen === undefined) return
+        this.watchers.delete(tell)
+        resume(Effect.succeed(seen))
+      }
+      this.watchers.add(tell)
+      tell()
+      return Effect.sync(() => {
+        this.watchers.delete(tell)
+      })
+    })
+
+  /** The query's lifetime, which one that was submitted a moment ago has not yet. */
+  readonly lifetime: Effect.Effect<Lifetime.Lifetime> = this.when(() => this.running)
+
+  /** Asks for the end of the query and waits for it. */
+  readonly end: Effect.Effect<void> = Effect.suspend(() =>
+    this.isOver ? this.ended : Effect.flatMap(this.lifetime, (lifetime) => lifetime.end())
+  )
+
+  /** When the query is over, waits until the last of it is gone from the ledger, too. */
+  readonly ended: Effect.Effect<void> = Effect.suspend(() => this.running?.ended ?? Effect.void)
+
+  /** Frees the rows. */
+  readonly free: Effect.Effect<void> = Effect.suspend(() => {
+    this.result = undefined
+    return Scope.close(this.scope, Exit.void)
+  })
+}
+
+/** Part of a principal's queries. */
+export interface Listing {
+  readonly queries: ReadonlyArray<QueryRecord>
+  /** Pass it as `after` to get those that follow, if there are any. */
+  readonly next: number | undefined
+}
+
+/** Which of a principal's queries, and how many. */
+export interface ListOptions {
+  /** Default: those in any state. */
+  readonly state?: QueryState.QueryState | undefined
+  /** At most so many. Default: 100. */
+  readonly limit?: number | undefined
+  /** The `next` of the listing before. Default: from the newest. */
+  readonly after?: number | undefined
+}
+
+/** Every entry that is listed. */
+export class Entries {
+  private submitted = 0
+  private readonly byId = new Map<QueryId.QueryId, Entry>()
+  private readonly byPrincipal = new Map<string, Set<Entry>>()
+
+  add(submitted: Submitted): Entry {
+    const entry = new Entry(++this.submitted, submitted)
+    this.byId.set(submitted.id, entry)
+    const others = this.byPrincipal.get(submitted.principal)
+    if (others === undefined) this.byPrincipal.set(submitted.principal, new Set([entry]))
+    else others.add(entry)
+    return entry
+  }
+
+  find(principal: string, id: QueryId.QueryId): Entry | undefined {
+    const entry = this.byId.get(id)
+    return entry?.record.principal === principal ? entry : undefined
+  }
+
+  has(entry: Entry): boolean {
+    return this.byId.get(entry.record.id) === entry
+  }
+
+  all(): ReadonlyArray<Entry> {
+    return Array.from(this.byId.values())
+  }
+
+  of(principal: string): ReadonlyArray<Entry> {
+    return Array.from(this.byPrincipal.get(principal) ?? [])
+  }
+
+  /** Those whose retention is over. */
+  due(now: DateTime.Utc): ReadonlyArray<Entry> {
+    const due: Array<Entry> = []
+    for (const entry of this.byId.values()) {
+      const { expiresAt } = entry.record
+      if (expiresAt !== null && DateTime.isLessThanOrEqualTo(expiresAt, now)) due.push(entry)
+    }
+    return due
+  }
+
+  /** Takes an entry off the list and frees its rows. Must not be interrupted. */
+  forget(entry: Entry, at: DateTime.Utc): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.has(entry)) return Effect.void
+      const { id, principal } = entry.record
+      this.byId.delete(id)
+      const others = this.byPrincipal.get(principal)
+      others?.delete(entry)
+      if (others?.size === 0) this.byPrincipal.delete(principal)
+      if (entry.isOver) entry.step("Expired", at)
+      else entry.tell()
+      return entry.free
+    })
+  }
+
+  /** A principal's queries, the newest first. */
+  list(principal: string, { after = Number.POSITIVE_INFINITY, limit = 100, state }: ListOptions = {}): Listing {
+    const queries: Array<QueryRecord> = []
+    let last: number | undefined
+    for (const { order, record } of this.of(principal).toReversed()) {
+      if (order >= after || (state !== undefined && record.state !== state)) continue
+      if (queries.length === limit) return { queries, next: last }
+      queries.push(record)
+      last = order
+    }
+    return { queries, next: undefined }
+  }
+}
