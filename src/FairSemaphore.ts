@@ -34,10 +34,10 @@ export interface Bounds<E> {
 
 /** A place among those who want a permit. */
 export interface Place<E = never> {
-  /** Waits for the permit; fails when there will be none. */
-  readonly granted: Effect.Effect<void, E>
-  /** Gives the permit back or leaves the queue, once however often it is run. */
-  readonly leave: Effect.Effect<void>
+  /** Calls `listener`, at once or later, when the permit is there, or with the failure when there will be none. */
+  readonly told: (listener: (news: Effect.Effect<void, E>) => void) => void
+  /** Gives the permit back or leaves the queue, once however often it is called. */
+  readonly leave: () => void
 }
 
 export interface FairSemaphore<E = never> {
@@ -59,31 +59,35 @@ export interface FairSemaphore<E = never> {
   readonly close: Effect.Effect<void>
 }
 
-/** Somebody with a permit or in the queue for one. What he is told, he is told once. */
+/** Somebody with a permit or in the queue for one. What he is told, a permit or a refusal, he is told once. */
 class Holder<E> implements Place<E> {
   readonly key: string
   state: "waiting" | "granted" | "gone" = "waiting"
   /** Takes its deadline back. */
   forget: (() => void) | undefined
-  readonly leave: Effect.Effect<void>
   private news: Effect.Effect<void, E> | undefined
-  private resume: ((news: Effect.Effect<void, E>) => void) | undefined
+  private listener: ((news: Effect.Effect<void, E>) => void) | undefined
+  private readonly gone: (holder: Holder<E>) => void
 
-  constructor(key: string, leave: (holder: Holder<E>) => void) {
+  constructor(key: string, gone: (holder: Holder<E>) => void) {
     this.key = key
-    this.leave = Effect.sync(() => leave(this))
+    this.gone = gone
   }
 
-  readonly granted: Effect.Effect<void, E> = Effect.callback((resume) => {
-    if (this.news === undefined) this.resume = resume
-    else resume(this.news)
-  })
+  told(listener: (news: Effect.Effect<void, E>) => void): void {
+    if (this.news === undefined) this.listener = listener
+    else listener(this.news)
+  }
 
   tell(state: "granted" | "gone", news: Effect.Effect<void, E>): void {
     this.forget?.()
     this.state = state
     this.news = news
-    this.resume?.(news)
+    this.listener?.(news)
+  }
+
+  leave(): void {
+    this.gone(this)
   }
 }
 
@@ -163,7 +167,7 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     const { state } = holder
     holder.forget?.()
     holder.state = "gone"
-    queue.remove(holder)
+    if (state === "waiting") queue.remove(holder)
     if (state !== "granted") return
     count(holder.key, -1)
     // One is enough: while a permit is free, whoever waits is of a key that has all it may have.
@@ -188,10 +192,13 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     Effect.uninterruptibleMask((restore) => {
       const holder = enterUnsafe(key)
       if (typeof holder === "string") return refuse(holder)
-      return Effect.andThen(
-        Scope.addFinalizer(scope, holder.leave),
-        holder.state === "granted" ? Effect.void : restore(holder.granted)
+      const leave = Scope.addFinalizer(
+        scope,
+        Effect.sync(() => holder.leave())
       )
+      return holder.state === "granted"
+        ? leave
+        : Effect.andThen(leave, restore(Effect.callback<void, E>((resume) => holder.told(resume))))
     })
 
   return {

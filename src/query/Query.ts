@@ -19,7 +19,6 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
@@ -39,91 +38,107 @@ export type Outcome = Exit.Exit<Summary, QueryError>
 export interface StartOptions {
   readonly id: QueryId.QueryId
   readonly statement: Statement
-  /** Opened when the query starts, in the scope of whoever made it. */
-  readonly sink: Effect.Effect<RowSink, QueryError>
+  /** Opens the sink when the query starts, in a scope of the maker's. */
+  readonly sink: () => Effect.Effect<RowSink, QueryError>
   /** Ends the query when it ends. The session, where there is one. */
   readonly owner: Lifetime.Lifetime | undefined
   /** From now until the outcome, waiting included. Default: none. */
-  readonly deadline?: Duration.Input | undefined
-  /** To be granted before a connection is taken. It is the query's: left when the connection is back, whatever happens. */
+  readonly deadline?: Duration.Duration | undefined
+  /** To be granted before a connection is taken, and left when it is back, whatever happens. */
   readonly place?: FairSemaphore.Place<QueryError> | undefined
   /** Told of every step but the terminal one. */
   readonly onState?: ((state: QueryState) => void) | undefined
-  /** Told of the outcome once, after everything was released. */
-  readonly onOutcome: (outcome: Outcome) => Effect.Effect<void>
+  /** Run after the connection was released, before the outcome is told: to tidy up. Not run when nothing was started. */
+  readonly onReleased?: ((outcome: Outcome) => Effect.Effect<void>) | undefined
+  /** Told of the outcome once, after everything was released. Must not throw. */
+  readonly onOutcome: (outcome: Outcome) => void
 }
 
 /**
- * Starts a query and returns its lifetime. The caller ties `lifetime.end` to whatever else should end it.
+ * Starts a query for the current scope and returns its lifetime; the caller ties `lifetime.end` to whatever else should end
+ * it.
  *
- * This is the only way a statement runs: the layer and the registry both go through it.
+ * This is the only way a statement runs: the layer and the registry both go through it. A query that waits for its place costs
+ * no fiber.
  */
-export const start = Effect.fnUntraced(function* (options: StartOptions) {
-  const { id, onOutcome, onState, owner, place, sink, statement } = options
-  const driver = yield* QueryDriver
+export const start = (
+  options: StartOptions,
+  services: Context.Context<QueryDriver>
+): Effect.Effect<Lifetime.Lifetime, never, Scope.Scope> => {
+  const { deadline, id, onState, owner, place } = options
   let exit: Outcome | undefined
-  const deadline = options.deadline === undefined ? undefined : Duration.fromInputUnsafe(options.deadline)
-  // What the server said stands, also against an interruption or a deadline that comes between there and here.
-  const onDone = (summary: Summary) => {
-    exit ??= Exit.succeed(summary)
+  const described: Lifetime.Options = {
+    kind: "query",
+    id,
+    onEnding: () => exit ?? onState?.("Canceling"),
+    onEnded: () => {
+      place?.leave()
+      options.onOutcome(outcomeOf(exit, owner))
+    }
   }
-  const described = { kind: "query", id, onEnding: () => exit ?? onState?.("Canceling") }
-  const lifetime = yield* owner === undefined ? Lifetime.scoped(described) : Lifetime.child(owner, described)
-
-  const told = (state: QueryState) => (lifetime.isEnding() ? undefined : onState?.(state))
-
-  const execute = Effect.gen(function* () {
-    told("Starting")
-    const rows = yield* sink
-    const connection = yield* driver.open
-    told("Running")
-    return yield* Effect.scoped(
-      Effect.andThen(
-        Ledger.hold({ kind: "statement", id }, Effect.void, () => Effect.void),
-        connection.execute(statement, rows, { id, deadline, onDone })
-      )
+  // What the server said stands, also against an interruption or a deadline that came first.
+  const onDone = (summary: Summary) => {
+    exit = Exit.succeed(summary)
+  }
+  const run = (lifetime: Lifetime.Lifetime) => (news: Effect.Effect<void, QueryError>) => {
+    const told = (state: QueryState) => {
+      const isCanceling = exit === undefined && lifetime.isEnding()
+      if (!isCanceling) onState?.(state)
+    }
+    const work = Effect.andThen(news, execute(options, told, onDone)).pipe(
+      Effect.onExit((result) => {
+        // An interruption that nobody asked for is a failure of the driver's, not a cancel.
+        const interrupted = Exit.isFailure(result) && Cause.hasInterruptsOnly(result.cause)
+        exit ??= interrupted ? (lifetime.isEnding() ? undefined : takenAway) : result
+        return Effect.andThen(options.onReleased?.(outcomeOf(exit, owner)) ?? Effect.void, lifetime.begin(result))
+      })
     )
-  })
-  const admitted = Effect.scoped(execute)
-  const work = (place === undefined ? admitted : Effect.andThen(place.granted, admitted)).pipe(
-    deadline === undefined ? identity : withDeadline(deadline),
-    Effect.onExit((result) => {
-      // An interruption that nobody asked for is a failure of the driver's, not a cancel.
-      const interrupted = Exit.isFailure(result) && Cause.hasInterruptsOnly(result.cause)
-      exit ??= interrupted ? (lifetime.isEnding() ? undefined : takenAway) : result
-      return lifetime.begin(result)
+    Effect.runForkWith(services)(Lifetime.fork(lifetime)(work))
+  }
+  const late = (lifetime: Lifetime.Lifetime, deadline: Duration.Duration) =>
+    Effect.andThen(
+      Effect.sleep(deadline),
+      Effect.suspend(() => {
+        const afterMillis = Duration.toMillis(deadline)
+        exit ??= Exit.fail(new QueryError({ reason: new QueryDeadlineExceeded({ afterMillis }) }))
+        return lifetime.begin(exit)
+      })
+    )
+  return Effect.uninterruptible(
+    Effect.tap(owner === undefined ? Lifetime.scoped(described) : Lifetime.child(owner, described), (lifetime) => {
+      if (place === undefined) run(lifetime)(Effect.void)
+      else place.told(run(lifetime))
+      return deadline === undefined ? Effect.void : Lifetime.fork(lifetime)(late(lifetime, deadline))
     })
   )
+}
 
-  yield* Scope.addFinalizer(
-    lifetime.scope,
-    Effect.suspend(() => onOutcome(outcomeOf(exit, owner)))
+const execute = (
+  { deadline, id, sink, statement }: StartOptions,
+  told: (state: QueryState) => void,
+  onDone: (summary: Summary) => void
+) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const driver = yield* QueryDriver
+      told("Starting")
+      const rows = yield* sink()
+      const connection = yield* driver.open
+      told("Running")
+      return yield* Effect.scoped(
+        Effect.andThen(
+          Ledger.hold({ kind: "statement", id }, Effect.void, () => Effect.void),
+          connection.execute(statement, rows, { id, deadline, onDone })
+        )
+      )
+    })
   )
-  if (place !== undefined) yield* Scope.addFinalizer(lifetime.scope, place.leave)
-  yield* Lifetime.fork(lifetime)(work)
-  return lifetime
-}, Effect.uninterruptible)
 
 const takenAway: Outcome = Exit.fail(
   new QueryError({
     reason: new QueriesUnavailable({ problem: "The connection was taken away. Submit the query again." })
   })
 )
-
-const withDeadline =
-  (deadline: Duration.Duration) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-    Effect.timeoutOrElse(effect, {
-      duration: deadline,
-      orElse: () =>
-        Effect.fail(
-          new QueryError({
-            reason: new QueryDeadlineExceeded({
-              afterMillis: Duration.toMillis(deadline)
-            })
-          })
-        )
-    })
 
 const outcomeOf = (exit: Outcome | undefined, owner: Lifetime.Lifetime | undefined): Outcome =>
   exit ??
@@ -157,25 +172,28 @@ export const make = Effect.fn("Query.make")(function* (statement: Statement) {
   const summary = yield* Deferred.make<Summary, QueryError>()
   const rows = yield* Queue.bounded<Row, QueryError | Cause.Done>(1024)
   const id = QueryId.make()
-  const lifetime = yield* start({
-    id,
-    statement,
-    sink: Effect.succeed({
-      columns: (found) => Deferred.succeed(columns, found),
-      rows: (found) => Queue.offerAll(rows, found)
-    }),
-    owner: yield* Lifetime.Current,
-    onOutcome: (outcome) =>
-      Effect.gen(function* () {
+  const lifetime = yield* start(
+    {
+      id,
+      statement,
+      sink: () =>
+        Effect.succeed({
+          columns: (found) => Deferred.succeed(columns, found),
+          rows: (found) => Queue.offerAll(rows, found)
+        }),
+      owner: yield* Lifetime.Current,
+      onOutcome: (outcome) => {
         if (Exit.isFailure(outcome)) {
-          yield* Deferred.failCause(columns, outcome.cause)
-          yield* Queue.failCause(rows, outcome.cause)
+          Deferred.doneUnsafe(columns, Exit.failCause(outcome.cause))
+          Queue.failCauseUnsafe(rows, outcome.cause)
         } else {
-          yield* Queue.end(rows)
+          Queue.endUnsafe(rows)
         }
-        yield* Deferred.done(summary, outcome)
-      })
-  })
+        Deferred.doneUnsafe(summary, outcome)
+      }
+    },
+    yield* Effect.context<QueryDriver>()
+  )
   yield* Scope.addFinalizerExit(scope, lifetime.end)
   return Query.of({
     id,

@@ -170,21 +170,24 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   const now = () => DateTime.makeUnsafe(clock.currentTimeMillisUnsafe())
 
-  const settle = (entry: Entry, outcome: Query.Outcome) =>
-    Effect.gen(function* () {
-      if (Exit.isSuccess(outcome)) {
-        const bytes = entry.result === undefined ? 0 : yield* entry.result.bytes
-        entry.step("Succeeded", now(), { rowCount: outcome.value.rowCount, bytes })
-      } else {
-        const error = reasonOf(outcome.cause)
-        const canceled = entry.record.state === "Canceling" && Query.isCancel(error)
-        if (Cause.hasDies(outcome.cause)) yield* Effect.logError(`Query ${entry.record.id} failed`, outcome.cause)
-        // Rows that nobody may read need no room.
-        yield* entry.free
-        entry.step(canceled ? "Canceled" : "Failed", now(), { error })
-      }
-      admission.took(entry.record)
-    })
+  /** Rows that nobody may read need no room. */
+  const tidy = (entry: Entry, outcome: Query.Outcome): Effect.Effect<void> => {
+    if (Exit.isSuccess(outcome)) return entry.measure()
+    return Cause.hasDies(outcome.cause)
+      ? Effect.andThen(Effect.logError(`Query ${entry.record.id} failed`, outcome.cause), entry.free())
+      : entry.free()
+  }
+
+  const settle = (entry: Entry, outcome: Query.Outcome): void => {
+    if (Exit.isSuccess(outcome)) {
+      entry.step("Succeeded", now(), { rowCount: outcome.value.rowCount, bytes: entry.bytes })
+    } else {
+      const error = reasonOf(outcome.cause)
+      const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
+      entry.step(isCanceled ? "Canceled" : "Failed", now(), { error })
+    }
+    admission.took(entry.record)
+  }
 
   const start = (
     entry: Entry,
@@ -192,19 +195,20 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     place: QueryAdmission.Place,
     deadline: Duration.Duration | undefined
   ) =>
-    Query.start({
-      id: entry.record.id,
-      statement,
-      sink: Effect.map(Scope.provide(results.open(entry.record.id), entry.scope), (result) => {
-        entry.result = result
-        return result.sink
-      }),
-      owner,
-      deadline,
-      place,
-      onState: (state) => entry.step(state, now()),
-      onOutcome: (outcome) => settle(entry, outcome)
-    }).pipe(Effect.provideService(Scope.Scope, running), Effect.provideContext(context))
+    Query.start(
+      {
+        id: entry.record.id,
+        statement,
+        sink: () => Effect.map(entry.open(results.open(entry.record.id)), ({ sink }) => sink),
+        owner,
+        deadline,
+        place,
+        onState: (state) => entry.step(state, now()),
+        onReleased: (outcome) => tidy(entry, outcome),
+        onOutcome: (outcome) => settle(entry, outcome)
+      },
+      context
+    ).pipe(Scope.provide(running))
 
   /** Takes a query in. It is one step in which nothing else runs, so that a key starts one query. */
   const enter = (submission: Submission, deadline: Duration.Duration | undefined) => {
@@ -231,13 +235,13 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     })
   }
 
-  const submit = Effect.fn("QueryRegistry.submit")((submission: Submission): Failed<QueryRecord.QueryRecord> =>
+  // Without a span: the account would keep its stack frame for as long as the query lives.
+  const submit = (submission: Submission): Failed<QueryRecord.QueryRecord> =>
     Effect.uninterruptible(
       Effect.suspend(() =>
         enter(submission, submission.deadline === undefined ? undefined : Duration.fromInputUnsafe(submission.deadline))
       )
     )
-  )
 
   const find = (principal: string, id: QueryId.QueryId): Failed<Entry> =>
     Effect.suspend(() => {
@@ -247,12 +251,9 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   /** The record with the outcome, or nothing of a query that does not end although the registry closed. */
   const outcome = (entry: Entry) =>
-    Effect.tap(
-      entry.when(() => (entry.isOver ? entry.record : entries.has(entry) ? undefined : null)),
-      entry.ended
-    )
+    entry.when(() => (entry.isOver ? entry.record : entries.has(entry) ? undefined : null))
 
-  const cancel = (entry: Entry) => Effect.andThen(entry.end, outcome(entry))
+  const cancel = (entry: Entry) => Effect.andThen(entry.end(), outcome(entry))
 
   const told = (record: QueryRecord.QueryRecord | null) =>
     record === null ? fail(shuttingDown) : Effect.succeed(record)
@@ -325,9 +326,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   })
 
   const abandon = (entry: Entry) =>
-    Effect.suspend(() => {
-      if (entry.isOver) return Effect.void
-      return Effect.map(entry.lifetime, (lifetime) => ledger.note(lifetime.entry, "stalled"))
+    Effect.map(entry.lifetime(), (lifetime) => {
+      if (lifetime !== null) ledger.note(lifetime.entry, "stalled")
     })
 
   yield* Effect.addFinalizer(() =>
@@ -340,7 +340,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       )
       const left = Duration.toMillis(closeTimeout) - (clock.currentTimeMillisUnsafe() - begun)
       yield* Effect.timeoutOption(
-        inParallel(entries.all(), ({ end }) => end),
+        inParallel(entries.all(), (entry) => entry.end()),
         Math.max(left, 0)
       )
       yield* inParallel(entries.all(), abandon)

@@ -11,7 +11,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Lifetime from "../Lifetime.ts"
 import type * as QueryId from "./QueryId.ts"
-import type { QueryRecord, Transition } from "./QueryRecord.ts"
+import type { QueryRecord } from "./QueryRecord.ts"
 import type { QueryResult } from "./QueryResults.ts"
 import * as QueryState from "./QueryState.ts"
 
@@ -32,14 +32,14 @@ export type Change = Partial<Pick<QueryRecord, "rowCount" | "bytes" | "error">>
 export class Entry {
   /** Counts the submissions of a registry: an entry comes after those of a smaller number. */
   readonly order: number
-  /** Where its rows live. */
-  readonly scope = Scope.makeUnsafe()
-  /** Its rows, from when it started. */
-  result: QueryResult | undefined
+  private readonly retention: Duration.Duration
   private current: QueryRecord
   private running: Lifetime.Lifetime | undefined
-  private readonly retention: Duration.Duration
-  private readonly watchers = new Set<() => void>()
+  /** What its rows take up, as far as it was measured. */
+  bytes = 0
+  private scope: Scope.Closeable | undefined
+  private opened: QueryResult | undefined
+  private watchers: Set<() => void> | undefined
 
   constructor(order: number, { at, id, principal, retention, session, sql }: Submitted) {
     this.order = order
@@ -66,8 +66,14 @@ export class Entry {
     return QueryState.isTerminal(this.current.state)
   }
 
+  /** Its rows, from when it started until they are freed. */
+  get result(): QueryResult | undefined {
+    return this.opened
+  }
+
   /** The query runs, or waits to. */
   begun(lifetime: Lifetime.Lifetime): void {
+    if (this.isOver) return
     this.running = lifetime
     this.tell()
   }
@@ -77,59 +83,85 @@ export class Entry {
     const { state: from, transitions } = this.current
     if (!QueryState.isStep(from, state)) throw new Error(`A query cannot go from ${from} to ${state}`)
     const isOutcome = QueryState.isTerminal(state) && state !== "Expired"
-    const transition: Transition = { state, at }
     this.current = {
       ...this.current,
       ...change,
       ...(isOutcome && { expiresAt: DateTime.addDuration(at, this.retention) }),
       state,
-      transitions: [...transitions, transition]
+      transitions: [...transitions, { state, at }]
     }
-    if (state === "Expired") {
-      // What somebody remembers is to be small.
-      this.current = { ...this.current, sql: "" }
-      this.running = undefined
-    }
+    if (this.isOver) this.running = undefined
+    // An idempotency key remembers the entry for long.
+    if (state === "Expired") this.current = { ...this.current, sql: "" }
     this.tell()
   }
 
   /** Lets whoever waits look again. */
   tell(): void {
-    for (const look of this.watchers) look()
+    for (const look of this.watchers ?? []) look()
   }
 
   /** Waits until `look` sees something; it looks in the very moment in which something about the entry changes. */
-  readonly when = <A>(look: () => A | undefined): Effect.Effect<A> =>
-    Effect.callback((resume) => {
+  when<A>(look: () => A | undefined): Effect.Effect<A> {
+    return Effect.callback((resume) => {
+      const watchers = (this.watchers ??= new Set())
+      const leave = () => {
+        watchers.delete(tell)
+      }
       const tell = () => {
         const seen = look()
         if (seen === undefined) return
-        this.watchers.delete(tell)
+        leave()
         resume(Effect.succeed(seen))
       }
-      this.watchers.add(tell)
+      watchers.add(tell)
       tell()
-      return Effect.sync(() => {
-        this.watchers.delete(tell)
-      })
+      return Effect.sync(leave)
     })
+  }
 
-  /** The query's lifetime, which one that was submitted a moment ago has not yet. */
-  readonly lifetime: Effect.Effect<Lifetime.Lifetime> = this.when(() => this.running)
+  /** The lifetime of a query that is not over. One that was submitted a moment ago has none yet. */
+  lifetime(): Effect.Effect<Lifetime.Lifetime | null> {
+    return this.when(() => (this.isOver ? null : this.running))
+  }
 
   /** Asks for the end of the query and waits for it. */
-  readonly end: Effect.Effect<void> = Effect.suspend(() =>
-    this.isOver ? this.ended : Effect.flatMap(this.lifetime, (lifetime) => lifetime.end())
-  )
+  end(): Effect.Effect<void> {
+    return Effect.flatMap(this.lifetime(), (lifetime) => lifetime?.end() ?? Effect.void)
+  }
 
-  /** When the query is over, waits until the last of it is gone from the ledger, too. */
-  readonly ended: Effect.Effect<void> = Effect.suspend(() => this.running?.ended ?? Effect.void)
+  /** Opens the result, which is the entry's to free. */
+  open<E, R>(open: Effect.Effect<QueryResult, E, R>): Effect.Effect<QueryResult, E, Exclude<R, Scope.Scope>> {
+    return Effect.suspend(() => {
+      this.scope = Scope.makeUnsafe()
+      return Effect.tap(Scope.provide(open, this.scope), (result) =>
+        Effect.sync(() => {
+          this.opened = result
+        })
+      )
+    })
+  }
+
+  /** Learns what the rows take up, to be told with the outcome. */
+  measure(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.opened === undefined
+        ? Effect.void
+        : Effect.map(this.opened.bytes, (bytes) => {
+            this.bytes = bytes
+          })
+    )
+  }
 
   /** Frees the rows. */
-  readonly free: Effect.Effect<void> = Effect.suspend(() => {
-    this.result = undefined
-    return Scope.close(this.scope, Exit.void)
-  })
+  free(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { scope } = this
+      this.scope = undefined
+      this.opened = undefined
+      return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
+    })
+  }
 }
 
 /** Part of a principal's queries. */
@@ -202,7 +234,7 @@ export class Entries {
       if (others?.size === 0) this.byPrincipal.delete(principal)
       if (entry.isOver) entry.step("Expired", at)
       else entry.tell()
-      return entry.free
+      return entry.free()
     })
   }
 
