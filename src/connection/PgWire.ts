@@ -29,7 +29,7 @@ export interface Column {
 /** What passed for the statement that ran last. */
 export interface Passed {
   readonly columns: ReadonlyArray<Column>
-  /** The command tag, such as `SELECT 3` or `INSERT 0 1`. */
+  /** The command tag, such as `SELECT 3` or `INSERT 0 1`; empty until the server says it, and when an error came after it. */
   readonly command: string
 }
 
@@ -38,7 +38,7 @@ export interface PgWire {
   readonly asText: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** What passed since the last {@link asText} began. */
   readonly passed: () => Passed
-  /** Whether the server said, after the last statement, that no transaction is open. */
+  /** Whether the server said, after the last statement, that no transaction is open: what it did is committed. */
   readonly isOutsideTransaction: () => boolean
   /**
    * Sends messages of one's own and returns, for each cycle of them, the rows that came back, their values as text, when
@@ -75,6 +75,8 @@ const DataRow = code("D")
 const ErrorResponse = code("E")
 /** What a server may send at any time, and to nobody's question: notices, parameters and notifications. */
 const unasked: ReadonlySet<number | undefined> = new Set(Array.from("NSA", code))
+/** What is read of a result that travels as text. */
+const readAsText: ReadonlySet<number | undefined> = new Set([RowDescription, CommandComplete, ErrorResponse])
 const outsideTransaction = code("I")
 const textTypeId = 25
 
@@ -178,7 +180,10 @@ class Wire implements PgWire {
           this.answered(this.exchanging, frame)
           done = at + size
         } else if (frame[0] === ReadyForQuery) this.status = frame[headerBytes]
-        else if (frame[0] === CommandComplete) this.command = frame.toString("utf8", headerBytes, size - 1)
+        else if (frame[0] === CommandComplete) {
+          this.command = frame.toString("utf8", headerBytes, size - 1)
+          this.status = undefined
+        } else if (frame[0] === ErrorResponse) this.command = ""
         else {
           if (at > done) this.deliver(chunk.subarray(done, at))
           this.deliver(this.describe(frame))
@@ -206,7 +211,7 @@ class Wire implements PgWire {
 
   private isRead(type: number | undefined): boolean {
     if (this.exchanging !== undefined) return !unasked.has(type)
-    return type === ReadyForQuery || (this.text && (type === RowDescription || type === CommandComplete))
+    return type === ReadyForQuery || (this.text && readAsText.has(type))
   }
 
   private describe(frame: Buffer): Buffer {

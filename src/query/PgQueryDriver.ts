@@ -87,38 +87,61 @@ const execute = (
   sink: RowSink,
   { onDone }: Execution
 ) =>
-  Effect.gen(function* () {
+  Effect.suspend(() => {
     let described = false
     let decoders: ReadonlyArray<ReturnType<typeof PgValues.decoderOf>> = []
+    let count = 0
     const describe = Effect.suspend(() => {
       if (described) return Effect.void
-      described = true
       const { columns } = wire.passed()
       decoders = columns.map(({ typeId }) => PgValues.decoderOf(typeId))
-      return sink.columns(columns.map(({ name, typeId }) => ({ name, type: PgValues.typeName(typeId) })))
+      return Effect.map(
+        sink.columns(columns.map(({ name, typeId }) => ({ name, type: PgValues.typeName(typeId) }))),
+        () => {
+          described = true
+        }
+      )
     })
     const toRow = (row: PgRow) =>
       decoders.map((decode, index) => {
         const value = row[index]
         return typeof value === "string" ? decode(value) : null
       })
-    let count = 0
-    yield* connection.stream(statement.sql, statement.params.map(PgValues.encodeParameter)).pipe(
+    const done = Effect.sync(() => {
+      const summary = summaryOf(wire.passed().command, count)
+      onDone(summary)
+      return summary
+    })
+    // A cancel that came too late changed nothing: what the statement did is committed, and all its rows are there.
+    const isDoneAllTheSame = () => {
+      const { columns, command } = wire.passed()
+      const isComplete = columns.length === 0 || summaryOf(command, count).rowCount === count
+      return command !== "" && isComplete && wire.isOutsideTransaction()
+    }
+    return connection.stream(statement.sql, statement.params.map(PgValues.encodeParameter)).pipe(
       Stream.mapError(fromSqlError),
-      Stream.runForEachArray((chunk) => {
-        count += chunk.length
-        return Effect.andThen(
-          describe,
-          Effect.suspend(() => sink.rows(chunk.map(toRow)))
+      Stream.runForEachArray((chunk) =>
+        describe.pipe(
+          Effect.andThen(Effect.suspend(() => sink.rows(chunk.map(toRow)))),
+          Effect.andThen(
+            Effect.sync(() => {
+              count += chunk.length
+            })
+          )
         )
-      })
+      ),
+      Effect.andThen(describe),
+      Effect.andThen(
+        Effect.suspend(() =>
+          wire.isOutsideTransaction()
+            ? done
+            : Effect.fail(new QueryError({ reason: new StatementFailed({ problem: leftOpen }) }))
+        )
+      ),
+      Effect.onInterrupt(() =>
+        Effect.suspend(() => (isDoneAllTheSame() ? Effect.ignore(Effect.andThen(describe, done)) : Effect.void))
+      )
     )
-    yield* describe
-    if (!wire.isOutsideTransaction())
-      return yield* new QueryError({ reason: new StatementFailed({ problem: leftOpen }) })
-    const summary = summaryOf(wire.passed().command, count)
-    onDone(summary)
-    return summary
   }).pipe(wire.asText)
 
 const leftOpen =

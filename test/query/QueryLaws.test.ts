@@ -202,6 +202,39 @@ describe("the exits of a query: interrupt, then the server's answer, then releas
   )
 })
 
+describe("Q2 cancel at any moment ends in one terminal state, with no statement left running on the server", () => {
+  it.live("which is whichever the server says: a row is there exactly when the query succeeded", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const { registry } = yield* openRegistry()
+        const run = (sql: string) =>
+          Effect.flatMap(submit(registry, { sql, params: [] }), ({ id }) => registry.await(alice, id))
+        yield* run("create table written (n int primary key)")
+        const succeeded: Array<number> = []
+        for (let n = 0; n < 120; n++) {
+          const sql = `insert into written select ${n} from pg_sleep(${n % 2 === 0 ? 0.004 : 0.02})`
+          const { id } = yield* submit(registry, { sql, params: [] })
+          yield* eventually(registry.status(alice, id), ({ state }) => state === "Running")
+          yield* Effect.sleep((n % 40) * 0.5)
+          const { state } = yield* registry.cancel(alice, id)
+          assert.include(["Succeeded", "Canceled"], state)
+          if (state === "Succeeded") succeeded.push(n)
+        }
+        const { id } = yield* submit(registry, { sql: "select n from written order by n", params: [] })
+        yield* registry.await(alice, id)
+        const { rows } = yield* registry.page(alice, id, { offset: 0, limit: 1000 })
+        assert.deepStrictEqual(
+          rows.map(([n]) => n),
+          succeeded
+        )
+        assert.isAbove(succeeded.length, 0)
+        assert.isBelow(succeeded.length, 120)
+        yield* idle(name)
+      })
+    )
+  )
+})
+
 describe("a query as a layer", () => {
   it.live("C2 interrupting the program in mid-statement: the server's answer, then release, well under a second", () =>
     withQueries(({ name }) =>
