@@ -3,15 +3,20 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Connection from "../../src/connection/Connection.ts"
 import { ConnectionPool } from "../../src/connection/ConnectionPool.ts"
+import * as Ledger from "../../src/Ledger.ts"
 import * as Lifetime from "../../src/Lifetime.ts"
 import * as Query from "../../src/query/Query.ts"
+import type { QueryId } from "../../src/query/QueryId.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
+import * as QueryState from "../../src/query/QueryState.ts"
+import { steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { busyBackends, eventually } from "../support/conditions.ts"
 import { withQueries } from "../support/queries.ts"
@@ -304,7 +309,7 @@ describe("a registered query", () => {
     )
   )
 
-  it.live("is seen and cancelled by its own principal only", () =>
+  it.live("Q4 a principal sees and cancels only its own queries", () =>
     withQueries(({ name }) =>
       Effect.gen(function* () {
         const { registry } = yield* openRegistry()
@@ -342,6 +347,112 @@ describe("a registered query", () => {
     )
   )
 })
+
+describe("Q3 the same idempotency key starts one query", () => {
+  it.live("of twenty submits at once", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const { registry } = yield* openRegistry()
+        const run = (sql: string, options?: Partial<QueryRegistry.Submission>) =>
+          Effect.flatMap(submit(registry, { sql, params: [] }, options), ({ id }) => registry.await(alice, id))
+        yield* run("create table once (n int)")
+        const records = yield* Effect.all(
+          Array.from({ length: 20 }, () => run("insert into once values (1)", { idempotencyKey: "k" })),
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual(
+          records.map(({ id, state }) => [id, state]),
+          records.map(() => [records[0]?.id, "Succeeded"])
+        )
+        const { id } = yield* run("select count(*)::int from once")
+        assert.deepStrictEqual((yield* registry.page(alice, id, { offset: 0, limit: 1 })).rows, [[1]])
+      })
+    )
+  )
+})
+
+describe("Q7 closing the registry leaves no fiber, no connection, no timer", () => {
+  it.live("forty running queries: cancelled and acknowledged within three seconds", () =>
+    withQueries(
+      ({ name }) =>
+        Effect.gen(function* () {
+          const { close, registry } = yield* openRegistry({ maxRunning: 40, drain: 0 })
+          for (let index = 0; index < 60; index++) yield* submit(registry, sleep)
+          yield* eventually(busyBackends(name), (busy) => busy.length === 40)
+          const begun = Date.now()
+          yield* close
+          assert.isBelow(Date.now() - begun, 3000)
+          yield* idle(name)
+          assert.deepInclude(yield* (yield* ConnectionPool).stats, { leased: 0, waiting: 0 })
+          yield* LedgerRecorder.assertEmpty({ except: ["backend"] })
+        }),
+      { max: 40 }
+    )
+  )
+})
+
+describe("under the interrupt sweep, on the real server", () => {
+  it.live("C1, Q1, Q2, Q7: cancelled, ended by its session, finished or closed at any moment, nothing is left", () =>
+    withQueries(
+      ({ name }) =>
+        Effect.gen(function* () {
+          const pool = yield* ConnectionPool
+          yield* sweep(
+            Effect.gen(function* () {
+              const { close, registry } = yield* openRegistry({ maxRunning: 3, drain: 0 })
+              const session = yield* Lifetime.scoped({ kind: "session", id: "s", release: "parallel" })
+              const queries = yield* Effect.forEach(Array.from({ length: 8 }), (_, index) =>
+                submit(
+                  registry,
+                  { sql: `select pg_sleep(${index % 2 === 0 ? 0 : 60})`, params: [] },
+                  { owner: index % 4 < 2 ? session : undefined }
+                )
+              )
+              const ids = queries.map(({ id }) => id)
+              const until = (index: number, isIt: (state: QueryState.QueryState) => boolean) =>
+                Stream.runDrain(
+                  Stream.takeUntil(registry.events(alice, ids[index] ?? assert.fail()), ({ record }) =>
+                    isIt(record.state)
+                  )
+                )
+              yield* Effect.all(
+                [
+                  ...ids
+                    .slice(0, 3)
+                    .map((id, index) =>
+                      Effect.andThen(
+                        Effect.repeat(Effect.yieldNow, { times: index * 40 }),
+                        Effect.andThen(registry.cancel(alice, id), isFree(registry, id))
+                      )
+                    ),
+                  Effect.andThen(
+                    until(3, (state) => state === "Running"),
+                    session.end()
+                  ),
+                  Effect.andThen(until(6, QueryState.isTerminal), close)
+                ],
+                { concurrency: "unbounded" }
+              )
+              assert.deepInclude(yield* pool.stats, { leased: 0, waiting: 0 })
+            }),
+            { steps: steps.filter((step) => step % 9 === 0 || step < 8) }
+          )
+          yield* idle(name)
+          yield* LedgerRecorder.assertEmpty({ except: ["backend"] })
+        }),
+      { max: 3 }
+    )
+  )
+})
+
+/** Whoever sees a query over sees nothing of it in the ledger; the registry may have closed meanwhile. */
+const isFree = (registry: QueryRegistry.QueryRegistry["Service"], id: QueryId) =>
+  Effect.gen(function* () {
+    const record = yield* Effect.option(registry.status(alice, id))
+    if (Option.isSome(record)) assert.isTrue(QueryState.isTerminal(record.value.state))
+    const held = yield* (yield* Ledger.Ledger).holdings
+    assert.isUndefined(held.find((holding) => holding.id === id))
+  })
 
 describe("Connection.layer", () => {
   const id = Effect.map(Connection.Connection, ({ id }) => id)
