@@ -7,7 +7,9 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   sessions: () => import("./sessions.ts"),
   sessionsMemory: () => import("./sessionsMemory.ts"),
   pruning: () => import("./pruning.ts"),
-  results: () => import("./results.ts")
+  results: () => import("./results.ts"),
+  queries: () => import("./queries.ts"),
+  queriesMemory: () => import("./queriesMemory.ts")
 }
 
 const wanted = process.argv.slice(2)
