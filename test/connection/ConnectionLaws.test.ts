@@ -174,7 +174,7 @@ const C1: Record<string, Way> = {
       Effect.gen(function* () {
         const registry = yield* openRegistry({ retention: "5 millis" })
         const { id } = yield* registry.submit({ statement: { sql: "select 1", params: [] }, principal: alice })
-        yield* eventually(registry.list(alice), (records) => records.length === 0)
+        yield* eventually(registry.list(alice), ({ queries }) => queries.length === 0)
         assert.strictEqual((yield* Effect.flip(registry.status(alice, id))).reason._tag, "QueryNotFound")
       })
     )
