@@ -36,7 +36,11 @@ export const QueryInfo = Schema.Struct({
   /** When record and rows are removed. */
   expiresAt: Time,
   rowCount: Schema.NullOr(Schema.Int),
-  error: Schema.NullOr(QueryFailure)
+  /** What the rows take up where they are kept; null until it succeeded. */
+  bytes: Schema.NullOr(Schema.Int),
+  error: Schema.NullOr(QueryFailure),
+  /** Every state so far and when it began, the first one first. */
+  transitions: Schema.Array(Schema.Struct({ state: QueryStateName, at: Schema.DateTimeUtcFromString }))
 })
 export type QueryInfo = typeof QueryInfo.Type
 
@@ -62,20 +66,61 @@ export const RowsPage = Schema.Struct({
   next: Schema.NullOr(Schema.String)
 })
 
+/** Makes submitting again harmless. */
+const idempotencyKey = Schema.String.check(
+  Schema.isPattern(/^[\x21-\x7e]{1,255}$/, { message: "Expected 1 to 255 visible ASCII characters" })
+)
+
+const Listed = HttpApiSchema.WithHeaders(Schema.Array(QueryInfo), {
+  /** The next page, `rel="next"` (RFC 8288); not there after the last. */
+  link: Schema.optionalKey(Schema.String)
+})
+
+/** A state that the query came to, and the query at that moment. */
+export const QueryEvent = Schema.Struct({
+  /** Send the last one seen as `Last-Event-ID` to go on after it. */
+  id: Schema.String,
+  event: Schema.Literal("state"),
+  data: Schema.fromJsonString(QueryInfo)
+})
+
 const byId = { params: { id: Schema.String } }
 const look = [QueryProblem.QueryNotFound, QueryProblem.QueriesUnavailable, QueryProblem.QueriesNotConfigured] as const
 
 export class QueryApi extends HttpApiGroup.make("queries").add(
   HttpApiEndpoint.post("submit", "/queries", {
+    headers: { "idempotency-key": Schema.optionalKey(idempotencyKey) },
     payload: QuerySubmission,
     success: Submitted,
-    error: [QueryProblem.QueryRejected, QueryProblem.QueriesUnavailable, QueryProblem.QueriesNotConfigured]
+    error: [
+      QueryProblem.IdempotencyConflict,
+      QueryProblem.QueryRejected,
+      QueryProblem.QueriesUnavailable,
+      QueryProblem.QueriesNotConfigured
+    ]
   }),
   HttpApiEndpoint.get("list", "/queries", {
-    success: Schema.Array(QueryInfo),
-    error: QueryProblem.QueriesNotConfigured
+    query: {
+      state: Schema.optionalKey(QueryStateName),
+      cursor: Schema.optionalKey(Schema.String),
+      /** Default: 100. */
+      limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1000 })))
+    },
+    success: Listed,
+    error: [QueryProblem.CursorInvalid, QueryProblem.QueriesNotConfigured]
   }),
   HttpApiEndpoint.get("status", "/queries/:id", { ...byId, success: QueryInfo, error: look }),
+  HttpApiEndpoint.get("events", "/queries/:id/events", {
+    ...byId,
+    headers: {
+      "last-event-id": Schema.optionalKey(
+        Schema.String.check(Schema.isPattern(/^\d{1,9}$/, { message: "Expected the id of an event" }))
+      )
+    },
+    // Nothing (204) is for whoever has seen the last one: a browser then stops asking (HTML Standard 9.2.3).
+    success: [HttpApiSchema.StreamSse({ events: QueryEvent }), HttpApiSchema.NoContent],
+    error: [...look, QueryProblem.EventUnknown]
+  }),
   HttpApiEndpoint.get("rows", "/queries/:id/rows", {
     ...byId,
     query: {

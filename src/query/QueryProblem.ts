@@ -4,6 +4,7 @@
 import * as Schema from "effect/Schema"
 import * as Problem from "../Problem.ts"
 import type { QueryError } from "./QueryError.ts"
+import { QueryId } from "./QueryId.ts"
 
 export class QueryNotFound extends Problem.Class<QueryNotFound>()("QueryNotFound", 404, "There is no such query") {}
 
@@ -12,6 +13,16 @@ export class QueryNotSucceeded extends Problem.Class<QueryNotSucceeded>()(
   409,
   "Only a query that succeeded has rows",
   { state: Schema.String }
+) {}
+
+export class IdempotencyConflict extends Problem.Class<IdempotencyConflict>()(
+  "IdempotencyConflict",
+  409,
+  "The idempotency key belongs to another query",
+  {
+    /** That query. */
+    id: QueryId
+  }
 ) {}
 
 export class QueryRejected extends Problem.Class<QueryRejected>()(
@@ -39,15 +50,27 @@ export class CursorInvalid extends Problem.Class<CursorInvalid>()(
   "The cursor is not one of ours"
 ) {}
 
+export class EventUnknown extends Problem.Class<EventUnknown>()(
+  "EventUnknown",
+  400,
+  "The query has had no such event"
+) {}
+
 /** The problems of reading and cancelling. */
 export type Reading = QueryNotFound | QueryNotSucceeded | QueriesUnavailable
-export type Submitting = QueryRejected | QueriesUnavailable
+export type Submitting = IdempotencyConflict | QueryRejected | QueriesUnavailable
 
 /** An error of a submission as the caller sees it. */
-export const fromSubmit = ({ reason }: QueryError): Submitting =>
-  reason._tag === "QueryRejected"
-    ? new QueryRejected({ detail: reason.message, retryAfterSeconds: reason.retryAfterSeconds })
-    : new QueriesUnavailable({ detail: reason.message })
+export const fromSubmit = ({ reason }: QueryError): Submitting => {
+  switch (reason._tag) {
+    case "IdempotencyConflict":
+      return new IdempotencyConflict({ detail: reason.message, id: reason.id })
+    case "QueryRejected":
+      return new QueryRejected({ detail: reason.message, retryAfterSeconds: reason.retryAfterSeconds })
+    default:
+      return new QueriesUnavailable({ detail: reason.message })
+  }
+}
 
 /** An error of looking at a query as the caller sees it. */
 export const fromRead = ({ reason }: QueryError): Reading => {

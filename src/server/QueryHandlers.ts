@@ -2,24 +2,34 @@
  * What the query calls do: the session says whose a query is and how long it may run.
  *
  * A submitted query is tied to the session's lifetime, not to the request's: it goes on when the response is sent, and
- * ends with the session.
+ * ends with the session. A stream of events lasts until the query or the session is over, the client is gone or the service
+ * drains.
  */
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
+import * as Record from "effect/Record"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import * as Struct from "effect/Struct"
+import * as Ledger from "../Ledger.ts"
+import type * as Lifetime from "../Lifetime.ts"
 import * as Problem from "../Problem.ts"
-import type { QueryInfo } from "../query/QueryApi.ts"
+import { QueryEvent, type QueryInfo } from "../query/QueryApi.ts"
 import { QueryId } from "../query/QueryId.ts"
 import * as QueryProblem from "../query/QueryProblem.ts"
 import * as QueryRecord from "../query/QueryRecord.ts"
 import { QueryRegistry } from "../query/QueryRegistry.ts"
+import * as QueryState from "../query/QueryState.ts"
 import * as SessionProblem from "../session/SessionProblem.ts"
+import { Draining } from "./Draining.ts"
+import * as EventStream from "./EventStream.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
+import { Readiness } from "./Readiness.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 
 const failureOf = (error: NonNullable<QueryRecord.QueryRecord["error"]>): NonNullable<QueryInfo["error"]> =>
@@ -35,7 +45,7 @@ const failureOf = (error: NonNullable<QueryRecord.QueryRecord["error"]>): NonNul
     : { code: error._tag, message: error.message }
 
 const infoOf = (record: QueryRecord.QueryRecord): QueryInfo => ({
-  ...Struct.pick(record, ["id", "state", "sql", "expiresAt", "rowCount"]),
+  ...Struct.pick(record, ["id", "state", "sql", "expiresAt", "rowCount", "bytes", "transitions"]),
   submittedAt: record.transitions[0].at,
   startedAt: QueryRecord.since(record, "Running"),
   endedAt: QueryRecord.endedAt(record),
@@ -51,22 +61,78 @@ const idOf = (text: string) =>
     onSome: Effect.succeed
   })
 
-const cursorPattern = /^row:(\d{1,15})$/
-const cursorOf = (offset: number) => Base64Url.encode(`row:${offset}`)
-const offsetOf = (cursor: string | undefined) => {
-  if (cursor === undefined) return Effect.succeed(0)
-  const match = cursorPattern.exec(Result.getOrElse(Base64Url.decodeString(cursor), () => ""))
-  return match === null
-    ? Effect.fail(
-        new QueryProblem.CursorInvalid({ detail: "Take `next` of the page before, or leave the cursor out." })
-      )
-    : Effect.succeed(Number(match[1]))
+/** Cursors are opaque to the client; `what` tells those of one call from those of another. */
+const cursorsOf = (what: string) => {
+  const pattern = new RegExp(`^${what}:(\\d{1,15})$`)
+  return {
+    encode: (position: number) => Base64Url.encode(`${what}:${position}`),
+    decode: (cursor: string | undefined): Effect.Effect<number | undefined, QueryProblem.CursorInvalid> => {
+      if (cursor === undefined) return Effect.succeed(undefined)
+      const match = pattern.exec(Result.getOrElse(Base64Url.decodeString(cursor), () => ""))
+      return match === null
+        ? Effect.fail(
+            new QueryProblem.CursorInvalid({ detail: "Take that of the page before, or leave the cursor out." })
+          )
+        : Effect.succeed(Number(match[1]))
+    }
+  }
+}
+const rowCursors = cursorsOf("row")
+const queryCursors = cursorsOf("query")
+
+/** What was asked, with another cursor. */
+const nextLink = (query: Readonly<Record<string, string | number>>, next: number) =>
+  `</queries?${new URLSearchParams({ ...Record.map(query, String), cursor: queryCursors.encode(next) }).toString()}>; rel="next"`
+
+const encodeEvent = Schema.encodeEffect(QueryEvent)
+
+interface Watch {
+  readonly principal: string
+  readonly id: QueryId
+  /** The number of the last event that the client has. */
+  readonly after: number
+  /** Who watches. */
+  readonly session: Lifetime.Lifetime
+  /** Ends the stream before the query does, as the end of the session does. */
+  readonly end: Effect.Effect<void>
+}
+
+const eventsOf = (queries: QueryRegistry["Service"], { after, end, id, principal, session }: Watch) => {
+  let seen = after
+  const live = queries.events(principal, id, { after }).pipe(
+    Stream.interruptWhen(Effect.raceFirst(session.ended, end)),
+    Stream.tap(({ seq }) =>
+      Effect.sync(() => {
+        seen = seq
+      })
+    )
+  )
+  // What the end of the session did to the query is told, too.
+  const rest = Stream.unwrap(
+    Effect.map(queries.status(principal, id), ({ transitions }) =>
+      transitions.length > seen
+        ? Stream.take(queries.events(principal, id, { after: seen }), transitions.length - seen)
+        : Stream.empty
+    )
+  )
+  const events = Stream.concat(
+    live,
+    Stream.suspend(() => rest)
+  ).pipe(
+    // It was forgotten meanwhile: there is nothing more to tell.
+    Stream.catch(() => Stream.empty),
+    Stream.mapEffect(({ record, seq }) =>
+      Effect.orDie(encodeEvent({ id: String(seq), event: "state", data: infoOf(record) }))
+    )
+  )
+  const held = Ledger.hold({ kind: "event stream", id, releaseLimit: "none" }, Effect.void, () => Effect.void)
+  return Stream.unwrap(Effect.as(Effect.provideService(held, Ledger.Parent, session.entry), events))
 }
 
 const retryAfter = (problem: QueryProblem.Submitting) =>
   problem._tag === "QueryRejected" ? Problem.retryAfter(problem.retryAfterSeconds) : Effect.void
 
-/** Over the {@link QueryRegistry} in context; answers `QueriesNotConfigured` where there is none. */
+/** Over the {@link QueryRegistry} in context and {@link Readiness}; answers `QueriesNotConfigured` where there is none. */
 export const layer = HttpApiBuilder.group(
   HoldfastApi,
   "queries",
@@ -81,23 +147,57 @@ export const layer = HttpApiBuilder.group(
       Effect.mapBoth(session.principal, { onFailure: SessionProblem.from, onSuccess: (name) => name ?? "" })
     )
 
-    return handlers.handleAll({
-      submit: Effect.fnUntraced(function* ({ payload }) {
+    const draining = yield* Draining
+    const readiness = yield* Readiness
+
+    const events = handlers.handleRaw(
+      "events",
+      Effect.fnUntraced(function* ({ headers, params }) {
+        const id = yield* idOf(params.id)
+        const queries = yield* registry
+        const mine = yield* principal
+        const { state, transitions } = yield* Effect.mapError(queries.status(mine, id), QueryProblem.fromLook)
+        const after = Number(headers["last-event-id"] ?? 0)
+        if (after > transitions.length) {
+          return yield* new QueryProblem.EventUnknown({ detail: "Leave Last-Event-ID out to get all of them." })
+        }
+        if (after === transitions.length && QueryState.isTerminal(state)) return HttpServerResponse.empty()
+        const session = yield* Effect.mapError((yield* ServiceSession).lifetime, SessionProblem.from)
+        const watch = { principal: mine, id, after, session, end: draining.begun }
+        return EventStream.response(eventsOf(queries, watch))
+      })
+    )
+
+    return events.handleAll({
+      submit: Effect.fnUntraced(function* ({ headers, payload }) {
         const queries = yield* registry
         const session = yield* ServiceSession
+        const key = headers["idempotency-key"]
+        if (!(yield* readiness.runsQueries)) {
+          return yield* new QueryProblem.QueriesUnavailable({
+            detail: "The database of queries does not answer. Try again later."
+          })
+        }
         const { id, state } = yield* queries
           .submit({
             statement: { sql: payload.sql, params: payload.params ?? [] },
             principal: yield* principal,
             owner: yield* Effect.mapError(session.lifetime, SessionProblem.from),
+            session: yield* Effect.mapError(session.id, SessionProblem.from),
+            ...(key !== undefined && { idempotencyKey: key }),
             ...(payload.timeoutMs !== undefined && { deadline: payload.timeoutMs })
           })
           .pipe(Effect.mapError(QueryProblem.fromSubmit), Effect.tapError(retryAfter))
         return HttpApiSchema.withHeaders({ body: { id, state }, headers: { location: `/queries/${id}` } })
       }),
-      list: Effect.fnUntraced(function* () {
-        const { queries } = yield* (yield* registry).list(yield* principal)
-        return queries.map(infoOf)
+      list: Effect.fnUntraced(function* ({ query }) {
+        const { cursor, ...rest } = query
+        const after = yield* queryCursors.decode(cursor)
+        const { next, queries } = yield* (yield* registry).list(yield* principal, { ...rest, after })
+        return HttpApiSchema.withHeaders({
+          body: queries.map(infoOf),
+          headers: next === undefined ? {} : { link: nextLink(rest, next) }
+        })
       }),
       status: Effect.fnUntraced(function* ({ params }) {
         const id = yield* idOf(params.id)
@@ -106,10 +206,10 @@ export const layer = HttpApiBuilder.group(
       }),
       rows: Effect.fnUntraced(function* ({ params, query }) {
         const id = yield* idOf(params.id)
-        const options = { offset: yield* offsetOf(query.cursor), limit: query.limit ?? 1000 }
+        const options = { offset: (yield* rowCursors.decode(query.cursor)) ?? 0, limit: query.limit ?? 1000 }
         const page = (yield* registry).page(yield* principal, id, options)
         const { columns, next, rows } = yield* Effect.mapError(page, QueryProblem.fromRead)
-        return { columns, rows, next: next === undefined ? null : cursorOf(next) }
+        return { columns, rows, next: next === undefined ? null : rowCursors.encode(next) }
       }),
       cancel: Effect.fnUntraced(function* ({ params }) {
         const id = yield* idOf(params.id)

@@ -26,6 +26,8 @@ export class Readiness extends Context.Service<
     readonly prepared: Effect.Effect<void>
     /** What is being waited for; empty when the service is ready. */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
+    /** Whether the database of queries answers now, give or take a second; false also where there is none. */
+    readonly runsQueries: Effect.Effect<boolean>
   }
 >()("holdfast/server/Readiness") {}
 
@@ -62,9 +64,14 @@ export const make = Effect.fnUntraced(function* (databases: Databases) {
     Effect.forkScoped
   )
 
+  const succeeds = <E>(effect: Effect.Effect<unknown, E>) => Effect.isSuccess(Effect.timeout(effect, "3 seconds"))
   const check = <E>(name: string, effect: Effect.Effect<unknown, E>) =>
-    Effect.match(Effect.timeout(effect, "3 seconds"), { onFailure: () => [name], onSuccess: () => [] })
-  // Asked by everybody's load balancer: one answer a second is enough.
+    Effect.map(succeeds(effect), (isThere) => (isThere ? [] : [name]))
+  // Asked by every submission, and by everybody's load balancer: one answer a second is enough.
+  const runsQueries = yield* Effect.cachedWithTTL(
+    Option.match(databases.queries, { onNone: () => Effect.succeed(false), onSome: (url) => succeeds(answers(url)) }),
+    "1 second"
+  )
   const waitingFor = yield* Effect.cachedWithTTL(
     Effect.map(
       Effect.all(
@@ -74,10 +81,12 @@ export const make = Effect.fnUntraced(function* (databases: Databases) {
             Effect.filterOrFail(Deferred.isDone(done), (isDone) => isDone)
           ),
           check("sessions", store.ping),
-          Option.match(databases.queries, {
-            onNone: () => Effect.succeed([]),
-            onSome: (url) => check("queries", answers(url))
-          })
+          Option.isNone(databases.queries)
+            ? Effect.succeed([])
+            : check(
+                "queries",
+                Effect.filterOrFail(runsQueries, (answers) => answers)
+              )
         ],
         { concurrency: "unbounded" }
       ),
@@ -86,7 +95,7 @@ export const make = Effect.fnUntraced(function* (databases: Databases) {
     "1 second"
   )
 
-  return Readiness.of({ prepared: Deferred.await(done), waitingFor })
+  return Readiness.of({ prepared: Deferred.await(done), waitingFor, runsQueries })
 })
 
 export const layer = (databases: Databases): Layer.Layer<Readiness, never, SessionStore | Users> =>

@@ -1,8 +1,8 @@
 /**
  * `holdfast serve`: everything composed.
  *
- * The service lives from the first line it prints until it is interrupted. Then it closes from the outside in: no new
- * connection is accepted and running requests are answered; running queries get two seconds, then they are cancelled;
+ * The service lives from the first line it prints until it is interrupted. Then it closes from the outside in: open streams
+ * end, no new connection is accepted and running requests are answered; running queries get two seconds, then they are cancelled;
  * sessions end; pools close; the embedded database shuts down.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
@@ -32,6 +32,7 @@ import * as SessionPruning from "../session/SessionPruning.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
+import * as Draining from "./Draining.ts"
 import { HoldfastApi, NotReady } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
 import * as Logins from "./Logins.ts"
@@ -159,11 +160,14 @@ export const serve = Effect.gen(function* () {
       const readiness = yield* Readiness.Readiness
       // What is announced works; whoever asks earlier is told that it does not yet.
       const prepared = Option.isSome(databases.embedded) ? readiness.prepared : Effect.void
-      return HttpRouter.serve(routes(settings, origin), {
-        disableLogger: true,
-        disableListenLog: true,
-        middleware: ClientAddress.believe(settings.trustedProxies)
-      }).pipe(
+      return Draining.layerSignal.pipe(
+        Layer.provide(
+          HttpRouter.serve(routes(settings, origin), {
+            disableLogger: true,
+            disableListenLog: true,
+            middleware: ClientAddress.believe(settings.trustedProxies)
+          })
+        ),
         Layer.tap(() =>
           prepared.pipe(Effect.andThen(announce(databases, url)), Effect.andThen(warnings(settings, databases, origin)))
         )
@@ -171,7 +175,7 @@ export const serve = Effect.gen(function* () {
     })
   )
   const service = app.pipe(
-    Layer.provide(Listener.layer(settings)),
+    Layer.provide([Listener.layer(settings), Draining.layer]),
     Layer.provide(Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1))),
     Layer.provide(queries(settings, databases)),
     Layer.provide(Readiness.layer(databases)),

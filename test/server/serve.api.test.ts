@@ -7,6 +7,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { HoldfastApi } from "../../src/server/HoldfastApi.ts"
 import { problemOf, queriesOf, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
@@ -26,6 +27,7 @@ const calls = [
   "GET /queries",
   "GET /queries/{id}",
   "GET /queries/{id}/rows",
+  "GET /queries/{id}/events",
   "DELETE /queries/{id}",
   "GET /health/live",
   "GET /health/ready"
@@ -114,6 +116,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         ["POST", "/queries"],
         ["GET", id],
         ["GET", `${id}/rows`],
+        ["GET", `${id}/events`],
         ["DELETE", id]
       ] as const) {
         const answer = yield* browser.send(method, path, method === "POST" ? { json: { sql: "select 1" } } : {})
@@ -131,7 +134,10 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
 
       const session = yield* client.sessions.login({ payload: { username: "demo", password: Service.demoPassword } })
       assert.deepStrictEqual((yield* client.sessions.current()).id, session.id)
-      const { body, headers } = yield* client.queries.submit({ payload: { sql: "select $1::int", params: [42] } })
+      const { body, headers } = yield* client.queries.submit({
+        headers: { "idempotency-key": "derived" },
+        payload: { sql: "select $1::int", params: [42] }
+      })
       const { id } = body
       assert.strictEqual(headers.location, `/queries/${id}`)
       const { rowCount } = yield* eventually(
@@ -141,9 +147,22 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       assert.strictEqual(rowCount, 1)
       const { next, rows } = yield* client.queries.rows({ params: { id }, query: { limit: 1 } })
       assert.deepStrictEqual([rows, next], [[[42]], null])
+      const listed = yield* client.queries.list({ query: { state: "Succeeded" } })
       assert.include(
-        (yield* client.queries.list()).map((query) => query.id),
+        listed.body.map((query) => query.id),
         id
+      )
+      const events = yield* client.queries.events({ params: { id }, headers: {} })
+      assert.isDefined(events)
+      const seen = yield* Stream.runCollect(events ?? Stream.empty)
+      assert.deepStrictEqual(
+        seen.map(({ data, event, id }) => [id, event, data.state]),
+        [
+          ["1", "state", "Queued"],
+          ["2", "state", "Starting"],
+          ["3", "state", "Running"],
+          ["4", "state", "Succeeded"]
+        ]
       )
 
       const unknown = yield* Effect.flip(client.queries.status({ params: { id: "garbage" } }))
@@ -151,7 +170,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       const cursor = yield* Effect.flip(client.queries.rows({ params: { id }, query: { cursor: "garbage" } }))
       assert.strictEqual(cursor._tag, "CursorInvalid")
       yield* client.sessions.logout()
-      assert.strictEqual((yield* Effect.flip(client.queries.list()))._tag, "SessionMissing")
+      assert.strictEqual((yield* Effect.flip(client.queries.list({ query: {} })))._tag, "SessionMissing")
     })
   )
 
