@@ -5,11 +5,14 @@
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import * as Problem from "../Problem.ts"
 import { QueryApi } from "../query/QueryApi.ts"
 import * as SessionApi from "../session/SessionApi.ts"
+import { Holdings } from "./Holdings.ts"
+import * as Metrics from "./Metrics.ts"
 import { Required } from "./ServiceSession.ts"
 
 /** A store or database that the service uses cannot be reached. */
@@ -34,12 +37,30 @@ class HealthGroup extends HttpApiGroup.make("health").add(
   HttpApiEndpoint.get("ready", "/health/ready", {
     success: Schema.Struct({ status: Schema.Literal("ready") }),
     error: NotReady
+  }),
+  HttpApiEndpoint.get("metrics", "/metrics", {
+    success: Schema.String.pipe(HttpApiSchema.asText({ contentType: Metrics.contentType }))
+  })
+) {}
+
+/** Asked by somebody who is no operator. */
+export class OperatorsOnly extends Problem.Class<OperatorsOnly>()("OperatorsOnly", 403, "This is for operators only") {}
+
+class OperatorsGroup extends HttpApiGroup.make("operators").add(
+  HttpApiEndpoint.get("holdings", "/holdings", {
+    query: {
+      /** Default: 1,000. */
+      limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 10_000 })))
+    },
+    success: Holdings,
+    error: OperatorsOnly
   })
 ) {}
 
 export class HoldfastApi extends HttpApi.make("holdfast")
   .add(SessionsGroup)
   .add(QueryApi.middleware(Required))
+  .add(OperatorsGroup.middleware(Required))
   .add(HealthGroup)
   .middleware(Problem.Requests)
   .annotateMerge(

@@ -33,33 +33,17 @@ import * as Sessions from "../session/Sessions.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
-import { HoldfastApi, NotReady } from "./HoldfastApi.ts"
+import * as HealthHandlers from "./HealthHandlers.ts"
+import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
 import * as Logins from "./Logins.ts"
+import * as OperatorHandlers from "./OperatorHandlers.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
 import { Http } from "./ServiceSession.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as Settings from "./Settings.ts"
 import * as Users from "./Users.ts"
-
-const healthHandlers = HttpApiBuilder.group(
-  HoldfastApi,
-  "health",
-  Effect.fnUntraced(function* (handlers) {
-    const readiness = yield* Readiness.Readiness
-    return handlers.handleAll({
-      live: () => Effect.succeed({ status: "live" as const }),
-      ready: Effect.fnUntraced(function* () {
-        const waitingFor = yield* readiness.waitingFor
-        if (waitingFor.length > 0) {
-          return yield* new NotReady({ detail: "The service keeps trying. Ask again later.", waitingFor })
-        }
-        return { status: "ready" as const }
-      })
-    })
-  })
-)
 
 /** What is answered is somebody's, unless it says otherwise: no cache keeps it (OWASP Session Management; ASVS 5.0 14.3.2). */
 const layerNoStore = HttpRouter.middleware(
@@ -76,7 +60,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const { absoluteTimeout, idleTimeout, maxSessions, renewEvery } = settings
   const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
   const api = HttpApiBuilder.layer(HoldfastApi, { openapiPath: "/openapi.json" }).pipe(
-    Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, healthHandlers]),
+    Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
     Layer.provide(Logins.layer),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
     Layer.provide(SessionCookie.layerOrigin(origin))

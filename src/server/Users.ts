@@ -42,6 +42,8 @@ export class Users extends Context.Service<
     readonly find: (
       name: string
     ) => Effect.Effect<(password: Redacted.Redacted) => Effect.Effect<Option.Option<User>>, UsersError>
+    /** Whether a user is an operator by now. Nobody who is not there is one. */
+    readonly isOperator: (name: string) => Effect.Effect<boolean, UsersError>
     /** Makes a user, or gives an existing one this password and role. */
     readonly put: (user: NewUser) => Effect.Effect<void, UsersError>
   }
@@ -76,6 +78,9 @@ export const make = Effect.gen(function* () {
             ({ name, operator }) => ({ name, operator })
           )
         )
+    }),
+    isOperator: Effect.fn("Users.isOperator")(function* (name) {
+      return Option.exists(yield* failed(find(name)), ({ operator }) => operator)
     }),
     put: Effect.fn("Users.put")(function* ({ name, operator, password }) {
       const hash = yield* Passwords.hash(password)

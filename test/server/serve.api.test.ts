@@ -30,7 +30,9 @@ const calls = [
   "GET /queries/{id}/events",
   "DELETE /queries/{id}",
   "GET /health/live",
-  "GET /health/ready"
+  "GET /health/ready",
+  "GET /metrics",
+  "GET /holdings"
 ]
 
 const OpenApi = Schema.Struct({

@@ -1,0 +1,29 @@
+/**
+ * What the calls for whoever runs the service do. They need no session, and tell nobody's secrets.
+ */
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import { HoldfastApi, NotReady } from "./HoldfastApi.ts"
+import * as Metrics from "./Metrics.ts"
+import { Readiness } from "./Readiness.ts"
+
+/** Over {@link Readiness}. */
+export const layer = HttpApiBuilder.group(
+  HoldfastApi,
+  "health",
+  Effect.fnUntraced(function* (handlers) {
+    const readiness = yield* Readiness
+    const metrics = yield* Metrics.make
+    return handlers.handleAll({
+      live: () => Effect.succeed({ status: "live" as const }),
+      ready: Effect.fnUntraced(function* () {
+        const waitingFor = yield* readiness.waitingFor
+        if (waitingFor.length > 0) {
+          return yield* new NotReady({ detail: "The service keeps trying. Ask again later.", waitingFor })
+        }
+        return { status: "ready" as const }
+      }),
+      metrics: () => metrics
+    })
+  })
+)
