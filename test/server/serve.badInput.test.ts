@@ -88,7 +88,9 @@ const needSession = [
   ["GET", "/queries"],
   ["GET", "/queries/q"],
   ["GET", "/queries/q/rows"],
-  ["DELETE", "/queries/q"]
+  ["GET", "/queries/q/events"],
+  ["DELETE", "/queries/q"],
+  ["GET", "/holdings"]
 ] as const
 
 function json(body: string | Uint8Array<ArrayBuffer>): RequestOptions {
@@ -170,6 +172,42 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     })
   )
 
+  it.effect("idempotency keys and event ids that cannot be are 400, sent as they are", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      const { id } = yield* run(browser, "select 1")
+      const cookie = Array.from(browser.cookies, ([name, value]) => `${name}=${value}`).join("; ")
+      const send = (head: string, header: string, body: string) =>
+        RawHttp.send(
+          browser.url,
+          `${head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: ${cookie}\r\n${header}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+        )
+      yield* nothingStored(
+        browser,
+        Effect.gen(function* () {
+          for (const key of [
+            "",
+            " ",
+            "a b",
+            "a\tb",
+            "\xff",
+            "a\x01",
+            "x".repeat(256),
+            "x".repeat(8000),
+            "a\r\nIdempotency-Key: b"
+          ]) {
+            const answer = yield* send("POST /queries", `Idempotency-Key: ${key}`, '{"sql":"select 1"}')
+            assertRefused(answer, 400, `key ${JSON.stringify(key.slice(0, 60))}`)
+          }
+        })
+      )
+      for (const after of ["", " ", "-1", "+1", "0x1", "1e1", "1.0", "\xff", "4\x00", "5", "9".repeat(400)]) {
+        const answer = yield* send(`GET /queries/${id}/events`, `Last-Event-ID: ${after}`, "")
+        assertRefused(answer, 400, `event ${JSON.stringify(after.slice(0, 60))}`)
+      }
+    })
+  )
+
   it.effect("ids that we never issued are 404", () =>
     Effect.gen(function* () {
       const browser = yield* Service.Demo
@@ -177,6 +215,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         for (const [method, path] of [
           ["GET", `/queries/${id}`],
           ["GET", `/queries/${id}/rows`],
+          ["GET", `/queries/${id}/events`],
           ["DELETE", `/queries/${id}`]
         ] as const) {
           assertRefused(yield* browser.send(method, path), [400, 404], `${method} ${path}`)
@@ -190,7 +229,15 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       const browser = yield* Service.Demo
       const { id } = yield* run(browser, "select generate_series(1, 5)")
       for (const search of [...cursors.map((it) => `cursor=${it}`), ...limits.map((it) => `limit=${it}`)]) {
-        assertRefused(yield* browser.send("GET", `/queries/${id}/rows?${search}`), 400, search)
+        for (const path of [`/queries/${id}/rows`, "/queries"]) {
+          assertRefused(yield* browser.send("GET", `${path}?${search}`), 400, `${path} ${search}`)
+        }
+      }
+      for (const search of [...limits.map((it) => `limit=${it}`), "limit=1&limit=2"]) {
+        assertRefused(yield* browser.send("GET", `/holdings?${search}`), 400, `/holdings ${search}`)
+      }
+      for (const state of ["", "x", "running", "__proto__", "%00", "%FF", "Running&state=Failed"]) {
+        assertRefused(yield* browser.send("GET", `/queries?state=${state}`), 400, `state ${state}`)
       }
     })
   )

@@ -2,7 +2,7 @@ import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { type Answer, type Browser, login, problemOf, run, submit } from "../support/browser.ts"
+import { type Answer, type Browser, problemOf, run, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
@@ -97,8 +97,8 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       const service = yield* Service.Shared
       const visitor = yield* service.browser().send("GET", "/holdings")
       assert.deepStrictEqual([visitor.status, problemOf(visitor).code], [401, "SessionMissing"])
-      yield* addUser(service, "alice")
-      const alice = yield* login(service.browser(), { username: "alice", password: "alice's password" })
+      yield* Service.addUser(service, "alice")
+      const alice = yield* service.login("alice")
       const refused = yield* alice.send("GET", "/holdings")
       assert.deepStrictEqual([refused.status, problemOf(refused).code], [403, "OperatorsOnly"])
       yield* addUser(service, "alice", "--operator")

@@ -197,6 +197,16 @@ export const startService = Effect.fnUntraced(function* (
   }
 })
 
+/** Makes a user who is no operator and has the password of `demo`, at once: the program that does it takes seconds. */
+export const addUser = ({ own }: Service, name: string) =>
+  Effect.gen(function* () {
+    const connection = yield* PgConnection.make({ url: own.url })
+    yield* connection.query(
+      "insert into holdfast.users (name, password_hash, operator) select $1, password_hash, false from holdfast.users where name = 'demo'",
+      [name]
+    )
+  }).pipe(Effect.scoped)
+
 /** Waits until the service at a URL says that it is ready. */
 export const ready = (url: string) =>
   Effect.orDie(eventually(Client.make(url).send("GET", "/health/ready"), ({ status }) => status === 200))
