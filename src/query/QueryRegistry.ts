@@ -42,6 +42,7 @@ import type { QueryDriver, Row, Statement } from "./QueryDriver.ts"
 import { QueriesUnavailable, QueryError, QueryNotFound, QueryNotSucceeded, StatementFailed } from "./QueryError.ts"
 import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./QueryIdempotency.ts"
+import * as QueryMetrics from "./QueryMetrics.ts"
 import * as QueryRecord from "./QueryRecord.ts"
 import { Entries, type Entry, type Listing, type ListOptions } from "./QueryRegistryEntries.ts"
 import { type Page, QueryResults } from "./QueryResults.ts"
@@ -157,6 +158,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const results = yield* QueryResults
   const clock = yield* Clock.Clock
   const admission = yield* QueryAdmission.make(options)
+  const metrics = yield* QueryMetrics.make
   const entries = new Entries()
   const keys = new QueryIdempotency.Keys(
     Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24)),
@@ -187,6 +189,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       entry.step(isCanceled ? "Canceled" : "Failed", now(), { error })
     }
     admission.took(entry.record)
+    metrics.ended(entry.record)
   }
 
   const start = (
@@ -219,7 +222,11 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     const answer = request && keys.answer(request, at.epochMilliseconds)
     if (answer !== undefined) return answer
     const place = admission.enter(principal)
-    if (place instanceof QueryError) return Effect.fail(place)
+    if (place instanceof QueryError) {
+      if (place.reason._tag === "QueryRejected") metrics.rejected(place.reason.limit)
+      return Effect.fail(place)
+    }
+    metrics.submitted()
     const entry = entries.add({
       id: QueryId.make(),
       principal,
@@ -347,7 +354,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       yield* forget(() => entries.all())
     })
   )
-  yield* Effect.forkScoped(Effect.repeat(prune, Schedule.spaced(Duration.seconds(1))))
+  const sample = Effect.sync(() => metrics.sample(entries.all().map(({ record }) => record.state)))
+  yield* Effect.forkScoped(Effect.repeat(Effect.andThen(prune, sample), Schedule.spaced(Duration.seconds(1))))
 
   return QueryRegistry.of({
     submit,

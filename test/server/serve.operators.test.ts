@@ -108,7 +108,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     })
   )
 
-  it.effect("GET /metrics is Prometheus text about the pool, the sessions and the ledger, without a secret", () =>
+  it.effect("GET /metrics is Prometheus text about pool, queries, sessions and ledger, without a secret", () =>
     Effect.gen(function* () {
       const service = yield* Service.Shared
       const browser = yield* service.login()
@@ -137,13 +137,23 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       assert.isAtLeast(valueOf(text, /^holdfast_sessions_events_total\{event="session.authenticated"\} /), 1)
       assert.isAtLeast(valueOf(text, /^holdfast_connections_wait_milliseconds_count\{/), 1)
       assert.isAtLeast(valueOf(text, /^holdfast_held\{kind="session store"\} /), 1)
+      assert.isAtLeast(valueOf(text, /^holdfast_queries_ended_total\{state="Succeeded"\} /), 1)
+      assert.isAtLeast(valueOf(text, /^holdfast_queries_run_milliseconds_count /), 1)
       for (const secret of [...secretsOf(service, [browser]), "whisper"]) assert.notInclude(text, secret)
 
       const before = valueOf(text, queries)
       yield* run(browser, "select 1")
       assert.strictEqual(valueOf((yield* visitor.send("GET", "/metrics")).text, queries), before + 1)
+      const id = yield* submit(browser, "select pg_sleep(60)")
+      yield* eventually(visitor.send("GET", "/metrics"), ({ text }) =>
+        /^holdfast_queries\{state="Running"\} 1$/m.test(text)
+      )
+      yield* browser.send("DELETE", `/queries/${id}`)
+      yield* eventually(visitor.send("GET", "/metrics"), ({ text }) =>
+        /^holdfast_queries\{state="Running"\} 0$/m.test(text)
+      )
       // Asking counts nothing.
-      assert.strictEqual(valueOf((yield* visitor.send("GET", "/metrics")).text, queries), before + 1)
+      assert.strictEqual(valueOf((yield* visitor.send("GET", "/metrics")).text, queries), before + 2)
       assert.strictEqual(valueOf((yield* visitor.send("GET", "/metrics")).text, /^holdfast_held\{kind="query"\} /), 0)
     })
   )
