@@ -125,12 +125,8 @@ const execute = (
       const rows = yield* sink()
       const connection = yield* driver.open
       told("Running")
-      return yield* Effect.scoped(
-        Effect.andThen(
-          Ledger.hold({ kind: "statement", id }, Effect.void, () => Effect.void),
-          connection.execute(statement, rows, { id, deadline, onDone })
-        )
-      )
+      yield* Ledger.hold({ kind: "statement", id, releaseLimit: "none" }, Effect.void, () => Effect.void)
+      return yield* connection.execute(statement, rows, { id, deadline, onDone })
     })
   )
 

@@ -170,7 +170,13 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const freeing = Semaphore.makeUnsafe(1)
   let closing = false
 
-  const now = () => DateTime.makeUnsafe(clock.currentTimeMillisUnsafe())
+  // Thousands of queries may be told the same moment; they share it.
+  let moment = DateTime.makeUnsafe(0)
+  const now = () => {
+    const millis = clock.currentTimeMillisUnsafe()
+    if (moment.epochMilliseconds !== millis) moment = DateTime.makeUnsafe(millis)
+    return moment
+  }
 
   /** Rows that nobody may read need no room. */
   const tidy = (entry: Entry, outcome: Query.Outcome): Effect.Effect<void> => {
@@ -321,15 +327,14 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       )
     })
 
-  const forget = (which: () => ReadonlyArray<Entry>) =>
-    Effect.suspend(() => inParallel(which(), (entry) => entries.forget(entry, now()))).pipe(
-      freeing.withPermit,
-      Effect.uninterruptible
-    )
+  const forget = (which: () => ReadonlyArray<Entry>, concurrency: 1 | "unbounded") =>
+    Effect.suspend(() =>
+      Effect.forEach(which(), (entry) => entries.forget(entry, now()), { concurrency, discard: true })
+    ).pipe(freeing.withPermit, Effect.uninterruptible)
 
   const prune = Effect.suspend(() => {
     keys.prune(now().epochMilliseconds)
-    return Effect.asVoid(forget(() => entries.due(now())))
+    return forget(() => entries.due(now()), 1)
   })
 
   const abandon = (entry: Entry) =>
@@ -351,7 +356,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         Math.max(left, 0)
       )
       yield* inParallel(entries.all(), abandon)
-      yield* forget(() => entries.all())
+      yield* forget(() => entries.all(), "unbounded")
     })
   )
   const sample = Effect.sync(() => metrics.sample(entries.all().map(({ record }) => record.state)))

@@ -6,7 +6,8 @@
  *   each: leased from the pool and sent by the driver's own call; opened and executed through `QueryDriver`, which tells the
  *   server the query's id and takes the rows as text; submitted to the registry and awaited. What the reset takes is shown by
  *   the same lease without one.
- * - *cancel*: from the cancel of a statement that sleeps to the answer of the next one, when there is one connection.
+ * - *cancel*: from the interruption of a statement that sleeps, by its fiber on the bare driver's pool and on a lease, by a
+ *   cancel in the registry, to the answer of the next statement, when there is one connection.
  */
 import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Context from "effect/Context"
@@ -92,13 +93,15 @@ const timed = (effect: Once) =>
 /** Long enough for the statement to be under way: what is measured is its cancel. */
 const underWay = Effect.sleep("5 millis")
 
-const bareCancel = (pool: PgPool.PgPool) =>
+const interruption = (query: (sql: string) => Once) =>
   Effect.gen(function* () {
-    const query = (sql: string) => Effect.scoped(Effect.flatMap(pool.reserve, (connection) => connection.query(sql)))
     const fiber = yield* Effect.forkChild(query(sleep))
     yield* underWay
     return yield* timed(Effect.andThen(Fiber.interrupt(fiber), query("select 1")))
   })
+
+const bare = (pool: PgPool.PgPool) => (sql: string) =>
+  Effect.scoped(Effect.flatMap(pool.reserve, (connection) => connection.query(sql)))
 
 const registryCancel = (
   registry: QueryRegistry.QueryRegistry["Service"],
@@ -141,7 +144,8 @@ export const run = async () => {
   const one = await within(world(url, PgRecycle.foreign, 1))
   const canceled = await takeTurns(
     {
-      "bare driver": cancels(bareCancel(await within(PgPool.make({ url, maxConnections: 1 })))),
+      "bare driver": cancels(interruption(bare(await within(PgPool.make({ url, maxConnections: 1 }))))),
+      lease: cancels(interruption((sql) => leased(Context.get(one, ConnectionPool.ConnectionPool), sql))),
       registry: cancels(
         registryCancel(Context.get(one, QueryRegistry.QueryRegistry), Context.get(one, ConnectionPool.ConnectionPool))
       )

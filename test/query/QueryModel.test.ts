@@ -19,8 +19,8 @@ import { act, alone, open } from "../support/scripted.ts"
 const history =
   /^Queued( Starting( Running( Succeeded)?)?)?( Failed)?$|^Queued( Starting( Running)?)? Canceling( Canceled| Succeeded| Failed)?$/
 
-const outcomes = ["Succeeded", "Failed", "Canceled"]
-const isOutcome = (state: string) => outcomes.includes(state)
+const outcomes: ReadonlySet<string> = new Set(["Succeeded", "Failed", "Canceled"])
+const isOutcome = (state: string) => outcomes.has(state)
 
 /** Checks every record that anybody gets to see against all that were seen before. */
 const makeWitness = (log: ScriptedQueryDriver.Log) => {
@@ -160,6 +160,17 @@ const operate = Effect.fnUntraced(function* (world: World) {
   )
 })
 
+/** When everything is cancelled, as many run at once as ever. */
+const allPermitsAreFree = Effect.fnUntraced(function* ({ registry }: World) {
+  yield* Effect.forEach(principals, (principal) => registry.cancelAll({ principal }))
+  const hanging = yield* Effect.forEach(["alice", "alice", "bob", "bob"], (principal) =>
+    registry.submit({ statement: act({ hangs: true }), principal })
+  )
+  for (const { id, principal } of hanging) {
+    yield* Stream.runDrain(Stream.takeUntil(registry.events(principal, id), ({ record }) => record.state === "Running"))
+  }
+})
+
 const fibers = 50
 const operationsPerFiber = 20
 const rounds = 10
@@ -187,6 +198,7 @@ describe("a registry under fifty fibers that do anything at any time", () => {
                   ? Effect.void
                   : Effect.andThen(Effect.repeat(Effect.yieldNow, { times: 100 + round * 20 }), world.close)
               yield* Effect.all([users, closing], { concurrency: "unbounded" })
+              if (round % 2 === 0) yield* allPermitsAreFree(world)
               yield* world.close
               yield* Scope.close(scope, Exit.void)
               const { log, records, seen } = world
