@@ -98,8 +98,10 @@ export const make = (schema: string, channel: string) => {
   const nonceIfDue = "case when t.issued_at + s.renew_every <= now() then t.nonce end"
 
   /**
-   * $1 hashes; a row for each: its state, whether activity is still owed, what is asked for, and its place. One statement finds the sessions, says what they are and writes what is due: the activity, and the end of grace for the
-   * token before. It waits for nobody: a row that somebody else is writing is skipped and owed.
+   * $1 hashes; a row for each: its state, whether activity is still owed, what is asked for, and its place. One
+   * statement finds the sessions, says what they are and writes what is due: the activity, and the end of grace for the
+   * token before. It waits for nobody: a row that somebody else is writing is skipped and owed, as is one that a login
+   * has written since this began, whose old tokens are dead and stay so.
    */
   const present = (asked: string) => `
       with found as materialized (
@@ -115,6 +117,7 @@ export const make = (schema: string, channel: string) => {
       ), renewed as (
         select t.hash, p.hash as predecessor from ${tokens} t join ${tokens} p on p.hash = t.predecessor
         where t.hash in (select f.hash from found f where f.state = 'live' and f.predecessor is not null)
+          and ${isAccepted("t", "clock_timestamp()")}
         for no key update skip locked
       ), graced as (
         update ${tokens} p set valid_until = ${graceEnd} from renewed where p.hash = renewed.predecessor

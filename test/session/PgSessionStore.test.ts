@@ -203,6 +203,40 @@ describe("PgSessionStore", () => {
     })
   )
 
+  it.live("S6 a first load that meets a login gives the old tokens no time of grace", () =>
+    Effect.gen(function* () {
+      const { another, blocker, connection, store } = yield* pgWorld
+      const chains = yield* all(
+        Array.from({ length: 4 }, () => {
+          const [{ token }, next] = [{ token: newToken() }, newToken()]
+          const made = Effect.andThen(store.create(session({ principal: null, token })), store.renew({ token, next }))
+          return Effect.as(made, { token, next })
+        })
+      )
+      // The statement that all four travel in is held up where it has written the first of them.
+      yield* connection.query(
+        `create function wait() returns trigger language plpgsql as
+         $$ begin if old.predecessor is distinct from new.predecessor then perform pg_advisory_xact_lock(1); end if; return new; end $$`
+      )
+      yield* connection.query(
+        "create trigger waits before update on holdfast.session_tokens for each row execute function wait()"
+      )
+      yield* blocker.query("select pg_advisory_lock(1)")
+      const loads = yield* fork(all(chains.map(({ next }) => outcome(store.load(next)))))
+      yield* until(connection, waitsForLock("found as"))
+      const untouched = yield* connection.queryValues(
+        "select encode(hash, 'hex') from holdfast.session_tokens where predecessor is null for update skip locked"
+      )
+      const [chain] = chains.filter(({ token }) => untouched.some(([hash]) => hash === token))
+      if (chain === undefined) return assert.fail("all are written")
+      yield* another.authenticate(authentication({ token: chain.token }))
+      yield* blocker.query("select pg_advisory_unlock(1)")
+      yield* Fiber.await(loads)
+      assert.strictEqual(yield* outcome(store.load(chain.token)), "SessionSuperseded")
+      assert.strictEqual(yield* outcome(store.load(chain.next)), "SessionSuperseded")
+    })
+  )
+
   it.live("S12 ten pruners at once take each session once, in bounded statements, and no load waits", () =>
     Effect.gen(function* () {
       const { advance, connection, store, url } = yield* pgWorld
