@@ -104,6 +104,8 @@ export const run = <A, E, R>(session: Lifetime.Lifetime, effect: Effect.Effect<A
   Effect.uninterruptible(
     Effect.gen(function* () {
       const child = yield* Lifetime.child(session, { kind: "fiber", id: session.entry.id })
-      return yield* Lifetime.fork(child)(Effect.onExit(effect, (exit) => Effect.forkDetach(child.end(exit))))
+      const work = Effect.onExit(Effect.interruptible(effect), (exit) => Effect.forkDetach(child.end(exit)))
+      // A fiber that may be interrupted before it begins would end without a word, and the session be held for good.
+      return yield* Effect.forkIn(Lifetime.within(child)(work), child.scope, { uninterruptible: true })
     })
   )

@@ -180,3 +180,20 @@ describe("layers of a session", () => {
     }).pipe(Effect.provide(layerSessions))
   )
 })
+
+describe("work of a session", () => {
+  it.effect("holds nothing more when it is interrupted before it began", () =>
+    Effect.gen(function* () {
+      const { token } = yield* login("alice")
+      yield* request(
+        token,
+        Effect.gen(function* () {
+          const fiber = yield* (yield* AppSession).run(Effect.never)
+          yield* Fiber.interrupt(fiber)
+        })
+      )
+      yield* Effect.yieldNow
+      assert.deepStrictEqual((yield* (yield* Ledger.Ledger).held).map(({ kind }) => kind), [])
+    }).pipe(Effect.provide(layerSessions))
+  )
+})
