@@ -274,8 +274,8 @@ export const make = Effect.fnUntraced(function* <Data>(
     })
 
   const logout = Effect.gen(function* () {
-    yield* forget
-    const known = yield* settle
+    // Also when the session cannot be loaded, and last, because loading it may tell the client a new token.
+    const known = yield* Effect.ensuring(settle, forget)
     if (known._tag === "Live") yield* end(known, "logout")
   })
 

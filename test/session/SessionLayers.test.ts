@@ -193,7 +193,10 @@ describe("work of a session", () => {
         })
       )
       yield* Effect.yieldNow
-      assert.deepStrictEqual((yield* (yield* Ledger.Ledger).held).map(({ kind }) => kind), [])
+      assert.deepStrictEqual(
+        (yield* (yield* Ledger.Ledger).held).map(({ kind }) => kind),
+        []
+      )
     }).pipe(Effect.provide(layerSessions))
   )
 })

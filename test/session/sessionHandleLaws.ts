@@ -278,6 +278,16 @@ export const sessionHandleLaws = (name: string, law: Law) =>
       })
     )
 
+    law("a logout with a token that is due leaves the client none", ({ advance, here, there }) =>
+      Effect.gen(function* () {
+        const { browser, token } = yield* login(here, "alice", { renewEvery: "1 minute" })
+        yield* advance("2 minutes")
+        yield* (yield* browser.on(there, { renews: true })).logout
+        assert.strictEqual(valueOf(browser.token()), "none")
+        assert.strictEqual(yield* outcome((yield* client(token).on(here)).id), "SessionRevoked")
+      })
+    )
+
     law("S6 parallel renewals arrive at one token, and the old one lives on until 30 s after the new one", (world) =>
       Effect.gen(function* () {
         const { advance, here, there } = world
