@@ -25,7 +25,7 @@ import type * as Lifetime from "../Lifetime.ts"
 import * as SessionAudit from "./SessionAudit.ts"
 import type { Read, Stored } from "./SessionData.ts"
 import { SessionConflict, SessionError, SessionInvalid, SessionMissing, SessionRevoked } from "./SessionError.ts"
-import type { Login, Session, SessionDevice, TokenChange, Versioned } from "./SessionHandle.ts"
+import { deviceOf, type Login, type Session, type TokenChange, type Versioned } from "./SessionHandle.ts"
 import type { SessionId } from "./SessionId.ts"
 import * as SessionLayers from "./SessionLayers.ts"
 import * as SessionLogin from "./SessionLogin.ts"
@@ -54,6 +54,11 @@ interface Live {
   readonly successor: SessionToken.SessionToken | undefined
   readonly lifetime: Lifetime.Lifetime
   readonly record: SessionRecord
+}
+
+/** Data as it was read, and the session that it is of, none for a visitor's. */
+interface Snapshot<Data> extends Read<Data>, Versioned<Data> {
+  readonly session: SessionId | undefined
 }
 
 type State =
@@ -107,7 +112,11 @@ export const make = Effect.fnUntraced(function* <Data>(
     return Effect.andThen(refused(refusal), Effect.fail(error))
   }
 
-  const orFound = Effect.catch(found)
+  /** As `found`, unless the handle has another session, or another token of it, by now: it may be used by several fibers. */
+  const orFound = (of: Live) =>
+    Effect.catch((error: SessionError) =>
+      state._tag === "Live" && state.token !== of.token ? Effect.fail(error) : found(error)
+    )
 
   const withToken = <A>(
     { successor, token }: Live,
@@ -180,19 +189,24 @@ export const make = Effect.fnUntraced(function* <Data>(
     return audit.note({ _tag: "Undecodable", session: record.id, problem })
   }
 
-  const snapshot: Effect.Effect<Read<Data> & Versioned<Data>, SessionError> = Effect.flatMap(settle, (known) => {
+  const snapshot = Effect.flatMap(settle, (known): Effect.Effect<Snapshot<Data>, SessionError> => {
     if (known._tag === "Ended") return Effect.fail(known.error)
     if (known._tag === "Visitor")
-      return Effect.map(codec.initial, (read) => ({ ...read, data: read.value, version: 0 }))
+      return Effect.map(codec.initial, (read) => ({ ...read, data: read.value, version: 0, session: undefined }))
     const { record } = known
     return Effect.flatMap(codec.read(record), (read) =>
-      Effect.as(tellProblem(record, read.problem), { ...read, data: read.value, version: record.version })
+      Effect.as(tellProblem(record, read.problem), {
+        ...read,
+        data: read.value,
+        version: record.version,
+        session: record.id
+      })
     )
   })
 
   /** A session that was just made, or has a new token, is this handle's from now on. */
   const adopt = (record: SessionRecord, token: SessionToken.SessionToken) =>
-    Effect.flatMap(orFound(Scope.provide(sessions.hold(record), scope)), ({ lifetime }) => {
+    Effect.flatMap(Effect.catch(Scope.provide(sessions.hold(record), scope), found), ({ lifetime }) => {
       const live: Live = { _tag: "Live", token, successor: undefined, lifetime, record }
       state = live
       return Effect.as(tellLive(live), record)
@@ -216,13 +230,13 @@ export const make = Effect.fnUntraced(function* <Data>(
 
   /** A newer record of the session; what is known about its token stays. */
   const seen = (record: SessionRecord) => {
-    if (state._tag !== "Live" || state.record.version >= record.version) return
+    if (state._tag !== "Live" || state.record.id !== record.id || state.record.version >= record.version) return
     state = { ...state, record: { ...record, renewalNonce: state.record.renewalNonce } }
   }
-  const refresh = (live: Live) => Effect.map(orFound(withToken(live, sessions.load)), seen)
+  const refresh = (live: Live) => Effect.map(orFound(live)(withToken(live, sessions.load)), seen)
 
   /** Writes data if the session is at this version still; nothing if it would be what it was. */
-  const write = Effect.fnUntraced(function* (value: Data, read: Read<Data> & Versioned<Data>, version: number) {
+  const write = Effect.fnUntraced(function* (value: Data, read: Snapshot<Data>, version: number) {
     const { stored, text } = yield* codec.write(value, read.quarantined)
     if (text === read.text && version === read.version) return { data: value, version }
     const known = yield* settle
@@ -231,11 +245,12 @@ export const make = Effect.fnUntraced(function* <Data>(
       if (version !== 0) return yield* conflict
       return { data: value, version: (yield* begin(stored)).version }
     }
+    if (known.record.id !== read.session) return yield* conflict
     const updated = Effect.map(sessions.update({ id: known.record.id, version, ...stored }), (record) => {
       seen(record)
       return { data: value, version: record.version }
     })
-    return yield* orFound(Effect.uninterruptible(updated))
+    return yield* orFound(known)(Effect.uninterruptible(updated))
   })
 
   const modify: Session<Data>["modify"] = Effect.fnUntraced(function* (change) {
@@ -304,21 +319,13 @@ export const make = Effect.fnUntraced(function* <Data>(
   })
 
   const renew = Effect.flatMap(required, () =>
-    changing(() => (state._tag === "Live" ? orFound(renewed(state)) : Effect.succeed(false)))
+    changing(() => (state._tag === "Live" ? orFound(state)(renewed(state)) : Effect.succeed(false)))
   )
 
   const devices = Effect.flatMap(settle, (known) => {
     if (known._tag !== "Live" || known.record.principal === null) return Effect.succeed([])
     return Effect.map(sessions.list(known.record.principal), (records) =>
-      records.map(({ createdAt, device, expiresAt, id, idleExpiresAt, lastSeenAt }): SessionDevice => ({
-        id,
-        current: id === known.record.id,
-        device,
-        createdAt,
-        lastSeenAt,
-        idleExpiresAt,
-        expiresAt
-      }))
+      records.map((record) => deviceOf(record, known.record.id))
     )
   })
 
@@ -347,7 +354,7 @@ export const make = Effect.fnUntraced(function* <Data>(
     replace,
     authenticate,
     renew,
-    touch: Effect.flatMap(required, (live) => orFound(withToken(live, sessions.touch))),
+    touch: Effect.flatMap(required, (live) => orFound(live)(withToken(live, sessions.touch))),
     logout,
     devices,
     revoke,

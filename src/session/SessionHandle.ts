@@ -60,6 +60,12 @@ export interface SessionDevice {
   readonly expiresAt: DateTime.Utc
 }
 
+/** What is shown of a session to its principal, who asks from `current`. */
+export const deviceOf = (record: SessionRecord, current: SessionId): SessionDevice => {
+  const { createdAt, device, expiresAt, id, idleExpiresAt, lastSeenAt } = record
+  return { id, current: id === current, device, createdAt, lastSeenAt, idleExpiresAt, expiresAt }
+}
+
 /**
  * A session, seen from one request.
  *

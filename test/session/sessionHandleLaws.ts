@@ -288,6 +288,48 @@ export const sessionHandleLaws = (name: string, law: Law) =>
       })
     )
 
+    law("S6 a change that meets a login as somebody else changes nothing of theirs", ({ here }) =>
+      Effect.gen(function* () {
+        const { session } = yield* login(here, "alice")
+        const [reached, go] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
+        let first = true
+        const change = (data: CounterData) =>
+          Effect.gen(function* () {
+            if (!first) return add(data)
+            first = false
+            yield* Deferred.succeed(reached, undefined)
+            yield* Deferred.await(go)
+            return { count: 100, notes: ["alice's"] }
+          })
+        const changing = yield* Effect.forkChild(session.modify(change), { startImmediately: true })
+        yield* Deferred.await(reached)
+        yield* session.authenticate("bob")
+        yield* Deferred.succeed(go, undefined)
+        yield* Fiber.join(changing)
+        assert.deepStrictEqual(yield* session.data, { count: 1, notes: [] })
+      })
+    )
+
+    law("S6 a change refused after a login as somebody else leaves that login alone", ({ here, there }) =>
+      Effect.gen(function* () {
+        const { browser } = yield* login(here, "alice")
+        const [reached, go] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
+        const update: Instance["sessions"]["update"] = (change) =>
+          Deferred.succeed(reached, undefined).pipe(
+            Effect.andThen(Deferred.await(go)),
+            Effect.andThen(here.sessions.update(change))
+          )
+        const session = yield* browser.on({ ...here, sessions: { ...here.sessions, update } })
+        const changing = yield* Effect.forkChild(outcome(session.modify(add)), { startImmediately: true })
+        yield* Deferred.await(reached)
+        yield* session.authenticate("bob")
+        yield* Deferred.succeed(go, undefined)
+        assert.strictEqual(yield* Fiber.join(changing), "SessionRevoked")
+        assert.strictEqual(yield* session.principal, "bob")
+        assert.strictEqual(yield* (yield* browser.on(there)).principal, "bob")
+      })
+    )
+
     law("S6 parallel renewals arrive at one token, and the old one lives on until 30 s after the new one", (world) =>
       Effect.gen(function* () {
         const { advance, here, there } = world
