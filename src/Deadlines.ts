@@ -24,11 +24,13 @@ export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
   const clock = yield* Clock.Clock
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const millis = Duration.toMillis(limit)
+  // Not the time of day: nobody sets this one back.
+  const nowMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const deadlines = new Set<Deadline>()
   let isWatched = false
 
   const due = () => {
-    const now = clock.currentTimeMillisUnsafe()
+    const now = nowMillis()
     for (const deadline of deadlines) {
       if (deadline.at > now) return
       deadlines.delete(deadline)
@@ -40,15 +42,12 @@ export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
     isWatched = oldest !== undefined
     return oldest === undefined
       ? Effect.void
-      : Effect.sleep(Math.max(oldest.at - clock.currentTimeMillisUnsafe(), 0)).pipe(
-          Effect.andThen(Effect.sync(due)),
-          Effect.andThen(watch)
-        )
+      : Effect.sleep(Math.max(oldest.at - nowMillis(), 0)).pipe(Effect.andThen(Effect.sync(due)), Effect.andThen(watch))
   })
 
   return {
     add: (late) => {
-      const deadline = { at: clock.currentTimeMillisUnsafe() + millis, late }
+      const deadline = { at: nowMillis() + millis, late }
       deadlines.add(deadline)
       if (!isWatched && millis !== Infinity) {
         isWatched = true
