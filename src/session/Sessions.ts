@@ -182,7 +182,12 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const close = (id: SessionId): Effect.Effect<Effect.Effect<void>> =>
     Effect.suspend(() => {
       const now = clock.currentTimeMillisUnsafe()
-      for (const [id, at] of endedAt) if (at < now - Duration.toMillis(rememberEndsFor)) endedAt.delete(id)
+      // The oldest comes first, so that ten thousand ends at once do not look through each other.
+      for (const [id, at] of endedAt) {
+        if (at >= now - Duration.toMillis(rememberEndsFor)) break
+        endedAt.delete(id)
+      }
+      endedAt.delete(id)
       endedAt.set(id, now)
       const lifetime = entries.get(id)
       return lifetime === undefined ? Effect.succeed(Effect.void) : Effect.as(lifetime.begin(), lifetime.end())

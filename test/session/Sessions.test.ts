@@ -216,6 +216,20 @@ describe("Sessions", () => {
     }).pipe(Effect.provide(layerOver(() => ({ ended: Stream.never }))))
   )
 
+  it.effect(
+    "S9 fifty thousand sessions that end at once are over here within the bound",
+    () =>
+      Effect.gen(function* () {
+        const sessions = yield* Sessions.Sessions
+        assert.lengthOf(yield* sessions.revokeAll("alice"), 50_000)
+      }).pipe(
+        Effect.provide(
+          layerOver(() => ({ revokeAll: () => Effect.sync(() => Array.from({ length: 50_000 }, SessionId.make)) }))
+        )
+      ),
+    15_000
+  )
+
   it.effect("S9 a session that expires is ended here, although nobody presents its token any more", () =>
     Effect.gen(function* () {
       const { token } = yield* AppSession.create({
