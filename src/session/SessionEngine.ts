@@ -206,7 +206,7 @@ export const make = Effect.fnUntraced(function* <Data>(
 
   /** A session that was just made, or has a new token, is this handle's from now on. */
   const adopt = (record: SessionRecord, token: SessionToken.SessionToken) =>
-    Effect.flatMap(Effect.catch(Scope.provide(sessions.hold(record), scope), found), ({ lifetime }) => {
+    Effect.flatMap(Scope.provide(sessions.hold(record), scope).pipe(Effect.catch(found)), ({ lifetime }) => {
       const live: Live = { _tag: "Live", token, successor: undefined, lifetime, record }
       state = live
       return Effect.as(tellLive(live), record)

@@ -122,6 +122,8 @@ const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked({}) })
 /** How many hints about sessions that nobody holds here are remembered, for whoever has loaded one and is about to. */
 const remembered = 4096
 
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
 /** Makes the map; all sessions in it end with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const store = yield* SessionStore
@@ -158,7 +160,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   // A handle is a child, so the session cannot go while a request holds it. Made under a session that is just going,
   // it is over at once, and the next entry is tried.
-  const hold = (record: SessionRecord): Effect.Effect<OpenSession, SessionError, Scope.Scope> =>
+  const hold = (record: SessionRecord, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> =>
     Effect.gen(function* () {
       if (endedAt.has(record.id)) return yield* revoked
       const lifetime = yield* entryOf(record.id)
@@ -169,8 +171,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         return yield* revoked
       }
       if (lifetime.isEnding()) {
-        yield* lifetime.ended
-        return yield* hold(record)
+        yield* restore(lifetime.ended)
+        return yield* hold(record, restore)
       }
       yield* Scope.addFinalizerExit(yield* Effect.scope, handle.end)
       // Loaded before the end and held after the hint: nobody would ask before the next poll.
@@ -252,9 +254,9 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         return begun(store.create({ ...session, token: SessionToken.hash(token) }), token)
       }),
     load,
-    hold: (record) => Effect.uninterruptible(hold(record)),
+    hold: (record) => Effect.uninterruptibleMask((restore) => hold(record, restore)),
     open: (token) =>
-      Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(load(token)), (record) => hold(record))),
+      Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(load(token)), (record) => hold(record, restore))),
     touch: (token) => store.touch(SessionToken.hash(token)),
     update: store.update,
     renew: (token, next) => store.renew({ token: SessionToken.hash(token), next: SessionToken.hash(next) }),

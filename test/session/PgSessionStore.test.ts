@@ -227,7 +227,7 @@ describe("PgSessionStore", () => {
       const untouched = yield* connection.queryValues(
         "select encode(hash, 'hex') from holdfast.session_tokens where predecessor is null for update skip locked"
       )
-      const [chain] = chains.filter(({ token }) => untouched.some(([hash]) => hash === token))
+      const chain = chains.find(({ token }) => untouched.some(([hash]) => hash === token))
       if (chain === undefined) return assert.fail("all are written")
       yield* another.authenticate(authentication({ token: chain.token }))
       yield* blocker.query("select pg_advisory_unlock(1)")

@@ -230,6 +230,26 @@ describe("Sessions", () => {
     15_000
   )
 
+  it.effect("waiting for a session that is just being let go of can be given up", () =>
+    Effect.gen(function* () {
+      const sessions = yield* Sessions.Sessions
+      const { token } = yield* login
+      const [released, go] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
+      const scope = yield* Scope.make()
+      const { lifetime } = yield* Scope.provide(sessions.open(token), scope)
+      yield* Scope.addFinalizer(
+        lifetime.scope,
+        Effect.andThen(Deferred.succeed(released, undefined), Deferred.await(go))
+      )
+      yield* Scope.close(scope, Exit.void)
+      yield* Deferred.await(released)
+      const opening = yield* Effect.forkChild(Effect.scoped(sessions.open(token)), { startImmediately: true })
+      yield* Fiber.interrupt(opening)
+      yield* Deferred.succeed(go, undefined)
+      assert.strictEqual((yield* Effect.scoped(sessions.open(token))).record.principal, "alice")
+    }).pipe(Effect.provide(layerSessions))
+  )
+
   it.effect("S9 a session that expires is ended here, although nobody presents its token any more", () =>
     Effect.gen(function* () {
       const { token } = yield* AppSession.create({
