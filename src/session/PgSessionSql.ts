@@ -245,6 +245,23 @@ export const make = (schema: string, channel: string) => {
       where s.id = $1 and s.version = $2 and ${isStillLive("s", "clock_timestamp()")}
       returning ${columns("s")}`,
 
+    /**
+     * $1 ids, $2 versions, $3 data, $4 their versions. {@link update} for many, but not where it would have to wait: rows by
+     * the place of the change that each is for, from 0.
+     */
+    updateFree: `
+      with asked as materialized (
+        select * from unnest($1::text[], $2::int[], $3::text[], $4::int[])
+          with ordinality as a (id, version, data, data_version, place)
+      ), free as materialized (
+        select s.id, a.data, a.data_version, a.place from asked a join ${sessions} s on s.id = a.id
+        where s.version = a.version and ${isStillLive("s", "now()")}
+        for no key update of s skip locked
+      )
+      update ${sessions} s set data = free.data::json, data_version = free.data_version, version = s.version + 1
+      from free where s.id = free.id
+      returning ${columns("s")}, free.place - 1`,
+
     /** $1 id. */
     standing: `select ${state("s", "clock_timestamp()")} from ${sessions} s where s.id = $1`,
 

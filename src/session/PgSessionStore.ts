@@ -9,8 +9,7 @@
  *
  * Half of the connections read and load, which never waits for a lock, many statements on one connection at a time. The
  * other half write, one at a time, so that one that waits for a lock holds up no load. Loads of concurrent requests
- * travel together, in one statement that also writes the activity that is due. One more connection listens for the ends
- * of sessions.
+ * travel together, and so do changes of data. One more connection listens for the ends of sessions.
  *
  * An operation that is interrupted goes on in the background, within the same time limit.
  *
@@ -38,6 +37,7 @@ import * as PgSessionMemory from "./PgSessionMemory.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import * as PgSessionSql from "./PgSessionSql.ts"
+import * as PgSessionUpdates from "./PgSessionUpdates.ts"
 import { SessionError, SessionRevoked, SessionsUnavailable } from "./SessionError.ts"
 import * as SessionId from "./SessionId.ts"
 import { principalOf, type SessionRecord } from "./SessionRecord.ts"
@@ -291,12 +291,32 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return yield* Effect.fromResult(PgSessionRow.record(row))
   })
 
-  const update = Effect.fn("PgSessionStore.update")(function* ({ data, dataVersion, id, version }: Update) {
-    const [row] = yield* write(statements.update, [id, version, JSON.stringify(data), dataVersion])
-    if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row))
-    const [standing] = yield* read(statements.standing, [id])
-    return yield* PgSessionRow.standing(standing)
-  })
+  const change = yield* Scope.provide(
+    PgSessionUpdates.make({
+      concurrency: Math.max(Math.floor(max / 4), 1),
+      within,
+      updateFree: (changes) =>
+        Effect.map(
+          write(statements.updateFree, [
+            changes.map(({ id }) => id),
+            changes.map(({ version }) => version),
+            changes.map(({ json }) => json),
+            changes.map(({ dataVersion }) => dataVersion)
+          ]),
+          PgSessionRow.inPlace
+        ),
+      update: Effect.fnUntraced(function* ({ dataVersion, id, json, version }) {
+        const [row] = yield* write(statements.update, [id, version, json, dataVersion])
+        if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row))
+        const [standing] = yield* read(statements.standing, [id])
+        return yield* PgSessionRow.standing(standing)
+      })
+    }),
+    scope
+  )
+  const update = Effect.fn("PgSessionStore.update")(({ data, dataVersion, id, version }: Update) =>
+    change({ id, version, json: JSON.stringify(data), dataVersion })
+  )
 
   const revokeAll: SessionStore["Service"]["revokeAll"] = Effect.fn("PgSessionStore.revokeAll")(
     function* (principal, options) {

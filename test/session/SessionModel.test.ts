@@ -32,7 +32,6 @@ import { pgWorld } from "../support/sessions.ts"
 import { instanceOver, type World } from "./sessionHandleLaws.ts"
 
 const fibers = 20
-const operations = 500 * scale
 const seed = Number(process.env.HOLDFAST_TEST_SEED ?? Date.now() % 1_000_000)
 
 const Data = Schema.Struct({ total: Schema.Int, by: Schema.Record(Schema.String, Schema.Int) })
@@ -265,7 +264,7 @@ const operation = (model: Model, browser: Browser, fiber: string, step: number, 
 }
 
 const play = Effect.fnUntraced(
-  function* ({ advance, here, there }: World) {
+  function* ({ advance, here, there }: World, operations: number) {
     const model = new Model()
     const browsers: ReadonlyArray<Browser> = Array.from({ length: 24 }, () => ({ token: Option.none() }))
     // Operations share the time; moving it needs it alone.
@@ -362,7 +361,7 @@ describe("the model of sessions", () => {
         yield* Effect.gen(function* () {
           const store = Context.get(yield* Layer.build(Layer.fresh(MemorySessionStore.layer)), SessionStore)
           const [here, there] = yield* Effect.all([instanceOver(store), instanceOver(store)])
-          yield* play({ here, there, advance })
+          yield* play({ here, there, advance }, 500 * scale)
         }).pipe(Effect.scoped, Effect.provideService(Clock.Clock, clock))
       }),
     120_000 * scale
@@ -374,7 +373,7 @@ describe("the model of sessions", () => {
       Effect.gen(function* () {
         const { advance, another, store } = yield* pgWorld
         const [here, there] = yield* Effect.all([instanceOver(store), instanceOver(another)])
-        yield* play({ here, there, advance })
+        yield* play({ here, there, advance }, 150 * scale)
       }).pipe(Effect.scoped),
     300_000 * scale
   )

@@ -1,0 +1,69 @@
+/**
+ * Changes of sessions' data by concurrent requests that travel together, see `PgSessionBatches`.
+ *
+ * **Details**
+ *
+ * A connection that writes one change at a time waits for this process to come round between two of them, which is what a
+ * busy process is slow at. A batch waits for nobody: a session that somebody else is writing just then, or that the change
+ * does not fit, is tried again on its own, and that tells why.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
+import type * as TimeLimit from "../TimeLimit.ts"
+import * as PgSessionBatches from "./PgSessionBatches.ts"
+import * as PgSessionRow from "./PgSessionRow.ts"
+import type { SessionError } from "./SessionError.ts"
+import type { SessionId } from "./SessionId.ts"
+import type { SessionRecord } from "./SessionRecord.ts"
+
+/** A change as it travels. */
+export interface Change {
+  readonly id: SessionId
+  readonly version: number
+  readonly json: string
+  readonly dataVersion: number
+}
+
+/** What a change consists of. */
+export interface Options {
+  /** How many batches may be under way. */
+  readonly concurrency: number
+  /** For a batch as a whole. */
+  readonly within: TimeLimit.TimeLimit<SessionError>
+  /** Makes those changes that need not wait; a row for each, in its place. */
+  readonly updateFree: (
+    changes: ReadonlyArray<Change>
+  ) => Effect.Effect<ReadonlyArray<PgSessionRow.Row | undefined>, SessionError>
+  /** Makes a change after whoever is writing the session, or tells why not. */
+  readonly update: (change: Change) => Effect.Effect<SessionRecord, SessionError>
+}
+
+/** Characters of data in one statement, each change counting as so many more. */
+const largest = 262_144
+const overhead = 2048
+
+/** Makes an update that works until the current scope closes. */
+export const make = ({ concurrency, update, updateFree, within }: Options) =>
+  PgSessionBatches.make<Change, SessionRecord>({
+    concurrency,
+    largest,
+    sizeOf: ({ json }) => json.length + overhead,
+    within,
+    travel: Effect.fnUntraced(function* (batch) {
+      const changes = Array.from(batch.keys())
+      const rows = yield* updateFree(changes)
+      const left = changes.filter((change, index) => {
+        const row = rows[index]
+        const waiting = batch.get(change)
+        if (row === undefined || waiting === undefined) return true
+        Deferred.doneUnsafe(
+          waiting,
+          Result.match(PgSessionRow.record(row), { onFailure: Exit.fail, onSuccess: Exit.succeed })
+        )
+        return false
+      })
+      return PgSessionBatches.answerEach(batch, left, update)
+    })
+  })
