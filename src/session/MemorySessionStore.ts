@@ -285,7 +285,7 @@ export const make = Effect.gen(function* () {
       for (const [principal, { at }] of epochs) {
         if (at + Duration.toMillis(SessionTimes.tombstoneAge) < now) epochs.delete(principal)
       }
-      return pruned
+      return { sessions: pruned, took: Duration.zero }
     })
 
   const pruneLag = step((now) =>

@@ -226,6 +226,16 @@ export const lag = (row: Row | undefined): Result.Result<Duration.Duration, Sess
     Duration.millis(Math.max(lag ?? 0, 0))
   )
 
+const decodePruned = Schema.decodeUnknownResult(Schema.Tuple([Schema.Int, Schema.NullOr(Schema.String), Schema.Finite]))
+
+/** What was pruned, up to which end, and how long it took. */
+export const pruned = (row: Row | undefined) =>
+  Result.map(Result.mapError(decodePruned(row), undecodable("what was pruned")), ([sessions, upTo, millis]) => ({
+    sessions,
+    upTo,
+    took: Duration.millis(millis)
+  }))
+
 /** The ids of sessions. */
 export const ids = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<SessionId>, SessionError> =>
   Effect.forEach(rows, ([id]) => Effect.fromResult(Result.mapError(decodeId(id), undecodable("the id of a session"))))

@@ -290,13 +290,16 @@ export const make = (schema: string, channel: string) => {
       where s.id is null or not ${isLive("s", "now()")}`,
 
     /**
-     * $1 limit. Sessions that another instance is pruning at this moment are left to it. With the last session of a
-     * principal goes what is known of that one, unless its sessions were revoked not long ago.
+     * $1 limit, $2 the end from which on to look, or null: what was pruned is long in the way of a search from the beginning. How
+     * many were pruned, the end of the last one, and the milliseconds that it took. Sessions that another instance is
+     * pruning at this moment are left to it. With the last session of a principal goes what is known of that one, unless
+     * its sessions were revoked not long ago. Nobody waits for it to be safe on the disk.
      */
     prune: `
       with old as materialized (
-        select s.id, s.principal from ${sessions} s
-        where ${endOf("s")} < ${pruneBefore} order by ${endOf("s")} limit $1::bigint
+        select s.id, s.principal, ${endOf("s")} as at from ${sessions} s
+        where ${endOf("s")} >= coalesce($2::timestamptz, '-infinity') and ${endOf("s")} < ${pruneBefore}
+        order by ${endOf("s")} limit $1::bigint
         for update skip locked
       ), pruned as (
         delete from ${sessions} s where s.id = any (array(select id from old)) returning s.id
@@ -308,9 +311,11 @@ export const make = (schema: string, channel: string) => {
             where l.principal = p.principal and l.ended_at is null and l.expires_at >= ${pruneBefore})
         for update skip locked
       ), gone as (
-        delete from ${principals} p where p.principal in (select principal from idle)
+        delete from ${principals} p where p.principal in (select principal from idle) returning p.principal
       )
-      select id from pruned`,
+      select sessions.count::int, last.at::text, (extract(epoch from clock_timestamp() - now()) * 1000)::float8
+      from (select count(*) from pruned) as sessions, (select count(*) from gone) as principals,
+        (select max(at) as at from old) as last, (select set_config('synchronous_commit', 'off', true)) as commit`,
     /** $1 limit. Epochs that no login can have seen the beginning of. */
     prunePrincipals: `
       with old as materialized (

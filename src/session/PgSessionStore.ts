@@ -24,13 +24,22 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
 import { randomBytes } from "node:crypto"
 import * as Ledger from "../Ledger.ts"
 import * as TimeLimit from "../TimeLimit.ts"
+import {
+  connectionOf,
+  describe,
+  late,
+  migrationTimeout,
+  type Options,
+  schemaOf,
+  toSessionError,
+  unavailable
+} from "./PgSessionConfig.ts"
 import * as PgSessionEnds from "./PgSessionEnds.ts"
 import * as PgSessionLoads from "./PgSessionLoads.ts"
 import * as PgSessionMemory from "./PgSessionMemory.ts"
@@ -38,7 +47,7 @@ import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import * as PgSessionSql from "./PgSessionSql.ts"
 import * as PgSessionUpdates from "./PgSessionUpdates.ts"
-import { SessionError, SessionRevoked, SessionsUnavailable } from "./SessionError.ts"
+import { SessionError, SessionRevoked } from "./SessionError.ts"
 import * as SessionId from "./SessionId.ts"
 import { principalOf, type SessionRecord } from "./SessionRecord.ts"
 import {
@@ -51,71 +60,7 @@ import {
 } from "./SessionStore.ts"
 import type { TokenHash } from "./SessionToken.ts"
 
-/** Where the sessions are. */
-export interface Options {
-  /** `postgres://user:password@host:port/database`. */
-  readonly url: Redacted.Redacted<string>
-  /** Lower-case letters, digits and underscores. Default: `holdfast`. */
-  readonly schema?: string | undefined
-  /** At least 2: half for loads, half for writes. The one that listens comes on top. Default: 4. */
-  readonly maxConnections?: number | undefined
-  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
-  readonly operationTimeout?: Duration.Input | undefined
-  /** How often the connection that listens is asked whether it is there. Default: 4 seconds. */
-  readonly listenerCheck?: Duration.Input | undefined
-  /**
-   * Room for sessions that were loaded lately, so that their next load fetches only what changed. Each load asks the
-   * database, whatever is remembered. Default: 16 MiB; 0 for none.
-   */
-  readonly rememberedBytes?: number | undefined
-  /** Shown by the server to operators. Default: `holdfast-sessions`. */
-  readonly applicationName?: string | undefined
-}
-
-const migrationTimeout = Duration.seconds(30)
-
-const schemaOf = (options: Options): Effect.Effect<string> => {
-  const schema = options.schema ?? "holdfast"
-  return /^[a-z_][a-z0-9_]{0,62}$/.test(schema)
-    ? Effect.succeed(schema)
-    : Effect.die(new TypeError(`The schema of the sessions must be lower-case letters, digits and underscores`))
-}
-
-const connectionOf = (options: Options, connectTimeout: Duration.Duration, limit: Duration.Duration) => {
-  const limitMillis = String(Math.ceil(Duration.toMillis(limit)))
-  return {
-    url: options.url,
-    applicationName: options.applicationName ?? "holdfast-sessions",
-    connectTimeout,
-    // Finds out about a connection that a firewall forgot while nobody uses it.
-    keepAlive: "15 seconds",
-    startupParameters: {
-      // The server ends what we have given up, and what a killed process or a lost network left behind.
-      client_connection_check_interval: "1s",
-      statement_timeout: limitMillis,
-      idle_in_transaction_session_timeout: limitMillis,
-      // Every statement goes from key to key and is planned once, also while the tables are small or nobody has counted
-      // their rows yet: a plan that reads them from end to end would stay when they have grown.
-      plan_cache_mode: "force_generic_plan",
-      enable_seqscan: "off",
-      enable_hashjoin: "off",
-      enable_mergejoin: "off"
-    }
-  } as const
-}
-
-const unavailable = (cause: unknown) => new SessionError({ reason: new SessionsUnavailable({ cause }) })
-
-const late = (limit: string) => unavailable(new Error(`No answer within ${limit}`))
-
-const toSessionError = (error: SessionError | SqlError): SessionError =>
-  isSqlError(error) ? unavailable(error.reason.cause ?? error) : error
-
-/** Names the database in the ledger; holds no secret. */
-const describe = (url: Redacted.Redacted<string>) => {
-  const parsed = URL.parse(Redacted.value(url))
-  return parsed === null ? "postgresql" : `${parsed.host}${parsed.pathname}`
-}
+export type { Options } from "./PgSessionConfig.ts"
 
 const bytes = (hash: TokenHash): Uint8Array => Buffer.from(hash, "hex")
 
@@ -130,7 +75,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const statements = PgSessionSql.make(schema, channel)
   const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
   const clock = yield* Clock.Clock
-  const max = Math.max(options.maxConnections ?? 4, 2)
+  const max = Math.max(options.maxConnections ?? 10, 2)
   const config = connectionOf(options, limit, limit)
 
   // Pools and operations end side by side: a pool waits for its connections, which operations give back when they end.
@@ -296,15 +241,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       concurrency: Math.max(Math.floor(max / 4), 1),
       within,
       updateFree: (changes) =>
-        Effect.map(
-          write(statements.updateFree, [
-            changes.map(({ id }) => id),
-            changes.map(({ version }) => version),
-            changes.map(({ json }) => json),
-            changes.map(({ dataVersion }) => dataVersion)
-          ]),
-          PgSessionRow.inPlace
-        ),
+        Effect.map(write(statements.updateFree, PgSessionUpdates.columns(changes)), PgSessionRow.inPlace),
       update: Effect.fnUntraced(function* ({ dataVersion, id, json, version }) {
         const [row] = yield* write(statements.update, [id, version, json, dataVersion])
         if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row))
@@ -341,6 +278,15 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return records
   })
 
+  let prunedUpTo: string | null = null
+  const prune = Effect.fn("PgSessionStore.prune")(function* (limit: number) {
+    yield* write(statements.prunePrincipals, [limit])
+    const [row] = yield* write(statements.prune, [limit, prunedUpTo])
+    const { sessions, took, upTo } = yield* Effect.fromResult(PgSessionRow.pruned(row))
+    prunedUpTo = sessions < limit ? null : upTo
+    return { sessions, took }
+  })
+
   return SessionStore.of({
     create,
     load,
@@ -358,11 +304,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     list,
     endedOf: (ids) => Effect.flatMap(read(statements.endedOf, [ids]), PgSessionRow.ids),
     ended,
-    prune: (limit) =>
-      Effect.andThen(
-        write(statements.prunePrincipals, [limit]),
-        Effect.map(write(statements.prune, [limit]), (rows) => rows.length)
-      ),
+    prune,
     pruneLag: Effect.flatMap(read(statements.pruneLag, []), ([row]) => Effect.fromResult(PgSessionRow.lag(row))),
     ping: Effect.asVoid(read(statements.ping, []))
   })

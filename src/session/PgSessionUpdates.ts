@@ -26,6 +26,14 @@ export interface Change {
   readonly dataVersion: number
 }
 
+/** Many changes, as the statement for them takes them. */
+export const columns = (changes: ReadonlyArray<Change>) => [
+  changes.map(({ id }) => id),
+  changes.map(({ version }) => version),
+  changes.map(({ json }) => json),
+  changes.map(({ dataVersion }) => dataVersion)
+]
+
 /** What a change consists of. */
 export interface Options {
   /** How many batches may be under way. */

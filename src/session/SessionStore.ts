@@ -84,6 +84,13 @@ export interface Renewal {
   readonly next: TokenHash
 }
 
+/** What was removed. Fewer sessions than asked for: there are no more for now. */
+export interface Pruned {
+  readonly sessions: number
+  /** How long the store was at it, by its own clock. What the way there and back takes says nothing of its load. */
+  readonly took: Duration.Duration
+}
+
 /**
  * A hint that a session may have ended, or (`Unknown`) that hints may have been lost, so that the store is to be asked about
  * everything. Whoever can send notifications can forge them: ask `endedOf` before you believe one.
@@ -136,10 +143,10 @@ export class SessionStore extends Context.Service<
      */
     readonly ended: Stream.Stream<Ended>
     /**
-     * Removes at most `limit` tombstones older than 24 hours, and what is known of principals without sessions; tells how
-     * many. Nothing depends on it but space.
+     * Removes at most `limit` tombstones older than 24 hours, and what is known of principals without sessions. Nothing
+     * depends on it but space.
      */
-    readonly prune: (limit: number) => Effect.Effect<number, SessionError>
+    readonly prune: (limit: number) => Effect.Effect<Pruned, SessionError>
     /** How long ago the oldest tombstone should have been pruned; zero when there is none to prune. */
     readonly pruneLag: Effect.Effect<Duration.Duration, SessionError>
     /** Succeeds when the store answers and is set up. */

@@ -22,6 +22,7 @@ import { SessionStore } from "../../src/session/SessionStore.ts"
 import { TokenHash } from "../../src/session/SessionToken.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import { createHash } from "node:crypto"
+import { loadavg } from "node:os"
 import { quantile, range, ratios } from "./measure.ts"
 
 const dead = Number(process.env.HOLDFAST_BENCH_DEAD ?? 1_000_000)
@@ -73,14 +74,17 @@ const program = Effect.gen(function* () {
   yield* connection.query("vacuum analyze")
   const own = yield* Layer.build(PgSessionStore.layer({ url, applicationName: "bench" }))
   const prunes: Array<number> = []
+  const batches: Array<number> = []
   const store = Context.get(own, SessionStore)
   const watched: SessionStore["Service"] = {
     ...store,
     prune: (limit) =>
-      Effect.map(Effect.timed(store.prune(limit)), ([took, count]) => {
-        prunes.push(Duration.toMillis(took))
-        return count
-      })
+      Effect.tap(store.prune(limit), ({ sessions, took }) =>
+        Effect.sync(() => {
+          prunes.push(Duration.toMillis(took))
+          batches.push(sessions)
+        })
+      )
   }
 
   // What the server says about its open transactions.
@@ -132,8 +136,10 @@ const program = Effect.gen(function* () {
     "p99 pruning / quiet": range(ratios(p99.pruning, p99.quiet), 2),
     "dead sessions left": Number(left?.[0]) - live,
     "prune statements": prunes.length,
-    "prune statement, ms": range(prunes),
+    "sessions per statement": range(batches, 0),
+    "prune statement, by the server's clock, ms": range(prunes),
     "prune statement, 99.9 %, ms": quantile(prunes, 0.999).toFixed(1),
+    "load average of the machine": loadavg()[0]?.toFixed(1),
     "longest transaction of all, by the server's clock, ms": longest.toFixed(1)
   })
 

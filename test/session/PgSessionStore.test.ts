@@ -257,7 +257,7 @@ describe("PgSessionStore", () => {
       const pruners = yield* Effect.all(Array.from({ length: 10 }, () => instance({ url, maxConnections: 2 })))
       let most = 0
       const prune = (pruner: SessionStore["Service"]): Effect.Effect<number, SessionError> =>
-        Effect.flatMap(pruner.prune(100), (count) => {
+        Effect.flatMap(pruner.prune(100), ({ sessions: count }) => {
           most = Math.max(most, count)
           return count === 0 ? Effect.succeed(0) : Effect.map(prune(pruner), (more) => count + more)
         })

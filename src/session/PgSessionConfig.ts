@@ -1,0 +1,80 @@
+/**
+ * How a `PgSessionStore` is configured, and what its connections have in common.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { type SqlError, isSqlError } from "effect/sql/SqlError"
+import { SessionError, SessionsUnavailable } from "./SessionError.ts"
+
+/** Where the sessions are. */
+export interface Options {
+  /** `postgres://user:password@host:port/database`. */
+  readonly url: Redacted.Redacted<string>
+  /** Lower-case letters, digits and underscores. Default: `holdfast`. */
+  readonly schema?: string | undefined
+  /** At least 2: half for loads, half for writes. The one that listens comes on top. Default: 10. */
+  readonly maxConnections?: number | undefined
+  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
+  readonly operationTimeout?: Duration.Input | undefined
+  /** How often the connection that listens is asked whether it is there. Default: 4 seconds. */
+  readonly listenerCheck?: Duration.Input | undefined
+  /**
+   * Room for sessions that were loaded lately, so that their next load fetches only what changed. Each load asks the
+   * database, whatever is remembered. Default: 16 MiB; 0 for none.
+   */
+  readonly rememberedBytes?: number | undefined
+  /** Shown by the server to operators. Default: `holdfast-sessions`. */
+  readonly applicationName?: string | undefined
+}
+
+/** How long bringing the tables up to date may take. */
+export const migrationTimeout = Duration.seconds(30)
+
+/** The schema, which goes into statements as it is. */
+export const schemaOf = (options: Options): Effect.Effect<string> => {
+  const schema = options.schema ?? "holdfast"
+  return /^[a-z_][a-z0-9_]{0,62}$/.test(schema)
+    ? Effect.succeed(schema)
+    : Effect.die(new TypeError(`The schema of the sessions must be lower-case letters, digits and underscores`))
+}
+
+/** What every connection of the store is opened with. */
+export const connectionOf = (options: Options, connectTimeout: Duration.Duration, limit: Duration.Duration) => {
+  const limitMillis = String(Math.ceil(Duration.toMillis(limit)))
+  return {
+    url: options.url,
+    applicationName: options.applicationName ?? "holdfast-sessions",
+    connectTimeout,
+    // Finds out about a connection that a firewall forgot while nobody uses it.
+    keepAlive: "15 seconds",
+    startupParameters: {
+      // The server ends what we have given up, and what a killed process or a lost network left behind.
+      client_connection_check_interval: "1s",
+      statement_timeout: limitMillis,
+      idle_in_transaction_session_timeout: limitMillis,
+      // Every statement goes from key to key and is planned once, also while the tables are small or nobody has counted
+      // their rows yet: a plan that reads them from end to end would stay when they have grown.
+      plan_cache_mode: "force_generic_plan",
+      enable_seqscan: "off",
+      enable_hashjoin: "off",
+      enable_mergejoin: "off"
+    }
+  } as const
+}
+
+/** The store did not answer, or not what it should. */
+export const unavailable = (cause: unknown) => new SessionError({ reason: new SessionsUnavailable({ cause }) })
+
+/** It did not answer in time. */
+export const late = (limit: string) => unavailable(new Error(`No answer within ${limit}`))
+
+/** A failure of the driver's as the store reports it. */
+export const toSessionError = (error: SessionError | SqlError): SessionError =>
+  isSqlError(error) ? unavailable(error.reason.cause ?? error) : error
+
+/** Names the database in the ledger; holds no secret. */
+export const describe = (url: Redacted.Redacted<string>) => {
+  const parsed = URL.parse(Redacted.value(url))
+  return parsed === null ? "postgresql" : `${parsed.host}${parsed.pathname}`
+}
