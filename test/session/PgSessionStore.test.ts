@@ -283,6 +283,37 @@ describe("PgSessionStore", () => {
     })
   )
 
+  it.live("S12 pruning goes on from where it was, past what is pruned already, and begins anew when it is done", () =>
+    Effect.gen(function* () {
+      const { connection, store } = yield* pgWorld
+      const insert = (from: number, to: number) =>
+        connection.query(
+          `insert into holdfast.sessions (id, principal, data, data_version, version, device, created_at, last_seen_at,
+             idle_timeout, renew_every, expires_at)
+           select 's_' || gen_random_uuid(), null, '{}', 1, 1, '{}', at, at, '1 hour', '1 hour', at
+           from generate_series($1::int, $2::int) n, lateral (select now() - interval '9 days' + n * interval '1 hour' as at) a`,
+          [from, to]
+        )
+      const oldest = value(
+        connection,
+        "select count(*)::int from holdfast.sessions where expires_at < now() - interval '9 days'"
+      )
+      yield* insert(1, 20)
+      const counts: Array<number> = []
+      const prune = Effect.map(store.prune(10), ({ sessions }) => counts.push(sessions))
+      yield* prune
+      yield* insert(-1, -1)
+      yield* insert(21, 25)
+      yield* prune
+      assert.strictEqual(yield* oldest, 1)
+      yield* prune
+      assert.strictEqual(yield* oldest, 1)
+      yield* prune
+      assert.strictEqual(yield* oldest, 0)
+      assert.deepStrictEqual(counts, [10, 10, 5, 1])
+    })
+  )
+
   it.live(
     "S12 what is known of a principal without sessions is forgotten, but no epoch that a login may have seen",
     () =>
