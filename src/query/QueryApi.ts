@@ -28,6 +28,8 @@ export const QueryStateName = Schema.Literals(all)
 /** A query as its principal sees it. */
 export const QueryInfo = Schema.Struct({
   id: QueryId,
+  /** The public id of the session that submitted it and whose end ends it. */
+  session: Schema.NullOr(Schema.String),
   state: QueryStateName,
   sql: Schema.String,
   submittedAt: Schema.DateTimeUtcFromString,

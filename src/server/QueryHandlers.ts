@@ -16,19 +16,18 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Struct from "effect/Struct"
-import * as Ledger from "../Ledger.ts"
-import type * as Lifetime from "../Lifetime.ts"
 import * as Problem from "../Problem.ts"
 import { QueryEvent, type QueryInfo } from "../query/QueryApi.ts"
 import { QueryId } from "../query/QueryId.ts"
 import * as QueryProblem from "../query/QueryProblem.ts"
 import * as QueryRecord from "../query/QueryRecord.ts"
-import { QueryRegistry } from "../query/QueryRegistry.ts"
+import { type Event, QueryRegistry } from "../query/QueryRegistry.ts"
 import * as QueryState from "../query/QueryState.ts"
 import * as SessionProblem from "../session/SessionProblem.ts"
 import { Draining } from "./Draining.ts"
 import * as EventStream from "./EventStream.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
+import * as QueryEvents from "./QueryEvents.ts"
 import { Readiness } from "./Readiness.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 
@@ -45,7 +44,7 @@ const failureOf = (error: NonNullable<QueryRecord.QueryRecord["error"]>): NonNul
     : { code: error._tag, message: error.message }
 
 const infoOf = (record: QueryRecord.QueryRecord): QueryInfo => ({
-  ...Struct.pick(record, ["id", "state", "sql", "expiresAt", "rowCount", "bytes", "transitions"]),
+  ...Struct.pick(record, ["id", "session", "state", "sql", "expiresAt", "rowCount", "bytes", "transitions"]),
   submittedAt: record.transitions[0].at,
   startedAt: QueryRecord.since(record, "Running"),
   endedAt: QueryRecord.endedAt(record),
@@ -85,49 +84,8 @@ const nextLink = (query: Readonly<Record<string, string | number>>, next: number
   `</queries?${new URLSearchParams({ ...Record.map(query, String), cursor: queryCursors.encode(next) }).toString()}>; rel="next"`
 
 const encodeEvent = Schema.encodeEffect(QueryEvent)
-
-interface Watch {
-  readonly principal: string
-  readonly id: QueryId
-  /** The number of the last event that the client has. */
-  readonly after: number
-  /** Who watches. */
-  readonly session: Lifetime.Lifetime
-  /** Ends the stream before the query does, as the end of the session does. */
-  readonly end: Effect.Effect<void>
-}
-
-const eventsOf = (queries: QueryRegistry["Service"], { after, end, id, principal, session }: Watch) => {
-  let seen = after
-  const live = queries.events(principal, id, { after }).pipe(
-    Stream.interruptWhen(Effect.raceFirst(session.ended, end)),
-    Stream.tap(({ seq }) =>
-      Effect.sync(() => {
-        seen = seq
-      })
-    )
-  )
-  // What the end of the session did to the query is told, too.
-  const rest = Stream.unwrap(
-    Effect.map(queries.status(principal, id), ({ transitions }) =>
-      transitions.length > seen
-        ? Stream.take(queries.events(principal, id, { after: seen }), transitions.length - seen)
-        : Stream.empty
-    )
-  )
-  const events = Stream.concat(
-    live,
-    Stream.suspend(() => rest)
-  ).pipe(
-    // It was forgotten meanwhile: there is nothing more to tell.
-    Stream.catch(() => Stream.empty),
-    Stream.mapEffect(({ record, seq }) =>
-      Effect.orDie(encodeEvent({ id: String(seq), event: "state", data: infoOf(record) }))
-    )
-  )
-  const held = Ledger.hold({ kind: "event stream", id, releaseLimit: "none" }, Effect.void, () => Effect.void)
-  return Stream.unwrap(Effect.as(Effect.provideService(held, Ledger.Parent, session.entry), events))
-}
+const eventOf = ({ record, seq }: Event) =>
+  Effect.orDie(encodeEvent({ id: String(seq), event: "state", data: infoOf(record) }))
 
 const retryAfter = (problem: QueryProblem.Submitting) =>
   problem._tag === "QueryRejected" ? Problem.retryAfter(problem.retryAfterSeconds) : Effect.void
@@ -164,7 +122,7 @@ export const layer = HttpApiBuilder.group(
         if (after === transitions.length && QueryState.isTerminal(state)) return HttpServerResponse.empty()
         const session = yield* Effect.mapError((yield* ServiceSession).lifetime, SessionProblem.from)
         const watch = { principal: mine, id, after, session, end: draining.begun }
-        return EventStream.response(eventsOf(queries, watch))
+        return EventStream.response(Stream.mapEffect(QueryEvents.watch(queries, watch), eventOf))
       })
     )
 

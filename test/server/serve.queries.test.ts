@@ -198,10 +198,11 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     })
   )
 
-  it.effect("a query tells when it came into each state, and what its rows take up", () =>
+  it.effect("a query tells whose it is, when it came into each state, and what its rows take up", () =>
     Effect.gen(function* () {
       const browser = yield* Service.Demo
       const Told = Schema.Struct({
+        session: Schema.String,
         bytes: Schema.NullOr(Schema.Int),
         transitions: Schema.Array(Schema.Struct({ state: Schema.String, at: Schema.String }))
       })
@@ -210,9 +211,10 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
           ...queryOf(answer),
           ...Schema.decodeUnknownSync(Told)(answer.json)
         }))
-      const { bytes, endedAt, startedAt, submittedAt, transitions } = yield* told(
+      const { bytes, endedAt, session, startedAt, submittedAt, transitions } = yield* told(
         (yield* run(browser, "select repeat('x', 1000)")).id
       )
+      assert.include((yield* browser.send("GET", "/session")).text, `"id":"${session}"`)
       assert.deepStrictEqual(
         transitions.map(({ state }) => state),
         ["Queued", "Starting", "Running", "Succeeded"]
