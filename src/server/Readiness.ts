@@ -47,7 +47,11 @@ export const make = Effect.fnUntraced(function* (databases: Databases) {
     yield* PgSessionStore.migrate({ url: databases.own })
     yield* UsersMigrations.migrate(databases.own)
     if (Option.isSome(databases.demo)) {
-      yield* users.put({ name: "demo", operator: true, password: databases.demo.value })
+      const demo = { name: "demo", operator: true, password: databases.demo.value }
+      const known = yield* (yield* users.find(demo.name))(demo.password)
+      yield* users.put(demo)
+      // A new password ends the sessions that began with the old one, as `holdfast user add` does.
+      if (Option.isNone(known)) yield* Effect.retry(store.revokeAll(demo.name), Schedule.spaced("1 second"))
     }
     yield* Deferred.succeed(done, undefined)
   })

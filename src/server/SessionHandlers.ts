@@ -125,7 +125,7 @@ export const layer = (policy: Policy) =>
       const logins = yield* Logins
       const sessions = yield* Sessions
 
-      /** Asked before the password is checked, so that a revocation meanwhile counts. Not every name can be a principal. */
+      /** Asked before the password is read, so that a revocation meanwhile counts. Not every name can be a principal. */
       const epochOf = (username: string) =>
         Effect.catchIf(
           sessions.epoch(username),
@@ -138,7 +138,7 @@ export const layer = (policy: Policy) =>
           const request = yield* HttpServerRequest.HttpServerRequest
           const checked = yield* logins.attempt(
             { username, client: ClientAddress.client(request) },
-            Effect.all([epochOf(username), users.find(username)], { concurrency: 2 }),
+            Effect.all([epochOf(username), users.find(username)]),
             ([epoch, isTheirs]) =>
               Effect.map(
                 isTheirs(Redacted.make(password)),

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { text } from "node:stream/consumers"
 import * as PgSessionStore from "../session/PgSessionStore.ts"
+import { SessionStore } from "../session/SessionStore.ts"
 import * as Databases from "./Databases.ts"
 import * as Settings from "./Settings.ts"
 import * as Users from "./Users.ts"
@@ -35,7 +36,7 @@ const password = Effect.gen(function* () {
   return value
 })
 
-/** Makes the user, or gives an existing one this password and role. */
+/** Makes the user, or gives an existing one this password and role and ends their sessions. */
 export const add = Effect.fn("UserCommand.add")(function* (name: string, operator: boolean) {
   const settings = yield* Settings.load
   const secret = yield* password
@@ -44,6 +45,10 @@ export const add = Effect.fn("UserCommand.add")(function* (name: string, operato
   yield* UsersMigrations.migrate(own)
   yield* Effect.flatMap(Users.Users, (users) => users.put({ name, operator, password: secret })).pipe(
     Effect.provide(Users.layer.pipe(Layer.provide(PgClient.layer({ url: own, maxConnections: 1 }))))
+  )
+  // After the password: a login that has seen the old one has asked for the epoch before, and is refused.
+  yield* Effect.flatMap(SessionStore, (store) => store.revokeAll(name)).pipe(
+    Effect.provide(PgSessionStore.layer({ url: own, maxConnections: 2 }))
   )
   yield* Console.log(`user ${name} ${operator ? "(operator) " : ""}can log in`)
 }, Effect.scoped)

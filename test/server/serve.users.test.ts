@@ -54,6 +54,21 @@ layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
     })
   )
 
+  it.effect("S7 a new password ends the user's sessions", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      const put = (password: string) => addUser(service, ["bertha"], { env: { HOLDFAST_PASSWORD: password } })
+      assert.strictEqual((yield* put("first")).code, 0)
+      const bertha = yield* service.login("bertha", "first")
+      const changed = yield* put("second")
+      assert.deepStrictEqual([changed.code, changed.stderr], [0, ""])
+      const answer = yield* bertha.send("GET", "/session")
+      assert.deepStrictEqual([answer.status, problemOf(answer).code], [401, "SessionRevoked"])
+      assert.strictEqual((yield* attempt(service, "bertha", "first")).status, 401)
+      assert.strictEqual((yield* attempt(service, "bertha", "second")).status, 200)
+    })
+  )
+
   it.effect("Q4 a user's queries outlive the session they were submitted in, for the same user", () =>
     Effect.gen(function* () {
       const service = yield* Service.Shared
