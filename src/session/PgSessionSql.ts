@@ -246,8 +246,8 @@ export const make = (schema: string, channel: string) => {
       returning ${columns("s")}`,
 
     /**
-     * $1 ids, $2 versions, $3 data, $4 their versions. {@link update} for many, but not where it would have to wait: rows by
-     * the place of the change that each is for, from 0.
+     * $1 ids, $2 versions, $3 data, $4 their versions. {@link update} for many, but not where it would have to wait. A
+     * row for each: the record if it was done, whether it is too late for it, and its place from 0.
      */
     updateFree: `
       with asked as materialized (
@@ -257,10 +257,13 @@ export const make = (schema: string, channel: string) => {
         select s.id, a.data, a.data_version, a.place from asked a join ${sessions} s on s.id = a.id
         where s.version = a.version and ${isStillLive("s", "now()")}
         for no key update of s skip locked
+      ), written as (
+        update ${sessions} s set data = free.data::json, data_version = free.data_version, version = s.version + 1
+        from free where s.id = free.id
+        returning ${columns("s")}, free.place
       )
-      update ${sessions} s set data = free.data::json, data_version = free.data_version, version = s.version + 1
-      from free where s.id = free.id
-      returning ${columns("s")}, free.place - 1`,
+      select w.*, s.version > a.version and ${isStillLive("s", "now()")}, a.place - 1
+      from asked a left join written w on w.place = a.place left join ${sessions} s on s.id = a.id`,
 
     /** $1 id. */
     standing: `select ${state("s", "clock_timestamp()")} from ${sessions} s where s.id = $1`,

@@ -5,7 +5,7 @@
  *
  * A connection that writes one change at a time waits for this process to come round between two of them, which is what a
  * busy process is slow at. A batch waits for nobody: a session that somebody else is writing just then, or that the change
- * does not fit, is tried again on its own, and that tells why.
+ * does not fit for another reason than its version, is tried again on its own, and that tells why.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import * as Result from "effect/Result"
 import type * as TimeLimit from "../TimeLimit.ts"
 import * as PgSessionBatches from "./PgSessionBatches.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
-import type { SessionError } from "./SessionError.ts"
+import { SessionConflict, SessionError } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import type { SessionRecord } from "./SessionRecord.ts"
 
@@ -40,7 +40,7 @@ export interface Options {
   readonly concurrency: number
   /** For a batch as a whole. */
   readonly within: TimeLimit.TimeLimit<SessionError>
-  /** Makes those changes that need not wait; a row for each, in its place. */
+  /** Makes those changes that need not wait; a row for each, in its place, ending in whether it is too late, and the place. */
   readonly updateFree: (
     changes: ReadonlyArray<Change>
   ) => Effect.Effect<ReadonlyArray<PgSessionRow.Row | undefined>, SessionError>
@@ -52,6 +52,8 @@ export interface Options {
 const largest = 262_144
 const overhead = 2048
 
+const conflict = Exit.fail(new SessionError({ reason: new SessionConflict() }))
+
 /** Makes an update that works until the current scope closes. */
 export const make = ({ concurrency, update, updateFree, within }: Options) =>
   PgSessionBatches.make<Change, SessionRecord>({
@@ -62,10 +64,18 @@ export const make = ({ concurrency, update, updateFree, within }: Options) =>
     travel: Effect.fnUntraced(function* (batch) {
       const changes = Array.from(batch.keys())
       const rows = yield* updateFree(changes)
+      const isDone = (index: number) => typeof rows[index]?.[0] === "string"
+      const done = new Set(changes.filter((_, index) => isDone(index)).map(({ id }) => id))
       const left = changes.filter((change, index) => {
         const row = rows[index]
         const waiting = batch.get(change)
         if (row === undefined || waiting === undefined) return true
+        if (!isDone(index)) {
+          // One that is certainly too late need not wait to be told: versions only grow.
+          if (row.at(-2) !== true && !done.has(change.id)) return true
+          Deferred.doneUnsafe(waiting, conflict)
+          return false
+        }
         Deferred.doneUnsafe(
           waiting,
           Result.match(PgSessionRow.record(row), { onFailure: Exit.fail, onSuccess: Exit.succeed })

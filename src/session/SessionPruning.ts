@@ -59,13 +59,13 @@ export const round = Effect.fnUntraced(function* (most: number = defaultBatch) {
   let sum = 0
   let size = Math.min(most, firstBatch)
   for (;;) {
-    const [elapsed, { sessions, took }] = yield* Effect.timed(store.prune(size))
+    const { sessions, took } = yield* store.prune(size)
     sum += sessions
     yield* Metric.update(pruned, sessions)
     if (sessions < size) break
     const pace = Duration.toMillis(goal) / Math.max(Duration.toMillis(took), 0.1)
     size = Math.max(1, Math.min(most, Math.round(size * Math.min(Math.max(pace, 1 / fastest), fastest))))
-    yield* Effect.sleep(Duration.times(elapsed, share - 1))
+    yield* Effect.sleep(Duration.times(took, share - 1))
   }
   const behind = yield* store.pruneLag
   yield* Metric.update(lag, Duration.toSeconds(behind))
