@@ -134,7 +134,7 @@ describe("the exits of a query: interrupt, then the server's answer, then releas
       Effect.gen(function* () {
         const recorder = yield* LedgerRecorder.make
         const { registry } = yield* openRegistry()
-        const { id } = yield* submit(registry, sleep, { deadline: "100 millis" })
+        const { id } = yield* submit(registry, sleep, { deadline: "2 seconds" })
         const record = yield* registry.await(alice, id)
         assert.deepStrictEqual([record.state, record.error?._tag], ["Failed", "QueryDeadlineExceeded"])
         assert.deepStrictEqual(endOf(recorder.story("query")), interrupted)
