@@ -44,13 +44,6 @@ const secretsOf = (service: Service.Service, browsers: ReadonlyArray<Browser>) =
   ...browsers.flatMap(({ cookies }) => Array.from(cookies.values()))
 ]
 
-const addUser = (service: Service.Service, name: string, ...flags: ReadonlyArray<string>) =>
-  Effect.gen(function* () {
-    const env = { ...service.env, HOLDFAST_PASSWORD: `${name}'s password` }
-    const { code, stderr } = yield* Service.run({ args: ["user", "add", name, ...flags], env })
-    assert.strictEqual(code, 0, stderr)
-  })
-
 layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" })("calls for operators", (it) => {
   it.effect("GET /holdings shows a session, its query and the connection under it, and no secret", () =>
     Effect.gen(function* () {
@@ -101,9 +94,9 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       const alice = yield* service.login("alice")
       const refused = yield* alice.send("GET", "/holdings")
       assert.deepStrictEqual([refused.status, problemOf(refused).code], [403, "OperatorsOnly"])
-      yield* addUser(service, "alice", "--operator")
+      yield* Service.setOperator(service, "alice", true)
       assert.strictEqual((yield* alice.send("GET", "/holdings")).status, 200)
-      yield* addUser(service, "alice")
+      yield* Service.setOperator(service, "alice", false)
       assert.strictEqual((yield* alice.send("GET", "/holdings")).status, 403)
     })
   )

@@ -207,6 +207,13 @@ export const addUser = ({ own }: Service, name: string) =>
     )
   }).pipe(Effect.scoped)
 
+/** Makes a user an operator, or no longer one, and leaves password and sessions alone. */
+export const setOperator = ({ own }: Service, name: string, operator: boolean) =>
+  Effect.gen(function* () {
+    const connection = yield* PgConnection.make({ url: own.url })
+    yield* connection.query("update holdfast.users set operator = $2 where name = $1", [name, operator])
+  }).pipe(Effect.scoped)
+
 /** Waits until the service at a URL says that it is ready. */
 export const ready = (url: string) =>
   Effect.orDie(eventually(Client.make(url).send("GET", "/health/ready"), ({ status }) => status === 200))
