@@ -69,17 +69,20 @@ const endOrKill = <A>(end: Effect.Effect<A>, kill: Effect.Effect<void>): Effect.
 export interface Guard {
   readonly kill: Effect.Effect<void>
   readonly deadlines?: Deadlines.Deadlines | undefined
+  /** What the server must have answered before it is asked to cancel: a cancel hits whatever runs when it arrives. */
+  readonly ahead?: Effect.Effect<unknown> | undefined
 }
 
 /** Runs a statement whose interruption is over when the server has confirmed the cancel, or when the connection was killed. */
 export const orKill =
-  ({ deadlines, kill }: Guard) =>
+  ({ ahead, deadlines, kill }: Guard) =>
   <A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.forkDetach(statement, { startImmediately: true }), (fiber) => {
         const forget = deadlines?.add(() => Effect.runForkWith(fiber.context)(kill))
         fiber.addObserver(() => forget?.())
-        return Effect.onInterrupt(restore(Fiber.join(fiber)), () => endOrKill(Fiber.interrupt(fiber), kill))
+        const end = Effect.andThen(ahead ?? Effect.void, Fiber.interrupt(fiber))
+        return Effect.onInterrupt(restore(Fiber.join(fiber)), () => endOrKill(end, kill))
       })
     )
 

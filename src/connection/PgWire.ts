@@ -43,7 +43,7 @@ export interface PgWire {
   /**
    * Sends messages of one's own and returns, for each cycle of them, the rows that came back, their values as text, when
    * the server has said for the last one that it is ready. The driver must be idle, and hears nothing of it. Fails with the first error
-   * of the server's, or when the connection is lost. Interrupted, what is answered later is still kept from the driver.
+   * of the server's, or when the connection is lost. Exchanges may follow one another at once. Interrupted, what is answered later is still kept from the driver.
    */
   readonly exchange: (messages: Uint8Array, cycles: number) => Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>
 }
@@ -109,7 +109,8 @@ interface Exchange {
 }
 
 class Wire implements PgWire {
-  private exchanging: Exchange | undefined
+  /** In the order they were sent, which is that of their answers. */
+  private readonly exchanges: Array<Exchange> = []
   private text = false
   private columns: ReadonlyArray<Column> = []
   private command = ""
@@ -129,7 +130,7 @@ class Wire implements PgWire {
       return write(chunk, ...rest)
     }
     socket.once("close", () => {
-      this.exchanging?.done(lost())
+      for (const exchange of this.exchanges.splice(0)) exchange.done(lost())
     })
     this.socket = socket
   }
@@ -137,7 +138,7 @@ class Wire implements PgWire {
   readonly exchange: PgWire["exchange"] = (messages, cycles) =>
     Effect.callback((resume) => {
       if (this.socket.destroyed) return resume(lost())
-      this.exchanging = { cycles, answers: [], rows: [], failure: undefined, done: resume }
+      this.exchanges.push({ cycles, answers: [], rows: [], failure: undefined, done: resume })
       this.socket.write(messages)
     })
 
@@ -175,9 +176,10 @@ class Wire implements PgWire {
       }
       if (read) {
         const frame = chunk.subarray(at, at + size)
-        if (this.exchanging !== undefined) {
+        const [exchange] = this.exchanges
+        if (exchange !== undefined) {
           if (at > done) this.deliver(chunk.subarray(done, at))
-          this.answered(this.exchanging, frame)
+          this.answered(exchange, frame)
           done = at + size
         } else if (frame[0] === ReadyForQuery) this.status = frame[headerBytes]
         else if (frame[0] === CommandComplete) {
@@ -204,13 +206,13 @@ class Wire implements PgWire {
       exchange.answers.push(exchange.rows)
       exchange.rows = []
       if (exchange.answers.length < exchange.cycles) return
-      this.exchanging = undefined
+      this.exchanges.shift()
       exchange.done(exchange.failure === undefined ? Effect.succeed(exchange.answers) : Effect.fail(exchange.failure))
     }
   }
 
   private isRead(type: number | undefined): boolean {
-    if (this.exchanging !== undefined) return !unasked.has(type)
+    if (this.exchanges.length > 0) return !unasked.has(type)
     return type === ReadyForQuery || (this.text && readAsText.has(type))
   }
 

@@ -13,6 +13,7 @@ import type { PgConnection, Row as PgRow } from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -196,9 +197,8 @@ export const make = Effect.gen(function* () {
     return {
       id,
       execute: (statement, sink, execution) =>
-        PgDriver.orKill({ kill })(
-          Effect.andThen(
-            prepare(wire, statement, execution),
+        Effect.flatMap(prepare(wire, statement, execution), (sent) =>
+          PgDriver.orKill({ kill, ahead: Fiber.await(sent) })(
             execute(lent.value.pinned, wire, statement, sink, execution)
           )
         )
