@@ -34,16 +34,14 @@ interface Internals {
   readonly retireHooks: Set<() => void>
 }
 
-const internalsOf = (connection: PgConnection.PgConnection): Internals | undefined => {
-  if (!hasProperty(connection, internalsKey)) return undefined
-  const internals = connection[internalsKey]
-  return hasProperty(internals, "deadError") &&
-    typeof internals.deadError === "function" &&
-    hasProperty(internals, "retireHooks") &&
-    internals.retireHooks instanceof Set
-    ? (internals as unknown as Internals)
-    : undefined
-}
+const isInternals = (internals: unknown): internals is Internals =>
+  hasProperty(internals, "deadError") &&
+  typeof internals.deadError === "function" &&
+  hasProperty(internals, "retireHooks") &&
+  internals.retireHooks instanceof Set
+
+const internalsOf = (connection: PgConnection.PgConnection): Internals | undefined =>
+  hasProperty(connection, internalsKey) && isInternals(connection[internalsKey]) ? connection[internalsKey] : undefined
 
 /**
  * Runs a statement on a connection that is nobody else's and lives in this scope. Interrupting it closes the connection instead

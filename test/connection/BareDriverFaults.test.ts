@@ -141,7 +141,8 @@ layer(layerWorlds, { excludeTestServices: true, concurrent: true })("measured", 
           const waiters = yield* Effect.forEach(Array.from({ length: count }), () =>
             Effect.forkChild(Effect.scoped(pool.reserve), { startImmediately: true })
           )
-          yield* Effect.sleep("100 millis")
+          // Each of them has had its turn many times over.
+          yield* Effect.repeat(Effect.yieldNow, { times: 100 })
           assert.strictEqual(refused(waiters), 0)
           yield* Effect.forEach(waiters, Fiber.interrupt, { concurrency: "unbounded", discard: true })
         })
