@@ -7,7 +7,7 @@
  * **Details**
  *
  * Every `interval`, give or take a fifth, batches are pruned until one is not full. A batch is as large as the store removes
- * within 5 milliseconds or so by its own clock, judging by the one before, and between two of them it rests four times as
+ * within 2 milliseconds or so by its own clock, judging by the one before, and between two of them it rests nineteen times as
  * long as the last one took: a backlog of millions disturbs nobody, also on a server that is busy.
  *
  * Metrics: `holdfast_sessions_pruned_total`, `holdfast_sessions_prune_failures_total`, and
@@ -35,11 +35,11 @@ const defaultBatch = 1000
 const firstBatch = 50
 
 /** How long a statement may take, and how fast the size of the batches follows, in either direction. */
-const goal = Duration.millis(5)
+const goal = Duration.millis(2)
 const fastest = 2
 
 /** The part of the time that a backlog is worked at. */
-const share = 5
+const share = 20
 
 const pruned = Metric.counter("holdfast_sessions_pruned_total", {
   description: "Sessions removed after their tombstone's time",
