@@ -7,7 +7,7 @@
  *   server the query's id and takes the rows as text; submitted to the registry and awaited. What the reset takes is shown by
  *   the same lease without one.
  * - *cancel*: from the interruption of a statement that sleeps, by its fiber on the bare driver's pool and on a lease, by a
- *   cancel in the registry, to the answer of the next statement, when there is one connection.
+ *   cancel in the registry, until the next statement may be sent, when there is one connection.
  */
 import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Context from "effect/Context"
@@ -84,24 +84,28 @@ const cancels = (round: Effect.Effect<number, unknown>) => async () => {
   return { p50: quantile(waited, 0.5), p99: quantile(waited, 0.99) }
 }
 
-const timed = (effect: Once) =>
+/** The moment in which a connection is there; what giving it back takes is no part of it. */
+const had = <A, E>(connection: Effect.Effect<A, E, Scope.Scope>) =>
+  Effect.scoped(Effect.map(connection, () => performance.now()))
+
+const timed = (cancel: Once, usable: Effect.Effect<number, unknown>) =>
   Effect.suspend(() => {
     const begun = performance.now()
-    return Effect.map(effect, () => performance.now() - begun)
+    return Effect.map(Effect.andThen(cancel, usable), (at) => at - begun)
   })
 
 /** Long enough for the statement to be under way: what is measured is its cancel. */
 const underWay = Effect.sleep("5 millis")
 
-const interruption = (query: (sql: string) => Once) =>
+const interruption = (query: Once, usable: Effect.Effect<number, unknown>) =>
   Effect.gen(function* () {
-    const fiber = yield* Effect.forkChild(query(sleep))
+    const fiber = yield* Effect.forkChild(query)
     yield* underWay
-    return yield* timed(Effect.andThen(Fiber.interrupt(fiber), query("select 1")))
+    return yield* timed(Fiber.interrupt(fiber), usable)
   })
 
-const bare = (pool: PgPool.PgPool) => (sql: string) =>
-  Effect.scoped(Effect.flatMap(pool.reserve, (connection) => connection.query(sql)))
+const bare = (pool: PgPool.PgPool) =>
+  interruption(Effect.scoped(Effect.flatMap(pool.reserve, (connection) => connection.query(sleep))), had(pool.reserve))
 
 const registryCancel = (
   registry: QueryRegistry.QueryRegistry["Service"],
@@ -111,7 +115,7 @@ const registryCancel = (
     const { id } = yield* registry.submit({ statement: { sql: sleep, params: [] }, principal })
     yield* Stream.runDrain(Stream.takeUntil(registry.events(principal, id), ({ record }) => record.state === "Running"))
     yield* underWay
-    return yield* timed(Effect.andThen(registry.cancel(principal, id), leased(pool, "select 1")))
+    return yield* timed(registry.cancel(principal, id), had(pool.lease()))
   })
 
 export const run = async () => {
@@ -142,13 +146,12 @@ export const run = async () => {
   )
 
   const one = await within(world(url, PgRecycle.foreign, 1))
+  const pool = Context.get(one, ConnectionPool.ConnectionPool)
   const canceled = await takeTurns(
     {
-      "bare driver": cancels(interruption(bare(await within(PgPool.make({ url, maxConnections: 1 }))))),
-      lease: cancels(interruption((sql) => leased(Context.get(one, ConnectionPool.ConnectionPool), sql))),
-      registry: cancels(
-        registryCancel(Context.get(one, QueryRegistry.QueryRegistry), Context.get(one, ConnectionPool.ConnectionPool))
-      )
+      "bare driver": cancels(bare(await within(PgPool.make({ url, maxConnections: 1 })))),
+      lease: cancels(interruption(leased(pool, sleep), had(pool.lease()))),
+      registry: cancels(registryCancel(Context.get(one, QueryRegistry.QueryRegistry), pool))
     },
     7
   )

@@ -10,6 +10,7 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   pruning: () => import("./pruning.ts"),
   results: () => import("./results.ts"),
   queries: () => import("./queries.ts"),
+  queriesClosing: () => import("./queriesClosing.ts"),
   queriesMemory: () => import("./queriesMemory.ts")
 }
 
