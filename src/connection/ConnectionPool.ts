@@ -80,9 +80,9 @@ export class ConnectionPool extends Context.Service<
   }
 >()("holdfast/connection/ConnectionPool") {}
 
-/** Of the second after `closeTimeout`: for borrowers whose statements were ended to let go, and for closing what is left. */
+/** Of the second after the wait for borrowers: for all that is left, and of it, for those whose statements were ended to let go. */
+const endingTime = Duration.millis(900)
 const evictionTime = Duration.millis(700)
-const closingTime = Duration.millis(200)
 
 let pools = 0
 
@@ -232,8 +232,8 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
       yield* admission.close
       yield* Deferred.fail(closed, new ConnectionError({ reason: new Closed({ source: source.name }) }))
       yield* Effect.timeoutOption(noneLeased.await, limits.closeTimeout)
-      yield* evict
-      yield* backends.close(exit, closingTime)
+      const [spent] = yield* Effect.timed(evict)
+      yield* backends.close(exit, Duration.subtract(endingTime, spent))
     })
   )
 

@@ -19,6 +19,7 @@ export interface Script {
   readonly reset?: ((connection: number) => Effect.Effect<void, ConnectionError>) | undefined
   readonly state?: ((connection: number) => State) | undefined
   readonly expel?: ((connection: number) => Effect.Effect<void>) | undefined
+  readonly close?: ((connection: number) => Effect.Effect<void>) | undefined
 }
 
 /** What happened so far, in order: `open 1`, `lend 1`, `reset 1`, `close 1`, … */
@@ -44,7 +45,7 @@ export const make = Effect.fnUntraced(function* (script: Script = {}) {
     open: Effect.suspend(() => {
       const number = ++count
       return Effect.acquireRelease(Effect.andThen(script.open?.(number) ?? Effect.void, note(`open ${number}`)), () =>
-        note(`close ${number}`)
+        Effect.andThen(script.close?.(number) ?? Effect.void, note(`close ${number}`))
       ).pipe(
         Effect.as({
           id: String(number),

@@ -41,10 +41,13 @@ const measure = Effect.gen(function* () {
     { concurrency: "unbounded", discard: true }
   )
   const begun = performance.now()
+  const since = () => ((performance.now() - begun) / 1000).toFixed(2)
   yield* Scope.close(scope, Exit.void)
-  const seconds = (performance.now() - begun) / 1000
-  const [[left] = []] = yield* observer.queryValues(backends, [], false)
-  console.log(`closed in ${seconds.toFixed(2)} s with ${count} queries running; backends left: ${String(left)}`)
+  const closed = since()
+  const left = Effect.map(observer.queryValues(backends, [], false), ([row]) => Number(row?.[0]))
+  const atOnce = yield* left
+  yield* Effect.repeat(left, { until: (n) => n === 0 })
+  console.log(`closed in ${closed} s with ${count} queries running; backends then: ${atOnce}; none after ${since()} s`)
 })
 
 export const run = () => Effect.runPromise(Effect.scoped(measure))

@@ -339,6 +339,24 @@ describe("ConnectionPool", () => {
     )
   )
 
+  it.effect("C7 when it closes, what is idle has the whole second to be seen closed", () =>
+    Effect.gen(function* () {
+      const { log, source } = yield* ScriptedConnectionSource.make({ close: () => Effect.sleep("700 millis") })
+      const scope = yield* Scope.make()
+      const pool = yield* ConnectionPool.make({ max: 1 }).pipe(
+        Effect.provide(ScriptedConnectionSource.layer(source)),
+        Scope.provide(scope)
+      )
+      yield* Effect.scoped(pool.lease())
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      yield* TestClock.adjust("699 millis")
+      assert.isUndefined(closing.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      yield* Fiber.join(closing)
+      assert.strictEqual(log.events.at(-1), "close 1")
+    })
+  )
+
   it.effect("when it closes, refuses the waiting, waits for the holding, and then ends their connections", () =>
     Effect.gen(function* () {
       const { log, source } = yield* ScriptedConnectionSource.make()
