@@ -6,23 +6,23 @@
  *
  * **Details**
  *
- * Only failures count: 10 in 5 minutes per user name *and* client address, so that nobody can lock somebody else out, and
- * 100 per client address. An attempt is counted when its turn comes and taken off again when it succeeds, so parallel
+ * Only failures count: 10 in any 5 minutes per user name *and* client address, so that nobody can lock somebody else out,
+ * and 100 per client address. An attempt is counted when its turn comes and taken off again when it succeeds, so parallel
  * attempts are no way around the limits; one whose client went away stays counted. At most two attempts are checked at a
- * time, in turn between clients, and at most 100 wait.
+ * time, in turn between clients. At most 100 wait, of them 25 of a client address and 10 of a user name there, so that
+ * nobody fills the room alone, also with a password that is right.
  *
  * The limits are those of OWASP's Authentication sheet, "Protect Against Automated Attacks", in its spirit: low enough to
  * make guessing hopeless, and no lock on the account itself.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Schema from "effect/Schema"
-import * as Semaphore from "effect/Semaphore"
 import * as FairSemaphore from "../FairSemaphore.ts"
 import * as FailureCounts from "./FailureCounts.ts"
 
@@ -65,79 +65,67 @@ const perUserAndClient = 10
 const perClient = 100
 const checkedAtOnce = 2
 const mostWaiting = 100
+/** What one may have of the room, the attempts that are being checked included. */
+const placesPerClient = 25
+const placesPerUserAndClient = 10
 /** About what a hundred waiting logins take, two at a time and a quarter of a second each. */
 const queueSeconds = 10
 
 const tooManyWaiting = new LoginsRefused({ because: "waiting", retryAfterSeconds: queueSeconds })
 
-const refused = (error: RateLimiter.RateLimiterError) =>
-  error.reason._tag === "RateLimitExceeded" ? Effect.fail(tooManyFailures(error.reason.retryAfter)) : Effect.die(error)
-
 const tooManyFailures = (retryAfter: Duration.Duration) =>
   new LoginsRefused({ because: "failures", retryAfterSeconds: Math.max(1, Math.ceil(Duration.toSeconds(retryAfter))) })
 
-/** Makes the service over the `RateLimiter` in context. */
+/** A room that nobody waits to get into, and its share of it that each key may have. */
+const roomOf = (share: number) =>
+  FairSemaphore.make<LoginsRefused>(checkedAtOnce + mostWaiting, {
+    maxWaiting: 0,
+    perKey: { permits: share, maxWaiting: 0 },
+    refuse: () => Effect.fail(tooManyWaiting)
+  })
+
+/** Makes the service; the limits are those of this process. */
 export const make = Effect.gen(function* () {
-  const limiter = yield* RateLimiter.RateLimiter
-  const room = yield* Semaphore.make(checkedAtOnce + mostWaiting)
+  const clock = yield* Clock.Clock
+  const counts = FailureCounts.make(window, () => clock.currentTimeMillisUnsafe())
+  const places = yield* roomOf(placesPerClient)
+  const placesOfUsers = yield* roomOf(placesPerUserAndClient)
   const turns = yield* FairSemaphore.make(checkedAtOnce)
 
-  const limitsOf = ({ client, username }: Attempt) => [
-    { key: `login:${JSON.stringify([client])}`, limit: perClient, window },
-    { key: `login:${JSON.stringify([client, username])}`, limit: perUserAndClient, window }
-  ]
-  type Limit = ReturnType<typeof limitsOf>[number]
-
-  const count = (limit: Limit, tokens: number) => limiter.consume({ ...limit, tokens }).pipe(Effect.catch(refused))
-
-  /** Who has no attempt left is told at the door: the queue is for the others. */
-  const look = (limit: Limit) =>
-    Effect.flatMap(count(limit, 0), ({ remaining, resetAfter }) =>
-      remaining > 0 ? Effect.void : Effect.fail(tooManyFailures(resetAfter))
-    )
-
-  /** Counts an attempt in all limits or in none; the effect within takes it off again. */
-  const spend = ([first, ...rest]: ReadonlyArray<Limit>): Effect.Effect<Effect.Effect<void>, LoginsRefused> => {
-    if (first === undefined) return Effect.succeed(Effect.void)
-    const takeOff = Effect.ignore(count(first, -1))
-    return Effect.flatMap(count(first, 1), () =>
-      Effect.map(
-        Effect.tapError(spend(rest), () => takeOff),
-        (others) => Effect.andThen(others, takeOff)
-      )
-    )
-  }
-
-  const counted = <A, E, R>(limits: ReadonlyArray<Limit>, check: Effect.Effect<Option.Option<A>, E, R>) =>
+  const counted = <A, E, R>(limits: ReadonlyArray<FailureCounts.Limit>, check: Effect.Effect<Option.Option<A>, E, R>) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(spend(limits), (takeOff) =>
-        Effect.onExit(restore(check), (exit) =>
-          // A check that could not be made says nothing about whoever asked for it.
-          (Exit.isSuccess(exit) ? Option.isNone(exit.value) : Exit.hasInterrupts(exit)) ? Effect.void : takeOff
+      Effect.suspend((): Effect.Effect<Option.Option<A>, E | LoginsRefused, R> => {
+        const begun = counts.begin(limits)
+        if (Duration.isDuration(begun)) return Effect.fail(tooManyFailures(begun))
+        return Effect.onExit(restore(check), (exit) =>
+          Effect.sync(() => {
+            // A check that could not be made says nothing about whoever asked for it.
+            const failed = Exit.isSuccess(exit) ? Option.isNone(exit.value) : Exit.hasInterrupts(exit)
+            if (failed) begun.failed()
+            else begun.takeOff()
+          })
         )
-      )
+      })
     )
 
   return Logins.of({
     attempt: (attempt, lookUp, check) =>
       Effect.suspend(() => {
-        const limits = limitsOf(attempt)
+        const { client, username } = attempt
+        const user = JSON.stringify([client, username])
+        const limits = [
+          { key: JSON.stringify([client]), most: perClient },
+          { key: user, most: perUserAndClient }
+        ]
+        // Who has no attempt left is told at the door: the queue is for the others.
+        const wait = counts.wait(limits)
+        if (wait !== undefined) return Effect.fail(tooManyFailures(wait))
         // A database that does not answer must not hold up the turns of others.
-        const inTurn = Effect.flatMap(lookUp, (found) =>
-          turns.withPermit(attempt.client)(counted(limits, check(found)))
-        )
-        return Effect.forEach(limits, look, { discard: true }).pipe(
-          Effect.andThen(room.withPermitsIfAvailable(1)(inTurn)),
-          Effect.flatMap(
-            Option.match({ onNone: () => Effect.fail(tooManyWaiting), onSome: (checked) => Effect.succeed(checked) })
-          )
-        )
+        const inTurn = Effect.flatMap(lookUp, (found) => turns.withPermit(client)(counted(limits, check(found))))
+        return places.withPermit(client)(placesOfUsers.withPermit(user)(inTurn))
       })
   })
 })
 
 /** The limits of this process. */
-export const layer: Layer.Layer<Logins> = Layer.effect(Logins, make).pipe(
-  Layer.provide(RateLimiter.layer),
-  Layer.provide(FailureCounts.layer)
-)
+export const layer: Layer.Layer<Logins> = Layer.effect(Logins, make)
