@@ -4,6 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
 import { SessionError, SessionsUnavailable } from "./SessionError.ts"
 
@@ -69,9 +70,18 @@ export const unavailable = (cause: unknown) => new SessionError({ reason: new Se
 /** It did not answer in time. */
 export const late = (limit: string) => unavailable(new Error(`No answer within ${limit}`))
 
-/** A failure of the driver's as the store reports it. */
-export const toSessionError = (error: SessionError | SqlError): SessionError =>
-  isSqlError(error) ? unavailable(error.reason.cause ?? error) : error
+const ServerError = Schema.Struct({ code: Schema.String, message: Schema.String })
+const isServerError = Schema.is(ServerError)
+
+/**
+ * A failure of the driver's as the store reports it. Of what the server says, only the message and the code: its details
+ * hold values of the row, the hash of a token among them.
+ */
+export const toSessionError = (error: SessionError | SqlError): SessionError => {
+  if (!isSqlError(error)) return error
+  const cause = error.reason.cause ?? error
+  return unavailable(isServerError(cause) ? new Error(`${cause.message} (${cause.code})`) : cause)
+}
 
 /** Names the database in the ledger; holds no secret. */
 export const describe = (url: Redacted.Redacted<string>) => {

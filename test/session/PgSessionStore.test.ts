@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import { inspect } from "node:util"
 import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
 import type { SessionError } from "../../src/session/SessionError.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
@@ -336,6 +337,29 @@ describe("PgSessionStore", () => {
         assert.strictEqual(yield* known, "alice")
         assert.strictEqual(yield* value(connection, "select count(revoked_at)::int from holdfast.principals"), 0)
       })
+  )
+
+  it.live("S10 no hash is in what a refused statement leaves behind, also when the server names the row", () =>
+    Effect.gen(function* () {
+      const { store } = yield* pgWorld
+      const wanted = session()
+      yield* create(store, wanted)
+      const other = session()
+      yield* create(store, other)
+      for (const refused of [
+        Effect.asVoid(store.create({ ...session(), token: wanted.token })),
+        Effect.asVoid(store.create({ ...session({ principal: null }), token: wanted.token })),
+        Effect.asVoid(store.renew({ token: other.token, next: wanted.token })),
+        Effect.asVoid(store.authenticate(authentication({ token: other.token, next: wanted.token })))
+      ]) {
+        const error = yield* Effect.flip(refused)
+        assert.strictEqual(error.reason._tag, "SessionsUnavailable")
+        const text = inspect(error, { depth: 20, showHidden: true })
+        assert.include(text, "23505")
+        assert.notInclude(text, wanted.token)
+        assert.notInclude(text, other.token)
+      }
+    })
   )
 
   it.live("S10 the tables hold no token", () =>
