@@ -65,8 +65,9 @@ export const make = Effect.gen(function* () {
 
   return Users.of({
     find: Effect.fn("Users.find")(function* (name) {
-      // PostgreSQL's text has no NUL, so no user has one either.
-      const row = name.includes("\0") ? Option.none() : yield* failed(find(name))
+      // PostgreSQL's text has no NUL, and half a surrogate pair would be written as another character: nobody has either.
+      const isText = name.isWellFormed() && !name.includes("\0")
+      const row = isText ? yield* failed(find(name)) : Option.none()
       const stored = Option.match(row, {
         onNone: () => Passwords.nobody,
         onSome: ({ password_hash }) => password_hash

@@ -172,6 +172,25 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     })
   )
 
+  it.effect("a user name that no user can have is refused like any other, and is nobody else's", () =>
+    Effect.gen(function* () {
+      const browser = (yield* Service.Shared).browser()
+      for (const [name, status] of [
+        ["\\u0000", 401],
+        ["de\\u0000mo", 401],
+        ["\\ud800", 401],
+        ["a\\udc00b", 401],
+        ["x".repeat(128), 401],
+        ["x".repeat(129), 400],
+        ["\\ud83d\\ude00".repeat(65), 400]
+      ] as const) {
+        const answer = yield* browser.send("POST", "/login", json(`{"username":"${name}","password":"x"}`))
+        assertRefused(answer, status, name)
+        assert.deepStrictEqual(answer.headers.getSetCookie(), [])
+      }
+    })
+  )
+
   it.effect("idempotency keys and event ids that cannot be are 400, sent as they are", () =>
     Effect.gen(function* () {
       const browser = yield* Service.Demo
