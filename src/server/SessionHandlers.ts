@@ -172,7 +172,13 @@ export const layer = (policy: Policy) =>
         )
       )
 
-      const logout = Effect.flatMap(ServiceSession, (session) => session.logout).pipe(Effect.mapError(unavailable))
+      const logout = Effect.flatMap(ServiceSession, (session) => session.logout).pipe(
+        Effect.mapError((error) =>
+          error.reason._tag === "SessionSuperseded"
+            ? new SessionProblem.SessionMissing({ detail: error.message })
+            : unavailable(error)
+        )
+      )
 
       return handlers.handleAll({
         login: ({ payload }) => login(payload),

@@ -42,10 +42,13 @@ export const login = HttpApiEndpoint.post("login", "/login", {
   ]
 })
 
-/** Ends the session, if there is one, and removes the cookie; answers after everything it held was released. */
+/**
+ * Ends the session, if there is one, and removes the cookie; answers after everything it held was released. 401 where the
+ * session goes on under a newer cookie, which another answer has brought: then ask again with that one.
+ */
 export const logout = HttpApiEndpoint.post("logout", "/logout", {
   success: HttpApiSchema.NoContent,
-  error: SessionProblem.SessionsUnavailable
+  error: [SessionProblem.SessionMissing, SessionProblem.SessionsUnavailable]
 })
 
 /** The session of the cookie. Needs a session. */

@@ -25,8 +25,11 @@ export type Refusal = Extract<
   "SessionMissing" | "SessionExpired" | "SessionRevoked" | "SessionSuperseded"
 >
 
-/** Who ended a session: its user there, its owner elsewhere, a login beyond the cap, a login as somebody else. */
-export type EndedBy = "logout" | "owner" | "cap" | "another login"
+/**
+ * Who ended a session: its user there, its owner elsewhere, a login beyond the cap, a login as somebody else, or nobody, who
+ * could have learned its token any more.
+ */
+export type EndedBy = "logout" | "owner" | "cap" | "another login" | "untold"
 
 /** What happened. */
 export type Event =

@@ -76,6 +76,8 @@ const tooLate = because(
 
 const conflict = because(new SessionConflict())
 
+const isSuperseded = ({ reason }: SessionError) => reason._tag === "SessionSuperseded"
+
 /** How often `modify` begins anew, and how long it waits at most before, in milliseconds. */
 const attempts = 16
 const longestWait = 256
@@ -124,7 +126,7 @@ export const make = Effect.fnUntraced(function* <Data>(
   ) =>
     Effect.catchIf(
       use(token),
-      ({ reason }) => successor !== undefined && reason._tag === "SessionSuperseded",
+      (error) => successor !== undefined && isSuperseded(error),
       (error) => (successor === undefined ? Effect.fail(error) : use(successor))
     )
 
@@ -205,11 +207,20 @@ export const make = Effect.fnUntraced(function* <Data>(
   })
 
   /** A session that was just made, or has a new token, is this handle's from now on. */
-  const adopt = (record: SessionRecord, token: SessionToken.SessionToken) =>
-    Effect.flatMap(Scope.provide(sessions.hold(record), scope).pipe(Effect.catch(found)), ({ lifetime }) => {
+  const adopt = (record: SessionRecord, token: SessionToken.SessionToken) => {
+    if (!canTell()) return abandon(record)
+    return Effect.flatMap(Scope.provide(sessions.hold(record), scope).pipe(Effect.catch(found)), ({ lifetime }) => {
       const live: Live = { _tag: "Live", token, successor: undefined, lifetime, record }
       state = live
       return Effect.as(tellLive(live), record)
+    })
+  }
+
+  /** The response began while the store was asked. A session whose token nobody learns must not go on. */
+  const abandon = ({ id, principal }: SessionRecord) =>
+    Effect.flatMap(sessions.revoke(id), ({ wasLive }) => {
+      if (state._tag === "Live") state = { _tag: "Ended", error: revoked }
+      return Effect.andThen(wasLive ? note(id, principal, "untold") : Effect.void, Effect.fail(tooLate))
     })
 
   const note = (session: SessionId, principal: string | null, by: SessionAudit.EndedBy) =>
@@ -237,6 +248,8 @@ export const make = Effect.fnUntraced(function* <Data>(
 
   /** Writes data if the session is at this version still; nothing if it would be what it was. */
   const write = Effect.fnUntraced(function* (value: Data, read: Snapshot<Data>, version: number) {
+    // The session goes on under a newer token: a second one beside it would take its place in the browser.
+    if (state._tag === "Visitor" && isSuperseded(state.error)) return yield* state.error
     const { stored, text } = yield* codec.write(value, read.quarantined)
     if (text === read.text && version === read.version) return { data: value, version }
     const known = yield* settle
@@ -275,23 +288,34 @@ export const make = Effect.fnUntraced(function* <Data>(
     id: SessionId,
     principal: string | null,
     by: SessionAudit.EndedBy,
-    onEnd: () => void = () => undefined
+    onEnd: Effect.Effect<void> = Effect.void
   ) =>
     Effect.uninterruptible(
-      Effect.flatMap(sessions.revoke(id), ({ over, wasLive }) => {
-        onEnd()
-        return Effect.as(wasLive ? note(id, principal, by) : Effect.void, Effect.as(over, wasLive))
-      })
+      Effect.flatMap(sessions.revoke(id), ({ over, wasLive }) =>
+        Effect.andThen(onEnd, Effect.as(wasLive ? note(id, principal, by) : Effect.void, Effect.as(over, wasLive)))
+      )
     ).pipe(Effect.flatten)
-  const end = ({ record: { id, principal } }: Live, by: SessionAudit.EndedBy) =>
-    endOf(id, principal, by, () => {
-      state = { _tag: "Ended", error: revoked }
-    })
+  const end = (
+    { record: { id, principal } }: Live,
+    by: SessionAudit.EndedBy,
+    onEnd: Effect.Effect<void> = Effect.void
+  ) =>
+    endOf(
+      id,
+      principal,
+      by,
+      Effect.suspend(() => {
+        state = { _tag: "Ended", error: revoked }
+        return onEnd
+      })
+    )
 
   const logout = Effect.gen(function* () {
-    // Also when the session cannot be loaded, and last, because loading it may tell the client a new token.
-    const known = yield* Effect.ensuring(settle, forget)
-    if (known._tag === "Live") yield* end(known, "logout")
+    const known = yield* settle
+    // The client keeps its token until the store has said that the session is over, so that it can try again.
+    if (known._tag === "Live") return yield* Effect.asVoid(end(known, "logout", forget))
+    if (isSuperseded(known.error)) return yield* known.error
+    yield* forget
   })
 
   const isFor = (live: Live, principal: string) => live.record.principal === null || live.record.principal === principal
@@ -339,7 +363,11 @@ export const make = Effect.fnUntraced(function* <Data>(
   const revokeOthers = Effect.flatMap(required, ({ record: { id, principal } }) =>
     principal === null
       ? Effect.succeed([])
-      : Effect.tap(sessions.revokeAll(principal, { except: id }), (ids) => noteAll(ids, principal))
+      : Effect.uninterruptible(
+          Effect.flatMap(sessions.revokeAll(principal, { except: id }), ({ ids, over }) =>
+            Effect.as(noteAll(ids, principal), Effect.as(over, ids))
+          )
+        ).pipe(Effect.flatten)
   )
 
   return {

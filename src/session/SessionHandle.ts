@@ -98,7 +98,7 @@ export interface Session<Data> {
    *
    * When somebody else changed the data meanwhile, it is read again and `change` runs again, up to 16 times within a few
    * seconds, then this fails with `SessionConflict`. Nothing is written when the data stays the same. The first change of a
-   * visitor's data makes a session.
+   * visitor's data makes a session; one whose token was followed by a newer one is told so by `SessionSuperseded`.
    *
    * **Gotchas**
    *
@@ -126,7 +126,10 @@ export interface Session<Data> {
   readonly renew: Effect.Effect<boolean, SessionError>
   /** Activity without a request, such as a message on an open socket. */
   readonly touch: Effect.Effect<void, SessionError>
-  /** Ends the session everywhere; returns when everything it held in this process is released. */
+  /**
+   * Ends the session everywhere; returns when everything it held in this process is released. Fails with
+   * `SessionSuperseded`, and ends nothing, where the session goes on under a newer token.
+   */
   readonly logout: Effect.Effect<void, SessionError>
 
   /** The live sessions of the principal, the newest first; none for a visitor. */

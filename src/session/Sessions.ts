@@ -63,6 +63,13 @@ export interface RevokedSession {
   readonly over: Effect.Effect<void>
 }
 
+/** The sessions of a principal that were just revoked. */
+export interface RevokedSessions {
+  readonly ids: ReadonlyArray<SessionId>
+  /** Waits until everything that they held in this process is released. */
+  readonly over: Effect.Effect<void>
+}
+
 export class Sessions extends Context.Service<
   Sessions,
   {
@@ -97,11 +104,11 @@ export class Sessions extends Context.Service<
     readonly revoke: (id: SessionId) => Effect.Effect<RevokedSession, SessionError>
     /** Revokes a session and waits until everything it held in this process is released. True if it was live. */
     readonly end: (id: SessionId) => Effect.Effect<boolean, SessionError>
-    /** Revokes the sessions of a principal and waits, as `end` does; tells which they were. */
+    /** Revokes the sessions of a principal; what they held in this process is being released when this returns. */
     readonly revokeAll: (
       principal: string,
       options?: { readonly except?: SessionId | undefined }
-    ) => Effect.Effect<ReadonlyArray<SessionId>, SessionError>
+    ) => Effect.Effect<RevokedSessions, SessionError>
   }
 >()("holdfast/session/Sessions") {}
 
@@ -198,12 +205,6 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const closeAll = (ids: ReadonlyArray<SessionId>) =>
     Effect.map(Effect.forEach(ids, close), (ends) => Effect.all(ends, { concurrency: "unbounded", discard: true }))
 
-  /** What ended in the store ends here too, also when the caller is gone; the waiting can be given up. */
-  const ending = <A>(revoke: Effect.Effect<A, SessionError>, idsOf: (result: A) => ReadonlyArray<SessionId>) =>
-    Effect.uninterruptible(
-      Effect.flatMap(revoke, (result) => Effect.map(closeAll(idsOf(result)), (over) => Effect.as(over, result)))
-    ).pipe(Effect.flatten)
-
   // The waiting for the sessions that make room is left to the caller, who has the token by then and may give up.
   const begun = (login: Effect.Effect<Login, SessionError>, token: SessionToken.SessionToken) =>
     Effect.uninterruptible(
@@ -271,7 +272,12 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     logout: (token) => Effect.flatMap(load(token), ({ id }) => Effect.asVoid(end(id))),
     revoke,
     end,
-    revokeAll: (principal, options) => ending(store.revokeAll(principal, options), (ids) => ids)
+    revokeAll: (principal, options) =>
+      Effect.uninterruptible(
+        Effect.flatMap(store.revokeAll(principal, options), (ids) =>
+          Effect.map(closeAll(ids), (over) => ({ ids, over }))
+        )
+      )
   })
 })
 

@@ -4,7 +4,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as RateLimiter from "effect/persistence/RateLimiter"
 import { TestClock } from "effect/testing"
 import * as FailureCounts from "../../src/server/FailureCounts.ts"
 import { layer as layerLogins, Logins } from "../../src/server/Logins.ts"
@@ -80,7 +79,7 @@ describe("attempts to log in", () => {
         const slow = Effect.andThen(Effect.yieldNow, wrong)
         const all = yield* Effect.all(
           Array.from({ length: 50 }, () => outcome("dave", "203.0.113.2", slow)),
-          { concurrency: "unbounded" }
+          { concurrency: 10 }
         )
         assert.deepStrictEqual(tally(all), { wrong: 10, failures: 40 })
 
@@ -95,14 +94,63 @@ describe("attempts to log in", () => {
       })
     )
 
+    it.effect("never more than ten failures in any five minutes, wherever they begin", () =>
+      Effect.gen(function* () {
+        const failedAt: Array<number> = []
+        // One early and nine at the end of its time, then whatever is let through, for a quarter of an hour.
+        for (let second = 0; second < 1200; second += 10) {
+          const attempts = second === 0 ? 1 : second < 290 ? 0 : 10
+          for (let index = 0; index < attempts; index++) {
+            if ((yield* outcome("grace", "203.0.113.4", wrong)) === "wrong") failedAt.push(second)
+          }
+          yield* TestClock.adjust("10 seconds")
+        }
+        for (const from of failedAt) {
+          const within = failedAt.filter((at) => at >= from && at < from + 300)
+          assert.isAtMost(within.length, 10, `from second ${from}`)
+        }
+        assert.deepStrictEqual(tally(failedAt.map(String)), {
+          0: 1,
+          290: 9,
+          300: 1,
+          590: 9,
+          600: 1,
+          890: 9,
+          900: 1,
+          1190: 9
+        })
+      })
+    )
+
+    it.effect("one client fills its share of the room and no more, whatever accounts it has", () =>
+      Effect.gen(function* () {
+        const waiting = (username: string, client: string) =>
+          Effect.forkChild(
+            Effect.flatMap(Logins, ({ attempt }) => attempt({ username, client }, Effect.never, () => right)),
+            { startImmediately: true }
+          )
+        const mine = yield* Effect.forEach(Array.from({ length: 10 }), () => waiting("heidi", "192.0.2.50"))
+        assert.strictEqual(yield* outcome("heidi", "192.0.2.50", right), "waiting")
+        assert.strictEqual(yield* outcome("ivan", "192.0.2.50", right), "in")
+        assert.strictEqual(yield* outcome("heidi", "192.0.2.51", right), "in")
+        const others = yield* Effect.forEach(Array.from({ length: 15 }), (_, index) =>
+          waiting(`${index}`, "192.0.2.50")
+        )
+        assert.strictEqual(yield* outcome("ivan", "192.0.2.50", right), "waiting")
+        assert.strictEqual(yield* outcome("ivan", "192.0.2.51", right), "in")
+        yield* Fiber.interruptAll([...mine, ...others])
+        assert.strictEqual(yield* outcome("heidi", "192.0.2.50", right), "in")
+      })
+    )
+
     it.effect("two are checked at a time and a hundred wait; who gives up makes room; clients take turns", () =>
       Effect.gen(function* () {
         const go = yield* Deferred.make<void>()
         const order: Array<string> = []
-        const attempt = (client: string) =>
+        const attempt = (client: string, username = "frank") =>
           Effect.forkChild(
             outcome(
-              "frank",
+              username,
               client,
               Effect.andThen(
                 Effect.sync(() => order.push(client)),
@@ -117,7 +165,10 @@ describe("attempts to log in", () => {
           ),
           { startImmediately: true }
         )
-        const many = yield* Effect.forEach(Array.from({ length: 100 }), () => attempt("many"))
+        const many = yield* Effect.forEach(Array.from({ length: 20 }), (_, index) =>
+          attempt("many", `user ${index % 5}`)
+        )
+        const more = yield* Effect.forEach(Array.from({ length: 80 }), (_, index) => attempt(`more ${index % 8}`))
         const one = yield* attempt("one")
         assert.deepStrictEqual(order, ["many", "many"])
         assert.strictEqual(yield* outcome("frank", "late", right), "waiting")
@@ -126,9 +177,10 @@ describe("attempts to log in", () => {
         const late = yield* attempt("late")
         yield* Deferred.succeed(go, undefined)
         assert.strictEqual(yield* Fiber.join(one), "in")
-        assert.isBelow(order.indexOf("one"), 5)
+        // Behind the first of each of the others, and not behind all of them.
+        assert.isBelow(order.indexOf("one"), 15)
         assert.strictEqual(yield* Fiber.join(late), "in")
-        const rest = many.filter((fiber) => fiber !== third)
+        const rest = [...many, ...more].filter((fiber) => fiber !== third)
         assert.deepStrictEqual(tally(yield* Fiber.joinAll(rest)), { in: 99 })
         // Who waits for a database has a place in the room, and takes nobody's turn.
         yield* Fiber.interrupt(away)
@@ -138,33 +190,34 @@ describe("attempts to log in", () => {
 })
 
 describe("the counters", () => {
-  it.effect("are dropped when their time is over, however many there were", () =>
-    Effect.gen(function* () {
-      const { size, store } = yield* FailureCounts.make
-      const limiter = yield* Effect.provideService(RateLimiter.make, RateLimiter.RateLimiterStore, store)
-      const fail = (key: string) => limiter.consume({ key, limit: 10, window: "5 minutes" })
-      let most = 0
-      for (let index = 0; index < 20_000; index++) {
-        yield* fail(`user ${index}`)
-        if (index % 10 === 0) yield* TestClock.adjust("1 second")
-        most = Math.max(most, size())
-      }
-      // One failure is forgotten after half a minute, so no more than 300 are ever alive.
-      assert.isAtMost(most, 1024)
-    })
-  )
+  const limits = (key: string) => [{ key, most: 10 }]
 
-  it.effect("looking at one does not make one", () =>
-    Effect.gen(function* () {
-      const { size, store } = yield* FailureCounts.make
-      const limiter = yield* Effect.provideService(RateLimiter.make, RateLimiter.RateLimiterStore, store)
-      const take = (tokens: number) => limiter.consume({ key: "k", limit: 10, window: "5 minutes", tokens })
-      assert.strictEqual((yield* take(0)).remaining, 10)
-      assert.strictEqual(size(), 0)
-      yield* take(1)
-      assert.strictEqual(size(), 1)
-      yield* take(-1)
-      assert.strictEqual(size(), 0)
-    })
-  )
+  const begin = (counts: FailureCounts.FailureCounts, key: string) => {
+    const begun = counts.begin(limits(key))
+    assert.isFalse(Duration.isDuration(begun))
+    return begun as FailureCounts.Attempt
+  }
+
+  it("are dropped when their time is over, however many there were", () => {
+    let now = 0
+    const counts = FailureCounts.make(Duration.minutes(5), () => now)
+    let most = 0
+    for (let index = 0; index < 20_000; index++) {
+      begin(counts, `user ${index}`).failed()
+      if (index % 10 === 0) now += 1000
+      most = Math.max(most, counts.size())
+    }
+    // Ten in a second make three thousand within the window, and twice as many between two times of looking through.
+    assert.isAtMost(most, 6100)
+  })
+
+  it("looking at one does not make one, and an attempt that is taken off leaves none", () => {
+    const counts = FailureCounts.make(Duration.minutes(5), () => 0)
+    assert.isUndefined(counts.wait(limits("k")))
+    assert.strictEqual(counts.size(), 0)
+    const attempt = begin(counts, "k")
+    assert.strictEqual(counts.size(), 1)
+    attempt.takeOff()
+    assert.strictEqual(counts.size(), 0)
+  })
 })

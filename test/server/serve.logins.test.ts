@@ -74,11 +74,11 @@ describe("the limit of logins", { timeout: 60_000 }, () => {
 
   it.live("when a hundred logins wait, the next one is 429; those that are given up make room", () =>
     Effect.gen(function* () {
-      const service = yield* Service.startService()
+      const service = yield* Service.startService({ env: { HOLDFAST_TRUSTED_PROXIES: "127.0.0.0/8,::1/128" } })
       const [alone] = yield* Effect.timed(service.login())
       const full = yield* Deferred.make<Answer>()
       const flood = Array.from({ length: 120 }, (_, index) =>
-        Effect.flatMap(attempt(service, "wrong", {}, `user ${index}`), (answer) =>
+        Effect.flatMap(attempt(service, "wrong", forwarded(`192.0.2.${index % 6}`), `user ${index}`), (answer) =>
           answer.status === 429 ? Deferred.succeed(full, answer) : Effect.void
         )
       )

@@ -1,5 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
@@ -8,9 +12,12 @@ import * as References from "effect/References"
 import * as TestClock from "effect/testing/TestClock"
 import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
+import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as SessionAudit from "../../src/session/SessionAudit.ts"
 import { Sessions } from "../../src/session/Sessions.ts"
+import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
+import { eventually } from "../support/conditions.ts"
 import { pgWorld } from "../support/sessions.ts"
 import { client, Counter, instanceOver, outcome } from "./sessionHandleLaws.ts"
 
@@ -170,6 +177,36 @@ describe("SessionAudit", () => {
         assert.strictEqual(Number((yield* Metric.value(refused)).count) - Number(before), 1000)
       })
     )
+  )
+
+  it.live("tells the end of others as soon as the store says so, also when the waiting for it is given up", () =>
+    Effect.gen(function* () {
+      const noted: Array<SessionAudit.Event> = []
+      const store = Context.get(yield* Layer.build(Layer.fresh(MemorySessionStore.layer)), SessionStore)
+      const here = yield* instanceOver(store)
+      const [running, go] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
+      yield* Effect.gen(function* () {
+        const [one, two] = [yield* client().on(here), yield* client().on(here)]
+        yield* one.authenticate("alice")
+        const { id } = yield* two.authenticate("alice")
+        yield* two.run(
+          Effect.ensuring(Effect.andThen(Deferred.succeed(running, undefined), Effect.never), Deferred.await(go))
+        )
+        yield* Deferred.await(running)
+        noted.length = 0
+        const ending = yield* Effect.forkChild(one.revokeOthers, { startImmediately: true })
+        yield* eventually(
+          Effect.sync(() => noted.length),
+          (count) => count > 0
+        )
+        assert.isUndefined(ending.pollUnsafe(), "what the other session held is not released yet")
+        yield* Fiber.interrupt(ending)
+        assert.deepStrictEqual(noted, [{ _tag: "Revoked", session: id, principal: "alice", by: "owner" }])
+        yield* Deferred.succeed(go, undefined)
+      }).pipe(
+        Effect.provideService(SessionAudit.SessionAudit, { note: (event) => Effect.sync(() => noted.push(event)) })
+      )
+    })
   )
 
   it.effect("another audit takes its place", () =>

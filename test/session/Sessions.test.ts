@@ -209,9 +209,11 @@ describe("Sessions", () => {
       const sessions = yield* Sessions.Sessions
       const held = yield* Effect.all([working, working, working])
       const kept = held[0].record.id
-      yield* sessions.revokeAll("alice", { except: kept })
+      yield* (yield* sessions.revokeAll("alice", { except: kept })).over
       assert.deepStrictEqual(yield* Effect.all(held.map(({ isOver }) => isOver)), [false, true, true])
-      assert.deepStrictEqual(yield* sessions.revokeAll("alice"), [kept])
+      const last = yield* sessions.revokeAll("alice")
+      yield* last.over
+      assert.deepStrictEqual(last.ids, [kept])
       assert.isTrue(yield* held[0].isOver)
     }).pipe(Effect.provide(layerOver(() => ({ ended: Stream.never }))))
   )
@@ -221,7 +223,9 @@ describe("Sessions", () => {
     () =>
       Effect.gen(function* () {
         const sessions = yield* Sessions.Sessions
-        assert.lengthOf(yield* sessions.revokeAll("alice"), 50_000)
+        const { ids, over } = yield* sessions.revokeAll("alice")
+        yield* over
+        assert.lengthOf(ids, 50_000)
       }).pipe(
         Effect.provide(
           layerOver(() => ({ revokeAll: () => Effect.sync(() => Array.from({ length: 50_000 }, SessionId.make)) }))

@@ -15,6 +15,8 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Session from "../../src/session/Session.ts"
 import type { SessionError } from "../../src/session/SessionError.ts"
+import * as SessionErrors from "../../src/session/SessionError.ts"
+import type { SessionId } from "../../src/session/SessionId.ts"
 import * as Sessions from "../../src/session/Sessions.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import type * as SessionToken from "../../src/session/SessionToken.ts"
@@ -288,6 +290,88 @@ export const sessionHandleLaws = (name: string, law: Law) =>
       })
     )
 
+    law(
+      "S6 a change under a token that a login elsewhere replaced is refused, and makes no session beside it",
+      (world) =>
+        Effect.gen(function* () {
+          const { here, there } = world
+          const tab = client()
+          yield* (yield* tab.on(here)).modify(add)
+          const old = client(Option.getOrThrow(tab.token()))
+          const early = yield* old.on(there)
+          yield* early.data
+          const late = yield* old.on(there)
+          const { id } = yield* (yield* tab.on(here)).authenticate("alice")
+          for (const session of [early, late]) {
+            assert.strictEqual(yield* outcome(session.modify(add)), "SessionSuperseded")
+            assert.strictEqual(
+              yield* outcome(session.replace({ count: 7, notes: [] }, { version: 0 })),
+              "SessionSuperseded"
+            )
+            assert.strictEqual(yield* outcome(session.logout), "SessionSuperseded")
+          }
+          assert.deepStrictEqual(old.told, [])
+          const seen = yield* tab.on(here)
+          assert.deepStrictEqual([yield* seen.id, (yield* seen.data).count], [id, 1])
+          assert.lengthOf(
+            [...here.calls, ...there.calls].filter((call) => call === "create"),
+            1
+          )
+        })
+    )
+
+    law("S6 a session whose token nobody can learn any more, because the answer began meanwhile, ends", ({ here }) =>
+      Effect.gen(function* () {
+        for (const change of ["modify", "authenticate"] as const) {
+          let hasBegun = false
+          const told: Array<Session.TokenChange> = []
+          const ids: Array<SessionId> = []
+          const sessions = Sessions.Sessions.of({
+            ...here.sessions,
+            create: (session) =>
+              Effect.tap(here.sessions.create(session), ({ record }) =>
+                Effect.sync(() => {
+                  hasBegun = true
+                  ids.push(record.id)
+                })
+              )
+          })
+          const session = yield* Effect.provideService(
+            Counter.handle({
+              token: Option.none(),
+              canTell: () => !hasBegun,
+              onToken: (change) => Effect.sync(() => told.push(change))
+            }),
+            Sessions.Sessions,
+            sessions
+          )
+          const changed: Effect.Effect<unknown, SessionError> =
+            change === "modify" ? session.modify(add) : session.authenticate("alice")
+          assert.strictEqual(yield* outcome(changed), "SessionInvalid")
+          assert.deepStrictEqual(told, [])
+          assert.lengthOf(ids, 1)
+          for (const id of ids) assert.isFalse(yield* here.sessions.end(id), "it is over already")
+        }
+      })
+    )
+
+    law("S11 a logout that the store does not answer leaves the client its token", ({ here }) =>
+      Effect.gen(function* () {
+        const { browser, token } = yield* login(here)
+        const away = new SessionErrors.SessionError({
+          reason: new SessionErrors.SessionsUnavailable({ cause: new Error("away") })
+        })
+        for (const operation of ["open", "revoke"] as const) {
+          const sessions = Sessions.Sessions.of({ ...here.sessions, [operation]: () => Effect.fail(away) })
+          const session = yield* browser.on({ ...here, sessions })
+          assert.strictEqual(yield* outcome(session.logout), "SessionsUnavailable")
+          assert.strictEqual(valueOf(browser.token()), valueOf(Option.some(token)))
+        }
+        yield* (yield* browser.on(here)).logout
+        assert.strictEqual(valueOf(browser.token()), "none")
+      })
+    )
+
     law("S6 a change that meets a login as somebody else changes nothing of theirs", ({ here }) =>
       Effect.gen(function* () {
         const { session } = yield* login(here, "alice")
@@ -460,7 +544,7 @@ export const sessionHandleLaws = (name: string, law: Law) =>
         const tooLarge = session.modify((data) => ({ ...data, notes: ["ü".repeat(600)] }))
         assert.strictEqual(yield* outcome(tooLarge), "SessionTooLarge")
         assert.deepStrictEqual((yield* session.data).notes, [])
-        for (const principal of ["", "a\0b", "x".repeat(257)]) {
+        for (const principal of ["", "a\0b", "x".repeat(257), "\ud800", "a\udc00b"]) {
           const visitor = yield* client().on(here)
           assert.strictEqual(yield* outcome(visitor.authenticate(principal)), "SessionInvalid")
         }
