@@ -24,6 +24,7 @@ import * as Semaphore from "effect/Semaphore"
 import type * as Lifetime from "../Lifetime.ts"
 import * as SessionAudit from "./SessionAudit.ts"
 import type { Read, Stored } from "./SessionData.ts"
+import * as SessionEnding from "./SessionEnding.ts"
 import { SessionConflict, SessionError, SessionInvalid, SessionMissing, SessionRevoked } from "./SessionError.ts"
 import { deviceOf, type Login, type Session, type TokenChange, type Versioned } from "./SessionHandle.ts"
 import type { SessionId } from "./SessionId.ts"
@@ -90,6 +91,7 @@ export const make = Effect.fnUntraced(function* <Data>(
 ): Effect.fn.Return<Session<Data>, never, Scope.Scope> {
   const scope = yield* Effect.scope
   const audit = yield* SessionAudit.SessionAudit
+  const ending = SessionEnding.make(sessions, audit)
   const turns = Semaphore.makeUnsafe(1)
   let state: State = { _tag: "Unloaded", token: options.token }
 
@@ -217,16 +219,11 @@ export const make = Effect.fnUntraced(function* <Data>(
   }
 
   /** The response began while the store was asked. A session whose token nobody learns must not go on. */
-  const abandon = ({ id, principal }: SessionRecord) =>
-    Effect.flatMap(sessions.revoke(id), ({ wasLive }) => {
+  const abandon = (record: SessionRecord) =>
+    Effect.flatMap(ending.begin(record, "untold"), () => {
       if (state._tag === "Live") state = { _tag: "Ended", error: revoked }
-      return Effect.andThen(wasLive ? note(id, principal, "untold") : Effect.void, Effect.fail(tooLate))
+      return Effect.fail(tooLate)
     })
-
-  const note = (session: SessionId, principal: string | null, by: SessionAudit.EndedBy) =>
-    audit.note({ _tag: "Revoked", session, principal, by })
-  const noteAll = (ids: ReadonlyArray<SessionId>, principal: string | null) =>
-    Effect.forEach(ids, (id) => note(id, principal, "owner"), { discard: true })
 
   /** The first change of a visitor's data makes a session, unless somebody else made one meanwhile. */
   const begin = (stored: Stored) =>
@@ -283,26 +280,9 @@ export const make = Effect.fnUntraced(function* <Data>(
   const replace: Session<Data>["replace"] = (data, expected) =>
     Effect.flatMap(snapshot, (read) => write(data, read, expected.version))
 
-  /** Ends a session, and takes note of it if that was it. The waiting can be given up, the end cannot. */
-  const endOf = (
-    id: SessionId,
-    principal: string | null,
-    by: SessionAudit.EndedBy,
-    onEnd: Effect.Effect<void> = Effect.void
-  ) =>
-    Effect.uninterruptible(
-      Effect.flatMap(sessions.revoke(id), ({ over, wasLive }) =>
-        Effect.andThen(onEnd, Effect.as(wasLive ? note(id, principal, by) : Effect.void, Effect.as(over, wasLive)))
-      )
-    ).pipe(Effect.flatten)
-  const end = (
-    { record: { id, principal } }: Live,
-    by: SessionAudit.EndedBy,
-    onEnd: Effect.Effect<void> = Effect.void
-  ) =>
-    endOf(
-      id,
-      principal,
+  const end = ({ record }: Live, by: SessionAudit.EndedBy, onEnd: Effect.Effect<void> = Effect.void) =>
+    ending.one(
+      record,
       by,
       Effect.suspend(() => {
         state = { _tag: "Ended", error: revoked }
@@ -357,18 +337,8 @@ export const make = Effect.fnUntraced(function* <Data>(
     const { record } = yield* required
     if (id === record.id) return yield* Effect.as(logout, true)
     if (!(yield* devices).some((device) => device.id === id)) return false
-    return yield* endOf(id, record.principal, "owner")
+    return yield* ending.one({ id, principal: record.principal }, "owner")
   })
-
-  const revokeOthers = Effect.flatMap(required, ({ record: { id, principal } }) =>
-    principal === null
-      ? Effect.succeed([])
-      : Effect.uninterruptible(
-          Effect.flatMap(sessions.revokeAll(principal, { except: id }), ({ ids, over }) =>
-            Effect.as(noteAll(ids, principal), Effect.as(over, ids))
-          )
-        ).pipe(Effect.flatten)
-  )
 
   return {
     record: Effect.map(required, ({ record }) => record),
@@ -386,7 +356,7 @@ export const make = Effect.fnUntraced(function* <Data>(
     logout,
     devices,
     revoke,
-    revokeOthers,
+    revokeOthers: Effect.flatMap(required, ({ record }) => ending.others(record)),
     run: (effect) => Effect.flatMap(required, ({ lifetime }) => SessionLayers.run(lifetime, effect)),
     provide: (layer) => (effect) =>
       Effect.flatMap(required, ({ lifetime }) => SessionLayers.provide(lifetime, layer)(effect))

@@ -8,7 +8,7 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
   [/(Api|Problem|Cookie|Middleware|SameOrigin)\.ts$/, 5],
   [/\/(Pg|FileQueryResults)\w*\.ts$/, 4],
   [
-    /\/(ConnectionPool|ConnectionPoolMetrics|ConnectionPoolBackends|ConnectionPoolLeases|Connection|Session|SessionHandle|SessionEngine|SessionLogin|SessionData|SessionLayers|SessionAudit|Sessions|SessionPruning|Query|QueryRegistry|QueryRegistryEntries|QueryAdmission|QueryIdempotency|QueryMetrics)\.ts$/,
+    /\/(ConnectionPool|ConnectionPoolMetrics|ConnectionPoolBackends|ConnectionPoolLeases|Connection|Session|SessionHandle|SessionEngine|SessionLogin|SessionEnding|SessionData|SessionLayers|SessionAudit|Sessions|SessionPruning|Query|QueryRegistry|QueryRegistryEntries|QueryAdmission|QueryIdempotency|QueryMetrics)\.ts$/,
     3
   ],
   [/\/(ConnectionSource|SessionStore|MemorySessionStore|QueryDriver|QueryResults)\.ts$/, 2],
