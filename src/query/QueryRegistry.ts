@@ -275,9 +275,9 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     Effect.flatMap(find(principal, id), (entry) =>
       entry.record.state !== "Succeeded" || entry.result === undefined
         ? fail(new QueryNotSucceeded({ state: entry.record.state }))
-        : Effect.tap(entry.result.page(options.offset, options.limit), () =>
-            // What was freed in the meantime reads like the end.
-            entries.has(entry) ? Effect.void : fail(new QueryNotFound({}))
+        : Effect.flatMap(Effect.exit(entry.result.page(options.offset, options.limit)), (read) =>
+            // What was freed in the meantime reads like the end, or like a broken store.
+            entries.has(entry) ? read : fail(new QueryNotFound({}))
           )
     )
 

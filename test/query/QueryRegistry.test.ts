@@ -11,7 +11,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Ledger from "../../src/Ledger.ts"
 import * as Query from "../../src/query/Query.ts"
 import { QueryDriver, type Row, type Summary } from "../../src/query/QueryDriver.ts"
-import { QueriesUnavailable, QueryError, StatementFailed } from "../../src/query/QueryError.ts"
+import { QueriesUnavailable, QueryError, ResultsUnavailable, StatementFailed } from "../../src/query/QueryError.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as QueryState from "../../src/query/QueryState.ts"
@@ -535,34 +535,39 @@ describe("what is known about a query", () => {
     )
   )
 
-  it.effect("a page that is being read when the rows are freed is no end of the rows", () =>
-    Effect.gen(function* () {
-      const [reading, gate] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
-      const slow = Layer.effect(
-        QueryResults.QueryResults,
-        Effect.map(QueryResults.QueryResults, (results) =>
-          QueryResults.QueryResults.of({
-            open: (id) =>
-              Effect.map(results.open(id), (result) => ({
-                ...result,
-                page: (offset, limit) =>
-                  Deferred.succeed(reading, undefined).pipe(
-                    Effect.andThen(Deferred.await(gate)),
-                    Effect.andThen(result.page(offset, limit))
-                  )
-              }))
-          })
-        )
-      ).pipe(Layer.provide(QueryResults.layerMemory()))
-      const registry = yield* make(yield* Effect.scope, slow)
-      const { id } = yield* registry.submit({ statement, principal: alice })
-      yield* registry.await(alice, id)
-      const page = yield* Effect.forkChild(Effect.flip(registry.page(alice, id, { offset: 0, limit: 1 })))
-      yield* Deferred.await(reading)
-      yield* TestClock.adjust("1 hour")
-      yield* Deferred.succeed(gate, undefined)
-      assert.strictEqual((yield* Fiber.join(page)).reason._tag, "QueryNotFound")
-    }).pipe(Effect.scoped, Effect.provide(answering([["x"]])))
+  it.effect("a page that is being read when the rows are freed is no end of the rows, and no fault of the store", () =>
+    Effect.forEach(
+      [Effect.void, Effect.fail(new QueryError({ reason: new ResultsUnavailable({ problem: "no such file" }) }))],
+      (fault) =>
+        Effect.gen(function* () {
+          const [reading, gate] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+          const slow = Layer.effect(
+            QueryResults.QueryResults,
+            Effect.map(QueryResults.QueryResults, (results) =>
+              QueryResults.QueryResults.of({
+                open: (id) =>
+                  Effect.map(results.open(id), (result) => ({
+                    ...result,
+                    page: (offset, limit) =>
+                      Deferred.succeed(reading, undefined).pipe(
+                        Effect.andThen(Deferred.await(gate)),
+                        Effect.andThen(fault),
+                        Effect.andThen(result.page(offset, limit))
+                      )
+                  }))
+              })
+            )
+          ).pipe(Layer.provide(QueryResults.layerMemory()))
+          const registry = yield* make(yield* Effect.scope, slow)
+          const { id } = yield* registry.submit({ statement, principal: alice })
+          yield* registry.await(alice, id)
+          const page = yield* Effect.forkChild(Effect.flip(registry.page(alice, id, { offset: 0, limit: 1 })))
+          yield* Deferred.await(reading)
+          yield* TestClock.adjust("1 hour")
+          yield* Deferred.succeed(gate, undefined)
+          assert.strictEqual((yield* Fiber.join(page)).reason._tag, "QueryNotFound")
+        }).pipe(Effect.scoped, Effect.provide(answering([["x"]])))
+    )
   )
 
   it.effect("its principal's list: the newest first, by state, page by page, also while some are pruned", () =>
