@@ -4,6 +4,7 @@
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { QueryId } from "./QueryId.ts"
 import * as QueryProblem from "./QueryProblem.ts"
@@ -100,7 +101,10 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
       QueryProblem.QueriesUnavailable,
       QueryProblem.QueriesNotConfigured
     ]
-  }),
+  }).annotate(
+    OpenApi.Description,
+    "202 says that the query was taken in, not that it runs. Whether the database of queries answers is asked at most once a second: queries submitted within a second of its loss are taken in and end as Failed with QueriesUnavailable, later ones are refused with 503."
+  ),
   HttpApiEndpoint.get("list", "/queries", {
     query: {
       state: Schema.optionalKey(QueryStateName),

@@ -26,7 +26,11 @@ export class Readiness extends Context.Service<
     readonly prepared: Effect.Effect<void>
     /** What is being waited for; empty when the service is ready. */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
-    /** Whether the database of queries answers now, give or take a second; false also where there is none. */
+    /**
+     * Whether the database of queries answers now, give or take a second; false also where there is none. What is submitted in
+     * that second is taken in and fails: asking the database for each submission would cost as much as most queries, and would
+     * tell no more about the moment after.
+     */
     readonly runsQueries: Effect.Effect<boolean>
   }
 >()("holdfast/server/Readiness") {}
