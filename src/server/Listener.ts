@@ -58,3 +58,10 @@ export const layer = (options: { readonly port: number; readonly host: string })
       )
     )
   )
+
+/**
+ * Fails as {@link layer} would, before anything else is begun: what runs already has things to say, and there is to be one line
+ * that tells what to change.
+ */
+export const probe = (options: { readonly port: number; readonly host: string }) =>
+  Effect.scoped(Layer.build(layer(options)))

@@ -133,6 +133,7 @@ const announce = (databases: Databases.Databases, url: string) =>
 /** Runs the service until it is interrupted, or until its embedded database is gone. */
 export const serve = Effect.gen(function* () {
   const settings = yield* Settings.load
+  yield* Listener.probe(settings)
   const databases = yield* Databases.serve(settings)
 
   const app = Layer.unwrap(
