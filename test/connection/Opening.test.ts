@@ -14,8 +14,8 @@ it.live("C4 failing to open is told to whoever waits, also right after somebody 
       Effect.gen(function* () {
         const { lease } = yield* ConnectionPool
         const gaveUp = yield* Effect.forkChild(Effect.scoped(lease()))
-        yield* Effect.sleep(index % 9)
-        yield* Effect.repeat(Effect.yieldNow, { times: index % 5 })
+        // Opening takes some hundreds of turns.
+        yield* Effect.repeat(Effect.yieldNow, { times: (index % 45) * 20 })
         yield* Fiber.interrupt(gaveUp)
         const { reason } = yield* Effect.flip(Effect.scoped(lease()))
         assert.strictEqual(reason._tag, "Unavailable", `of attempt ${index}`)

@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as PgPool from "@effect/sql-pg/PgPool"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -11,6 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Connection from "../../src/connection/Connection.ts"
@@ -223,11 +223,11 @@ describe("C2 C6 cancelling", () => {
           sql.withTransaction(Effect.andThen(sql`select set_config('search_path', 'pg_catalog', false)`, sql`select 1`))
         )
         for (const step of steps) {
-          for (const delay of [0, 1, 3]) {
+          for (const delay of [0, 100, 400]) {
             const fibers = yield* Effect.forEach([1, 2, 3], () =>
               Effect.forkChild(Effect.provideService(work, Scheduler.MaxOpsBeforeYield, step))
             )
-            yield* Effect.sleep(Duration.millis(delay))
+            yield* Effect.repeat(Effect.yieldNow, { times: delay })
             yield* Effect.forEach(fibers, Fiber.interrupt, { concurrency: "unbounded" })
             assert.deepInclude(yield* pool.stats, { leased: 0, waiting: 0 }, `step ${step}, delay ${delay}`)
           }
@@ -248,19 +248,23 @@ describe("C2 C6 cancelling", () => {
       withPool({ max: 10 }, () =>
         Effect.gen(function* () {
           const pool = yield* ConnectionPool.ConnectionPool
+          const ends = Semaphore.makeUnsafe(0)
           let victims = 0
           let finished = 0
           const one = (interrupted: boolean) =>
             Effect.gen(function* () {
               const fiber = yield* Effect.forkChild(request((sql) => sql`select pg_sleep(0.01)`))
               if (interrupted) {
-                yield* Effect.sleep(Duration.millis(yield* Random.nextIntBetween(0, 25)))
+                // Those who finish meanwhile do so in about the time that it takes itself.
+                const others = yield* Random.nextIntBetween(0, 20)
+                yield* Effect.raceFirst(Fiber.await(fiber), ends.take(others))
                 yield* Fiber.interrupt(fiber)
                 return
               }
               const exit = yield* Fiber.await(fiber)
               if (Exit.isFailure(exit)) victims++
               else finished++
+              yield* ends.release(1)
             })
           const total = 2000 * scale
           yield* Effect.forEach(
@@ -399,7 +403,7 @@ describe("C7 what cannot be cancelled is watched until it is gone", () => {
         const failures = new Set<string>()
         const load = yield* Effect.forkChild(
           request((sql) => sql`select pg_sleep(0.005)`).pipe(
-            Effect.catch((error) => Effect.as(Effect.sleep("5 millis"), failures.add(error._tag))),
+            Effect.catch((error) => Effect.as(Effect.yieldNow, failures.add(error._tag))),
             Effect.forever,
             (loop) => Effect.forEach(Array.from({ length: 20 }), () => loop, { concurrency: "unbounded" })
           )
