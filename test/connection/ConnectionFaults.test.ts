@@ -18,23 +18,26 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Connection from "../../src/connection/Connection.ts"
-import { ConnectionPool } from "../../src/connection/ConnectionPool.ts"
 import * as Ledger from "../../src/Ledger.ts"
 import * as Lifetime from "../../src/Lifetime.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { eventually } from "../support/conditions.ts"
 import {
+  held,
   type InPool,
   layerOf,
   inWorld,
   layerWorlds,
+  nobodyWaitsOrHolds,
   ofKind,
   pid,
   query,
   request,
   running,
   type Settings,
+  sleep,
+  stats,
   World
 } from "../support/connections.ts"
 
@@ -91,10 +94,6 @@ interface Law {
   readonly run: (place: Place) => InPool<unknown>
 }
 
-const sleep = "select pg_sleep(60)"
-const stats = Effect.flatMap(ConnectionPool, ({ stats }) => stats)
-const nobodyWaitsOrHolds = Effect.map(stats, (now) => assert.deepInclude(now, { leased: 0, waiting: 0 }))
-
 /** A lost backend is gone: it was watched for a second, then ended. */
 const inTime = "8 seconds"
 const silent = ({ witness }: Place) => eventually(witness.busy, (busy) => busy.length === 0, inTime)
@@ -115,13 +114,6 @@ const interrupted = (place: Place, text = sleep, count = 1) =>
     const interrupting = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
     return { fiber, interrupting, id: String(backend?.pid) }
   })
-
-/** A lease that lasts until it is released. */
-const held = Effect.gen(function* () {
-  const scope = yield* Scope.fork(yield* Effect.scope)
-  const lease = yield* Scope.provide((yield* ConnectionPool).lease({ key: "holder" }), scope)
-  return { ...lease, release: Scope.close(scope, Exit.void) }
-})
 
 const within = <A, E, R>(millis: number, effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {

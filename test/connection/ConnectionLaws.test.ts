@@ -31,15 +31,19 @@ import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { eventually } from "../support/conditions.ts"
 import {
   assertOver,
+  held,
   type InPool,
   interruptSometime,
   layerOf,
+  nobodyWaitsOrHolds,
   ofKind,
   pid,
   query,
   request,
   running,
   type Settings,
+  sleep,
+  stats,
   inWorld,
   layerWorlds,
   World
@@ -58,19 +62,9 @@ interface Way {
   readonly run: (world: World["Service"], before: InPool<unknown>) => InPool<unknown>
 }
 
-const stats = Effect.flatMap(ConnectionPool, ({ stats }) => stats)
-const nobodyWaitsOrHolds = Effect.map(stats, (now) => assert.deepInclude(now, { leased: 0, waiting: 0 }))
 const idle = (world: World["Service"]) => Effect.map(world.witness.busy, (busy) => assert.deepStrictEqual(busy, []))
 
-const sleep = "select pg_sleep(60)"
 const sleeping = (sql: SqlClient.SqlClient) => sql.unsafe(sleep)
-
-/** A lease that lasts until it is released. */
-const held = Effect.gen(function* () {
-  const scope = yield* Scope.fork(yield* Effect.scope)
-  const lease = yield* Scope.provide((yield* ConnectionPool).lease({ key: "holder" }), scope)
-  return { ...lease, release: Scope.close(scope, Exit.void) }
-})
 
 /** An exit of one borrower: its connection is released once, and the server becomes idle. */
 const exit = (settings: Settings, borrow: (world: World["Service"]) => InPool<unknown>, leases = 1): Way => ({
@@ -528,14 +522,16 @@ const C6: Record<string, Way> = {
 
 /** Closes a pool in some state: in time, and then the server has no backend of it. */
 const closes = (
-  borrow: () => InPool<unknown>,
+  borrow: (closed: Effect.Effect<void>) => InPool<unknown>,
   ready: (world: World["Service"], pool: ConnectionPool["Service"]) => Effect.Effect<unknown, unknown>,
   interrupted = false
 ): Way => ({
   alone: true,
   run: (world, before) =>
     Effect.gen(function* () {
-      const { borrower, close, pool } = yield* closing(world, before, { max: 3, closeTimeout: "10 millis" }, borrow)
+      const closed = yield* Latch.make()
+      const settings = { max: 3, closeTimeout: "10 millis" } as const
+      const { borrower, close, pool } = yield* closing(world, before, settings, () => borrow(closed.await))
       yield* ready(world, pool)
       if (interrupted) yield* Effect.forkChild(Fiber.interrupt(borrower), { startImmediately: true })
       const begun = performance.now()
@@ -543,6 +539,7 @@ const closes = (
       // The deadline and a second, and room for a machine that is busy.
       assert.isBelow(performance.now() - begun, 2500)
       yield* eventually(world.witness.backends, (all) => all.length === 0, "3 seconds")
+      yield* closed.open
       yield* Effect.timeout(Fiber.await(borrower), "3 seconds")
       assert.strictEqual((yield* Effect.flip(Effect.scoped(pool.lease()))).reason._tag, "Closed")
     })
@@ -574,7 +571,7 @@ const C7: Record<string, Way> = {
     () => Effect.void
   ),
   "with a borrower who does not let go": closes(
-    () => Effect.andThen(held, Effect.uninterruptible(Effect.sleep("60 millis"))),
+    (closed) => Effect.andThen(held, Effect.uninterruptible(closed)),
     (_, pool) => eventually(pool.stats, ({ leased }) => leased === 1)
   )
 }

@@ -5,14 +5,16 @@
  * A world lives as long as the test; a pool in it as long as one run of it.
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
+import { assert } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Pool from "effect/Pool"
 import type * as Redacted from "effect/Redacted"
 import * as Scheduler from "effect/Scheduler"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
@@ -128,6 +130,20 @@ export const assertOver = Effect.fnUntraced(function* (witness: Witness) {
 export const request = <A, E, R>(use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E, R>) =>
   Effect.flatMap(SqlClient.SqlClient, use).pipe(Effect.scoped, Effect.provide(Connection.layer))
 
+/** A lease that lasts until it is released. */
+export const held = Effect.gen(function* () {
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const lease = yield* Scope.provide((yield* ConnectionPool.ConnectionPool).lease({ key: "holder" }), scope)
+  return { ...lease, release: Scope.close(scope, Exit.void) }
+})
+
+export const stats = Effect.flatMap(ConnectionPool.ConnectionPool, ({ stats }) => stats)
+
+export const nobodyWaitsOrHolds = Effect.map(stats, (now) => assert.deepInclude(now, { leased: 0, waiting: 0 }))
+
+/** A statement that runs for as long as it is let. */
+export const sleep = "select pg_sleep(60)"
+
 /** A statement run as a query: one whose cancel is given up after a second. */
 export const query = (sql: string) =>
   Effect.flatMap(Query.Query, ({ rows }) => Stream.runCollect(rows)).pipe(Effect.provide(Query.layer(sql)))
@@ -144,8 +160,7 @@ export const interruptSometime = <A, E, R>(borrower: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const step = yield* Scheduler.MaxOpsBeforeYield
     const fiber = yield* Effect.forkChild(borrower)
-    yield* Effect.sleep(step % 7)
-    yield* Effect.repeat(Effect.yieldNow, { times: step % 5 })
+    yield* Effect.repeat(Effect.yieldNow, { times: (step % 7) * 150 + (step % 5) })
     yield* Fiber.interrupt(fiber)
   })
 
