@@ -1,0 +1,170 @@
+/**
+ * The sockets of outgoing HTTP: one undici dispatcher, and under it every connection it opened, each in the ledger.
+ *
+ * A socket lives in a fiber of its own that opens it, waits for its end and destroys it when it is interrupted first. So the
+ * scope these were made in is over when every one of them was seen to close, whatever the server does: first the dispatcher
+ * gives up what still waits in it, then the sockets go.
+ */
+import * as Undici from "@effect/platform-node/Undici"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Scope from "effect/Scope"
+import type { Socket } from "node:net"
+import * as Deadlines from "../Deadlines.ts"
+import * as Ledger from "../Ledger.ts"
+import type { Phase } from "./ClientError.ts"
+import type { Limits } from "./ClientSessionOptions.ts"
+
+/** Where requests go, and what is open because of them. */
+export interface ClientSockets {
+  readonly dispatcher: Undici.Dispatcher
+  /** Waits until the sockets that were destroyed so far are closed. */
+  readonly settled: Effect.Effect<void>
+}
+
+/** Sockets that all sessions of a runtime share which ask for it. They are closed with the runtime. */
+export class Shared extends Context.Service<Shared, ClientSockets>()("holdfast/client/ClientSockets/Shared") {}
+
+/** Errors met while closing what outgoing HTTP holds. They are logged, and replace no result. */
+export const closeErrors = Metric.counter("holdfast_client_close_errors", {
+  description: "Errors met while closing sockets of outgoing HTTP",
+  incremental: true
+})
+
+/** Why a connection did not come about, in the words of `ClientError`. */
+export class ConnectFailure extends Error {
+  readonly phase: Phase | "timeout"
+  readonly code: string | undefined
+
+  constructor(phase: Phase | "timeout", code: string | undefined) {
+    super(`No connection: ${phase} ${code ?? ""}`)
+    this.phase = phase
+    this.code = code
+  }
+}
+
+const phaseOf = (error: NodeJS.ErrnoException, isConnected: boolean): Phase =>
+  error.syscall === "getaddrinfo" ? "resolve" : isConnected ? "tls" : "connect"
+
+// Of several addresses that were tried, each has its error.
+const codeOf = (error: NodeJS.ErrnoException): string | undefined =>
+  error.code ?? (error instanceof AggregateError ? error.errors.find((one) => one?.code !== undefined)?.code : undefined)
+
+const closed = (socket: Socket): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    if (socket.closed) return resume(Effect.void)
+    const done = () => resume(Effect.void)
+    socket.once("close", done)
+    return Effect.sync(() => socket.off("close", done))
+  })
+
+/** How long the dispatcher may take over what it gives up; its sockets are closed in any case. */
+const destroyLimit = Duration.millis(50)
+
+type Connect = Extract<Undici.Agent.Options["connect"], (...args: never) => unknown>
+
+/** Opens nothing yet. All of it is closed with the current scope. */
+export const make = Effect.fnUntraced(function* (limits: Limits) {
+  // Before the dispatcher, so closed after it; side by side, because none needs another.
+  const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const deadlines = yield* Deadlines.make(limits.connectTimeout)
+  const open = new Set<Socket>()
+  let count = 0
+
+  const connector = Undici.buildConnector({
+    ...limits.tls,
+    // A request that is interrupted destroys its socket, so that no other request may be on it.
+    allowH2: false,
+    // Ours is exact, and on the clock of the program.
+    timeout: 0
+  })
+  const connect: Connect = (options, callback) => {
+    const origin = `${options.protocol}//${options.host ?? options.hostname}`
+    let isConnected = false
+    let isAnswered = false
+    const answer = (error: ConnectFailure | null, socket: Socket | null) => {
+      if (isAnswered) return
+      isAnswered = true
+      if (socket === null) callback(error ?? new ConnectFailure("connect", undefined), null)
+      else callback(null, socket)
+    }
+    const begin = Effect.sync(() => {
+      // undici gives the socket at once, which its types do not say.
+      const socket = connector(options, (error, socket) => {
+        forget()
+        answer(error === null ? null : new ConnectFailure(phaseOf(error, isConnected), codeOf(error)), socket)
+      }) as unknown as Socket
+      const forget = deadlines.add(() => {
+        answer(new ConnectFailure("timeout", undefined), null)
+        socket.destroy()
+      })
+      open.add(socket)
+      socket.once("connect", () => {
+        isConnected = true
+      })
+      socket.once("close", () => {
+        forget()
+        open.delete(socket)
+        answer(null, null)
+      })
+      return socket
+    })
+    const end = (socket: Socket) => {
+      socket.destroy()
+      return closed(socket)
+    }
+    const held = Ledger.hold(
+      // Destroying waits for nobody on the network.
+      { kind: "socket", id: `socket ${++count}`, attributes: { origin }, releaseLimit: "none" },
+      begin,
+      (socket) => Effect.suspend(() => end(socket))
+    )
+    // After the end of the scope this is interrupted before it opens anything.
+    runFork(Effect.forkIn(Effect.scoped(Effect.flatMap(held, closed)), scope)).addObserver(() => {
+      if (scope.state._tag === "Closed") answer(null, null)
+    })
+  }
+
+  const dispatcher = yield* Effect.acquireRelease(
+    Effect.sync(
+      () =>
+        new Undici.Agent({
+          connect,
+          connections: limits.connectionsPerOrigin,
+          // No server may ask for more than the session allows.
+          keepAliveTimeout: Duration.toMillis(limits.idleTime),
+          keepAliveMaxTimeout: Duration.toMillis(limits.idleTime),
+          // Those of the session are exact, on the clock of the program, and cost less.
+          headersTimeout: 0,
+          bodyTimeout: 0,
+          allowH2: false
+        })
+    ),
+    (agent) =>
+      Effect.tryPromise(() => agent.destroy()).pipe(
+        Effect.timeoutOption(destroyLimit),
+        Effect.catchCause((cause) =>
+          Effect.andThen(
+            Metric.update(closeErrors, 1),
+            Effect.logWarning("Closing an HTTP dispatcher met a failure; its sockets are closed all the same", cause)
+          )
+        )
+      )
+  )
+
+  const settled = Effect.suspend(() =>
+    Effect.forEach(
+      Array.from(open).filter((socket) => socket.destroyed),
+      closed,
+      { discard: true, concurrency: "unbounded" }
+    )
+  )
+  return { dispatcher, settled } satisfies ClientSockets as ClientSockets
+})
+
+/** Of this layer every runtime has one. Its `limits` are those of whoever provides it. */
+export const layerShared = (limits: Limits): Layer.Layer<Shared> => Layer.effect(Shared, make(limits))
