@@ -1,0 +1,213 @@
+/**
+ * Outgoing HTTP that ends: an ordinary `HttpClient` whose connections live as long as its scope.
+ *
+ * A session begins with its scope and is over when every connection it opened was seen to close. On the way there it refuses new
+ * requests, waits for the running ones up to `grace`, and aborts those that are left. The end never fails and never takes longer
+ * than `grace` and a tenth of a second, whatever the servers do; what goes wrong in it is logged and counted, and replaces no
+ * result. A request that is interrupted, or whose body is let go of in the middle, destroys its connection at once.
+ *
+ * ```
+ * scope ── client-session ──┬── running requests     end: 1. refused from now on, waited for up to `grace`, aborted
+ *                           ├── dispatcher                2. gives up what still waits for a connection
+ *                           └── sockets                   3. destroyed, and seen to close
+ * ```
+ *
+ * A worker thread or process makes its own session and ends with it; see `docs/client-sessions.md`.
+ */
+import * as FormDataBody from "@effect/platform-node/Undici"
+import * as NodeStream from "@effect/platform-node/NodeStream"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import { EncodeError, HttpClientError, InvalidUrlError, TransportError } from "effect/http/HttpClientError"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { Readable } from "node:stream"
+import * as Deadlines from "../Deadlines.ts"
+import * as Lifetime from "../Lifetime.ts"
+import { type Body, Call, givenUp, type Home, refusalOf } from "./ClientCall.ts"
+import { BadRequest, ClientError, Closed, InvalidConfig } from "./ClientError.ts"
+import { ClientResponse } from "./ClientResponse.ts"
+import * as ClientRetries from "./ClientRetries.ts"
+import * as ClientSessionOptions from "./ClientSessionOptions.ts"
+import type { Limits, Options } from "./ClientSessionOptions.ts"
+import * as ClientSockets from "./ClientSockets.ts"
+
+/** A session of outgoing HTTP. */
+export class ClientSession extends Context.Service<
+  ClientSession,
+  {
+    /** Names it in the ledger and in messages. */
+    readonly id: string
+    /** The ordinary client. Its errors have a `ClientError` as cause: see `ClientError.from`. */
+    readonly client: HttpClient.HttpClient
+    /** Requests that run now, from the call to the last byte of the body. */
+    readonly running: () => number
+    /**
+     * Ends it and waits until it is over. May be called from anywhere, any number of times; the scope it was made in does the
+     * same. Never fails.
+     */
+    readonly end: Effect.Effect<void>
+  }
+>()("holdfast/client/ClientSession") {}
+
+let sessions = 0
+
+/**
+ * Makes a session that ends with the current scope.
+ *
+ * **Gotchas**
+ *
+ * `"shared"` finds its connections in `ClientSockets.Shared`, which {@link layer} provides by itself.
+ */
+export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Return<
+  ClientSession["Service"],
+  ClientError,
+  Scope.Scope
+> {
+  const limits = yield* ClientSessionOptions.decode(options)
+  const shared = yield* Effect.serviceOption(ClientSockets.Shared)
+  if (limits.reuse === "shared" && Option.isNone(shared)) {
+    const problem = `"shared" needs the connections to share: use ClientSession.layer, or provide ClientSession.layerShared`
+    return yield* new ClientError({ reason: new InvalidConfig({ field: "reuse", problem }) })
+  }
+  const id = `client session ${++sessions}`
+  const lifetime = yield* Lifetime.scoped({ kind: "client-session", id, attributes: { reuse: limits.reuse } })
+  return yield* Lifetime.within(lifetime)(
+    Effect.gen(function* () {
+      const sockets =
+        limits.reuse === "shared" && Option.isSome(shared) ? shared.value : yield* ClientSockets.make(limits)
+      const home = yield* makeHome(limits, sockets)
+      const send = sender(home, () => (lifetime.isEnding() ? closed(id) : undefined))
+      return ClientSession.of({
+        id,
+        client: HttpClient.make((request, url, signal) => send(request, url, signal)),
+        running: () => home.running.size,
+        end: lifetime.end()
+      })
+    })
+  )
+})
+
+const closed = (id: string) => new ClientError({ reason: new Closed({ client: `The ${id}` }) })
+
+/** What the calls need. Its end waits for them up to `grace`, aborts the rest, and waits until their sockets are closed. */
+const makeHome = Effect.fnUntraced(function* (limits: Limits, sockets: ClientSockets.ClientSockets) {
+  const clock = yield* Clock.Clock
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const idle = yield* Latch.make(true)
+  const home: Home = {
+    limits,
+    dispatcher: sockets.dispatcher,
+    totalDeadlines: yield* Deadlines.make(limits.timeout),
+    headersDeadlines: yield* Deadlines.make(limits.headersTimeout),
+    bodyDeadlines: yield* Deadlines.make(limits.bodyTimeout),
+    running: new Set(),
+    budget: limits.retry === undefined ? undefined : ClientRetries.makeBudget(limits.retry),
+    after: (millis, then) => {
+      const fiber = runFork(Effect.andThen(Effect.sleep(millis), Effect.sync(then)))
+      return () => fiber.interruptUnsafe()
+    },
+    nowMillis: () => clock.currentTimeMillisUnsafe(),
+    idle: () => idle.openUnsafe()
+  }
+  const drain = Effect.gen(function* () {
+    if (home.running.size > 0) {
+      idle.closeUnsafe()
+      yield* Effect.timeoutOption(idle.await, limits.grace)
+    }
+    for (const call of Array.from(home.running)) call.fail(aborted)
+    yield* sockets.settled
+  })
+  yield* Effect.addFinalizer(() => drain)
+  return home
+})
+
+const aborted = new ClientError({ reason: new Closed({ client: "The client session of this request" }) })
+
+type Send = (
+  request: HttpClientRequest,
+  url: URL,
+  signal: AbortSignal
+) => Effect.Effect<HttpClientResponse, HttpClientError>
+
+const sender = (home: Home, refusal: () => ClientError | undefined): Send => {
+  const call = (request: HttpClientRequest, url: URL, signal: AbortSignal, body: Body) =>
+    Effect.callback<HttpClientResponse, HttpClientError>((resume) => {
+      const refused = refusal() ?? refusalOf(url)
+      if (refused !== undefined) return resume(Effect.fail(wrapped(request, refused)))
+      const call = new Call(home, request, url, body, {
+        answered: (exchange, at) => resume(Effect.succeed(new ClientResponse(request, exchange, at))),
+        failed: (error) => resume(Effect.fail(wrapped(request, error)))
+      })
+      const giveUp = () => call.fail(givenUp)
+      // The scope of the request, where it has one of its own, and whoever loses the answer.
+      if (signal.aborted) return resume(Effect.fail(wrapped(request, givenUp)))
+      signal.addEventListener("abort", giveUp)
+      call.onOver = () => signal.removeEventListener("abort", giveUp)
+      call.start()
+      return Effect.sync(giveUp)
+    })
+
+  return (request, url, signal) => {
+    if (request.headers["upgrade"] !== undefined) {
+      const problem = "a client session sends no upgrade. Use the client of NodeHttpClient for web sockets."
+      return Effect.fail(wrapped(request, new ClientError({ reason: new BadRequest({ problem }) })))
+    }
+    const { body } = request
+    switch (body._tag) {
+      case "Empty":
+        return call(request, url, signal, { content: null, isReplayable: true })
+      case "Uint8Array":
+        return call(request, url, signal, { content: body.body, isReplayable: true })
+      case "Raw":
+        return call(request, url, signal, {
+          content: body.body as Body["content"],
+          isReplayable: typeof body.body === "string" || ArrayBuffer.isView(body.body)
+        })
+      case "FormData": {
+        const form = new FormDataBody.FormData()
+        for (const [name, value] of body.formData) form.append(name, value)
+        return call(request, url, signal, { content: form, isReplayable: true })
+      }
+      case "Stream":
+        return Effect.flatMap(NodeStream.toReadable(body.stream), (readable) =>
+          Effect.ensuring(
+            call(request, url, signal, { content: readable, isReplayable: false }),
+            Effect.sync(() => (readable as Readable).destroy())
+          )
+        )
+    }
+  }
+}
+
+const wrapped = (request: HttpClientRequest, cause: ClientError): HttpClientError => {
+  if (cause.reason._tag !== "BadRequest") return new HttpClientError({ reason: new TransportError({ request, cause }) })
+  const Reason = cause.reason.problem.startsWith("its URL") ? InvalidUrlError : EncodeError
+  return new HttpClientError({ reason: new Reason({ request, cause }) })
+}
+
+/** The connections of all `"shared"` sessions that this one layer is provided to. */
+export const layerShared = (options: Omit<Options, "reuse"> = {}): Layer.Layer<ClientSockets.Shared, ClientError> =>
+  Layer.effect(ClientSockets.Shared, Effect.flatMap(ClientSessionOptions.decode(options), ClientSockets.make))
+
+/** One value, so that a runtime builds it once. */
+const sharedByDefault = layerShared()
+
+const services = (options: Options) =>
+  Effect.map(make(options), (session) =>
+    Context.make(ClientSession, session).pipe(Context.add(HttpClient.HttpClient, session.client))
+  )
+
+/** A session of its own wherever it is provided, also when the same layer is provided twice. */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<ClientSession | HttpClient.HttpClient, ClientError> =>
+  options.reuse === "shared"
+    ? Layer.fresh(Layer.effectContext(services(options))).pipe(Layer.provide(sharedByDefault))
+    : Layer.fresh(Layer.effectContext(services(options)))
