@@ -177,9 +177,9 @@ const sender = (home: Home, refusal: () => ClientError | undefined): Send => {
       }
       case "Stream":
         return Effect.flatMap(NodeStream.toReadable(body.stream), (readable) =>
-          Effect.ensuring(
+          Effect.onError(
             call(request, url, signal, { content: readable, isReplayable: false }),
-            Effect.sync(() => (readable as Readable).destroy())
+            () => Effect.sync(() => (readable as Readable).destroy())
           )
         )
     }
