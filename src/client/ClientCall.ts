@@ -165,7 +165,8 @@ export class Call implements Listener {
   private redirect(exchange: Exchange, location: string): void {
     const { maxRedirects } = this.home.limits
     const { origin } = this.url
-    const refuse = (problem: string) => exchange.refuse(new ClientError({ reason: new BadResponse({ origin, problem }) }))
+    const refuse = (problem: string) =>
+      exchange.refuse(new ClientError({ reason: new BadResponse({ origin, problem }) }))
     const to = URL.parse(location, this.url)
     if (to === null || !isHttp(to)) return refuse("it redirects to what is no http or https URL")
     if (this.redirects === maxRedirects) {
@@ -173,9 +174,9 @@ export class Call implements Listener {
         `it redirects once more after ${maxRedirects} redirects, for ever perhaps. See where to, or raise \`maxRedirects\`.`
       )
     }
-    const toGet =
-      exchange.status === 303 ? this.method !== "HEAD" : exchange.status < 303 && this.method === "POST"
-    if (!toGet && !this.body.isReplayable) return refuse("it redirects a body that is a stream, which cannot be sent again")
+    const toGet = exchange.status === 303 ? this.method !== "HEAD" : exchange.status < 303 && this.method === "POST"
+    if (!toGet && !this.body.isReplayable)
+      return refuse("it redirects a body that is a stream, which cannot be sent again")
     this.redirects++
     if (toGet) {
       this.method = "GET"

@@ -28,10 +28,7 @@ const formUtf8 = new TextDecoder("utf-8", { ignoreBOM: true })
 const joined = (pieces: ReadonlyArray<Uint8Array>): Uint8Array =>
   pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces)
 
-export class ClientResponse
-  extends Inspectable.Class
-  implements HttpClientResponse.HttpClientResponse, Pipeable
-{
+export class ClientResponse extends Inspectable.Class implements HttpClientResponse.HttpClientResponse, Pipeable {
   readonly [HttpIncomingMessage.TypeId]: typeof HttpIncomingMessage.TypeId = HttpIncomingMessage.TypeId
   readonly [HttpClientResponse.TypeId]: typeof HttpClientResponse.TypeId = HttpClientResponse.TypeId
   readonly request: HttpClientRequest
@@ -64,7 +61,9 @@ export class ClientResponse
     if (this.knownHeaders !== undefined) return this.knownHeaders
     const headers = Headers.fromInput(this.exchange.headers)
     return (this.knownHeaders =
-      this.exchange.codings.length === 0 ? headers : Headers.removeMany(headers, ["content-encoding", "content-length"]))
+      this.exchange.codings.length === 0
+        ? headers
+        : Headers.removeMany(headers, ["content-encoding", "content-length"]))
   }
 
   get cookies(): Cookies.Cookies {
@@ -117,7 +116,12 @@ export class ClientResponse
     const release = Effect.sync(() => this.exchange.fail(this.exchange.closed()))
     return Stream.suspend(() =>
       this.whole === undefined
-        ? Stream.unwrap(Effect.as(Effect.acquireRelease(claim, () => release), Stream.fromPull(Effect.succeed(this.pull))))
+        ? Stream.unwrap(
+            Effect.as(
+              Effect.acquireRelease(claim, () => release),
+              Stream.fromPull(Effect.succeed(this.pull))
+            )
+          )
         : Stream.make(this.whole)
     )
   }

@@ -65,11 +65,9 @@ let sessions = 0
  *
  * `"shared"` finds its connections in `ClientSockets.Shared`, which {@link layer} provides by itself.
  */
-export const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Return<
-  ClientSession["Service"],
-  ClientError,
-  Scope.Scope
-> {
+export const make = Effect.fnUntraced(function* (
+  options: Options = {}
+): Effect.fn.Return<ClientSession["Service"], ClientError, Scope.Scope> {
   const limits = yield* ClientSessionOptions.decode(options)
   const shared = yield* Effect.serviceOption(ClientSockets.Shared)
   if (limits.reuse === "shared" && Option.isNone(shared)) {
@@ -177,9 +175,8 @@ const sender = (home: Home, refusal: () => ClientError | undefined): Send => {
       }
       case "Stream":
         return Effect.flatMap(NodeStream.toReadable(body.stream), (readable) =>
-          Effect.onError(
-            call(request, url, signal, { content: readable, isReplayable: false }),
-            () => Effect.sync(() => (readable as Readable).destroy())
+          Effect.onError(call(request, url, signal, { content: readable, isReplayable: false }), () =>
+            Effect.sync(() => (readable as Readable).destroy())
           )
         )
     }
@@ -205,9 +202,7 @@ const services = (options: Options) =>
   )
 
 /** A session of its own wherever it is provided, also when the same layer is provided twice. */
-export const layer = (
-  options: Options = {}
-): Layer.Layer<ClientSession | HttpClient.HttpClient, ClientError> =>
+export const layer = (options: Options = {}): Layer.Layer<ClientSession | HttpClient.HttpClient, ClientError> =>
   options.reuse === "shared"
     ? Layer.fresh(Layer.effectContext(services(options))).pipe(Layer.provide(sharedByDefault))
     : Layer.fresh(Layer.effectContext(services(options)))

@@ -104,7 +104,10 @@ const time = (field: string, given: Duration.Input, may: { readonly be: "positiv
   )
   return Option.isSome(allowed)
     ? Effect.succeed(allowed.value)
-    : invalid(field, `must be ${may.be === "zero" ? "a" : "a positive"} duration such as "10 seconds", not ${String(given)}`)
+    : invalid(
+        field,
+        `must be ${may.be === "zero" ? "a" : "a positive"} duration such as "10 seconds", not ${String(given)}`
+      )
 }
 
 const positive = { be: "positive" } as const

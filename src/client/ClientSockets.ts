@@ -51,7 +51,8 @@ const phaseOf = (error: NodeJS.ErrnoException, isConnected: boolean): Phase =>
 
 // Of several addresses that were tried, each has its error.
 const codeOf = (error: NodeJS.ErrnoException): string | undefined =>
-  error.code ?? (error instanceof AggregateError ? error.errors.find((one) => one?.code !== undefined)?.code : undefined)
+  error.code ??
+  (error instanceof AggregateError ? error.errors.find((one) => one?.code !== undefined)?.code : undefined)
 
 const closed = (socket: Socket): Effect.Effect<void> =>
   Effect.callback((resume) => {
@@ -86,20 +87,21 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
     const origin = `${options.protocol}//${options.host ?? options.hostname}`
     let isConnected = false
     let isAnswered = false
-    const answer = (error: ConnectFailure | null, socket: Socket | null) => {
+    const answer = (outcome: ConnectFailure | Socket) => {
       if (isAnswered) return
       isAnswered = true
-      if (socket === null) callback(error ?? new ConnectFailure("connect", undefined), null)
-      else callback(null, socket)
+      if (outcome instanceof Error) callback(outcome, null)
+      else callback(null, outcome)
     }
+    const never = () => answer(new ConnectFailure("connect", undefined))
     const begin = Effect.sync(() => {
       // undici gives the socket at once, which its types do not say.
       const socket = connector(options, (error, socket) => {
         forget()
-        answer(error === null ? null : new ConnectFailure(phaseOf(error, isConnected), codeOf(error)), socket)
+        answer(error === null ? socket : new ConnectFailure(phaseOf(error, isConnected), codeOf(error)))
       }) as unknown as Socket
       const forget = deadlines.add(() => {
-        answer(new ConnectFailure("timeout", undefined), null)
+        answer(new ConnectFailure("timeout", undefined))
         socket.destroy()
       })
       open.add(socket)
@@ -109,7 +111,7 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
       socket.once("close", () => {
         forget()
         open.delete(socket)
-        answer(null, null)
+        never()
       })
       return socket
     })
@@ -125,7 +127,7 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
     )
     // After the end of the scope this is interrupted before it opens anything.
     runFork(Effect.forkIn(Effect.scoped(Effect.flatMap(held, closed)), scope)).addObserver(() => {
-      if (scope.state._tag === "Closed") answer(null, null)
+      if (scope.state._tag === "Closed") never()
     })
   }
 

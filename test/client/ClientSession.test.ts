@@ -1,0 +1,305 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Layer from "effect/Layer"
+import * as Ledger from "../../src/Ledger.ts"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { ClientError } from "../../src/client/ClientError.ts"
+import * as ClientSession from "../../src/client/ClientSession.ts"
+import type { Options } from "../../src/client/ClientSessionOptions.ts"
+import { eventually } from "../support/conditions.ts"
+import * as Servers from "../support/httpServers.ts"
+
+const reasonOf = (error: HttpClientError) => ClientError.from(error).reason
+
+/** Runs work with a session of its own and ends it; tells how long the end took. */
+const withSession = <A, E>(
+  options: Options,
+  work: (client: HttpClient.HttpClient, session: ClientSession.ClientSession["Service"]) => Effect.Effect<A, E>
+) =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.make()
+    const shared = yield* Layer.buildWithScope(ClientSession.layerShared(options), scope)
+    const session = yield* ClientSession.make(options).pipe(Scope.provide(scope), Effect.provideContext(shared))
+    const exit = yield* Effect.exit(work(session.client, session))
+    const [took] = yield* Effect.timed(session.end)
+    yield* Scope.close(scope, Exit.void)
+    return { exit, endMillis: Duration.toMillis(took) }
+  })
+
+const failureOf = (exit: Exit.Exit<unknown, HttpClientError>) =>
+  Option.map(Exit.findErrorOption(exit), (error) => reasonOf(error))
+
+const held = Effect.map(
+  Effect.flatMap(Ledger.Ledger, (ledger) => ledger.holdings),
+  (holdings) => holdings.map(({ kind }) => kind)
+)
+
+const get = (client: HttpClient.HttpClient, url: string) => Effect.flatMap(client.get(url), ({ text }) => text)
+
+for (const reuse of ["none", "pooled", "shared"] as const) {
+  describe(`a ${reuse} session: no connection is left after its end`, () => {
+    const options: Options = { reuse, retry: false, grace: "100 millis" }
+
+    const ends = (
+      name: string,
+      server: Effect.Effect<Servers.TestServer, never, Scope.Scope>,
+      more: Options,
+      work: (client: HttpClient.HttpClient, url: string) => Effect.Effect<unknown, HttpClientError>,
+      expected: string
+    ) =>
+      it.live(name, () =>
+        Effect.gen(function* () {
+          const { allClosed, url } = yield* server
+          const { endMillis, exit } = yield* withSession({ ...options, ...more }, (client) => work(client, url))
+          yield* allClosed
+          const reason = Option.getOrUndefined(failureOf(exit))
+          const phase = reason !== undefined && "phase" in reason ? ` ${reason.phase}` : ""
+          const outcome = Exit.isSuccess(exit) ? "success" : reason === undefined ? "interrupted" : reason._tag + phase
+          assert.strictEqual(outcome, expected)
+          assert.isAtMost(endMillis, 200)
+          assert.deepStrictEqual(yield* held, [])
+        }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
+      )
+
+    ends("success", Servers.good, {}, get, "success")
+    ends(
+      "many at once",
+      Servers.good,
+      {},
+      (client, url) => Effect.forEach(Array.from({ length: 50 }), () => get(client, url), { concurrency: "unbounded" }),
+      "success"
+    )
+    ends("nobody reads the body", Servers.good, {}, (client, url) => client.get(url), "success")
+    ends(
+      "nobody listens there",
+      Servers.good,
+      {},
+      (client) => get(client, "http://127.0.0.1:1"),
+      "NetworkError connect"
+    )
+    ends("no such name", Servers.good, {}, (client) => get(client, "http://nobody.invalid"), "NetworkError resolve")
+    ends("no TLS", Servers.good, {}, (client, url) => get(client, url.replace("http", "https")), "NetworkError tls")
+    ends(
+      "TLS that is never answered",
+      Servers.silent,
+      { connectTimeout: "50 millis" },
+      (client, url) => get(client, url.replace("http", "https")),
+      "Timeout connect"
+    )
+    ends("accepts and never answers", Servers.silent, { headersTimeout: "50 millis" }, get, "Timeout headers")
+    ends("accepts and never answers, in total", Servers.silent, { timeout: "50 millis" }, get, "Timeout total")
+    ends("drips bytes", Servers.dripping, { timeout: "50 millis" }, get, "Timeout total")
+    ends(
+      "stops in the body",
+      Servers.http((_, response) => response.writeHead(200).write("begun")),
+      {
+        bodyTimeout: "50 millis"
+      },
+      get,
+      "Timeout body"
+    )
+    ends("resets in the head", Servers.resetting("head"), {}, get, "NetworkError headers")
+    ends("resets in the body", Servers.resetting("body"), {}, get, "NetworkError body")
+    ends("redirects for ever", Servers.redirecting, {}, get, "BadResponse")
+    ends(
+      "interrupted while it waits",
+      Servers.silent,
+      {},
+      (client, url) =>
+        Effect.flatMap(Effect.forkChild(get(client, url), { startImmediately: true }), (fiber) =>
+          Effect.andThen(Effect.sleep("20 millis"), Effect.andThen(Fiber.interrupt(fiber), Fiber.join(fiber)))
+        ),
+      "interrupted"
+    )
+    ends(
+      "left running",
+      Servers.silent,
+      {},
+      (client, url) =>
+        Effect.andThen(Effect.forkDetach(get(client, url), { startImmediately: true }), Effect.sleep("20 millis")),
+      "success"
+    )
+  })
+}
+
+describe("a client session", () => {
+  it.live("speaks HTTPS to whom it is told to trust, and to nobody else", () =>
+    Effect.gen(function* () {
+      const server = yield* Servers.https((_, response) => response.end("secret"))
+      const trusted = yield* withSession({ tls: { ca: server.ca } }, (client) => get(client, server.url))
+      assert.deepStrictEqual(trusted.exit, Exit.succeed("secret"))
+      const stranger = yield* withSession({ retry: false }, (client) => get(client, server.url))
+      const reason = Option.getOrThrow(failureOf(stranger.exit))
+      assert.deepInclude(reason, { _tag: "NetworkError", phase: "tls", code: "DEPTH_ZERO_SELF_SIGNED_CERT" })
+      yield* server.allClosed
+    })
+  )
+
+  it.live("100 parallel requests ended in the middle: each fails with Closed, no connection is left", () =>
+    Effect.gen(function* () {
+      const server = yield* Servers.silent
+      const { endMillis, exit } = yield* withSession(
+        { grace: "50 millis", connectionsPerOrigin: 40 },
+        (client, session) =>
+          Effect.gen(function* () {
+            const running = yield* Effect.forEach(Array.from({ length: 100 }), () =>
+              Effect.forkDetach(Effect.flip(get(client, server.url)), { startImmediately: true })
+            )
+            yield* eventually(Effect.sync(server.sockets), (open) => open === 40)
+            const [took] = yield* Effect.timed(session.end)
+            assert.isAtMost(Duration.toMillis(took), 150)
+            return yield* Effect.forEach(running, (fiber) => Effect.map(Fiber.join(fiber), (e) => reasonOf(e)._tag))
+          })
+      )
+      assert.deepStrictEqual(exit, Exit.succeed(Array.from({ length: 100 }, () => "Closed")))
+      assert.isAtMost(endMillis, 50)
+      yield* server.allClosed
+    })
+  )
+
+  it.live("waits for running requests up to its grace, and refuses new ones meanwhile", () =>
+    Effect.gen(function* () {
+      let finish = () => {}
+      const server = yield* Servers.http((_, response) => {
+        finish = () => response.end("late")
+      })
+      const { exit } = yield* withSession({ grace: "5 seconds" }, (client, session) =>
+        Effect.gen(function* () {
+          const running = yield* Effect.forkChild(get(client, server.url), { startImmediately: true })
+          yield* eventually(Effect.sync(server.sockets), (open) => open === 1)
+          const ending = yield* Effect.forkChild(session.end, { startImmediately: true })
+          const refused = yield* Effect.flip(get(client, server.url))
+          assert.strictEqual(reasonOf(refused)._tag, "Closed")
+          assert.include(reasonOf(refused).message, "Use it within the lifetime")
+          assert.isUndefined(ending.pollUnsafe())
+          finish()
+          yield* Fiber.join(ending)
+          return yield* Fiber.join(running)
+        })
+      )
+      assert.deepStrictEqual(exit, Exit.succeed("late"))
+      yield* server.allClosed
+    })
+  )
+
+  it.live("an interrupted request closes its connection at once, also in the middle of a body", () =>
+    Effect.gen(function* () {
+      const server = yield* Servers.dripping
+      const interrupted = (work: (client: HttpClient.HttpClient) => Effect.Effect<unknown, unknown>) =>
+        withSession({ timeout: "1 minute", grace: "1 minute" }, (client, session) =>
+          Effect.gen(function* () {
+            const fiber = yield* Effect.forkChild(work(client), { startImmediately: true })
+            yield* eventually(Effect.sync(server.sockets), (open) => open === 1)
+            yield* Effect.sleep("30 millis")
+            yield* Fiber.interrupt(fiber)
+            yield* server.allClosed
+            assert.strictEqual(session.running(), 0)
+          })
+        )
+      const whole = yield* interrupted((client) => get(client, server.url))
+      const streamed = yield* interrupted((client) =>
+        Effect.flatMap(client.get(server.url), ({ stream }) => Stream.runDrain(stream))
+      )
+      const left = yield* interrupted((client) =>
+        Effect.flatMap(client.get(server.url), ({ stream }) => Stream.runDrain(Stream.take(stream, 2)))
+      )
+      const scoped = yield* interrupted((client) =>
+        Effect.scoped(Effect.andThen(HttpClient.withScope(client).get(server.url), Effect.sleep("20 millis")))
+      )
+      for (const { exit } of [whole, streamed, left, scoped]) assert.isTrue(Exit.isSuccess(exit), String(exit))
+    })
+  )
+
+  it.live("a pooled session uses a connection again, none does not", () =>
+    Effect.gen(function* () {
+      const twenty = (client: HttpClient.HttpClient, url: string) =>
+        Effect.forEach(Array.from({ length: 20 }), () => Effect.andThen(get(client, url), Effect.sleep("2 millis")))
+      const pooled = yield* Servers.good
+      yield* withSession({}, (client) => twenty(client, pooled.url))
+      assert.isAtMost(pooled.accepted(), 2)
+      const none = yield* Servers.good
+      yield* withSession({ reuse: "none" }, (client) => Effect.andThen(twenty(client, none.url), none.allClosed))
+      assert.strictEqual(none.accepted(), 20)
+    })
+  )
+
+  it.live("the end of a shared session leaves the connections of its neighbours alone", () =>
+    Effect.gen(function* () {
+      const server = yield* Servers.good
+      const scope = yield* Effect.scope
+      const memo = yield* Layer.makeMemoMap
+      const session = (own: Scope.Scope) =>
+        Effect.map(
+          Layer.buildWithMemoMap(ClientSession.layer({ reuse: "shared" }), memo, own),
+          Context.get(ClientSession.ClientSession)
+        )
+      const first = yield* Scope.fork(scope)
+      const { client } = yield* session(first)
+      const second = yield* session(yield* Scope.fork(scope))
+      yield* get(client, server.url)
+      const before = server.accepted()
+      yield* Scope.close(first, Exit.void)
+      yield* get(second.client, server.url)
+      assert.isAtMost(server.accepted(), before + 1)
+      assert.isAtLeast(server.sockets(), 1)
+      assert.strictEqual(reasonOf(yield* Effect.flip(get(client, server.url)))._tag, "Closed")
+    })
+  )
+
+  it.live("the same layer provided twice is two sessions", () =>
+    Effect.gen(function* () {
+      const layer = ClientSession.layer()
+      const id = Effect.map(ClientSession.ClientSession, ({ id }) => id)
+      const [one, other] = yield* Effect.all([Effect.provide(id, layer), Effect.provide(id, layer)])
+      assert.notStrictEqual(one, other)
+    })
+  )
+})
+
+describe("what makes no sense is refused", () => {
+  const refused = (name: string, options: unknown, field: string) =>
+    it.live(name, () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(ClientSession.make(options as Options))
+        assert.deepInclude(error.reason, { _tag: "InvalidConfig", field })
+      })
+    )
+  refused("a negative timeout", { timeout: -1 }, "timeout")
+  refused("a timeout that is no time", { timeout: "soon" }, "timeout")
+  refused("an endless connect", { connectTimeout: "Infinity" }, "connectTimeout")
+  refused("half a connection", { connectionsPerOrigin: 0.5 }, "connectionsPerOrigin")
+  refused("another mode", { reuse: "sometimes" }, "reuse")
+  refused("more retries than requests", { retry: { ratio: 2 } }, "retry.ratio")
+  refused("nothing to share", { reuse: "shared" }, "reuse")
+
+  const bad = (name: string, request: (url: string) => HttpClientRequest.HttpClientRequest) =>
+    it.live(`${name}: nothing is sent`, () =>
+      Effect.gen(function* () {
+        const server = yield* Servers.good
+        const { exit } = yield* withSession({}, (client) => client.execute(request(server.url)))
+        const reason = Option.getOrThrow(failureOf(exit))
+        assert.strictEqual(reason._tag, "BadRequest")
+        assert.notInclude(reason.message, "hunter2")
+        assert.strictEqual(server.accepted(), 0)
+      })
+    )
+  bad("no URL", () => HttpClientRequest.get("http://[hunter2"))
+  bad("another scheme", () => HttpClientRequest.get("file:///etc/hunter2"))
+  bad("a password in the URL", (url) => HttpClientRequest.get(url.replace("//", "//me:hunter2@")))
+  bad("a line break in a header", (url) =>
+    HttpClientRequest.setHeader(HttpClientRequest.get(url), "x-evil", "hunter2\r\nhost: other")
+  )
+  bad("a line break in a header's name", (url) =>
+    HttpClientRequest.setHeader(HttpClientRequest.get(url), "x-evil\r\nhunter2", "1")
+  )
+  bad("an upgrade", (url) => HttpClientRequest.setHeader(HttpClientRequest.get(url), "upgrade", "websocket"))
+})
