@@ -275,9 +275,8 @@ export class Exchange implements Undici.Dispatcher.DispatchHandler {
       return new BadRequest({ problem: "its method, its path or one of its headers is not what HTTP allows" })
     }
     if (code === "UND_ERR_DESTROYED" || code === "UND_ERR_CLOSED") return new Closed({ client: "The client session" })
-    if (code?.startsWith("HPE_") === true || code === "UND_ERR_HEADERS_OVERFLOW") {
-      return new BadResponse({ origin, problem: `it is not valid HTTP (${code})` })
-    }
+    if (error.name === "HTTPParserError") return new BadResponse({ origin, problem: "it is not valid HTTP" })
+    if (code === "UND_ERR_HEADERS_OVERFLOW") return new BadResponse({ origin, problem: "its headers are too large" })
     const phase = this.hasHead ? "body" : this.isSent ? "headers" : this.controller === undefined ? "connect" : "send"
     return new NetworkError({ origin, phase, code })
   }
