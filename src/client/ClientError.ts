@@ -69,6 +69,19 @@ export class BadRequest extends Schema.TaggedError<BadRequest>("holdfast/client/
   }
 }
 
+/** The session's circuit breaker or rate limit held the request back; nothing was sent. */
+export class HeldBack extends Schema.TaggedError<HeldBack>("holdfast/client/ClientError/HeldBack")("HeldBack", {
+  origin: Schema.String,
+  by: Schema.Literals(["circuit breaker", "rate limit"]),
+  /** Undefined where nobody knows, such as when the store of the limit is down. */
+  retryAfterMillis: Schema.UndefinedOr(Schema.Finite)
+}) {
+  override get message(): string {
+    const when = this.retryAfterMillis === undefined ? "later" : `in ${Math.ceil(this.retryAfterMillis)} ms`
+    return `A request to ${this.origin} was held back by the ${this.by}. Try again ${when}.`
+  }
+}
+
 /** The answer is not what the protocol, or a limit of the session, says. */
 export class BadResponse extends Schema.TaggedError<BadResponse>("holdfast/client/ClientError/BadResponse")(
   "BadResponse",
@@ -140,6 +153,7 @@ export class ClientError extends Schema.TaggedError<ClientError>("holdfast/clien
     Timeout,
     Closed,
     BadRequest,
+    HeldBack,
     BadResponse,
     TokenRefused,
     RefreshFailed,

@@ -17,7 +17,9 @@
 import * as FormDataBody from "@effect/platform-node/Undici"
 import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import { EncodeError, HttpClientError, InvalidUrlError, TransportError } from "effect/http/HttpClientError"
@@ -31,7 +33,7 @@ import type { Readable } from "node:stream"
 import * as Deadlines from "../Deadlines.ts"
 import * as Lifetime from "../Lifetime.ts"
 import { type Body, Call, givenUp, type Home, refusalOf } from "./ClientCall.ts"
-import { BadRequest, ClientError, Closed, InvalidConfig } from "./ClientError.ts"
+import { BadRequest, ClientError, Closed, HeldBack, InvalidConfig } from "./ClientError.ts"
 import { ClientResponse } from "./ClientResponse.ts"
 import * as ClientRetries from "./ClientRetries.ts"
 import * as ClientSessionOptions from "./ClientSessionOptions.ts"
@@ -48,6 +50,8 @@ export class ClientSession extends Context.Service<
     readonly client: HttpClient.HttpClient
     /** Requests that run now, from the call to the last byte of the body. */
     readonly running: () => number
+    /** True from the moment somebody asked for its end. */
+    readonly isEnding: () => boolean
     /**
      * Ends it and waits until it is over. May be called from anywhere, any number of times; the scope it was made in does the
      * same. Never fails.
@@ -84,7 +88,11 @@ export const make = Effect.fnUntraced(function* (
       const send = sender(home, () => (lifetime.isEnding() ? closed(id) : undefined))
       return ClientSession.of({
         id,
-        client: HttpClient.make((request, url, signal) => send(request, url, signal)),
+        client: guarded(
+          HttpClient.make((request, url, signal) => send(request, url, signal)),
+          options
+        ),
+        isEnding: lifetime.isEnding,
         running: () => home.running.size,
         end: lifetime.end()
       })
@@ -183,6 +191,35 @@ const sender = (home: Home, refusal: () => ClientError | undefined): Send => {
   }
 }
 
+/** Before each call what Effect has for it; its errors become ours, so that the client stays an ordinary one. */
+const guarded = (client: HttpClient.HttpClient, options: Options): HttpClient.HttpClient => {
+  const { circuitBreaker, rateLimit } = options
+  const broken = circuitBreaker === undefined ? client : withBreaker(client, circuitBreaker)
+  return rateLimit === undefined ? broken : withLimit(broken, rateLimit)
+}
+
+const withBreaker = (client: HttpClient.HttpClient, breaker: NonNullable<Options["circuitBreaker"]>) =>
+  HttpClient.transform(HttpClient.withCircuitBreaker(client, breaker), (answer, request) =>
+    Effect.catchTag(answer, "CircuitBreakerError", ({ reason }) =>
+      Effect.fail(heldBack(request, "circuit breaker", reason))
+    )
+  )
+
+const withLimit = (client: HttpClient.HttpClient, limit: NonNullable<Options["rateLimit"]>) =>
+  HttpClient.transform(HttpClient.withRateLimiter(client, limit), (answer, request) =>
+    Effect.catchTag(answer, "RateLimiterError", ({ reason }) => Effect.fail(heldBack(request, "rate limit", reason)))
+  )
+
+const heldBack = (
+  request: HttpClientRequest,
+  by: HeldBack["by"],
+  reason: { readonly retryAfter?: Duration.Duration }
+): HttpClientError => {
+  const retryAfterMillis = reason.retryAfter === undefined ? undefined : Duration.toMillis(reason.retryAfter)
+  const origin = URL.parse(request.url)?.origin ?? "the server"
+  return wrapped(request, new ClientError({ reason: new HeldBack({ origin, by, retryAfterMillis }) }))
+}
+
 const wrapped = (request: HttpClientRequest, cause: ClientError): HttpClientError => {
   if (cause.reason._tag !== "BadRequest") return new HttpClientError({ reason: new TransportError({ request, cause }) })
   const Reason = cause.reason.problem.startsWith("its URL") ? InvalidUrlError : EncodeError
@@ -206,3 +243,9 @@ export const layer = (options: Options = {}): Layer.Layer<ClientSession | HttpCl
   options.reuse === "shared"
     ? Layer.fresh(Layer.effectContext(services(options))).pipe(Layer.provide(sharedByDefault))
     : Layer.fresh(Layer.effectContext(services(options)))
+
+/** {@link layer} with options from the configuration. */
+export const layerConfig = (
+  options: Config.Wrap<Options>
+): Layer.Layer<ClientSession | HttpClient.HttpClient, ClientError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))

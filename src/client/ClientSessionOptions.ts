@@ -3,6 +3,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
 import * as Option from "effect/Option"
 import type { SecureContextOptions } from "node:tls"
 import { ClientError, InvalidConfig } from "./ClientError.ts"
@@ -58,6 +60,10 @@ export interface Options {
   readonly retry?: RetryOptions | false | undefined
   /** Default: cookies are neither kept nor sent. */
   readonly cookies?: CookieJar | undefined
+  /** Effect's circuit breaker before every call, retries included. Default: none. */
+  readonly circuitBreaker?: HttpClient.HttpClient.WithCircuitBreaker.Options<HttpClientError> | undefined
+  /** Effect's rate limit before every call. What waits for it is not counted by `timeout`. Default: none. */
+  readonly rateLimit?: HttpClient.HttpClient.WithRateLimiter.Options | undefined
   /** Whom to trust and who we are, as in `tls.connect`. Certificates are always checked. */
   readonly tls?: Pick<SecureContextOptions, "ca" | "cert" | "key" | "passphrase"> | undefined
 }
@@ -127,10 +133,17 @@ const retries = Effect.fnUntraced(function* (given: RetryOptions) {
 
 const reuses: ReadonlyArray<unknown> = ["none", "pooled", "shared"]
 
+const ofConnections = ["connectTimeout", "connectionsPerOrigin", "idleTime", "tls"] as const
+
 /** Fails with `InvalidConfig` naming the first field that makes no sense. */
 export const decode = Effect.fnUntraced(function* (options: Options) {
   const reuse = options.reuse ?? "pooled"
   if (!reuses.includes(reuse)) return yield* invalid("reuse", `must be "none", "pooled" or "shared"`)
+  const foreign = reuse === "shared" ? ofConnections.find((field) => options[field] !== undefined) : undefined
+  if (foreign !== undefined) {
+    const problem = `belongs to the connections that "shared" sessions share: set it in ClientSession.layerShared`
+    return yield* invalid(foreign, problem)
+  }
   const limits: Limits = {
     reuse,
     timeout: yield* time("timeout", options.timeout ?? "30 seconds", { be: "infinite" }),

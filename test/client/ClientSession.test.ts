@@ -28,7 +28,8 @@ const withSession = <A, E>(
   Effect.gen(function* () {
     const scope = yield* Scope.make()
     const shared = yield* Layer.buildWithScope(ClientSession.layerShared(options), scope)
-    const session = yield* ClientSession.make(options).pipe(Scope.provide(scope), Effect.provideContext(shared))
+    const { connectTimeout: _, connectionsPerOrigin: __, idleTime: ___, tls: ____, ...own } = options
+    const session = yield* ClientSession.make(options.reuse === "shared" ? own : options).pipe(Scope.provide(scope), Effect.provideContext(shared))
     const exit = yield* Effect.exit(work(session.client, session))
     const [took] = yield* Effect.timed(session.end)
     yield* Scope.close(scope, Exit.void)
@@ -280,6 +281,7 @@ describe("what makes no sense is refused", () => {
   refused("another mode", { reuse: "sometimes" }, "reuse")
   refused("more retries than requests", { retry: { ratio: 2 } }, "retry.ratio")
   refused("nothing to share", { reuse: "shared" }, "reuse")
+  refused("what is not its own", { reuse: "shared", connectionsPerOrigin: 1 }, "connectionsPerOrigin")
 
   const bad = (name: string, request: (url: string) => HttpClientRequest.HttpClientRequest) =>
     it.live(`${name}: nothing is sent`, () =>
