@@ -228,7 +228,10 @@ const wrapped = (request: HttpClientRequest, cause: ClientError): HttpClientErro
 
 /** The connections of all `"shared"` sessions that this one layer is provided to. */
 export const layerShared = (options: Omit<Options, "reuse"> = {}): Layer.Layer<ClientSockets.Shared, ClientError> =>
-  Layer.effect(ClientSockets.Shared, Effect.flatMap(ClientSessionOptions.decode(options), ClientSockets.make))
+  Layer.effect(
+    ClientSockets.Shared,
+    Effect.flatMap(ClientSessionOptions.decode({ ...options, reuse: "pooled" }), ClientSockets.make)
+  )
 
 /** One value, so that a runtime builds it once. */
 const sharedByDefault = layerShared()

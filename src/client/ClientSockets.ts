@@ -9,7 +9,6 @@ import * as Undici from "@effect/platform-node/Undici"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import type { Socket } from "node:net"
@@ -167,6 +166,3 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
   )
   return { dispatcher, settled } satisfies ClientSockets as ClientSockets
 })
-
-/** Of this layer every runtime has one. Its `limits` are those of whoever provides it. */
-export const layerShared = (limits: Limits): Layer.Layer<Shared> => Layer.effect(Shared, make(limits))

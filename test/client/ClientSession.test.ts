@@ -29,7 +29,10 @@ const withSession = <A, E>(
     const scope = yield* Scope.make()
     const shared = yield* Layer.buildWithScope(ClientSession.layerShared(options), scope)
     const { connectTimeout: _, connectionsPerOrigin: __, idleTime: ___, tls: ____, ...own } = options
-    const session = yield* ClientSession.make(options.reuse === "shared" ? own : options).pipe(Scope.provide(scope), Effect.provideContext(shared))
+    const session = yield* ClientSession.make(options.reuse === "shared" ? own : options).pipe(
+      Scope.provide(scope),
+      Effect.provideContext(shared)
+    )
     const exit = yield* Effect.exit(work(session.client, session))
     const [took] = yield* Effect.timed(session.end)
     yield* Scope.close(scope, Exit.void)
