@@ -2,6 +2,7 @@
  * Sessions, connections and query fibers as scoped layers. Everything here needs `effect` alone; what needs a driver has a
  * subpath of its own, such as `holdfast/connection/PgConnectionSource`.
  */
+export * as ClientError from "./client/ClientError.ts"
 export * as Connection from "./connection/Connection.ts"
 export * as ConnectionError from "./connection/ConnectionError.ts"
 export * as ConnectionPool from "./connection/ConnectionPool.ts"

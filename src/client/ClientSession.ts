@@ -14,8 +14,8 @@
  *
  * A worker thread or process makes its own session and ends with it; see `docs/client-sessions.md`.
  */
-import * as FormDataBody from "@effect/platform-node/Undici"
 import * as NodeStream from "@effect/platform-node/NodeStream"
+import * as Undici from "@effect/platform-node/Undici"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -177,7 +177,7 @@ const sender = (home: Home, refusal: () => ClientError | undefined): Send => {
           isReplayable: typeof body.body === "string" || ArrayBuffer.isView(body.body)
         })
       case "FormData": {
-        const form = new FormDataBody.FormData()
+        const form = new Undici.FormData()
         for (const [name, value] of body.formData) form.append(name, value)
         return call(request, url, signal, { content: form, isReplayable: true })
       }
@@ -198,24 +198,27 @@ const guarded = (client: HttpClient.HttpClient, options: Options): HttpClient.Ht
   return rateLimit === undefined ? broken : withLimit(broken, rateLimit)
 }
 
+// `transform` keeps in its type the error that is caught in it.
 const withBreaker = (client: HttpClient.HttpClient, breaker: NonNullable<Options["circuitBreaker"]>) =>
   HttpClient.transform(HttpClient.withCircuitBreaker(client, breaker), (answer, request) =>
     Effect.catchTag(answer, "CircuitBreakerError", ({ reason }) =>
-      Effect.fail(heldBack(request, "circuit breaker", reason))
+      Effect.fail(heldBack(request, "circuit breaker", "retryAfter" in reason ? reason.retryAfter : undefined))
     )
-  )
+  ) as HttpClient.HttpClient
 
 const withLimit = (client: HttpClient.HttpClient, limit: NonNullable<Options["rateLimit"]>) =>
   HttpClient.transform(HttpClient.withRateLimiter(client, limit), (answer, request) =>
-    Effect.catchTag(answer, "RateLimiterError", ({ reason }) => Effect.fail(heldBack(request, "rate limit", reason)))
-  )
+    Effect.catchTag(answer, "RateLimiterError", ({ reason }) =>
+      Effect.fail(heldBack(request, "rate limit", "retryAfter" in reason ? reason.retryAfter : undefined))
+    )
+  ) as HttpClient.HttpClient
 
 const heldBack = (
   request: HttpClientRequest,
   by: HeldBack["by"],
-  reason: { readonly retryAfter?: Duration.Duration }
+  retryAfter: Duration.Duration | undefined
 ): HttpClientError => {
-  const retryAfterMillis = reason.retryAfter === undefined ? undefined : Duration.toMillis(reason.retryAfter)
+  const retryAfterMillis = retryAfter === undefined ? undefined : Duration.toMillis(retryAfter)
   const origin = URL.parse(request.url)?.origin ?? "the server"
   return wrapped(request, new ClientError({ reason: new HeldBack({ origin, by, retryAfterMillis }) }))
 }

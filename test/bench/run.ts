@@ -11,7 +11,8 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   results: () => import("./results.ts"),
   queries: () => import("./queries.ts"),
   queriesClosing: () => import("./queriesClosing.ts"),
-  queriesMemory: () => import("./queriesMemory.ts")
+  queriesMemory: () => import("./queriesMemory.ts"),
+  clientSessions: () => import("./clientSessions.ts")
 }
 
 const wanted = process.argv.slice(2)

@@ -1,0 +1,58 @@
+/**
+ * Outgoing HTTP: a session for a program, one per account, and what its failures are.
+ */
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
+import * as Schedule from "effect/Schedule"
+import { ClientError } from "holdfast/client/ClientError"
+import * as ClientSession from "holdfast/client/ClientSession"
+import * as ClientSessions from "holdfast/client/ClientSessions"
+
+// #region use
+/** Any code that asks for the ordinary `HttpClient`. */
+export const price = (url: string) =>
+  Effect.gen(function* () {
+    const client = yield* HttpClient.HttpClient
+    const response = yield* client.get(url)
+    return yield* response.text
+  })
+
+/** Every connection it opened is closed when the effect is over, whatever it ended in. */
+export const pricedOnce = (url: string) =>
+  price(url).pipe(Effect.provide(ClientSession.layer({ timeout: "5 seconds", grace: "1 second" })))
+// #endregion
+
+// #region failures
+/** What to say to a user, and whether to ask again. */
+export const explain = (error: HttpClientError) => {
+  const { reason } = ClientError.from(error)
+  switch (reason._tag) {
+    case "NetworkError":
+      return { text: `The shop is away (${reason.phase}).`, again: true }
+    case "Timeout":
+      return { text: "The shop is slow.", again: true }
+    case "HeldBack":
+      return { text: "We ask too often.", again: true }
+    default:
+      return { text: reason.message, again: false }
+  }
+}
+
+export const patientPrice = (url: string) =>
+  Effect.retry(price(url), { times: 3, schedule: Schedule.exponential("20 millis"), while: (e) => explain(e).again })
+// #endregion
+
+// #region accounts
+/** One session per account: its own connections, cookies and limits. */
+export const layerAccounts = ClientSessions.layer({
+  session: (account) => (account.startsWith("trial-") ? { connectionsPerOrigin: 2 } : {}),
+  idleTimeToLive: "1 minute"
+})
+
+export const priceFor = (account: string, url: string) =>
+  Effect.gen(function* () {
+    const sessions = yield* ClientSessions.ClientSessions
+    return yield* Effect.provide(price(url), sessions.layer(account))
+  })
+// #endregion
