@@ -19,7 +19,7 @@ const parent = {
 }
 
 // #region worker
-/** Fetches each URL that it hears, until it hears "stop"; then what runs has the grace of the session. */
+/** Fetches each URL that it hears, until it hears "stop": what still runs is interrupted, and every connection closed. */
 const work = Effect.gen(function* () {
   const client = yield* HttpClient.HttpClient
   const stop = yield* Deferred.make<void>()
