@@ -26,52 +26,56 @@ export interface Decoder {
   readonly destroy: () => void
 }
 
-const transforms: Record<string, (first: number) => Transform> = {
+const transforms = {
   gzip: () => Zlib.createGunzip(),
   "x-gzip": () => Zlib.createGunzip(),
   br: () => Zlib.createBrotliDecompress(),
   zstd: () => Zlib.createZstdDecompress(),
   // Some servers leave out the header that RFC 1950 wants: its first byte says 8 for the method.
-  deflate: (first) => ((first & 0x0f) === 0x08 ? Zlib.createInflate() : Zlib.createInflateRaw())
+  deflate: (first: number) => ((first & 0x0f) === 0x08 ? Zlib.createInflate() : Zlib.createInflateRaw())
+} satisfies Record<string, (first: number) => Transform>
+
+type Coding = keyof typeof transforms
+
+const isCoding = (name: string): name is Coding => Object.hasOwn(transforms, name)
+
+/** One coding, or two of which `inner` was applied first. More have no use but to make work. */
+export interface Codings {
+  readonly outer: Coding
+  readonly inner: Coding | undefined
 }
 
-/** More than two have no use but to make work. */
-const most = 2
-
-/** The codings in the order in which they were applied; or what is wrong with them. */
-export const codingsOf = (header: string | undefined): ReadonlyArray<string> | string => {
-  if (header === undefined) return []
-  const codings = header
+/** The codings of a body; undefined for none, and what is wrong with them where they cannot be undone. */
+export const codingsOf = (header: string | undefined): Codings | string | undefined => {
+  const names = (header ?? "")
     .split(",")
-    .map((coding) => coding.trim().toLowerCase())
-    .filter((coding) => coding !== "" && coding !== "identity")
-  return codings.length > most || codings.some((coding) => !Object.hasOwn(transforms, coding))
-    ? "its body is in a coding that was not asked for"
-    : codings
+    .map((name) => name.trim().toLowerCase())
+    .filter((name) => name !== "" && name !== "identity")
+  const [outer, inner] = names.toReversed()
+  if (outer === undefined) return undefined
+  const isKnown = names.length <= 2 && isCoding(outer) && (inner === undefined || isCoding(inner))
+  return isKnown ? { outer, inner } : "its body is in a coding that was not asked for"
 }
 
 /** Begins to decode a body whose first byte is known. */
-export const make = (codings: ReadonlyArray<string>, first: number, sink: Sink): Decoder => {
+export const make = (codings: Codings, first: number, sink: Sink): Decoder => {
   let isOver = false
-  // The outermost was applied last. Only the innermost sees the form of the body, so two codings read deflate as RFC 1950 has it.
-  const chain = codings.toReversed().map((coding, index) => transforms[coding]!(index === 0 ? first : 0x08))
+  const outermost = transforms[codings.outer](first)
+  // The first byte of the inner one is not known yet; deflate in something else is read as RFC 1950 has it.
+  const innermost = codings.inner === undefined ? outermost : outermost.pipe(transforms[codings.inner](0x08))
   const destroy = () => {
     isOver = true
-    for (const transform of chain) transform.destroy()
+    outermost.destroy()
+    innermost.destroy()
   }
-  const fail = () => {
-    if (isOver) return
-    destroy()
-    sink.failed(`its body is not valid ${codings.join(", ")}`)
+  for (const transform of new Set<Transform>([outermost, innermost])) {
+    transform.on("error", () => {
+      if (isOver) return
+      destroy()
+      sink.failed(`its body is not valid ${codings.inner === undefined ? "" : `${codings.inner}, `}${codings.outer}`)
+    })
   }
-  chain.forEach((transform, index) => {
-    transform.on("error", fail)
-    const next = chain[index + 1]
-    if (next !== undefined) transform.pipe(next)
-  })
-  const outermost = chain[0]!
-  const innermost = chain.at(-1)!
-  outermost.on("drain", sink.drained)
+  outermost.on("drain", () => sink.drained())
   innermost.on("data", (bytes: Uint8Array) => {
     if (!isOver) sink.decoded(bytes)
   })

@@ -59,7 +59,7 @@ export class Exchange implements Undici.Dispatcher.DispatchHandler {
   readonly isBodiless: boolean
   controller: Controller | undefined
   decoder: ClientDecoding.Decoder | undefined
-  codings: ReadonlyArray<string> = []
+  codings: ClientDecoding.Codings | undefined
   waiting = 0
   total = 0
   isWhole = false
@@ -147,7 +147,7 @@ export class Exchange implements Undici.Dispatcher.DispatchHandler {
       const codings = ClientDecoding.codingsOf(textOf(headers["content-encoding"]))
       if (typeof codings === "string") return this.unusable(codings)
       this.codings = codings
-      if (codings.length === 0 && Number(headers["content-length"] ?? 0) > this.ground.limits.maxResponseBytes) {
+      if (codings === undefined && Number(headers["content-length"] ?? 0) > this.ground.limits.maxResponseBytes) {
         return this.tooLarge()
       }
     }
@@ -162,7 +162,7 @@ export class Exchange implements Undici.Dispatcher.DispatchHandler {
     if (this.isUnwanted) {
       this.total += bytes.length
       if (this.total > readAhead) this.fail(this.closed())
-    } else if (this.codings.length === 0) {
+    } else if (this.codings === undefined) {
       this.decoded(bytes)
     } else {
       this.decoder ??= ClientDecoding.make(this.codings, bytes[0] ?? 0, this)

@@ -25,8 +25,10 @@ type Bytes = Effect.Effect<Uint8Array, HttpClientError>
 const utf8 = new TextDecoder()
 const formUtf8 = new TextDecoder("utf-8", { ignoreBOM: true })
 
-const joined = (pieces: ReadonlyArray<Uint8Array>): Uint8Array =>
-  pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces)
+const joined = (pieces: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const [first, second] = pieces
+  return first !== undefined && second === undefined ? first : Buffer.concat(pieces)
+}
 
 export class ClientResponse extends Inspectable.Class implements HttpClientResponse.HttpClientResponse, Pipeable {
   readonly [HttpIncomingMessage.TypeId]: typeof HttpIncomingMessage.TypeId = HttpIncomingMessage.TypeId
@@ -61,7 +63,7 @@ export class ClientResponse extends Inspectable.Class implements HttpClientRespo
     if (this.knownHeaders !== undefined) return this.knownHeaders
     const headers = Headers.fromInput(this.exchange.headers)
     return (this.knownHeaders =
-      this.exchange.codings.length === 0
+      this.exchange.codings === undefined
         ? headers
         : Headers.removeMany(headers, ["content-encoding", "content-length"]))
   }
