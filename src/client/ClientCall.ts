@@ -167,7 +167,7 @@ export class Call implements Listener {
     const { origin } = this.url
     const refuse = (problem: string) =>
       exchange.refuse(new ClientError({ reason: new BadResponse({ origin, problem }) }))
-    const to = URL.parse(location, this.url)
+    const to = URL.parse(location, this.url.href)
     if (to === null || !isHttp(to)) return refuse("it redirects to what is no http or https URL")
     if (this.redirects === maxRedirects) {
       return refuse(

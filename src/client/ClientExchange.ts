@@ -32,11 +32,11 @@ export interface Listener {
 const readAhead = 64 * 1024
 
 /** Codes by which undici says that a request is no request. */
-const refusals: ReadonlyArray<string | undefined> = [
+const refusals: ReadonlySet<string | undefined> = new Set([
   "UND_ERR_INVALID_ARG",
   "UND_ERR_NOT_SUPPORTED",
   "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH"
-]
+])
 
 const gone = new Error("The request was given up")
 
@@ -271,7 +271,7 @@ export class Exchange implements Undici.Dispatcher.DispatchHandler {
         : new NetworkError({ origin, phase, code })
     }
     const { code } = error
-    if (refusals.includes(code)) {
+    if (refusals.has(code)) {
       return new BadRequest({ problem: "its method, its path or one of its headers is not what HTTP allows" })
     }
     if (code === "UND_ERR_DESTROYED" || code === "UND_ERR_CLOSED") return new Closed({ client: "The client session" })

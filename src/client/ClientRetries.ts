@@ -29,10 +29,10 @@ export const makeBudget = ({ burst, ratio }: RetryLimits): RetryBudget => {
   }
 }
 
-const idempotent: ReadonlyArray<string> = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"]
+const idempotent: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"])
 
 /** RFC 9110, 9.2.2, and QUERY, which is safe. */
-export const isIdempotent = (method: string): boolean => idempotent.includes(method)
+export const isIdempotent = (method: string): boolean => idempotent.has(method)
 
 /** Overload and what stands between us and the server; not 500, which says that the request is at fault or will be again. */
 export const isTransientStatus = (status: number): boolean =>

@@ -15,7 +15,7 @@
  * A worker thread or process makes its own session and ends with it; see `docs/client-sessions.md`.
  */
 import * as NodeStream from "@effect/platform-node/NodeStream"
-import * as Undici from "@effect/platform-node/Undici"
+import { FormData } from "@effect/platform-node/Undici"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -177,7 +177,7 @@ const sender = (home: Home, refusal: () => ClientError | undefined): Send => {
           isReplayable: typeof body.body === "string" || ArrayBuffer.isView(body.body)
         })
       case "FormData": {
-        const form = new Undici.FormData()
+        const form = new FormData()
         for (const [name, value] of body.formData) form.append(name, value)
         return call(request, url, signal, { content: form, isReplayable: true })
       }

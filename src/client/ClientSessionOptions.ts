@@ -61,9 +61,9 @@ export interface Options {
   /** Default: cookies are neither kept nor sent. */
   readonly cookies?: CookieJar | undefined
   /** Effect's circuit breaker before every call, retries included. Default: none. */
-  readonly circuitBreaker?: HttpClient.HttpClient.WithCircuitBreaker.Options<HttpClientError> | undefined
+  readonly circuitBreaker?: HttpClient.WithCircuitBreaker.Options<HttpClientError> | undefined
   /** Effect's rate limit before every call. What waits for it is not counted by `timeout`. Default: none. */
-  readonly rateLimit?: HttpClient.HttpClient.WithRateLimiter.Options | undefined
+  readonly rateLimit?: HttpClient.WithRateLimiter.Options | undefined
   /** Whom to trust and who we are, as in `tls.connect`. Certificates are always checked. */
   readonly tls?: Pick<SecureContextOptions, "ca" | "cert" | "key" | "passphrase"> | undefined
 }
@@ -131,14 +131,14 @@ const retries = Effect.fnUntraced(function* (given: RetryOptions) {
   return limits
 })
 
-const reuses: ReadonlyArray<unknown> = ["none", "pooled", "shared"]
+const reuses: ReadonlySet<unknown> = new Set(["none", "pooled", "shared"])
 
 const ofConnections = ["connectTimeout", "connectionsPerOrigin", "idleTime", "tls"] as const
 
 /** Fails with `InvalidConfig` naming the first field that makes no sense. */
 export const decode = Effect.fnUntraced(function* (options: Options) {
   const reuse = options.reuse ?? "pooled"
-  if (!reuses.includes(reuse)) return yield* invalid("reuse", `must be "none", "pooled" or "shared"`)
+  if (!reuses.has(reuse)) return yield* invalid("reuse", `must be "none", "pooled" or "shared"`)
   const foreign = reuse === "shared" ? ofConnections.find((field) => options[field] !== undefined) : undefined
   if (foreign !== undefined) {
     const problem = `belongs to the connections that "shared" sessions share: set it in ClientSession.layerShared`

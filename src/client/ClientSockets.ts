@@ -5,7 +5,8 @@
  * scope these were made in is over when every one of them was seen to close, whatever the server does: first the dispatcher
  * gives up what still waits in it, then the sockets go.
  */
-import * as Undici from "@effect/platform-node/Undici"
+import { Agent, buildConnector } from "@effect/platform-node/Undici"
+import type * as Undici from "@effect/platform-node/Undici"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -75,7 +76,7 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
   const open = new Set<Socket>()
   let count = 0
 
-  const connector = Undici.buildConnector({
+  const connector = buildConnector({
     ...limits.tls,
     // A request that is interrupted destroys its socket, so that no other request may be on it.
     allowH2: false,
@@ -133,7 +134,7 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
   const dispatcher = yield* Effect.acquireRelease(
     Effect.sync(
       () =>
-        new Undici.Agent({
+        new Agent({
           connect,
           connections: limits.connectionsPerOrigin,
           // No server may ask for more than the session allows.

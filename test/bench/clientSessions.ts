@@ -9,7 +9,7 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
-import * as Undici from "@effect/platform-node/Undici"
+import { Agent } from "@effect/platform-node/Undici"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as ManagedRuntime from "effect/ManagedRuntime"
@@ -49,7 +49,7 @@ const through = (runtime: ManagedRuntime.ManagedRuntime<HttpClient.HttpClient, u
   return () => measured(() => runtime.runPromise(all))
 }
 
-const plain = (agent: Undici.Agent, url: string) => async () => {
+const plain = (agent: Agent, url: string) => async () => {
   let left = requests
   const worker = async () => {
     while (left-- > 0) await (await agent.request({ origin: url, path: "/", method: "GET" })).body.text()
@@ -61,7 +61,7 @@ export const run = async (): Promise<void> => {
   const server = spawn(process.execPath, ["-e", serverProgram], { stdio: ["ignore", "pipe", "inherit"] })
   const [port] = await once(createInterface(server.stdout), "line")
   const url = `http://127.0.0.1:${String(port)}`
-  const agent = new Undici.Agent({ connections: 64 })
+  const agent = new Agent({ connections: 64 })
   const pooled = ManagedRuntime.make(ClientSession.layer())
   const shared = ManagedRuntime.make(ClientSession.layer({ reuse: "shared" }))
   const stock = ManagedRuntime.make(NodeHttpClient.layerUndici)

@@ -23,7 +23,7 @@ describe("the example of client sessions", () => {
       const server = yield* Servers.good
       assert.strictEqual(yield* pricedOnce(server.url), "GET /")
       yield* server.allClosed
-      const error = yield* Effect.flip(pricedOnce("http://127.0.0.1:1"))
+      const error = yield* Effect.flip(Effect.catchTag(pricedOnce("http://127.0.0.1:1"), "ClientError", Effect.die))
       assert.deepStrictEqual(explain(error), { text: "The shop is away (connect).", again: true })
       const patient = Effect.provide(patientPrice(server.url), ClientSession.layer())
       assert.strictEqual(yield* patient, "GET /")

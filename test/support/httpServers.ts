@@ -18,7 +18,7 @@ export interface TestServer {
   /** Connections so far. */
   readonly accepted: () => number
   /** Fails when a connection stays. */
-  readonly allClosed: Effect.Effect<void>
+  readonly allClosed: Effect.Effect<void, "not yet">
 }
 
 const listen = (server: Server, scheme: string): Effect.Effect<TestServer> =>
