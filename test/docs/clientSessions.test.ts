@@ -7,9 +7,10 @@ import { explain, layerAccounts, patientPrice, priceFor, pricedOnce } from "../.
 import * as Ledger from "../../src/Ledger.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Servers from "../support/httpServers.ts"
+import { fileURLToPath } from "node:url"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 
-const file = "docs/examples/clientWorker.ts"
+const file = fileURLToPath(new URL("../../docs/examples/clientWorker.ts", import.meta.url))
 const execArgv = ["--conditions=holdfast-source"]
 const handles = () =>
   process
