@@ -207,7 +207,7 @@ const laws: Record<string, Law> = {
       })
   },
   "C3 the next borrower finds a connection as good as new, and the server keeps no lock of the last one": {
-    settings: { max: 1, resetTimeout: "300 millis" },
+    settings: { max: 1, resetTimeout: "1 second" },
     run: (place) =>
       Effect.gen(function* () {
         const [first] = yield* place.fault.cancelOnly ? dirtyAndInterrupted(place) : dirty(place)
