@@ -111,7 +111,7 @@ export class TokenRefused extends Schema.TaggedError<TokenRefused>("holdfast/cli
 /** The token that was there, as of the failure. Zero is the moment of it; what is over is negative. */
 export const LastToken = Schema.Struct({ ageMillis: Schema.Finite, validForMillis: Schema.Finite })
 
-/** There is no new token for now: who issues or keeps them did not answer. Retrying later may help. */
+/** There is no new token: who issues or keeps them did not answer. Retrying later may help. */
 export class RefreshFailed extends Schema.TaggedError<RefreshFailed>("holdfast/client/ClientError/RefreshFailed")(
   "RefreshFailed",
   {

@@ -84,7 +84,7 @@ export interface Renewal {
   readonly next: TokenHash
 }
 
-/** What was removed. Fewer sessions than asked for: there are no more for now. */
+/** What was removed. Fewer sessions than asked for: no more of them were over at that moment. */
 export interface Pruned {
   readonly sessions: number
   /** How long the store was at it, by its own clock. What the way there and back takes says nothing of its load. */
