@@ -85,7 +85,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const again = Effect.gen(function* () {
     const exit = yield* Effect.exit(listen)
     if (Exit.isFailure(exit) && failed === 0) {
-      yield* Effect.logWarning("The ends of sessions are not heard until the connection is back; they are found by asking", why(exit.cause))
+      yield* Effect.logWarning(
+        "The ends of sessions are not heard until the connection is back; they are found by asking",
+        why(exit.cause)
+      )
     }
     const wait = Math.min(shortestWait * 2 ** failed, longestWait)
     failed++
