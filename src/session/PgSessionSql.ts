@@ -330,9 +330,10 @@ export const make = (schema: string, channel: string) => {
         update ${principals} p set revoked_at = null from old where p.principal = old.principal and old.used
       )
       delete from ${principals} p using old where p.principal = old.principal and not old.used`,
-    /** Milliseconds since the oldest tombstone could have been pruned; null when there is none. */
+    /** $1 as $2 of {@link prune}. Milliseconds since the oldest tombstone could have been pruned; null when there is none. */
     pruneLag: `
-      select (extract(epoch from ${pruneBefore} - min(${endOf("s")})) * 1000)::float8 from ${sessions} s`,
+      select (extract(epoch from ${pruneBefore} - min(${endOf("s")})) * 1000)::float8 from ${sessions} s
+      where ${endOf("s")} >= coalesce($1::timestamptz, '-infinity')`,
 
     ping: `select 1 from ${sessions} limit 0`
   }

@@ -44,6 +44,7 @@ import * as PgSessionEnds from "./PgSessionEnds.ts"
 import * as PgSessionLoads from "./PgSessionLoads.ts"
 import * as PgSessionMemory from "./PgSessionMemory.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
+import * as PgSessionPruned from "./PgSessionPruned.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import * as PgSessionSql from "./PgSessionSql.ts"
 import * as PgSessionUpdates from "./PgSessionUpdates.ts"
@@ -278,12 +279,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return records
   })
 
-  let prunedUpTo: string | null = null
+  const pruned = PgSessionPruned.make()
   const prune = Effect.fn("PgSessionStore.prune")(function* (limit: number) {
     yield* write(statements.prunePrincipals, [limit])
-    const [row] = yield* write(statements.prune, [limit, prunedUpTo])
+    const [row] = yield* write(statements.prune, [limit, pruned.from()])
     const { sessions, took, upTo } = yield* Effect.fromResult(PgSessionRow.pruned(row))
-    prunedUpTo = sessions < limit ? null : upTo
+    pruned.note({ sessions, isFull: sessions >= limit, upTo, at: clock.monotonicTimeNanosUnsafe() })
     return { sessions, took }
   })
 
@@ -305,7 +306,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     endedOf: (ids) => Effect.flatMap(read(statements.endedOf, [ids]), PgSessionRow.ids),
     ended,
     prune,
-    pruneLag: Effect.flatMap(read(statements.pruneLag, []), ([row]) => Effect.fromResult(PgSessionRow.lag(row))),
+    pruneLag: Effect.flatMap(
+      Effect.suspend(() => read(statements.pruneLag, [pruned.from()])),
+      ([row]) => Effect.fromResult(PgSessionRow.lag(row))
+    ),
     ping: Effect.asVoid(read(statements.ping, []))
   })
 })

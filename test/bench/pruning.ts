@@ -87,17 +87,21 @@ const program = Effect.gen(function* () {
       )
   }
 
-  // What the server says about its open transactions.
-  let longest = 0
+  // What the server says about its open transactions: the longest, and what it was at when it was longest.
+  let longest: { readonly millis: number; readonly at: string } = { millis: 0, at: "" }
   const watch = yield* PgConnection.make({ url })
   const watching = watch
     .queryValues(
-      `select coalesce(max(extract(epoch from clock_timestamp() - xact_start)) * 1000, 0)::float8 from pg_stat_activity
-       where application_name = 'bench' and backend_type = 'client backend' and state <> 'idle'`
+      `select (extract(epoch from clock_timestamp() - xact_start) * 1000)::float8,
+         concat_ws(' ', state, wait_event_type, wait_event, regexp_replace(left(query, 160), '\\s+', ' ', 'g'))
+       from pg_stat_activity
+       where application_name = 'bench' and backend_type = 'client backend' and state <> 'idle'
+       order by xact_start limit 1`
     )
     .pipe(
       Effect.map(([row]) => {
-        longest = Math.max(longest, Number(row?.[0]))
+        const millis = Number(row?.[0] ?? 0)
+        if (millis > longest.millis) longest = { millis, at: String(row?.[1]) }
       }),
       Effect.andThen(Effect.sleep("5 millis")),
       Effect.forever
@@ -140,8 +144,9 @@ const program = Effect.gen(function* () {
     "prune statement, by the server's clock, ms": range(prunes),
     "prune statement, 99.9 %, ms": quantile(prunes, 0.999).toFixed(1),
     "load average of the machine": loadavg()[0]?.toFixed(1),
-    "longest transaction of all, by the server's clock, ms": longest.toFixed(1)
+    "longest transaction of all, by the server's clock, ms": longest.millis.toFixed(1)
   })
+  console.log(`The longest transaction: ${longest.at}`)
 
   // Sessions that are due once a second and loaded all the time.
   yield* connection.query(

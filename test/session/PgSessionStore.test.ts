@@ -1,6 +1,7 @@
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -313,6 +314,45 @@ describe("PgSessionStore", () => {
       assert.strictEqual(yield* oldest, 0)
       assert.deepStrictEqual(counts, [10, 10, 5, 1])
     })
+  )
+
+  it.live(
+    "S12 a great deal that was pruned is in nobody's way, and what was left behind it is found an hour later",
+    () =>
+      Effect.gen(function* () {
+        const { connection, url } = yield* pgWorld
+        let later = 0n
+        const real = Clock.Clock.defaultValue()
+        const clock: Clock.Clock = Object.create(real, {
+          monotonicTimeNanosUnsafe: { value: () => real.monotonicTimeNanosUnsafe() + later }
+        })
+        const store = yield* Effect.provideService(instance({ url }), Clock.Clock, clock)
+        const insert = (count: number, age: string) =>
+          connection.query(
+            `insert into holdfast.sessions (id, principal, data, data_version, version, device, created_at, last_seen_at,
+             idle_timeout, renew_every, expires_at)
+           select 's_' || gen_random_uuid(), null, '{}', 1, 1, '{}', at, at, '1 hour', '1 hour', at
+           from generate_series(1, $1::int), (select now() - $2::interval as at) as a`,
+            [count, age]
+          )
+        const pruneAll: Effect.Effect<number, SessionError> = Effect.flatMap(store.prune(5000), ({ sessions }) =>
+          sessions < 5000 ? Effect.succeed(sessions) : Effect.map(pruneAll, (more) => sessions + more)
+        )
+        const lag = Effect.map(store.pruneLag, Duration.toHours)
+        yield* insert(12_000, "3 days")
+        assert.isAbove(yield* lag, 47.9)
+        assert.strictEqual(yield* pruneAll, 12_000)
+        yield* insert(3, "5 days")
+        yield* insert(2, "2 days")
+        assert.closeTo(yield* lag, 24, 0.1)
+        assert.strictEqual(yield* pruneAll, 2)
+        assert.strictEqual(yield* lag, 0)
+        assert.strictEqual(yield* pruneAll, 0)
+        later = Duration.toNanosUnsafe("1 hour")
+        assert.strictEqual(yield* pruneAll, 0)
+        assert.isAbove(yield* lag, 95.9)
+        assert.strictEqual(yield* pruneAll, 3)
+      })
   )
 
   it.live(
