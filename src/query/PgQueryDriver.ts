@@ -13,6 +13,7 @@ import type { PgConnection, Row as PgRow } from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -33,7 +34,7 @@ import {
   type Statement,
   type Summary
 } from "./QueryDriver.ts"
-import { QueriesUnavailable, QueryError, ResultTooLarge, StatementFailed } from "./QueryError.ts"
+import { QueriesUnavailable, QueryError, ResultsUnavailable, ResultTooLarge, StatementFailed } from "./QueryError.ts"
 
 const unavailable = (problem: string) => new QueryError({ reason: new QueriesUnavailable({ problem }) })
 
@@ -110,15 +111,18 @@ const execute = (
       })
     const done = Effect.sync(() => {
       const summary = summaryOf(wire.passed().command, count)
-      onDone(summary)
+      onDone(Exit.succeed(summary))
       return summary
     })
-    // A cancel that came too late changed nothing: what the statement did is committed, and all its rows are there.
-    const isDoneAllTheSame = () => {
+    // A cancel that came too late changed nothing: what the statement did is committed. Rows that waited for whoever takes
+    // them are gone then; of a statement that only reads, nothing is lost that the cancel did not ask for.
+    const whatTheServerSaid = Effect.suspend(() => {
       const { columns, command } = wire.passed()
+      if (command === "" || !wire.isOutsideTransaction()) return Effect.void
       const isComplete = columns.length === 0 || summaryOf(command, count).rowCount === count
-      return command !== "" && isComplete && wire.isOutsideTransaction()
-    }
+      if (isComplete) return Effect.ignore(Effect.andThen(describe, done))
+      return onlyReads.has(summaryOf(command, count).command) ? Effect.void : Effect.sync(() => onDone(rowsLost))
+    })
     return connection.stream(statement.sql, statement.params.map(PgValues.encodeParameter)).pipe(
       Stream.mapError(fromSqlError),
       Stream.runForEachArray((chunk) =>
@@ -139,11 +143,21 @@ const execute = (
             : Effect.fail(new QueryError({ reason: new StatementFailed({ problem: leftOpen }) }))
         )
       ),
-      Effect.onInterrupt(() =>
-        Effect.suspend(() => (isDoneAllTheSame() ? Effect.ignore(Effect.andThen(describe, done)) : Effect.void))
-      )
+      Effect.onInterrupt(() => whatTheServerSaid)
     )
   }).pipe(wire.asText)
+
+/** As the server calls them when they are done. */
+const onlyReads: ReadonlySet<string> = new Set(["SELECT", "SHOW", "FETCH", "EXPLAIN"])
+
+const rowsLost = Exit.fail(
+  new QueryError({
+    reason: new ResultsUnavailable({
+      problem:
+        "The statement took effect before it was cancelled, but not all its rows were kept. Look at what it wrote."
+    })
+  })
+)
 
 const leftOpen =
   "The statement left a transaction open, and it was rolled back. Each query is a transaction of its own: leave BEGIN out."

@@ -77,8 +77,8 @@ export const start = (
     }
   }
   // What the server said stands, also against an interruption or a deadline that came first.
-  const onDone = (summary: Summary) => {
-    exit = Exit.succeed(summary)
+  const onDone = (outcome: Outcome) => {
+    exit = outcome
   }
   const run = (lifetime: Lifetime.Lifetime) => (news: Effect.Effect<void, QueryError>) => {
     const told = (state: QueryState) => {
@@ -116,7 +116,7 @@ export const start = (
 const execute = (
   { deadline, id, sink, statement }: StartOptions,
   told: (state: QueryState) => void,
-  onDone: (summary: Summary) => void
+  onDone: (outcome: Outcome) => void
 ) =>
   Effect.scoped(
     Effect.gen(function* () {

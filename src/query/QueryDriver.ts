@@ -6,6 +6,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
+import type * as Exit from "effect/Exit"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -30,10 +31,11 @@ export interface Execution {
   /** When the engine itself should end the statement. */
   readonly deadline?: Duration.Duration | undefined
   /**
-   * To be called when the server has said that the statement is done and all its rows were added, also when the statement is
-   * being interrupted at that moment: then the query has succeeded although it was cancelled. Must come last.
+   * To be called when the server has said that the statement is done, also when it is being interrupted at that moment: then
+   * the query has succeeded although it was cancelled, or failed where not all rows that it wrote could be added. Must come
+   * last.
    */
-  readonly onDone: (summary: Summary) => void
+  readonly onDone: (outcome: Exit.Exit<Summary, QueryError>) => void
 }
 
 /** A column of a result; `type` is the engine's name for it. */

@@ -3,6 +3,7 @@
  *
  * Its connections live like any others, in the scope they were opened in, stand in the ledger, and are numbered from 1.
  */
+import * as Exit from "effect/Exit"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Ledger from "../Ledger.ts"
@@ -61,7 +62,7 @@ export const answer = (
   const summary = { command: "SELECT", rowCount: rows.length }
   const fill = Effect.andThen(sink.columns([{ name: "value", type: "text" }]), sink.rows(rows))
   const done = Effect.sync(() => {
-    onDone(summary)
+    onDone(Exit.succeed(summary))
     return summary
   })
   return Effect.uninterruptibleMask((restore) =>

@@ -10,7 +10,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Ledger from "../../src/Ledger.ts"
 import * as Query from "../../src/query/Query.ts"
-import { QueryDriver, type Row, type Summary } from "../../src/query/QueryDriver.ts"
+import { QueryDriver, type Row } from "../../src/query/QueryDriver.ts"
 import { QueriesUnavailable, QueryError, ResultsUnavailable, StatementFailed } from "../../src/query/QueryError.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
@@ -213,9 +213,9 @@ describe("Q2 cancel at any moment ends in one terminal state, with no statement 
               const said: Array<string> = []
               const { close, log, registry, submit } = yield* open(undefined, {
                 execute: (_, sink, execution) => {
-                  const onDone = (summary: Summary) => {
+                  const onDone = (outcome: Query.Outcome) => {
                     said.push("done")
-                    execution.onDone(summary)
+                    execution.onDone(outcome)
                   }
                   const isDoneOnCancel = delay % 2 === 0
                   return ScriptedQueryDriver.answer({ rows: [["x"]], turns: 3, cancelTurns: 2, isDoneOnCancel }, sink, {

@@ -1,0 +1,80 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
+import * as QueryResults from "../../src/query/QueryResults.ts"
+import { busyBackends } from "../support/conditions.ts"
+import { withQueries } from "../support/queries.ts"
+
+const principal = "alice"
+
+/** A store that never takes rows, and tells when some wait for it. */
+const stuck = (waiting: Deferred.Deferred<void>) =>
+  Layer.effect(
+    QueryResults.QueryResults,
+    Effect.map(QueryResults.QueryResults, (results) =>
+      QueryResults.QueryResults.of({
+        open: (id) =>
+          Effect.map(results.open(id), (result) => ({
+            ...result,
+            sink: { ...result.sink, rows: () => Effect.andThen(Deferred.succeed(waiting, undefined), Effect.never) }
+          }))
+      })
+    )
+  ).pipe(Layer.provide(QueryResults.layerMemory()))
+
+/** Cancels a statement whose rows wait for the store. */
+const cancelHeldUp = Effect.fnUntraced(function* (sql: string) {
+  const waiting = yield* Deferred.make<void>()
+  const registry = yield* QueryRegistry.make().pipe(Effect.provide(stuck(waiting)))
+  const { id } = yield* registry.submit({ statement: { sql, params: [] }, principal })
+  yield* Deferred.await(waiting)
+  return yield* registry.cancel(principal, id)
+})
+
+const run = Effect.fnUntraced(function* (sql: string) {
+  const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+  const { id } = yield* registry.submit({ statement: { sql, params: [] }, principal })
+  assert.strictEqual((yield* registry.await(principal, id)).state, "Succeeded")
+  return (yield* registry.page(principal, id, { offset: 0, limit: 1000 })).rows
+})
+
+const writeFive = "insert into written select n from generate_series(1, 5) n returning n"
+
+describe("Q2 a cancel while rows wait for whoever takes them ends in what the server says", () => {
+  it.live("committed, of which not all rows could be kept, is failed, and says that it took effect", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        yield* run("create table written (n int)")
+        const record = yield* cancelHeldUp(writeFive)
+        assert.deepInclude({ ...record, ...record.error }, { state: "Failed", _tag: "ResultsUnavailable" })
+        assert.match(record.error?.message ?? "", /took effect/)
+        assert.deepStrictEqual(yield* run("select count(*)::int from written"), [[5]])
+        assert.deepStrictEqual(yield* busyBackends(name), [])
+      })
+    )
+  )
+
+  it.live("not committed is cancelled, and nothing is written", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        yield* run("create table written (n int, x text)")
+        const record = yield* cancelHeldUp(
+          "insert into written select n, repeat('x', 1000) from generate_series(1, 50000) n returning n, x"
+        )
+        assert.strictEqual(record.state, "Canceled")
+        assert.deepStrictEqual(yield* run("select count(*)::int from written"), [[0]])
+        assert.deepStrictEqual(yield* busyBackends(name), [])
+      })
+    )
+  )
+
+  it.live("what only reads is cancelled, also when the server was done with it", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        assert.strictEqual((yield* cancelHeldUp("select n from generate_series(1, 5) n")).state, "Canceled")
+      })
+    )
+  )
+})
