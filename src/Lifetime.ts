@@ -23,6 +23,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Ledger from "./Ledger.ts"
 
@@ -220,3 +221,12 @@ export const fork =
   (lifetime: Lifetime) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     Effect.forkIn(within(lifetime)(effect), lifetime.scope)
+
+/** As {@link fork}, for a callback: the effect begins in a turn of its own, with these services. */
+export const forkUnsafe =
+  <R>(lifetime: Lifetime, services: Context.Context<R>) =>
+  <A, E>(effect: Effect.Effect<A, E, R | Scope.Scope>): Fiber.Fiber<A, E> =>
+    Fiber.runIn(
+      Effect.runForkWith(Context.merge(services, contextOf(lifetime)))(Effect.andThen(Effect.yieldNow, effect)),
+      lifetime.scope
+    )

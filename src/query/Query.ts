@@ -93,7 +93,7 @@ export const start = (
         return Effect.andThen(options.onReleased?.(outcomeOf(exit, owner)) ?? Effect.void, lifetime.begin(result))
       })
     )
-    Effect.runForkWith(services)(Lifetime.fork(lifetime)(work))
+    Lifetime.forkUnsafe(lifetime, services)(work)
   }
   const late = (lifetime: Lifetime.Lifetime, deadline: Duration.Duration) =>
     Effect.andThen(
