@@ -14,9 +14,11 @@
  * driver never knows. Frames: https://www.postgresql.org/docs/current/protocol-message-formats.html
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { hasProperty } from "effect/Predicate"
 import { Buffer } from "node:buffer"
+import process from "node:process"
 import { Duplex } from "node:stream"
 import { code, errorOf, headerBytes, valuesOf } from "./PgFrames.ts"
 
@@ -46,6 +48,11 @@ export interface PgWire {
    * of the server's, or when the connection is lost. Exchanges may follow one another at once. Interrupted, what is answered later is still kept from the driver.
    */
   readonly exchange: (messages: Uint8Array, cycles: number) => Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>
+  /**
+   * Sends messages as {@link exchange} does, but at once, and in one packet with what is written in the same turn. The effect waits
+   * for the answers, which are kept from the driver also when nobody runs it.
+   */
+  readonly sendUnsafe: (messages: Uint8Array, cycles: number) => Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>
 }
 
 /** Rows of values as the server writes them. */
@@ -133,6 +140,20 @@ class Wire implements PgWire {
       for (const exchange of this.exchanges.splice(0)) exchange.done(lost())
     })
     this.socket = socket
+  }
+
+  readonly sendUnsafe: PgWire["sendUnsafe"] = (messages, cycles) => {
+    const { socket } = this
+    if (socket.destroyed) return lost()
+    const answers = Deferred.makeUnsafe<ReadonlyArray<Rows>, ExchangeFailed>()
+    const done = (result: Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>) => {
+      Deferred.doneUnsafe(answers, result)
+    }
+    this.exchanges.push({ cycles, answers: [], rows: [], failure: undefined, done })
+    socket.cork()
+    socket.write(messages)
+    process.nextTick(() => socket.uncork())
+    return Deferred.await(answers)
   }
 
   readonly exchange: PgWire["exchange"] = (messages, cycles) =>

@@ -14,7 +14,6 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -163,10 +162,18 @@ const leftOpen =
   "The statement left a transaction open, and it was rolled back. Each query is a transaction of its own: leave BEGIN out."
 
 const literal = (value: string) => `'${value.replaceAll("'", "''")}'`
-const set = (settings: Readonly<Record<string, string>>) =>
+const setAny = (settings: Readonly<Record<string, string>>) =>
   PgFrames.query(
     Object.entries(settings)
       .map(([name, value]) => `SELECT pg_catalog.set_config(${literal(name)}, ${literal(value)}, false)`)
+      .join(";")
+  )
+
+/** Cheaper than a SELECT, which is planned and has rows; for names that need no quotes. */
+const setOurs = (settings: Readonly<Record<string, string>>) =>
+  PgFrames.query(
+    Object.entries(settings)
+      .map(([name, value]) => `SET ${name} TO ${literal(value)}`)
       .join(";")
   )
 
@@ -185,8 +192,10 @@ const prepare = (wire: PgWire.PgWire, { settings }: Statement, { deadline, id }:
     application_name: `holdfast ${id}`,
     ...(deadline !== undefined && { statement_timeout: String(Math.ceil(Duration.toMillis(deadline)) + graceMillis) })
   }
-  const send = Effect.forkDetach(wire.exchange(set(ours), 1), { startImmediately: true })
-  return settings === undefined ? send : Effect.andThen(Effect.mapError(wire.exchange(set(settings), 1), refused), send)
+  const send = Effect.sync(() => wire.sendUnsafe(setOurs(ours), 1))
+  return settings === undefined
+    ? send
+    : Effect.andThen(Effect.mapError(wire.exchange(setAny(settings), 1), refused), send)
 }
 
 const summaryOf = (tag: string, count: number): Summary => {
@@ -212,7 +221,7 @@ export const make = Effect.gen(function* () {
       id,
       execute: (statement, sink, execution) =>
         Effect.flatMap(prepare(wire, statement, execution), (sent) =>
-          PgDriver.orKill({ kill, ahead: Fiber.await(sent) })(
+          PgDriver.orKill({ kill, ahead: Effect.exit(sent) })(
             execute(lent.value.pinned, wire, statement, sink, execution)
           )
         )
