@@ -75,6 +75,13 @@ export interface Submission {
 export interface Options extends QueryAdmission.Options {
   /** How long a record and its rows stay after the end. Default: 15 minutes. */
   readonly retention?: Duration.Input | undefined
+  /**
+   * Records of queries that are over, each with its rows; one more, and the oldest is treated as past its retention. Default:
+   * 10,000.
+   */
+  readonly maxKept?: number | undefined
+  /** Of one principal. Default: 1,000. */
+  readonly maxKeptPerPrincipal?: number | undefined
   /** How long an idempotency key is remembered. Default: 24 hours. */
   readonly idempotencyWindow?: Duration.Input | undefined
   /** Keys remembered of one principal; a submission with one more is rejected. Default: 10,000. */
@@ -159,7 +166,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const clock = yield* Clock.Clock
   const admission = yield* QueryAdmission.make(options)
   const metrics = yield* QueryMetrics.make
-  const entries = new Entries()
+  const maxKept = options.maxKept ?? 10_000
+  const entries = new Entries({ maxKept, maxKeptPerPrincipal: Math.min(options.maxKeptPerPrincipal ?? 1000, maxKept) })
   const keys = new QueryIdempotency.Keys(
     Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24)),
     options.maxKeysPerPrincipal ?? 10_000
@@ -196,6 +204,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     }
     admission.took(entry.record)
     metrics.ended(entry.record)
+    entries.ended(entry, now())
   }
 
   const start = (
@@ -356,7 +365,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         Math.max(left, 0)
       )
       yield* inParallel(entries.all(), abandon)
-      yield* forget(() => entries.all(), "unbounded")
+      yield* forget(() => [...entries.due(now()), ...entries.all()], "unbounded")
     })
   )
   const sample = Effect.sync(() => metrics.sample(entries.all().map(({ record }) => record.state)))

@@ -181,11 +181,63 @@ export interface ListOptions {
   readonly after?: number | undefined
 }
 
+/** How many records of queries that are over are kept. */
+export interface Bounds {
+  readonly maxKept: number
+  readonly maxKeptPerPrincipal: number
+}
+
+/** Entries of queries that are over, in the order in which they ended. */
+class Kept {
+  private readonly all = new Set<Entry>()
+  private readonly byPrincipal = new Map<string, Set<Entry>>()
+  private readonly bounds: Bounds
+
+  constructor(bounds: Bounds) {
+    this.bounds = bounds
+  }
+
+  add(entry: Entry): void {
+    const { principal } = entry.record
+    this.all.add(entry)
+    const others = this.byPrincipal.get(principal)
+    if (others === undefined) this.byPrincipal.set(principal, new Set([entry]))
+    else others.add(entry)
+  }
+
+  remove(entry: Entry): void {
+    const { principal } = entry.record
+    const others = this.byPrincipal.get(principal)
+    this.all.delete(entry)
+    others?.delete(entry)
+    if (others?.size === 0) this.byPrincipal.delete(principal)
+  }
+
+  /** The oldest of the principal's when those are too many, or else of all when all are. */
+  excess(principal: string): Entry | undefined {
+    const theirs = this.byPrincipal.get(principal)
+    const [oldest] =
+      theirs !== undefined && theirs.size > this.bounds.maxKeptPerPrincipal
+        ? theirs
+        : this.all.size > this.bounds.maxKept
+          ? this.all
+          : []
+    return oldest
+  }
+}
+
 /** Every entry that is listed. */
 export class Entries {
   private submitted = 0
+  private readonly kept: Kept
+  /** Taken off the list, but their rows are not freed yet. */
+  private unlisted: Array<Entry> = []
   private readonly byId = new Map<QueryId.QueryId, Entry>()
   private readonly byPrincipal = new Map<string, Set<Entry>>()
+
+  constructor(bounds: Bounds) {
+    this.kept = new Kept(bounds)
+  }
 
   add(submitted: Submitted): Entry {
     const entry = new Entry(++this.submitted, submitted)
@@ -213,9 +265,10 @@ export class Entries {
     return Array.from(this.byPrincipal.get(principal) ?? [])
   }
 
-  /** Those whose retention is over. */
+  /** Those whose retention is over, and those that are off the list, whose rows nobody has taken on to free. */
   due(now: DateTime.Utc): ReadonlyArray<Entry> {
-    const due: Array<Entry> = []
+    const due = this.unlisted
+    this.unlisted = []
     for (const entry of this.byId.values()) {
       const { expiresAt } = entry.record
       if (expiresAt !== null && DateTime.isLessThanOrEqualTo(expiresAt, now)) due.push(entry)
@@ -223,17 +276,32 @@ export class Entries {
     return due
   }
 
+  /** Takes note of a query that is over, and takes those off the list that there is no room for any more. */
+  ended(entry: Entry, at: DateTime.Utc): void {
+    if (!this.has(entry)) return
+    const { principal } = entry.record
+    this.kept.add(entry)
+    for (let old = this.kept.excess(principal); old !== undefined; old = this.kept.excess(principal)) {
+      this.unlist(old, at)
+      this.unlisted.push(old)
+    }
+  }
+
+  private unlist(entry: Entry, at: DateTime.Utc): void {
+    const { id, principal } = entry.record
+    this.byId.delete(id)
+    this.kept.remove(entry)
+    const others = this.byPrincipal.get(principal)
+    others?.delete(entry)
+    if (others?.size === 0) this.byPrincipal.delete(principal)
+    if (entry.isOver) entry.step("Expired", at)
+    else entry.tell()
+  }
+
   /** Takes an entry off the list and frees its rows. Must not be interrupted. */
   forget(entry: Entry, at: DateTime.Utc): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (!this.has(entry)) return Effect.void
-      const { id, principal } = entry.record
-      this.byId.delete(id)
-      const others = this.byPrincipal.get(principal)
-      others?.delete(entry)
-      if (others?.size === 0) this.byPrincipal.delete(principal)
-      if (entry.isOver) entry.step("Expired", at)
-      else entry.tell()
+      if (this.has(entry)) this.unlist(entry, at)
       return entry.free()
     })
   }

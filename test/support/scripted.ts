@@ -45,12 +45,16 @@ const play: ScriptedQueryDriver.Script = {
 }
 
 /** A registry of one's own, to be closed by hand or with the current scope. */
-export const open = Effect.fnUntraced(function* (options?: QueryRegistry.Options, script?: ScriptedQueryDriver.Script) {
+export const open = Effect.fnUntraced(function* (
+  options?: QueryRegistry.Options,
+  script?: ScriptedQueryDriver.Script,
+  results: Layer.Layer<QueryResults.QueryResults> = QueryResults.layerMemory()
+) {
   const { driver, log } = ScriptedQueryDriver.make({ ...play, ...script })
   const scope = yield* Scope.fork(yield* Effect.scope)
   const registry = yield* QueryRegistry.make({ drain: 0, ...options }).pipe(
     Scope.provide(scope),
-    Effect.provide([ScriptedQueryDriver.layer(driver), QueryResults.layerMemory()])
+    Effect.provide([ScriptedQueryDriver.layer(driver), results])
   )
   const submit = (statement: QueryRegistry.Submission["statement"], more: Partial<QueryRegistry.Submission> = {}) =>
     registry.submit({ statement, principal: "alice", ...more })

@@ -1,0 +1,55 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import * as QueryResults from "../../src/query/QueryResults.ts"
+import { act, alone, open } from "../support/scripted.ts"
+
+const alice = "alice"
+
+describe("records of queries that are over", () => {
+  it.effect("are so many of a principal and so many of all; the oldest goes first, and its rows with it", () =>
+    alone(
+      Effect.gen(function* () {
+        let kept = 0
+        const counted = Layer.effect(
+          QueryResults.QueryResults,
+          Effect.map(QueryResults.QueryResults, (results) =>
+            QueryResults.QueryResults.of({
+              open: (id) =>
+                Effect.acquireRelease(
+                  Effect.tap(results.open(id), () => Effect.sync(() => kept++)),
+                  () => Effect.sync(() => kept--)
+                )
+            })
+          )
+        ).pipe(Layer.provide(QueryResults.layerMemory()))
+        const { registry, submit } = yield* open({ maxKept: 5, maxKeptPerPrincipal: 3 }, undefined, counted)
+        const run = (principal: string, key?: string) =>
+          Effect.gen(function* () {
+            const { id } = yield* submit(act({ rows: 1 }), { principal, idempotencyKey: key })
+            return (yield* registry.await(principal, id)).id
+          })
+        const hanging = yield* submit(act({ hangs: true }))
+        const ids = [yield* run(alice, "k")]
+        for (let count = 0; count < 3; count++) ids.push(yield* run(alice))
+        const left = Effect.map(Effect.all([registry.list(alice), registry.list("bob")]), (lists) =>
+          lists.map(({ queries }) => queries.map(({ id }) => id))
+        )
+        assert.deepStrictEqual(yield* left, [[ids[3], ids[2], ids[1], hanging.id], []])
+        assert.strictEqual(
+          (yield* Effect.flip(registry.status(alice, ids[0] ?? assert.fail()))).reason._tag,
+          "QueryNotFound"
+        )
+        assert.deepInclude(yield* submit(act({ rows: 1 }), { idempotencyKey: "k" }), { id: ids[0], state: "Expired" })
+        const bobs = [yield* run("bob"), yield* run("bob"), yield* run("bob")]
+        assert.deepStrictEqual(yield* left, [[ids[3], ids[2], hanging.id], bobs.toReversed()])
+        yield* TestClock.adjust("1 second")
+        // And that of the one that runs.
+        assert.strictEqual(kept, 6)
+        yield* TestClock.adjust("1 hour")
+        assert.deepStrictEqual([yield* left, kept], [[[hanging.id], []], 1])
+      })
+    )
+  )
+})
