@@ -89,8 +89,8 @@ export interface Options extends QueryAdmission.Options {
   /** How long closing waits for running queries before it cancels them. Default: 2 seconds. */
   readonly drain?: Duration.Input | undefined
   /**
-   * How long closing takes at most, `drain` included. Queries whose driver does not end by then are left behind and stand in
-   * the ledger as `stalled`. Default: 5 seconds.
+   * How long closing takes at most, `drain` included. What does not end by then, because the driver or the result store is
+   * stuck, is left behind and stands in the ledger as `stalled`. Default: 5 seconds.
    */
   readonly closeTimeout?: Duration.Input | undefined
 }
@@ -174,7 +174,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   )
   // Nobody's child: closing ends what is in it, and a query that does not end holds up nobody.
   const running = Scope.makeUnsafe("parallel")
-  // Whoever frees rows holds it, so that closing returns after all is freed.
+  // Whoever prunes holds it, so that closing returns after all is freed.
   const freeing = Semaphore.makeUnsafe(1)
   let closing = false
 
@@ -336,40 +336,48 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       )
     })
 
-  const forget = (which: () => ReadonlyArray<Entry>, concurrency: 1 | "unbounded") =>
-    Effect.suspend(() =>
-      Effect.forEach(which(), (entry) => entries.forget(entry, now()), { concurrency, discard: true })
-    ).pipe(freeing.withPermit, Effect.uninterruptible)
-
   const prune = Effect.suspend(() => {
     keys.prune(now().epochMilliseconds)
-    return forget(() => entries.due(now()), 1)
-  })
+    // Closing frees the rest, all at once.
+    const forget = (entry: Entry) => (closing ? Effect.void : entries.forget(entry, now()))
+    return Effect.forEach(entries.due(now()), forget, { discard: true })
+  }).pipe(freeing.withPermit)
 
   const abandon = (entry: Entry) =>
     Effect.map(entry.lifetime(), (lifetime) => {
       if (lifetime !== null) ledger.note(lifetime.entry, "stalled")
     })
 
-  yield* Effect.addFinalizer(() =>
-    Effect.gen(function* () {
-      closing = true
-      const begun = clock.currentTimeMillisUnsafe()
-      yield* Effect.timeoutOption(
-        inParallel(entries.all(), (entry) => entry.when(() => entry.isOver || undefined)),
-        drain
-      )
-      const left = Duration.toMillis(closeTimeout) - (clock.currentTimeMillisUnsafe() - begun)
-      yield* Effect.timeoutOption(
-        inParallel(entries.all(), (entry) => entry.end()),
-        Math.max(left, 0)
-      )
-      yield* inParallel(entries.all(), abandon)
-      yield* forget(() => [...entries.due(now()), ...entries.all()], "unbounded")
-    })
-  )
+  const close = Effect.gen(function* () {
+    closing = true
+    const until = clock.currentTimeMillisUnsafe() + Duration.toMillis(closeTimeout)
+    const left = () => Math.max(until - clock.currentTimeMillisUnsafe(), 0)
+    const forgetAll = (some: ReadonlyArray<Entry>) => inParallel(some, (entry) => entries.forget(entry, now(), left()))
+    yield* Effect.timeoutOption(
+      inParallel(entries.all(), (entry) => entry.when(() => entry.isOver || undefined)),
+      drain
+    )
+    const over = entries.all().filter(({ isOver }) => isOver)
+    const others = entries.all().filter(({ isOver }) => !isOver)
+    yield* Effect.all(
+      [
+        Effect.timeoutOption(
+          inParallel(others, (entry) => entry.end()),
+          left()
+        ),
+        forgetAll([...entries.due(now()), ...over])
+      ],
+      { concurrency: "unbounded" }
+    )
+    yield* inParallel(entries.all(), abandon)
+    yield* forgetAll(entries.all())
+    yield* Effect.timeoutOption(freeing.withPermit(Effect.void), left())
+  })
+
   const sample = Effect.sync(() => metrics.sample(entries.all().map(({ record }) => record.state)))
   yield* Effect.forkScoped(Effect.repeat(Effect.andThen(prune, sample), Schedule.spaced(Duration.seconds(1))))
+  // After the pruning was begun, which is over when nothing is left to prune.
+  yield* Effect.addFinalizer(() => close)
 
   return QueryRegistry.of({
     submit,

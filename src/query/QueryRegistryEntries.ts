@@ -8,7 +8,9 @@ import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import * as Ledger from "../Ledger.ts"
 import type * as Lifetime from "../Lifetime.ts"
 import type * as QueryId from "./QueryId.ts"
 import type { QueryRecord } from "./QueryRecord.ts"
@@ -153,16 +155,28 @@ export class Entry {
     )
   }
 
-  /** Frees the rows. */
-  free(): Effect.Effect<void> {
+  /**
+   * Frees the rows. What takes longer than the limit (default: 3 seconds) goes on in the background and stands in the ledger as
+   * `stalled`. Must not be interrupted.
+   */
+  free(limit?: Duration.Input): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const { scope } = this
+      const { current, scope } = this
       this.scope = undefined
       this.opened = undefined
-      return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
+      return scope === undefined ? Effect.void : freeWithin(current.id, Scope.close(scope, Exit.void), limit)
     })
   }
 }
+
+/** What is free at once needs no account. */
+const freeWithin = (id: QueryId.QueryId, free: Effect.Effect<void>, limit: Duration.Input | undefined) =>
+  Effect.flatMap(Effect.forkDetach(free, { startImmediately: true, uninterruptible: true }), (freeing) => {
+    const exit = freeing.pollUnsafe()
+    return exit !== undefined && Exit.isSuccess(exit)
+      ? Effect.void
+      : Effect.scoped(Ledger.hold({ kind: "result", id, releaseLimit: limit }, Effect.void, () => Fiber.join(freeing)))
+  })
 
 /** Part of a principal's queries. */
 export interface Listing {
@@ -231,7 +245,7 @@ export class Entries {
   private submitted = 0
   private readonly kept: Kept
   /** Taken off the list, but their rows are not freed yet. */
-  private unlisted: Array<Entry> = []
+  private readonly unlisted = new Set<Entry>()
   private readonly byId = new Map<QueryId.QueryId, Entry>()
   private readonly byPrincipal = new Map<string, Set<Entry>>()
 
@@ -265,10 +279,9 @@ export class Entries {
     return Array.from(this.byPrincipal.get(principal) ?? [])
   }
 
-  /** Those whose retention is over, and those that are off the list, whose rows nobody has taken on to free. */
+  /** Those whose rows are to be freed: whose retention is over, or that were taken off the list. */
   due(now: DateTime.Utc): ReadonlyArray<Entry> {
-    const due = this.unlisted
-    this.unlisted = []
+    const due = Array.from(this.unlisted)
     for (const entry of this.byId.values()) {
       const { expiresAt } = entry.record
       if (expiresAt !== null && DateTime.isLessThanOrEqualTo(expiresAt, now)) due.push(entry)
@@ -283,7 +296,7 @@ export class Entries {
     this.kept.add(entry)
     for (let old = this.kept.excess(principal); old !== undefined; old = this.kept.excess(principal)) {
       this.unlist(old, at)
-      this.unlisted.push(old)
+      this.unlisted.add(old)
     }
   }
 
@@ -298,12 +311,15 @@ export class Entries {
     else entry.tell()
   }
 
-  /** Takes an entry off the list and frees its rows. Must not be interrupted. */
-  forget(entry: Entry, at: DateTime.Utc): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (this.has(entry)) this.unlist(entry, at)
-      return entry.free()
-    })
+  /** Takes an entry off the list and frees its rows, as {@link Entry.free}. */
+  forget(entry: Entry, at: DateTime.Utc, limit?: Duration.Input): Effect.Effect<void> {
+    return Effect.uninterruptible(
+      Effect.suspend(() => {
+        if (this.has(entry)) this.unlist(entry, at)
+        this.unlisted.delete(entry)
+        return entry.free(limit)
+      })
+    )
   }
 
   /** A principal's queries, the newest first. */

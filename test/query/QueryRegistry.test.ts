@@ -433,6 +433,54 @@ describe("Q7 closing", () => {
       })
     )
   )
+
+  it.effect(
+    "takes five seconds at most when the result store is stuck, also one that is being pruned, and the ledger says so",
+    () =>
+      alone(
+        Effect.gen(function* () {
+          const freed = yield* Deferred.make<void>()
+          const stuck = Layer.effect(
+            QueryResults.QueryResults,
+            Effect.map(QueryResults.QueryResults, (results) =>
+              QueryResults.QueryResults.of({
+                open: (id) => Effect.acquireRelease(results.open(id), () => Deferred.await(freed))
+              })
+            )
+          ).pipe(Layer.provide(QueryResults.layerMemory()))
+          const { close, registry, submit } = yield* open(
+            { drain: "2 seconds", retention: "10 seconds" },
+            undefined,
+            stuck
+          )
+          const ids: Array<string> = []
+          for (const statement of [instant, instant, act({ fails: true }), hang]) {
+            const { id } = yield* submit(statement)
+            ids.push(id)
+            if (ids.length <= 2) yield* registry.await(alice, id)
+            if (ids.length === 1) yield* TestClock.adjust("9500 millis")
+          }
+          // The first is being pruned, and is given up three seconds later.
+          yield* TestClock.adjust("1500 millis")
+          const closing = yield* Effect.forkChild(close, { startImmediately: true })
+          yield* TestClock.adjust("4999 millis")
+          assert.isUndefined(closing.pollUnsafe())
+          yield* TestClock.adjust("1 millis")
+          yield* Fiber.join(closing)
+          // The limit of the one that was cancelled passes in the same moment.
+          yield* TestClock.adjust("1 millis")
+          const ledger = yield* Ledger.Ledger
+          const left = (yield* ledger.holdings).filter(({ kind }) => kind === "result")
+          assert.deepStrictEqual(
+            left.map(({ id, state }) => [id, state]).toSorted(),
+            ids.map((id) => [id, "stalled"]).toSorted()
+          )
+          yield* Deferred.succeed(freed, undefined)
+          yield* Effect.repeat(ledger.holdings, { until: (holdings) => holdings.length === 0 })
+          yield* LedgerRecorder.assertEmpty()
+        })
+      )
+  )
 })
 
 describe("what is known about a query", () => {
