@@ -84,7 +84,8 @@ export interface Entry {
 export interface Options {
   readonly kind: string
   readonly id: string
-  readonly attributes?: Attributes | undefined
+  /** Those that change are a function, which is called when somebody looks. Must not throw. */
+  readonly attributes?: Attributes | (() => Attributes) | undefined
   /**
    * How long the release may take before the scope goes on without it. Default: 3 seconds. `"none"` is for a release that
    * is bounded by itself, and costs less.
@@ -118,7 +119,7 @@ class EntryImpl implements Entry {
   readonly key: number
   readonly kind: string
   readonly id: string
-  readonly attributes: Attributes
+  readonly attributes: Attributes | (() => Attributes)
   readonly parent: number | undefined
   readonly since: number
   readonly frame: References.StackFrame | undefined
@@ -222,7 +223,7 @@ const holdingOf = (entry: EntryImpl): Holding => ({
   parent: entry.parent,
   kind: entry.kind,
   id: entry.id,
-  attributes: entry.attributes,
+  attributes: typeof entry.attributes === "function" ? entry.attributes() : entry.attributes,
   state: entry.state,
   since: entry.since,
   get site() {

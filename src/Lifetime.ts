@@ -60,7 +60,7 @@ export interface Lifetime {
 export interface Options {
   readonly kind: string
   readonly id: string
-  readonly attributes?: Ledger.Attributes | undefined
+  readonly attributes?: Ledger.Options["attributes"]
   /**
    * `"sequential"` (default) releases in the reverse order of acquisition. `"parallel"` is for a lifetime whose children
    * do not need each other, such as the queries of a session.

@@ -38,6 +38,8 @@ export type Outcome = Exit.Exit<Summary, QueryError>
 export interface StartOptions {
   readonly id: QueryId.QueryId
   readonly statement: Statement
+  /** What the ledger tells about it, besides its id and since when it is held. */
+  readonly attributes?: Ledger.Options["attributes"]
   /** Opens the sink when the query starts, in a scope of the maker's. */
   readonly sink: () => Effect.Effect<RowSink, QueryError>
   /** Ends the query when it ends. The session, where there is one. */
@@ -70,6 +72,7 @@ export const start = (
   const described: Lifetime.Options = {
     kind: "query",
     id,
+    attributes: options.attributes,
     onEnding: () => exit ?? onState?.("Canceling"),
     onEnded: () => {
       place?.leave()

@@ -216,6 +216,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     Query.start(
       {
         id: entry.record.id,
+        attributes: () => ({ principal: entry.record.principal, state: entry.record.state }),
         statement,
         sink: () => Effect.map(entry.open(results.open(entry.record.id)), ({ sink }) => sink),
         owner,

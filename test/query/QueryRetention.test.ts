@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
+import * as Ledger from "../../src/Ledger.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import { act, alone, open } from "../support/scripted.ts"
 
@@ -41,7 +42,10 @@ describe("records of queries that are over", () => {
           (yield* Effect.flip(registry.status(alice, ids[0] ?? assert.fail()))).reason._tag,
           "QueryNotFound"
         )
-        assert.deepInclude(yield* submit(act({ rows: 1 }), { idempotencyKey: "k" }), { id: ids[0], state: "Expired" })
+        assert.deepInclude(yield* submit(act({ rows: 1 }), { idempotencyKey: "k" }), {
+          id: ids[0] ?? assert.fail(),
+          state: "Expired"
+        })
         const bobs = [yield* run("bob"), yield* run("bob"), yield* run("bob")]
         assert.deepStrictEqual(yield* left, [[ids[3], ids[2], hanging.id], bobs.toReversed()])
         yield* TestClock.adjust("1 second")
@@ -53,3 +57,37 @@ describe("records of queries that are over", () => {
     )
   )
 })
+
+it.effect("the ledger tells whose a query is, since when it is held and how far it has come", () =>
+  alone(
+    Effect.gen(function* () {
+      const { registry, submit } = yield* open({ maxRunning: 1 })
+      const ledger = yield* Ledger.Ledger
+      const told = Effect.map(ledger.holdings, (holdings) =>
+        holdings
+          .filter(({ kind }) => kind === "query")
+          .map(({ attributes, id, since, state }): Record<string, unknown> => ({
+            ...attributes,
+            id,
+            since,
+            holding: state
+          }))
+      )
+      const first = yield* submit(act({ hangs: true }))
+      yield* TestClock.adjust("1 second")
+      const second = yield* submit(act({ hangs: true }), { principal: "bob" })
+      const before = yield* told
+      assert.deepStrictEqual(before, [
+        { id: first.id, principal: alice, state: "Running", since: 0, holding: "held" },
+        { id: second.id, principal: "bob", state: "Queued", since: 1000, holding: "held" }
+      ])
+      yield* registry.cancel(alice, first.id)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* told, [
+        { id: second.id, principal: "bob", state: "Running", since: 1000, holding: "held" }
+      ])
+      // What was looked at stays as it was.
+      assert.strictEqual(before[1]?.["state"], "Queued")
+    })
+  )
+)

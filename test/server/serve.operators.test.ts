@@ -45,30 +45,33 @@ const secretsOf = (service: Service.Service, browsers: ReadonlyArray<Browser>) =
 ]
 
 layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" })("calls for operators", (it) => {
-  it.effect("GET /holdings shows a session, its query and the connection under it, and no secret", () =>
-    Effect.gen(function* () {
-      const service = yield* Service.Shared
-      const operator = yield* Service.Demo
-      const browser = yield* service.login()
-      const id = yield* submit(browser, "select pg_sleep(60), 'whisper'")
-      yield* Service.runs(service.queries.name, "whisper")
-      const answer = yield* operator.send("GET", "/holdings")
-      const { holdings, omitted, total } = holdingsOf(answer)
-      assert.deepStrictEqual([flat(holdings).length, omitted], [total, 0])
-      const session = holdings.find((holding) => holding.kind === "session" && find([holding], "query", id))
-      assert.deepInclude(session, { state: "held" })
-      const query = find(session?.holdings ?? [], "query", id)
-      assert.isDefined(find(query?.holdings ?? [], "connection"), answer.text)
-      assert.isAtMost(Date.parse(query?.since ?? ""), Date.now())
-      for (const secret of [...secretsOf(service, [operator, browser]), "whisper"]) {
-        assert.notInclude(answer.text, secret)
-      }
+  it.effect(
+    "GET /holdings shows a session, its query, whose it is and how far, the connection under it, and no secret",
+    () =>
+      Effect.gen(function* () {
+        const service = yield* Service.Shared
+        const operator = yield* Service.Demo
+        const browser = yield* service.login()
+        const id = yield* submit(browser, "select pg_sleep(60), 'whisper'")
+        yield* Service.runs(service.queries.name, "whisper")
+        const answer = yield* operator.send("GET", "/holdings")
+        const { holdings, omitted, total } = holdingsOf(answer)
+        assert.deepStrictEqual([flat(holdings).length, omitted], [total, 0])
+        const session = holdings.find((holding) => holding.kind === "session" && find([holding], "query", id))
+        assert.deepInclude(session, { state: "held" })
+        const query = find(session?.holdings ?? [], "query", id)
+        assert.isDefined(find(query?.holdings ?? [], "connection"), answer.text)
+        assert.deepStrictEqual(query?.attributes, { principal: "demo", state: "Running" })
+        assert.isAtMost(Date.parse(query?.since ?? ""), Date.now())
+        for (const secret of [...secretsOf(service, [operator, browser]), "whisper"]) {
+          assert.notInclude(answer.text, secret)
+        }
 
-      assert.strictEqual((yield* browser.send("POST", "/logout")).status, 204)
-      const after = holdingsOf(yield* operator.send("GET", "/holdings")).holdings
-      assert.isUndefined(find(after, "query", id))
-      assert.isUndefined(find(after, "session", session?.id))
-    })
+        assert.strictEqual((yield* browser.send("POST", "/logout")).status, 204)
+        const after = holdingsOf(yield* operator.send("GET", "/holdings")).holdings
+        assert.isUndefined(find(after, "query", id))
+        assert.isUndefined(find(after, "session", session?.id))
+      })
   )
 
   it.effect("GET /holdings is as large as one asks, and says what it leaves out", () =>
