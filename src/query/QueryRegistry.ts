@@ -89,8 +89,9 @@ export interface Options extends QueryAdmission.Options {
   /** How long closing waits for running queries before it cancels them. Default: 2 seconds. */
   readonly drain?: Duration.Input | undefined
   /**
-   * How long closing takes at most, `drain` included. What does not end by then, because the driver or the result store is
-   * stuck, is left behind and stands in the ledger as `stalled`. Default: 5 seconds.
+   * How long closing takes at most, `drain` included; a fifth of what that leaves is for freeing rows. What does not end by
+   * then, because the driver or the result store is stuck, is left behind and stands in the ledger as `stalled`. Default: 5
+   * seconds.
    */
   readonly closeTimeout?: Duration.Input | undefined
 }
@@ -155,6 +156,9 @@ const reasonOf = (cause: Cause.Cause<QueryError>): QueryError["reason"] => {
 
 const pageSize = 1000
 
+/** The part of what is left of the time to close that ending queries has; the rest is for freeing rows. */
+const endingShare = 0.8
+
 /** Makes a registry that closes with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const retention = Duration.fromInputUnsafe(options.retention ?? Duration.minutes(15))
@@ -195,6 +199,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   }
 
   const settle = (entry: Entry, outcome: Query.Outcome): void => {
+    // Before it is told, so that nobody sees one too many.
+    entries.ended(entry, now())
     if (Exit.isSuccess(outcome)) {
       entry.step("Succeeded", now(), { rowCount: outcome.value.rowCount, bytes: entry.bytes })
     } else {
@@ -204,7 +210,6 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     }
     admission.took(entry.record)
     metrics.ended(entry.record)
-    entries.ended(entry, now())
   }
 
   const start = (
@@ -309,9 +314,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         Stream.paginate(after, (seen) =>
           Effect.flatMap(
             entry.when(() => {
-              if (!entries.has(entry)) return "gone"
               const { record } = entry
-              return record.transitions.length > seen || entry.isOver ? record : undefined
+              if (record.transitions.length > seen) return record
+              // Who saw the end must not wait for another one.
+              return entries.has(entry) ? (entry.isOver ? record : undefined) : "gone"
             }),
             (record) => (record === "gone" ? fail(new QueryNotFound({})) : Effect.succeed(eventsOf(record, seen)))
           )
@@ -353,25 +359,16 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     closing = true
     const until = clock.currentTimeMillisUnsafe() + Duration.toMillis(closeTimeout)
     const left = () => Math.max(until - clock.currentTimeMillisUnsafe(), 0)
-    const forgetAll = (some: ReadonlyArray<Entry>) => inParallel(some, (entry) => entries.forget(entry, now(), left()))
     yield* Effect.timeoutOption(
       inParallel(entries.all(), (entry) => entry.when(() => entry.isOver || undefined)),
       drain
     )
-    const over = entries.all().filter(({ isOver }) => isOver)
-    const others = entries.all().filter(({ isOver }) => !isOver)
-    yield* Effect.all(
-      [
-        Effect.timeoutOption(
-          inParallel(others, (entry) => entry.end()),
-          left()
-        ),
-        forgetAll([...entries.due(now()), ...over])
-      ],
-      { concurrency: "unbounded" }
+    yield* Effect.timeoutOption(
+      inParallel(entries.all(), (entry) => entry.end()),
+      left() * endingShare
     )
     yield* inParallel(entries.all(), abandon)
-    yield* forgetAll(entries.all())
+    yield* inParallel([...entries.due(now()), ...entries.all()], (entry) => entries.forget(entry, now(), left()))
     yield* Effect.timeoutOption(freeing.withPermit(Effect.void), left())
   })
 

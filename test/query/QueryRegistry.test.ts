@@ -416,7 +416,7 @@ describe("Q7 closing", () => {
         const waiter = yield* Effect.forkChild(Effect.flip(registry.await(alice, id)))
         yield* TestClock.adjust("1 second")
         const closing = yield* Effect.forkChild(close, { startImmediately: true })
-        yield* TestClock.adjust("4999 millis")
+        yield* TestClock.adjust("4399 millis")
         assert.isUndefined(closing.pollUnsafe())
         yield* TestClock.adjust("1 millis")
         yield* Fiber.join(closing)
