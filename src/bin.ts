@@ -17,13 +17,15 @@ const serve = Command.make("serve", {}, () => Serve.serve).pipe(
   Command.withDescription("Run the service. Configuration is by environment; see the README.")
 )
 
+const name = Argument.String("name").pipe(
+  Argument.withDescription("The user's name"),
+  Argument.withSchema(Schema.String.check(Schema.isPattern(/^[^\s\p{Cc}][^\p{Cc}]{0,127}$/u)))
+)
+
 const add = Command.make(
   "add",
   {
-    name: Argument.String("name").pipe(
-      Argument.withDescription("The user's name"),
-      Argument.withSchema(Schema.String.check(Schema.isPattern(/^[^\s\p{Cc}][^\p{Cc}]{0,127}$/u)))
-    ),
+    name,
     operator: Flag.Boolean("operator").pipe(
       Flag.withDescription("May see what everybody holds"),
       Flag.withDefault(false)
@@ -36,7 +38,22 @@ const add = Command.make(
   )
 )
 
-const user = Command.make("user").pipe(Command.withDescription("Manage users"), Command.withSubcommands([add]))
+const remove = Command.make("remove", { name }, ({ name }) => UserCommand.remove(name)).pipe(
+  Command.withDescription("Remove a user and end their sessions.")
+)
+
+const endSessions = Command.make("end-sessions", { name }, ({ name }) => UserCommand.endSessions(name)).pipe(
+  Command.withDescription("End the sessions of a user, who keeps their password.")
+)
+
+const endAllSessions = Command.make("end-all-sessions", {}, () => UserCommand.endAllSessions).pipe(
+  Command.withDescription("End the sessions of all users, who keep their passwords.")
+)
+
+const user = Command.make("user").pipe(
+  Command.withDescription("Manage users"),
+  Command.withSubcommands([add, remove, endSessions, endAllSessions])
+)
 
 const holdfast = Command.make("holdfast").pipe(
   Command.withDescription("Sessions, connections and query fibers as scoped layers"),

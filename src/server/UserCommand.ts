@@ -1,5 +1,5 @@
 /**
- * `holdfast user add`: makes users, beside a running service or without one.
+ * `holdfast user`: makes users, removes them and ends their sessions, beside a running service or without one.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
@@ -36,19 +36,55 @@ const password = Effect.gen(function* () {
   return value
 })
 
-/** Makes the user, or gives an existing one this password and role and ends their sessions. */
-export const add = Effect.fn("UserCommand.add")(function* (name: string, operator: boolean) {
-  const settings = yield* Settings.load
-  const secret = yield* password
-  const { own } = yield* Databases.join(settings)
+/** The service's own database, with its tables. */
+const database = Effect.gen(function* () {
+  const { own } = yield* Databases.join(yield* Settings.load)
   yield* PgSessionStore.migrate({ url: own })
   yield* UsersMigrations.migrate(own)
-  yield* Effect.flatMap(Users.Users, (users) => users.put({ name, operator, password: secret })).pipe(
-    Effect.provide(Users.layer.pipe(Layer.provide(PgClient.layer({ url: own, maxConnections: 1 }))))
+  return Layer.mergeAll(
+    Users.layer.pipe(Layer.provide(PgClient.layer({ url: own, maxConnections: 1 }))),
+    PgSessionStore.layer({ url: own, maxConnections: 2 })
   )
-  // After the password: a login that has seen the old one has asked for the epoch before, and is refused.
-  yield* Effect.flatMap(SessionStore, (store) => store.revokeAll(name)).pipe(
-    Effect.provide(PgSessionStore.layer({ url: own, maxConnections: 2 }))
+})
+
+/** Every instance of the service hears of it, and ends what the sessions hold. */
+const endSessionsOf = (name: string) => Effect.flatMap(SessionStore, (store) => store.revokeAll(name))
+
+const told = (name: string, ended: ReadonlyArray<unknown>, what = "") =>
+  Console.log(`${what}${ended.length} ${ended.length === 1 ? "session" : "sessions"} of ${name} ended`)
+
+/** Makes the user, or gives an existing one this password and role and ends their sessions. */
+export const add = Effect.fn("UserCommand.add")(function* (name: string, operator: boolean) {
+  const secret = yield* password
+  yield* Effect.flatMap(Users.Users, (users) => users.put({ name, operator, password: secret })).pipe(
+    // After the password: a login that has seen the old one has asked for the epoch before, and is refused.
+    Effect.andThen(endSessionsOf(name)),
+    Effect.provide(yield* database)
   )
   yield* Console.log(`user ${name} ${operator ? "(operator) " : ""}can log in`)
 }, Effect.scoped)
+
+/** Removes the user and ends their sessions. One who is not there has none after it either. */
+export const remove = Effect.fn("UserCommand.remove")(function* (name: string) {
+  const ended = yield* Effect.flatMap(Users.Users, (users) => users.remove(name)).pipe(
+    // As with a new password: a login that was under way is refused.
+    Effect.andThen(endSessionsOf(name)),
+    Effect.provide(yield* database)
+  )
+  yield* told(name, ended, `user ${name} is removed; `)
+}, Effect.scoped)
+
+/** Ends the sessions of a user, who keeps their password. */
+export const endSessions = Effect.fn("UserCommand.endSessions")(function* (name: string) {
+  yield* told(name, yield* Effect.provide(endSessionsOf(name), yield* database))
+}, Effect.scoped)
+
+/** As {@link endSessions}, of everybody who may log in. */
+export const endAllSessions = Effect.gen(function* () {
+  const { names } = yield* Users.Users
+  yield* Effect.forEach(yield* names, (name) => Effect.flatMap(endSessionsOf(name), (ended) => told(name, ended)))
+}).pipe(
+  (work) => Effect.flatMap(database, (services) => Effect.provide(work, services)),
+  Effect.withSpan("UserCommand.endAllSessions"),
+  Effect.scoped
+)

@@ -1,7 +1,7 @@
 /**
  * Who may log in to the service.
  *
- * Users live in the table `holdfast.users` until an operator removes them; a password is kept as {@link Passwords} says.
+ * Users live in the table `holdfast.users` until `holdfast user remove`; a password is kept as {@link Passwords} says.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -46,6 +46,10 @@ export class Users extends Context.Service<
     readonly isOperator: (name: string) => Effect.Effect<boolean, UsersError>
     /** Makes a user, or gives an existing one this password and role. */
     readonly put: (user: NewUser) => Effect.Effect<void, UsersError>
+    /** Removes a user who may be there. Ending their sessions is the caller's, after it. */
+    readonly remove: (name: string) => Effect.Effect<void, UsersError>
+    /** Everybody who may log in, in the order of their names. */
+    readonly names: Effect.Effect<ReadonlyArray<string>, UsersError>
   }
 >()("holdfast/server/Users") {}
 
@@ -61,6 +65,11 @@ export const make = Effect.gen(function* () {
     Request: Schema.String,
     Result: Row,
     execute: (name) => sql`select name, operator, password_hash from holdfast.users where name = ${name}`
+  })
+  const names = SqlSchema.findAll({
+    Request: Schema.Undefined,
+    Result: Schema.Struct({ name: Schema.String }),
+    execute: () => sql`select name from holdfast.users order by name`
   })
 
   return Users.of({
@@ -89,7 +98,9 @@ export const make = Effect.gen(function* () {
         sql`insert into holdfast.users (name, password_hash, operator) values (${name}, ${hash}, ${operator})
           on conflict (name) do update set password_hash = excluded.password_hash, operator = excluded.operator`
       )
-    })
+    }),
+    remove: (name) => failed(sql`delete from holdfast.users where name = ${name}`),
+    names: Effect.map(failed(names(undefined)), (rows) => rows.map(({ name }) => name))
   })
 })
 

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { page, problemOf, queriesOf, run, submit } from "../support/browser.ts"
+import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
 /** Runs `holdfast user add` beside a service. */
@@ -15,6 +16,10 @@ const addUser = (
     env: { DATABASE_URL: service.env["DATABASE_URL"], ...password.env },
     input: password.input
   })
+
+/** Runs another subcommand of `holdfast user`, which asks for no password. */
+const user = (service: Pick<Service.Service, "env">, ...args: ReadonlyArray<string>) =>
+  Service.run({ args: ["user", ...args], env: { DATABASE_URL: service.env["DATABASE_URL"] } })
 
 const attempt = (service: Service.Service, username: string, password: string) =>
   service.browser().send("POST", "/login", { json: { username, password } })
@@ -66,6 +71,36 @@ layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
       assert.deepStrictEqual([answer.status, problemOf(answer).code], [401, "SessionRevoked"])
       assert.strictEqual((yield* attempt(service, "bertha", "first")).status, 401)
       assert.strictEqual((yield* attempt(service, "bertha", "second")).status, 200)
+    })
+  )
+
+  it.effect("S7 a user who is removed has no session any more and cannot log in", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      yield* addUser(service, ["greta"], { input: "secret" })
+      const greta = yield* service.login("greta", "secret")
+      const removed = yield* user(service, "remove", "greta")
+      assert.deepStrictEqual([removed.code, removed.stderr], [0, ""])
+      assert.strictEqual(removed.stdout, "user greta is removed; 1 session of greta ended\n")
+      const answer = yield* greta.send("GET", "/session")
+      assert.deepStrictEqual([answer.status, problemOf(answer).code], [401, "SessionRevoked"])
+      assert.strictEqual((yield* attempt(service, "greta", "secret")).status, 401)
+      assert.strictEqual((yield* user(service, "remove", "greta")).code, 0)
+    })
+  )
+
+  it.effect("S7 an operator ends the sessions of a user, who keeps the password and logs in again", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      yield* addUser(service, ["hanna"], { input: "secret" })
+      const browsers = [yield* service.login("hanna", "secret"), yield* service.login("hanna", "secret")]
+      const running = yield* submit(browsers[0] ?? assert.fail(), "select pg_sleep(60), 'hanna'")
+      yield* Service.runs(service.queries.name, "hanna")
+      const ended = yield* user(service, "end-sessions", "hanna")
+      assert.deepStrictEqual([ended.code, ended.stdout], [0, "2 sessions of hanna ended\n"])
+      for (const browser of browsers) assert.strictEqual((yield* browser.send("GET", "/session")).status, 401)
+      const again = yield* service.login("hanna", "secret")
+      yield* eventually(again.send("GET", `/queries/${running}`), ({ text }) => text.includes('"state":"Canceled"'))
     })
   )
 
@@ -144,6 +179,21 @@ layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
       const before = yield* browser.send("GET", "/session")
       yield* browser.send("POST", "/login", { json: { username: "demo", password: "wrong" } })
       assert.strictEqual((yield* browser.send("GET", "/session")).status, before.status)
+    })
+  )
+})
+
+layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" })("all users of the service", (it) => {
+  it.effect("S7 an operator ends the sessions of all users, who keep their passwords", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      yield* addUser(service, ["ida"], { input: "secret" })
+      const browsers = [yield* service.login(), yield* service.login("ida", "secret")]
+      const ended = yield* user(service, "end-all-sessions")
+      // Demo's own browser is another one.
+      assert.deepStrictEqual([ended.code, ended.stdout], [0, "2 sessions of demo ended\n1 session of ida ended\n"])
+      for (const browser of browsers) assert.strictEqual((yield* browser.send("GET", "/session")).status, 401)
+      yield* service.login()
     })
   )
 })
