@@ -86,7 +86,7 @@ export interface Options extends QueryAdmission.Options {
   readonly idempotencyWindow?: Duration.Input | undefined
   /** Keys remembered of one principal; a submission with one more is rejected. Default: 10,000. */
   readonly maxKeysPerPrincipal?: number | undefined
-  /** How long closing waits for running queries before it cancels them. Default: 2 seconds. */
+  /** How long closing waits for running queries before it cancels them. Default: half a second, in which short ones end. */
   readonly drain?: Duration.Input | undefined
   /**
    * How long closing takes at most, `drain` included; a fifth of what that leaves is for freeing rows. What does not end by
@@ -162,7 +162,7 @@ const endingShare = 0.8
 /** Makes a registry that closes with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const retention = Duration.fromInputUnsafe(options.retention ?? Duration.minutes(15))
-  const drain = Duration.fromInputUnsafe(options.drain ?? Duration.seconds(2))
+  const drain = Duration.fromInputUnsafe(options.drain ?? Duration.millis(500))
   const closeTimeout = Duration.fromInputUnsafe(options.closeTimeout ?? Duration.seconds(5))
   const context = yield* Effect.context<QueryDriver>()
   const ledger = yield* Ledger.Ledger

@@ -1,6 +1,6 @@
 /**
  * How long closing takes while a thousand queries run, on a real PostgreSQL of its own that takes as many connections: from the
- * close of the registry's and the pool's scope until it returns, `drain` (2 s) included, and the backends that the server has then.
+ * close of the registry's and the pool's scope until it returns, `drain` (half a second) included, and the backends that the server has then.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
