@@ -2,10 +2,14 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Ledger from "../../src/Ledger.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
-import { busyBackends } from "../support/conditions.ts"
-import { withQueries } from "../support/queries.ts"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
+import { busyBackends, eventually } from "../support/conditions.ts"
+import { freshDatabase } from "../support/postgres.ts"
+import { layerQueries, withQueries } from "../support/queries.ts"
 
 const principal = "alice"
 
@@ -84,3 +88,23 @@ describe("Q2 a cancel while rows wait for whoever takes them ends in what the se
     )
   )
 })
+
+it.live("C6 a cancel waits for the settings that travel ahead of its statement, and hits the statement", () =>
+  Effect.gen(function* () {
+    const { url } = yield* freshDatabase
+    const { hostname, port } = new URL(Redacted.value(url))
+    const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+    // Sent at once, the cancel would overtake settings and statement: nothing would be running when it arrives.
+    yield* proxy.decide(() => ({ delay: 100 }))
+    yield* proxy.decideCancels("pass")
+    yield* Effect.gen(function* () {
+      const before = yield* run("select pg_backend_pid()")
+      const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+      const { id } = yield* registry.submit({ statement: { sql: "select pg_sleep(60)", params: [] }, principal })
+      yield* eventually(registry.status(principal, id), ({ state }) => state === "Running")
+      assert.strictEqual((yield* registry.cancel(principal, id)).state, "Canceled")
+      assert.strictEqual(yield* proxy.cancels, 1)
+      assert.deepStrictEqual(yield* run("select pg_backend_pid()"), before, "the connection was given up")
+    }).pipe(Effect.scoped, Effect.provide(layerQueries(proxy.through(url), { max: 1 })))
+  }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
+)

@@ -20,6 +20,7 @@ import * as QueryState from "../../src/query/QueryState.ts"
 import { sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { busyBackends, eventually } from "../support/conditions.ts"
+import { superuserUrl } from "../support/postgres.ts"
 import { withQueries } from "../support/queries.ts"
 
 const alice = "alice"
@@ -281,6 +282,26 @@ describe("a query as a layer", () => {
           yield* query.summary
           assert.strictEqual((yield* pool.stats).leased, 0)
         }).pipe(Effect.provide(Query.layer("select n from generate_series(1, 3000) as n")))
+      })
+    )
+  )
+
+  it.live("Q6 rows that nobody reads wait at the server", () =>
+    withQueries(({ name }) =>
+      Effect.gen(function* () {
+        const waiting = Effect.gen(function* () {
+          const connection = yield* PgConnection.make({ url: yield* superuserUrl })
+          const { rows } = yield* connection.query(
+            "select wait_event from pg_stat_activity where datname = $1 and state = 'active'",
+            [name]
+          )
+          return rows.map(({ wait_event }) => wait_event)
+        }).pipe(Effect.scoped)
+        yield* Effect.gen(function* () {
+          const query = yield* Query.Query
+          yield* Stream.runDrain(Stream.take(query.rows, 1))
+          yield* eventually(waiting, ([event]) => event === "ClientWrite")
+        }).pipe(Effect.provide(Query.layer("select generate_series(1, 100000000)")))
       })
     )
   )
