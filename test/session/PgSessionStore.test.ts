@@ -316,6 +316,20 @@ describe("PgSessionStore", () => {
     })
   )
 
+  it.live("S12 a pruner waits for nobody: what another is at is left to it", () =>
+    Effect.gen(function* () {
+      const { advance, blocker, connection, store } = yield* pgWorld
+      const [first] = yield* Effect.forEach([1, 2, 3], () => create(store, session({ principal: null })))
+      yield* advance("3 days")
+      yield* blocker.query("begin")
+      yield* blocker.query("select from holdfast.sessions where id = $1 for update", [first?.id])
+      assert.strictEqual((yield* store.prune(10)).sessions, 2)
+      yield* blocker.query("commit")
+      assert.strictEqual((yield* store.prune(10)).sessions, 1)
+      assert.strictEqual(yield* value(connection, "select count(*)::int from holdfast.sessions"), 0)
+    })
+  )
+
   it.live(
     "S12 a great deal that was pruned is in nobody's way, and what was left behind it is found an hour later",
     () =>
