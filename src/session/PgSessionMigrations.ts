@@ -1,7 +1,5 @@
 /**
- * The tables of `PgSessionStore`, and how a database comes to have them.
- *
- * They live as long as their schema; a migration that was applied is never edited, the next change is another one.
+ * The tables of `PgSessionStore`, which live as long as their schema.
  *
  * **Details**
  *
@@ -14,12 +12,10 @@
  *
  * Data and device are `json`, not `jsonb`: they come back as they were written, to the character.
  */
-import * as PgClient from "@effect/sql-pg/PgClient"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
-import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as PgMigrations from "../PgMigrations.ts"
 
 const sessions = Effect.fnUntraced(function* (schema: string) {
   const sql = yield* SqlClient.SqlClient
@@ -58,29 +54,6 @@ const sessions = Effect.fnUntraced(function* (schema: string) {
   yield* sql`create index principals_prune on ${table("principals")} (revoked_at) where revoked_at is not null`
 })
 
-/** Asking first spares a role the right to create schemas in a database where an operator made it. */
-const ensureSchema = Effect.fnUntraced(function* (schema: string) {
-  const sql = yield* SqlClient.SqlClient
-  const [found] = yield* sql`select 1 from pg_namespace where nspname = ${schema}`.values
-  if (found === undefined) yield* sql`create schema if not exists ${sql(schema)}`
-})
-
-/**
- * Brings a database's schema up to date, on a connection of its own.
- *
- * Instances that start together do it once: the `Migrator` locks its table, and those that lose the race for making the
- * schema find it made. Interrupting it closes the connection, which is also what ends a statement that a dead network
- * keeps from being answered: the client's transactions do not let go of their BEGIN.
- */
+/** Brings the tables up to date, on a connection of its own. */
 export const run = (options: PgClient.PgClientConfig, schema: string) =>
-  Effect.gen(function* () {
-    const client = yield* Layer.build(Layer.fresh(PgClient.layerFrom(PgClient.makeClient(options))))
-    const work = Effect.andThen(
-      Effect.retry(ensureSchema(schema), { times: 2 }),
-      Migrator.make({})({
-        loader: Migrator.fromRecord({ "1_sessions": sessions(schema) }),
-        table: `${schema}.session_migrations`
-      })
-    )
-    return yield* Fiber.join(yield* Effect.forkDetach(Effect.provide(work, client), { startImmediately: true }))
-  }).pipe(Effect.scoped)
+  PgMigrations.run(options, { schema, table: "session_migrations", steps: { "1_sessions": sessions(schema) } })

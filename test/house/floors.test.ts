@@ -6,14 +6,18 @@ import { dirname, join, normalize } from "node:path"
 const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
   [/^(server|testing)\/|^(bin|index)\.ts$/, 6],
   [/(Api|Problem|Cookie|Middleware|SameOrigin)\.ts$/, 5],
-  [/\/(Pg|FileQueryResults)\w*\.ts$|\/Client(Sockets|Exchange|Call|Response|Session|Sessions)\.ts$/, 4],
+  [
+    /(^|\/)(Pg|FileQueryResults)\w*\.ts$|\/Client(Sockets|Exchange|Call|Response|Session|Sessions)\.ts$|\/(ClientCredentials|RefreshToken|TwoStep)Source\.ts$/,
+    4
+  ],
+  [/\/(AccessTokens|BearerClient|OAuth2|TokenEndpoint)\.ts$/, 3],
   [
     /\/(ConnectionPool|ConnectionPoolMetrics|ConnectionPoolBackends|ConnectionPoolLeases|Connection|Session|SessionHandle|SessionEngine|SessionLogin|SessionEnding|SessionData|SessionLayers|SessionAudit|Sessions|SessionPruning|Query|QueryRegistry|QueryRegistryEntries|QueryAdmission|QueryIdempotency|QueryMetrics)\.ts$/,
     3
   ],
-  [/\/(ConnectionSource|SessionStore|MemorySessionStore|QueryDriver|QueryResults)\.ts$/, 2],
+  [/\/(ConnectionSource|SessionStore|MemorySessionStore|QueryDriver|QueryResults|TokenSource|TokenRepository)\.ts$/, 2],
   [
-    /^(Lifetime|Ledger|FairSemaphore|Deadlines|TimeLimit|ProcessTable)\.ts$|\/Client(Decoding|Retries)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/,
+    /^(Lifetime|Ledger|FairSemaphore|Deadlines|TimeLimit|ProcessTable)\.ts$|\/(TokenCipher|ClientDecoding|ClientRetries)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/,
     1
   ]
 ]

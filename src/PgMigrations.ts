@@ -1,0 +1,44 @@
+/**
+ * How a database comes to have the tables of an adapter.
+ *
+ * They live as long as their schema; a migration that was applied is never edited, the next change is another one.
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Migrator from "effect/sql/Migrator"
+import * as SqlClient from "effect/sql/SqlClient"
+
+/** What makes tables, and where it is noted what was made. */
+export interface Migrations<E> {
+  readonly schema: string
+  /** In the schema; each adapter has its own. */
+  readonly table: string
+  /** By number and name, such as `1_sessions`. */
+  readonly steps: Readonly<Record<string, Effect.Effect<void, E, SqlClient.SqlClient>>>
+}
+
+/** Asking first spares a role the right to create schemas in a database where an operator made it. */
+const ensureSchema = Effect.fnUntraced(function* (schema: string) {
+  const sql = yield* SqlClient.SqlClient
+  const [found] = yield* sql`select 1 from pg_namespace where nspname = ${schema}`.values
+  if (found === undefined) yield* sql`create schema if not exists ${sql(schema)}`
+})
+
+/**
+ * Brings a database's schema up to date, on a connection of its own.
+ *
+ * Instances that start together do it once: the `Migrator` locks its table, and those that lose the race for making the
+ * schema find it made. Interrupting it closes the connection, which is also what ends a statement that a dead network
+ * keeps from being answered: the client's transactions do not let go of their BEGIN.
+ */
+export const run = <E>(options: PgClient.PgClientConfig, { schema, steps, table }: Migrations<E>) =>
+  Effect.gen(function* () {
+    const client = yield* Layer.build(Layer.fresh(PgClient.layerFrom(PgClient.makeClient(options))))
+    const work = Effect.andThen(
+      Effect.retry(ensureSchema(schema), { times: 2 }),
+      Migrator.make({})({ loader: Migrator.fromRecord(steps), table: `${schema}.${table}` })
+    )
+    return yield* Fiber.join(yield* Effect.forkDetach(Effect.provide(work, client), { startImmediately: true }))
+  }).pipe(Effect.scoped)

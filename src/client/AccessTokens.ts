@@ -1,0 +1,372 @@
+/**
+ * The access token of one account, always a good one, got once however many ask for it.
+ *
+ * What is here lives as long as the scope it was made in; the token itself lives in the `TokenRepository`, where all instances
+ * of the program find it. A thousand requests that meet an expired token, in however many processes, cause one exchange
+ * with the token server: those of a process wait for one fiber, and the fibers of all processes for one lock.
+ *
+ * **Details**
+ *
+ * - Within the refresh margin the token is replaced in the background and nobody waits. While that fails, the one that is still
+ *   good goes on being used, and the log says why.
+ * - A refused refresh token is followed by one login. What the server refuses or leaves unanswered is the answer for all who
+ *   wait, in all processes, and for those who come within a short pause; then it is asked again.
+ * - A process that is killed in the middle of an exchange holds the lock until it expires; then another goes on. If the
+ *   killed one wakes up, what it brings is thrown away.
+ * - Expiry counts from before the server was asked, and no clock but the repository's and a monotonic one is looked at.
+ *
+ * **Gotchas**
+ *
+ * Where the repository cannot be reached, a token that is good is used until it expires; then there is none, because nobody
+ * may refresh without the lock. A token that could be had but not kept is used by this instance alone.
+ *
+ * An exchange that the end of the scope interrupts may have given a rotated refresh token that is lost with it: then the next
+ * one logs in.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import { randomUUID } from "node:crypto"
+import * as Lifetime from "../Lifetime.ts"
+import * as TimeLimit from "../TimeLimit.ts"
+import { ClientError, Closed, InvalidConfig, RefreshFailed } from "./ClientError.ts"
+import { type Failure, type Kept, type Replacement, TokenRepository } from "./TokenRepository.ts"
+import { TokenSource } from "./TokenSource.ts"
+
+/** A token as `get` gives it. */
+export interface AccessToken {
+  readonly value: Redacted.Redacted
+}
+
+/** Whose token, and how it is looked after. */
+export interface Options {
+  /**
+   * Names the account in the repository, in the log and the ledger: up to 200 characters, the same in all instances,
+   * different for each account. Not secret.
+   */
+  readonly key: string
+  /** How long before its expiry a token is replaced; at most half its lifetime. Default: 1 minute. */
+  readonly refreshMargin?: Duration.Input | undefined
+  /** How long the token server has to answer, a login that follows on a refusal included. Default: 10 seconds. */
+  readonly timeout?: Duration.Input | undefined
+  /**
+   * How long a failure is the answer before the server is asked again; also how soon after a rejected token was replaced
+   * the next one may be found bad. Default: 5 seconds.
+   */
+  readonly pause?: Duration.Input | undefined
+  /** How long to wait for another instance that has the lock. Default: 30 seconds. */
+  readonly waitLimit?: Duration.Input | undefined
+}
+
+/** Looks after the token of an account. */
+export class AccessTokens extends Context.Service<
+  AccessTokens,
+  {
+    /**
+     * A token that is good now. Fails with `TokenRefused`, `BadResponse` or, where token server or repository do not
+     * answer, `RefreshFailed`; with `Closed` after the end of the scope.
+     */
+    readonly get: Effect.Effect<AccessToken, ClientError>
+    /**
+     * A new token, though the present one may still be good. A `RefreshFailed` tells how old that one is and for how
+     * long it is good; whatever the failure, it stays in use until then.
+     */
+    readonly refresh: Effect.Effect<AccessToken, ClientError>
+    /**
+     * Somebody would not accept exactly this token: the next `get` gives another one. Does nothing when it was replaced
+     * since, and nothing within a pause of the last time: a server that accepts no token would else use up the token server.
+     * Never fails: what the repository cannot be told, this instance knows.
+     */
+    readonly invalidate: (token: AccessToken) => Effect.Effect<void>
+  }
+>()("holdfast/client/AccessTokens") {}
+
+/** A token, and until when. Times are in milliseconds of the monotonic clock. */
+interface Known {
+  readonly token: AccessToken
+  readonly version: number
+  readonly obtainedAt: number
+  readonly refreshAt: number
+  readonly validUntil: number
+}
+
+/** Why there is no new token, and for how long not to ask again. */
+interface Failed {
+  readonly error: ClientError
+  readonly pauseMillis: number
+}
+
+const exchanges = Metric.counter("holdfast_token_exchanges_total", {
+  description: "Exchanges with token servers, by outcome",
+  incremental: true
+})
+
+const counted = <A>(exchange: Effect.Effect<A, ClientError>): Effect.Effect<A, ClientError> =>
+  Effect.onExit(exchange, (exit) => {
+    const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+    const outcome = Exit.isSuccess(exit) ? "Issued" : (error?.reason._tag ?? "Interrupted")
+    return Metric.update(Metric.withAttributes(exchanges, { outcome }), 1)
+  })
+
+/** Between looks at a lock that another instance holds, in milliseconds: at first, and at most. */
+const shortestWait = 20
+const longestWait = 250
+
+/** How long not to ask a repository again that did not answer, at most. */
+const repositoryPauseMillis = 1000
+
+/** Makes it; its work ends with the current scope. Fails with `InvalidConfig` where the key makes no sense. */
+export const make = Effect.fnUntraced(function* (options: Options) {
+  const { key } = options
+  if (key.length < 1 || key.length > 200 || !key.isWellFormed() || key.includes("\0")) {
+    const problem = "must have 1 to 200 characters, and no NUL"
+    return yield* new ClientError({ reason: new InvalidConfig({ field: "key", problem }) })
+  }
+  const source = yield* TokenSource
+  const repository = yield* TokenRepository
+  const clock = yield* Clock.Clock
+  const marginMillis = Duration.toMillis(options.refreshMargin ?? "1 minute")
+  const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 seconds")
+  const pause = Duration.fromInputUnsafe(options.pause ?? "5 seconds")
+  const pauseMillis = Duration.toMillis(pause)
+  const waitLimitMillis = Duration.toMillis(options.waitLimit ?? "30 seconds")
+  // Longer than everything that is done under it.
+  const lockLimit = Duration.sum(timeout, Duration.seconds(5))
+
+  const unavailable = (problem: string) =>
+    new ClientError({ reason: new RefreshFailed({ origin: source.origin, problem, last: undefined }) })
+  const closed = Effect.fail(
+    new ClientError({ reason: new Closed({ client: `What looks after the token of ${key}` }) })
+  )
+
+  const lifetime = yield* Lifetime.scoped({ kind: "access tokens", id: key })
+  const run = yield* Lifetime.within(lifetime)(FiberSet.makeRuntime<never>())
+  const within = yield* Lifetime.within(lifetime)(
+    TimeLimit.make(timeout, (limit) => unavailable(`no answer within ${limit}`))
+  )
+  const nowMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
+  /** The newest one that is known, good or not. */
+  let known: Known | undefined
+  /** The version that somebody would not accept. */
+  let rejected: number | undefined
+  let rejectedAt = -Infinity
+  let paused: { readonly error: ClientError; readonly until: number } | undefined
+  let flight: Deferred.Deferred<AccessToken, ClientError> | undefined
+  /** Counts tokens that could not be kept, backwards: no repository has such a version. */
+  let unkept = 0
+
+  const learn = (version: number, value: Redacted.Redacted, obtainedAt: number, validUntil: number): Known => {
+    const refreshAt = validUntil - Math.min(marginMillis, (validUntil - obtainedAt) / 2)
+    known = { token: { value }, version, obtainedAt, refreshAt, validUntil }
+    return known
+  }
+
+  const good = (): AccessToken | undefined =>
+    known !== undefined && nowMillis() < known.validUntil ? known.token : undefined
+
+  /** Tells an error that may pass how things stand now. */
+  const dated = (error: ClientError): ClientError => {
+    if (error.reason._tag !== "RefreshFailed") return error
+    const { origin, problem } = error.reason
+    const now = nowMillis()
+    const last = known && { ageMillis: now - known.obtainedAt, validForMillis: known.validUntil - now }
+    return new ClientError({ reason: new RefreshFailed({ origin, problem, last }) })
+  }
+
+  const ask = (kept: Kept): Effect.Effect<Replacement, ClientError> => {
+    const { refresh } = kept
+    const login = counted(source.obtain)
+    if (refresh === undefined) return login
+    return counted(source.refresh(refresh)).pipe(
+      Effect.map((issued): Replacement => {
+        const { access, refresh: rotated = { value: refresh, lifetime: undefined } } = issued
+        return { access, refresh: rotated }
+      }),
+      Effect.catchReason("ClientError", "TokenRefused", () => login)
+    )
+  }
+
+  /** With the lock: gets a new token and keeps it. Nothing when another has the lock by now, and decides. */
+  const replace = (kept: Kept, owner: string, began: number) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const replacement = yield* restore(within(ask(kept)))
+        const version = yield* repository.put(key, owner, replacement).pipe(
+          Effect.retry(Schedule.both(Schedule.spaced("100 millis"), Schedule.recurs(3))),
+          Effect.catch((error) =>
+            Effect.map(
+              Effect.logWarning(`The new token of ${key} is used, but could not be kept`, error.message),
+              () => --unkept
+            )
+          )
+        )
+        if (version === undefined) return undefined
+        const { lifetime, value } = replacement.access
+        return learn(version, value, began, began + Duration.toMillis(lifetime)).token
+      })
+    )
+
+  /** Gives the lock back; a failure becomes the answer for those who wait elsewhere. */
+  const unlock = (owner: string, exit: Exit.Exit<unknown, Failed>) => {
+    const failed = Option.getOrUndefined(Exit.findErrorOption(exit))
+    const failure = failed && failureOf(failed.error, source.origin)
+    return Effect.catch(repository.unlock(key, owner, failure && { failure, length: pause }), (error) =>
+      Effect.logDebug(`The lock of ${key} could not be given back and expires`, error.message)
+    )
+  }
+
+  const attempt = (kept: Kept, began: number) => {
+    const owner = randomUUID()
+    return Effect.acquireUseRelease(
+      asked(repository.lock(key, { owner, version: kept.version, limit: lockLimit })),
+      (outcome) =>
+        outcome._tag === "Locked"
+          ? replace(kept, owner, began).pipe(
+              Effect.map((token) => ({ _tag: "Replaced", token }) as const),
+              Effect.mapError((error): Failed => ({ error, pauseMillis }))
+            )
+          : Effect.succeed(outcome),
+      (outcome, exit) => (outcome._tag === "Locked" && Exit.isFailure(exit) ? unlock(owner, exit) : Effect.void)
+    )
+  }
+
+  /** What is kept, if it is better than what is known, and whether it is good for longer than the margin. */
+  const take = ({ access, version }: Kept, began: number, unwanted: number | undefined): AccessToken | undefined => {
+    if (access === undefined || version === unwanted || version === rejected || version === known?.version) {
+      return undefined
+    }
+    const { ageMillis, validForMillis, value } = access
+    const { refreshAt, token } = learn(version, value, began - ageMillis, began + validForMillis)
+    return nowMillis() < refreshAt ? token : undefined
+  }
+
+  /** Finds another token than the unwanted one: a better one that is kept by now, or a new one. */
+  const fly = Effect.fnUntraced(function* (unwanted: number | undefined): Effect.fn.Return<AccessToken, Failed> {
+    const patience = nowMillis() + waitLimitMillis
+    let wait = shortestWait
+    while (true) {
+      const began = nowMillis()
+      const kept = yield* asked(repository.get(key))
+      const found = take(kept, began, unwanted)
+      if (found !== undefined) return found
+      const outcome = yield* attempt(kept, began)
+      if (outcome._tag === "Replaced" && outcome.token !== undefined) return outcome.token
+      if (outcome._tag === "Paused") {
+        const error = new ClientError({ reason: outcome.failure })
+        return yield* Effect.fail({ error, pauseMillis: Math.min(outcome.forMillis, pauseMillis) })
+      }
+      if (nowMillis() >= patience) {
+        const limit = Duration.format(Duration.millis(waitLimitMillis))
+        return yield* Effect.fail({
+          error: unavailable(`another instance has been at it for ${limit}`),
+          pauseMillis: 0
+        })
+      }
+      if (outcome._tag === "Busy") {
+        yield* Effect.sleep(Math.min(wait, outcome.forMillis))
+        wait = Math.min(wait * 2, longestWait)
+      }
+    }
+  })
+
+  /** Sends one fiber for a token, for all who wait and will wait. */
+  const depart = (unwanted: number | undefined): Deferred.Deferred<AccessToken, ClientError> => {
+    const waiting = Deferred.makeUnsafe<AccessToken, ClientError>()
+    flight = waiting
+    const trip = Effect.tapError(fly(unwanted), ({ error }) =>
+      Effect.logWarning(`There is no new token for ${key}`, dated(error).message)
+    )
+    run(trip).addObserver((exit) => {
+      flight = undefined
+      if (Exit.isSuccess(exit)) {
+        paused = undefined
+        return Deferred.doneUnsafe(waiting, exit)
+      }
+      const failed = Cause.findError(exit.cause)
+      if (Result.isFailure(failed)) {
+        // Also when it never began, because the scope was closed.
+        return Deferred.doneUnsafe(
+          waiting,
+          Cause.hasInterruptsOnly(exit.cause) ? closed : Exit.failCause(failed.failure)
+        )
+      }
+      const { error, pauseMillis } = failed.success
+      paused = { error, until: nowMillis() + pauseMillis }
+      Deferred.doneUnsafe(waiting, Effect.fail(dated(error)))
+    })
+    return waiting
+  }
+
+  /** The flight that is under way, or a new one, unless one failed a moment ago. */
+  const next = (unwanted: number | undefined): Effect.Effect<AccessToken, ClientError> => {
+    if (flight !== undefined) return Deferred.await(flight)
+    if (paused !== undefined && nowMillis() < paused.until) return Effect.fail(dated(paused.error))
+    return Deferred.await(depart(unwanted))
+  }
+
+  const get = Effect.suspend(() => {
+    if (lifetime.isEnding()) return closed
+    const token = good()
+    if (token === undefined) {
+      // A flight may fail, and have found on its way what is good for less than the margin.
+      return Effect.catch(next(undefined), (error) => {
+        const token = good()
+        return token === undefined ? Effect.fail(error) : Effect.succeed(token)
+      })
+    }
+    const now = nowMillis()
+    const isDue = known !== undefined && now >= known.refreshAt
+    if (isDue && flight === undefined && (paused === undefined || now >= paused.until)) depart(undefined)
+    return Effect.succeed(token)
+  })
+
+  const invalidate = Effect.fn("AccessTokens.invalidate")(function* (token: AccessToken) {
+    const now = nowMillis()
+    if (known === undefined || Redacted.value(known.token.value) !== Redacted.value(token.value)) return
+    if (known.version === rejected || now - rejectedAt < pauseMillis) return
+    rejected = known.version
+    rejectedAt = now
+    known = { ...known, validUntil: Math.min(known.validUntil, now) }
+    yield* Effect.catch(repository.invalidate(key, rejected), (error) =>
+      Effect.logWarning(`That a token of ${key} was not accepted could not be noted`, error.message)
+    )
+  })
+
+  return AccessTokens.of({
+    get,
+    refresh: Effect.suspend(() => (lifetime.isEnding() ? closed : next(known?.version))),
+    invalidate
+  })
+})
+
+/** Looks after the token of an account while the layer lives. */
+export const layer = (options: Options): Layer.Layer<AccessTokens, ClientError, TokenSource | TokenRepository> =>
+  Layer.effect(AccessTokens, make(options))
+
+/** A question to the repository. */
+const asked = <A>(question: Effect.Effect<A, ClientError>): Effect.Effect<A, Failed> =>
+  Effect.mapError(question, (error) => ({ error, pauseMillis: repositoryPauseMillis }))
+
+/** What may be kept of an error: nothing that some other part put into it. */
+const failureOf = ({ message, reason }: ClientError, origin: string): Failure => {
+  switch (reason._tag) {
+    case "TokenRefused":
+    case "BadResponse":
+    case "RefreshFailed":
+      return reason
+    default:
+      return new RefreshFailed({ origin, problem: message, last: undefined })
+  }
+}

@@ -1,0 +1,127 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import { isTransientError } from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Stream from "effect/Stream"
+import { AccessTokens } from "../../src/client/AccessTokens.ts"
+import * as BearerClient from "../../src/client/BearerClient.ts"
+import { ClientError } from "../../src/client/ClientError.ts"
+import { makeMemory } from "../../src/client/TokenRepository.ts"
+import { plainClient, tokensOf, twoStep } from "../support/tokens.ts"
+import * as TokenServer from "../support/tokenServer.ts"
+
+const clientOf = Effect.fnUntraced(function* (url: string, tokenServer = url) {
+  const plain = yield* plainClient
+  const source = yield* Effect.provideService(twoStep(tokenServer), HttpClient.HttpClient, plain)
+  return yield* BearerClient.make({ origins: [url] }).pipe(
+    Effect.provideService(HttpClient.HttpClient, plain),
+    Effect.provideService(AccessTokens, yield* tokensOf(source, yield* makeMemory))
+  )
+})
+
+const world = Effect.gen(function* () {
+  const server = yield* TokenServer.make
+  return { server, client: yield* clientOf(server.url) }
+})
+
+const statusOf = <E>(response: Effect.Effect<{ readonly status: number }, E>) =>
+  Effect.map(response, ({ status }) => status)
+
+describe("BearerClient", () => {
+  it.live("requests carry the token, which is got once", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* world
+      const all = Array.from({ length: 100 }, (_, index) => statusOf(client.get(`${server.url}/api/${index}`)))
+      const statuses = yield* Effect.all(all, { concurrency: "unbounded" })
+      assert.deepStrictEqual(new Set(statuses), new Set([200]))
+      assert.deepStrictEqual([server.counts.logins, server.counts.refreshes, server.counts.api], [1, 1, 100])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a thousand requests that meet a 401 cause one refresh, and each is sent once more", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* world
+      yield* client.get(`${server.url}/api`)
+      server.state.accessTokens.clear()
+      const all = Array.from({ length: 1000 }, () => statusOf(client.post(`${server.url}/api`)))
+      const statuses = yield* Effect.all(all, { concurrency: "unbounded" })
+      assert.deepStrictEqual(new Set(statuses), new Set([200]))
+      assert.strictEqual(server.counts.refreshes, 2)
+      assert.isAtMost(server.counts.api, 2001)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a second 401 is the answer: never a loop", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* world
+      server.state.rejectsAll = true
+      assert.strictEqual(yield* statusOf(client.get(`${server.url}/api`)), 401)
+      assert.strictEqual(server.counts.api, 2)
+      assert.deepStrictEqual([server.counts.logins, server.counts.refreshes], [1, 2])
+      for (const _ of Array.from({ length: 10 })) yield* client.get(`${server.url}/api`)
+      assert.strictEqual(server.counts.refreshes, 2)
+      assert.strictEqual(server.counts.api, 12)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a body is sent again, a stream is not, and its token is replaced for the next one", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* world
+      const post = HttpClientRequest.post(`${server.url}/api`)
+      yield* client.execute(post)
+      server.state.accessTokens.clear()
+      const streamed = HttpClientRequest.bodyStream(post, Stream.succeed(new Uint8Array([1])))
+      assert.strictEqual(yield* statusOf(client.execute(streamed)), 401)
+      assert.strictEqual(yield* statusOf(client.execute(streamed)), 200)
+      assert.strictEqual(yield* statusOf(client.execute(HttpClientRequest.bodyText(post, "again"))), 200)
+      assert.strictEqual(server.counts.refreshes, 2)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("other origins never see the token, and a request with credentials of its own keeps them", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* world
+      const other = yield* TokenServer.make
+      assert.strictEqual(yield* statusOf(client.get(`${other.url}/api`)), 401)
+      assert.strictEqual(yield* statusOf(client.get(`${server.url.replace("127.0.0.1", "localhost")}/api`)), 401)
+      const own = { headers: { authorization: "Bearer mine" } }
+      assert.strictEqual(yield* statusOf(client.get(`${server.url}/api`, own)), 401)
+      assert.strictEqual(server.counts.logins, 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a base URL may be put in front of what it is asked for", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* world
+      const based = HttpClient.mapRequest(client, HttpClientRequest.prependUrl(server.url))
+      assert.strictEqual(yield* statusOf(based.get("/api")), 200)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("where there is no token nothing is sent, the cause says why, and only what may pass is retried", () =>
+    Effect.gen(function* () {
+      const server = yield* TokenServer.make
+      for (const [status, tag, mayPass] of [
+        [400, "TokenRefused", false],
+        [503, "RefreshFailed", true]
+      ] as const) {
+        server.state.mood = { status, body: "" }
+        const error = yield* Effect.flip((yield* clientOf(server.url)).get(`${server.url}/api?secret=x`))
+        const { cause } = error
+        assert.strictEqual(cause instanceof ClientError && cause.reason._tag, tag)
+        assert.strictEqual(isTransientError(error), mayPass)
+      }
+      assert.strictEqual(server.counts.api, 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("an origin that is none is refused", () =>
+    Effect.gen(function* () {
+      for (const origin of ["example.com", "https://example.com/path", "mailto:x"]) {
+        const error = yield* Effect.flip(clientOf(origin, "http://127.0.0.1:1"))
+        assert.match(error.message, /origins must each be given as https:\/\/host/)
+      }
+    }).pipe(Effect.scoped)
+  )
+})

@@ -1,0 +1,155 @@
+/** Instances in processes of their own, over one PostgreSQL and one token server. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Redacted from "effect/Redacted"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { join } from "node:path"
+import * as PgTokenRepository from "../../src/client/PgTokenRepository.ts"
+import type { TokenRepository } from "../../src/client/TokenRepository.ts"
+import { eventually } from "../support/conditions.ts"
+import { keys, plainClient, tokenDatabase, tokensOf, twoStep } from "../support/tokens.ts"
+import { credentials, make as makeServer } from "../support/tokenServer.ts"
+import { replace, replacement } from "./tokenRepositoryLaws.ts"
+
+const script = join(import.meta.dirname, "../support/tokensProgram.ts")
+
+/** An instance; gone with the scope. */
+const launch = (url: Redacted.Redacted, server: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const env = {
+        ...process.env,
+        TOKENS_DATABASE: Redacted.value(url),
+        TOKENS_SERVER: server,
+        TOKENS_KEY: keys.map(({ secret }) => Redacted.value(secret)).join(""),
+        TOKENS_PASSWORD: credentials.password
+      }
+      const child = spawn(process.execPath, [script], { env, stdio: "pipe" })
+      let output = ""
+      let errors = ""
+      child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()))
+      child.stderr.on("data", (chunk: Buffer) => (errors += chunk.toString()))
+      child.stdin.on("error", () => undefined)
+      const gone = once(child, "close")
+      /** The lines it wrote, once there are so many. */
+      const lines = (count: number) =>
+        eventually(
+          Effect.sync(() => ({ lines: output.split("\n").slice(0, -1), errors })),
+          ({ lines }) => lines.length >= count,
+          "30 seconds"
+        ).pipe(Effect.map(({ lines }) => lines))
+      return {
+        lines,
+        said: () => output + errors,
+        signal: (name: NodeJS.Signals) => Effect.sync(() => child.kill(name)),
+        send: (count: number) => Effect.sync(() => child.stdin.write(`${count}\n`)),
+        gone: Effect.promise(() => gone),
+        end: Effect.sync(() => child.stdin.end())
+      }
+    }),
+    ({ gone, signal }) => Effect.andThen(signal("SIGKILL"), gone)
+  )
+
+/** Keeps a token for alice that expires as it comes, or is good for an hour, with a refresh token that the server knows. */
+const seed = Effect.fnUntraced(function* (
+  server: Effect.Success<typeof makeServer>,
+  repository: TokenRepository["Service"],
+  lifetime: "0 millis" | "1 hour"
+) {
+  const refresh = server.issue("refresh", server.state.refreshTokens)
+  yield* replace(repository, "alice", replacement("Secret-expired", refresh, lifetime))
+})
+
+const world = Effect.gen(function* () {
+  const server = yield* makeServer
+  const url = yield* tokenDatabase
+  return { server, url, repository: yield* PgTokenRepository.make({ url, keys }) }
+})
+
+const told = (line: string | undefined): unknown => JSON.parse(line ?? "null")
+
+describe("tokens of several processes", () => {
+  for (const [name, lifetime] of [
+    ["an expired token", "0 millis"],
+    ["a token that the API does not accept", "1 hour"]
+  ] as const) {
+    it.live(
+      `1,000 parallel requests with ${name}, from two processes: one refresh, no failure`,
+      () =>
+        Effect.gen(function* () {
+          const { repository, server, url } = yield* world
+          yield* seed(server, repository, lifetime)
+          server.state.delay = 200
+          const pair = yield* Effect.all([launch(url, server.url), launch(url, server.url)])
+          yield* Effect.forEach(pair, ({ lines }) => lines(1))
+          yield* Effect.forEach(pair, ({ send }) => send(500))
+          for (const { lines } of pair) assert.deepStrictEqual(told((yield* lines(2))[1]), { "200": 500 })
+          assert.deepStrictEqual([server.counts.refreshes, server.counts.logins], [1, 0])
+          yield* Effect.forEach(pair, ({ end, gone }) => Effect.andThen(end, gone))
+          for (const { said } of pair) assert.notInclude(said(), "Secret")
+        }).pipe(Effect.scoped),
+      60_000
+    )
+  }
+
+  it.live(
+    "a process that is killed in the middle of a refresh is followed by another when its lock is over",
+    () =>
+      Effect.gen(function* () {
+        const { repository, server, url } = yield* world
+        yield* seed(server, repository, "0 millis")
+        server.state.mood = "silent"
+        const victim = yield* launch(url, server.url)
+        yield* victim.lines(1)
+        yield* victim.send(10)
+        yield* eventually(
+          Effect.sync(() => server.counts.refreshes),
+          (count) => count === 1
+        )
+        yield* victim.signal("SIGKILL")
+        yield* victim.gone
+        server.state.mood = "well"
+        const plain = yield* plainClient
+        const source = yield* Effect.provideService(twoStep(server.url), HttpClient.HttpClient, plain)
+        const tokens = yield* tokensOf(source, repository)
+        const began = performance.now()
+        const { value } = yield* tokens.get
+        assert.isTrue(server.state.accessTokens.has(Redacted.value(value)))
+        assert.isBelow(performance.now() - began, 7000)
+        assert.deepStrictEqual([server.counts.refreshes, server.counts.logins], [2, 0])
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live(
+    "a process that was frozen in the middle of a refresh wakes up to the newer token, and does not overwrite it",
+    () =>
+      Effect.gen(function* () {
+        const { repository, server, url } = yield* world
+        yield* seed(server, repository, "0 millis")
+        server.state.delay = 300
+        const frozen = yield* launch(url, server.url)
+        yield* frozen.lines(1)
+        yield* frozen.send(10)
+        yield* eventually(
+          Effect.sync(() => server.counts.refreshes),
+          (count) => count === 1
+        )
+        yield* frozen.signal("SIGSTOP")
+        const plain = yield* plainClient
+        const source = yield* Effect.provideService(twoStep(server.url), HttpClient.HttpClient, plain)
+        const tokens = yield* tokensOf(source, repository)
+        const { value } = yield* tokens.get
+        const { version } = yield* repository.get("alice")
+        yield* frozen.signal("SIGCONT")
+        assert.deepStrictEqual(told((yield* frozen.lines(2))[1]), { "200": 10 })
+        const kept = yield* repository.get("alice")
+        assert.strictEqual(kept.version, version)
+        assert.strictEqual(kept.access && Redacted.value(kept.access.value), Redacted.value(value))
+        assert.strictEqual(server.counts.refreshes, 2)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+})

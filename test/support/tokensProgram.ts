@@ -1,0 +1,52 @@
+/**
+ * An instance of a program whose requests carry alice's token: `TOKENS_DATABASE`, `TOKENS_SERVER`. It says `ready`, and with
+ * each line of its input sends that many requests at once and tells in a line of JSON what came of them.
+ */
+import { NodeHttpClient } from "@effect/platform-node"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { createInterface } from "node:readline"
+import * as AccessTokens from "../../src/client/AccessTokens.ts"
+import * as BearerClient from "../../src/client/BearerClient.ts"
+import * as PgTokenRepository from "../../src/client/PgTokenRepository.ts"
+import * as TwoStepSource from "../../src/client/TwoStepSource.ts"
+
+const { TOKENS_DATABASE: database = "", TOKENS_SERVER: server = "", TOKENS_KEY: secret = "" } = process.env
+
+const source = TwoStepSource.layer({
+  baseUrl: server,
+  mailAddress: "alice@example.com",
+  password: Redacted.make(process.env["TOKENS_PASSWORD"] ?? "")
+})
+const repository = PgTokenRepository.layer({
+  url: Redacted.make(database),
+  keys: [{ id: "k1", secret: Redacted.make(secret) }]
+})
+const program = BearerClient.layer({ origins: [server] }).pipe(
+  Layer.provide(AccessTokens.layer({ key: "alice", timeout: "1 second" })),
+  Layer.provide([source, repository]),
+  Layer.provide(NodeHttpClient.layerUndiciOptions({ connections: 64 }))
+)
+
+const requests = Effect.fnUntraced(function* (client: HttpClient.HttpClient, count: number) {
+  const one = client.get(`${server}/api`).pipe(
+    Effect.flatMap((response) => Effect.as(response.text, String(response.status))),
+    Effect.catch((error) => Effect.succeed(error.message))
+  )
+  const told: Record<string, number> = {}
+  for (const answer of yield* Effect.all(Array(count).fill(one), { concurrency: "unbounded" })) {
+    told[answer] = (told[answer] ?? 0) + 1
+  }
+  return told
+})
+
+await Effect.gen(function* () {
+  const client = yield* HttpClient.HttpClient
+  console.log("ready")
+  yield* Stream.fromAsyncIterable(createInterface({ input: process.stdin }), (cause) => cause).pipe(
+    Stream.runForEach((line) => Effect.map(requests(client, Number(line)), (told) => console.log(JSON.stringify(told))))
+  )
+}).pipe(Effect.provide(program), Effect.runPromise)
