@@ -204,7 +204,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       Effect.gen(function* () {
         const replacement = yield* restore(within(ask(kept)))
         const version = yield* repository.put(key, owner, replacement).pipe(
-          Effect.retry(Schedule.both(Schedule.spaced("100 millis"), Schedule.recurs(3))),
+          Effect.retry({ schedule: Schedule.spaced("100 millis"), times: 3 }),
           Effect.catch((error) =>
             Effect.map(
               Effect.logWarning(`The new token of ${key} is used, but could not be kept`, error.message),
