@@ -41,7 +41,7 @@ import { randomUUID } from "node:crypto"
 import * as Lifetime from "../Lifetime.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import { ClientError, Closed, InvalidConfig, RefreshFailed } from "./ClientError.ts"
-import { type Failure, type Kept, type Replacement, TokenRepository } from "./TokenRepository.ts"
+import { type Attempt, type Failure, type Kept, type Replacement, TokenRepository } from "./TokenRepository.ts"
 import { TokenSource } from "./TokenSource.ts"
 
 /** A token as `get` gives it. */
@@ -106,6 +106,10 @@ interface Failed {
   readonly error: ClientError
   readonly pauseMillis: number
 }
+
+/** What came of one attempt to replace a token: without a token, another instance was faster. */
+type Outcome =
+  { readonly _tag: "Replaced"; readonly token: AccessToken | undefined } | Exclude<Attempt, { readonly _tag: "Locked" }>
 
 const exchanges = Metric.counter("holdfast_token_exchanges_total", {
   description: "Exchanges with token servers, by outcome",
@@ -222,19 +226,23 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const unlock = (owner: string, exit: Exit.Exit<unknown, Failed>) => {
     const failed = Option.getOrUndefined(Exit.findErrorOption(exit))
     const failure = failed && failureOf(failed.error, source.origin)
-    return Effect.catch(repository.unlock(key, owner, failure && { failure, length: pause }), (error) =>
-      Effect.logDebug(`The lock of ${key} could not be given back and expires`, error.message)
-    )
+    return repository
+      .unlock(key, owner, failure && { failure, length: pause })
+      .pipe(
+        Effect.catch((error) =>
+          Effect.logDebug(`The lock of ${key} could not be given back and expires`, error.message)
+        )
+      )
   }
 
   const attempt = (kept: Kept, began: number) => {
     const owner = randomUUID()
     return Effect.acquireUseRelease(
       asked(repository.lock(key, { owner, version: kept.version, limit: lockLimit })),
-      (outcome) =>
+      (outcome): Effect.Effect<Outcome, Failed> =>
         outcome._tag === "Locked"
           ? replace(kept, owner, began).pipe(
-              Effect.map((token) => ({ _tag: "Replaced", token }) as const),
+              Effect.map((token): Outcome => ({ _tag: "Replaced", token })),
               Effect.mapError((error): Failed => ({ error, pauseMillis }))
             )
           : Effect.succeed(outcome),
@@ -254,14 +262,23 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   /** Finds another token than the unwanted one: a better one that is kept by now, or a new one. */
   const fly = Effect.fnUntraced(function* (unwanted: number | undefined): Effect.fn.Return<AccessToken, Failed> {
-    const patience = nowMillis() + waitLimitMillis
+    let patience = nowMillis() + waitLimitMillis
     let wait = shortestWait
     while (true) {
       const began = nowMillis()
       const kept = yield* asked(repository.get(key))
       const found = take(kept, began, unwanted)
       if (found !== undefined) return found
-      const outcome = yield* attempt(kept, began)
+      const outcome = yield* attempt(kept, began).pipe(
+        // This process stood still until its lock was over: what another instance has got since is the answer.
+        Effect.catchIf(
+          () => nowMillis() - began >= Duration.toMillis(lockLimit),
+          () => {
+            patience = nowMillis() + waitLimitMillis
+            return Effect.succeed<Outcome>({ _tag: "Changed" })
+          }
+        )
+      )
       if (outcome._tag === "Replaced" && outcome.token !== undefined) return outcome.token
       if (outcome._tag === "Paused") {
         const error = new ClientError({ reason: outcome.failure })
@@ -292,15 +309,14 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       flight = undefined
       if (Exit.isSuccess(exit)) {
         paused = undefined
-        return Deferred.doneUnsafe(waiting, exit)
+        Deferred.doneUnsafe(waiting, Exit.succeed(exit.value))
+        return
       }
       const failed = Cause.findError(exit.cause)
       if (Result.isFailure(failed)) {
         // Also when it never began, because the scope was closed.
-        return Deferred.doneUnsafe(
-          waiting,
-          Cause.hasInterruptsOnly(exit.cause) ? closed : Exit.failCause(failed.failure)
-        )
+        Deferred.doneUnsafe(waiting, Cause.hasInterruptsOnly(exit.cause) ? closed : Exit.failCause(failed.failure))
+        return
       }
       const { error, pauseMillis } = failed.success
       paused = { error, until: nowMillis() + pauseMillis }
@@ -321,10 +337,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     const token = good()
     if (token === undefined) {
       // A flight may fail, and have found on its way what is good for less than the margin.
-      return Effect.catch(next(undefined), (error) => {
-        const token = good()
-        return token === undefined ? Effect.fail(error) : Effect.succeed(token)
-      })
+      return next(undefined).pipe(
+        Effect.catch((error) => {
+          const token = good()
+          return token === undefined ? Effect.fail(error) : Effect.succeed(token)
+        })
+      )
     }
     const now = nowMillis()
     const isDue = known !== undefined && now >= known.refreshAt
@@ -339,9 +357,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     rejected = known.version
     rejectedAt = now
     known = { ...known, validUntil: Math.min(known.validUntil, now) }
-    yield* Effect.catch(repository.invalidate(key, rejected), (error) =>
-      Effect.logWarning(`That a token of ${key} was not accepted could not be noted`, error.message)
-    )
+    yield* repository
+      .invalidate(key, rejected)
+      .pipe(
+        Effect.catch((error) =>
+          Effect.logWarning(`That a token of ${key} was not accepted could not be noted`, error.message)
+        )
+      )
   })
 
   return AccessTokens.of({

@@ -62,12 +62,16 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const endpoint = yield* TokenEndpoint.make("tokenUrl", options.tokenUrl)
   const { clientId, clientSecret } = options
   const isBasic = clientSecret !== undefined && options.authentication !== "post"
-  const defaultLifetime = options.defaultLifetime && Duration.fromInputUnsafe(options.defaultLifetime)
+  const defaultLifetime =
+    options.defaultLifetime === undefined ? undefined : Duration.fromInputUnsafe(options.defaultLifetime)
   const refreshLifetime = Duration.fromInputUnsafe(options.refreshLifetime ?? Duration.infinity)
 
-  const lifetimeOf = Effect.fnUntraced(function* (seconds: number | null | undefined) {
+  const lifetimeOf = Effect.fnUntraced(function* (
+    seconds: number | null | undefined
+  ): Effect.fn.Return<Duration.Duration, ClientError> {
     if (seconds === undefined || seconds === null) {
-      return defaultLifetime ?? (yield* TokenEndpoint.bad(endpoint, "it does not say how long the token is good"))
+      if (defaultLifetime !== undefined) return defaultLifetime
+      return yield* TokenEndpoint.bad(endpoint, "it does not say how long the token is good")
     }
     if (seconds <= 0) return yield* TokenEndpoint.bad(endpoint, "the token expired before it was issued")
     if (seconds > longestSeconds) return yield* TokenEndpoint.bad(endpoint, "the token is good for more than ten years")

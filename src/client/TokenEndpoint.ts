@@ -37,7 +37,7 @@ export const make = (field: string, text: string | URL): Effect.Effect<TokenEndp
     Effect.fail(
       new ClientError({ reason: new InvalidConfig({ field, problem: `${problem}. Give it as https://host/path` }) })
     )
-  const url = URL.parse(text)
+  const url = URL.parse(String(text))
   if (url === null) return invalid("is no URL")
   const isLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
   if (url.protocol !== "https:" && !(url.protocol === "http:" && isLoopback)) {

@@ -22,9 +22,12 @@ import {
 } from "../support/tokens.ts"
 import * as TokenServer from "../support/tokenServer.ts"
 
+/** JSON knows no bigint, such as the time of a span. */
+const plainly = (_: string, value: unknown) => (typeof value === "bigint" ? String(value) : value)
+
 /** All that may be seen of a value. */
 const seen = (value: unknown) =>
-  [inspect(value, { depth: 12, showHidden: true }), JSON.stringify(value) ?? "", String(value)].join("\n")
+  [inspect(value, { depth: 12, showHidden: true }), JSON.stringify(value, plainly) ?? "", String(value)].join("\n")
 
 describe("secrets", () => {
   it.live(

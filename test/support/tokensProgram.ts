@@ -6,6 +6,7 @@ import { NodeHttpClient } from "@effect/platform-node"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { createInterface } from "node:readline"
@@ -37,7 +38,10 @@ const requests = Effect.fnUntraced(function* (client: HttpClient.HttpClient, cou
     Effect.catch((error) => Effect.succeed(error.message))
   )
   const told: Record<string, number> = {}
-  for (const answer of yield* Effect.all(Array(count).fill(one), { concurrency: "unbounded" })) {
+  for (const answer of yield* Effect.all(
+    Array.from({ length: count }, () => one),
+    { concurrency: "unbounded" }
+  )) {
     told[answer] = (told[answer] ?? 0) + 1
   }
   return told
@@ -49,4 +53,9 @@ await Effect.gen(function* () {
   yield* Stream.fromAsyncIterable(createInterface({ input: process.stdin }), (cause) => cause).pipe(
     Stream.runForEach((line) => Effect.map(requests(client, Number(line)), (told) => console.log(JSON.stringify(told))))
   )
-}).pipe(Effect.provide(program), Effect.runPromise)
+}).pipe(
+  Effect.provide(program),
+  // What it tells goes to its output, and its log elsewhere.
+  Effect.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])),
+  Effect.runPromise
+)
