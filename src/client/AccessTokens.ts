@@ -11,6 +11,10 @@
  *   good goes on being used, and the log says why.
  * - A refused refresh token is followed by one login. What the server refuses or leaves unanswered is the answer for all who
  *   wait, in all processes, and for those who come within a short pause; then it is asked again.
+ * - A rejected token is followed by one with a higher version, whoever got it: it is looked for in the repository before anybody
+ *   exchanges, and each time somebody asks. Only where there is none, and the rejected one is itself what took a
+ *   rejected one's place less than a pause ago, is there no exchange: that did not help a moment ago. The rejected one is given
+ *   then, so that what the server says about it reaches whoever asked.
  * - A process that is killed in the middle of an exchange holds the lock until it expires; then another goes on. If the
  *   killed one wakes up, what it brings is thrown away.
  * - Expiry counts from before the server was asked, and no clock but the repository's and a monotonic one is looked at.
@@ -41,6 +45,7 @@ import { randomUUID } from "node:crypto"
 import * as Lifetime from "../Lifetime.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import { ClientError, Closed, InvalidConfig, RefreshFailed } from "./ClientError.ts"
+import * as KnownToken from "./KnownToken.ts"
 import { type Attempt, type Failure, type Kept, type Replacement, TokenRepository } from "./TokenRepository.ts"
 import { TokenSource } from "./TokenSource.ts"
 
@@ -61,8 +66,8 @@ export interface Options {
   /** How long the token server has to answer, a login that follows on a refusal included. Default: 10 seconds. */
   readonly timeout?: Duration.Input | undefined
   /**
-   * How long a failure is the answer before the server is asked again; also how soon after a rejected token was replaced
-   * the next one may be found bad. Default: 5 seconds.
+   * How long a failure is the answer before the server is asked again; also how old a token that took the place of a
+   * rejected one has to be before it is replaced for being rejected, too. Default: 5 seconds.
    */
   readonly pause?: Duration.Input | undefined
   /** How long to wait for another instance that has the lock. Default: 30 seconds. */
@@ -84,22 +89,13 @@ export class AccessTokens extends Context.Service<
      */
     readonly refresh: Effect.Effect<AccessToken, ClientError>
     /**
-     * Somebody would not accept exactly this token: the next `get` gives another one. Does nothing when it was replaced
-     * since, and nothing within a pause of the last time: a server that accepts no token would else use up the token server.
-     * Never fails: what the repository cannot be told, this instance knows.
+     * Somebody would not accept exactly this token: the next `get` gives a newer one, unless there is none and the last
+     * replacement did not help either (see `pause`). Does nothing when it was replaced since. Never fails: what the
+     * repository cannot be told, this instance knows.
      */
     readonly invalidate: (token: AccessToken) => Effect.Effect<void>
   }
 >()("holdfast/client/AccessTokens") {}
-
-/** A token, and until when. Times are in milliseconds of the monotonic clock. */
-interface Known {
-  readonly token: AccessToken
-  readonly version: number
-  readonly obtainedAt: number
-  readonly refreshAt: number
-  readonly validUntil: number
-}
 
 /** Why there is no new token, and for how long not to ask again. */
 interface Failed {
@@ -107,9 +103,15 @@ interface Failed {
   readonly pauseMillis: number
 }
 
-/** What came of one attempt to replace a token: without a token, another instance was faster. */
-type Outcome =
-  { readonly _tag: "Replaced"; readonly token: AccessToken | undefined } | Exclude<Attempt, { readonly _tag: "Locked" }>
+/** What came of one attempt to replace a token. */
+type Outcome = { readonly _tag: "Replaced" | "Overtaken" } | Exclude<Attempt, { readonly _tag: "Locked" }>
+
+/** One fiber on its way to a newer token, for all who wait. It is over in the moment in which that token is known. */
+interface Flight {
+  readonly landed: Deferred.Deferred<AccessToken, ClientError>
+  /** Whether somebody wants a new token, whatever became of the last one. */
+  isWanted: boolean
+}
 
 const exchanges = Metric.counter("holdfast_token_exchanges_total", {
   description: "Exchanges with token servers, by outcome",
@@ -161,32 +163,22 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   )
   const nowMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-  /** The newest one that is known, good or not. */
-  let known: Known | undefined
-  /** The version that somebody would not accept. */
-  let rejected: number | undefined
-  let rejectedAt = -Infinity
+  const known = KnownToken.make({ marginMillis, pauseMillis, nowMillis })
   let paused: { readonly error: ClientError; readonly until: number } | undefined
-  let flight: Deferred.Deferred<AccessToken, ClientError> | undefined
-  /** Counts tokens that could not be kept, backwards: no repository has such a version. */
-  let unkept = 0
+  let flight: Flight | undefined
 
-  const learn = (version: number, value: Redacted.Redacted, obtainedAt: number, validUntil: number): Known => {
-    const refreshAt = validUntil - Math.min(marginMillis, (validUntil - obtainedAt) / 2)
-    known = { token: { value }, version, obtainedAt, refreshAt, validUntil }
-    return known
+  /** The failure of a moment ago that is still the answer. */
+  const pausedFor = () => (paused !== undefined && nowMillis() < paused.until ? paused.error : undefined)
+
+  /** Answers all who wait. Who comes from now on finds what is known. */
+  const land = (outcome: Effect.Effect<AccessToken, ClientError>) => {
+    if (flight !== undefined) Deferred.doneUnsafe(flight.landed, outcome)
+    flight = undefined
   }
 
-  const good = (): AccessToken | undefined =>
-    known !== undefined && nowMillis() < known.validUntil ? known.token : undefined
-
-  /** Tells an error that may pass how things stand now. */
-  const dated = (error: ClientError): ClientError => {
-    if (error.reason._tag !== "RefreshFailed") return error
-    const { origin, problem } = error.reason
-    const now = nowMillis()
-    const last = known && { ageMillis: now - known.obtainedAt, validForMillis: known.validUntil - now }
-    return new ClientError({ reason: new RefreshFailed({ origin, problem, last }) })
+  const landWith = (token: AccessToken) => {
+    paused = undefined
+    land(Effect.succeed(token))
   }
 
   const ask = (kept: Kept): Effect.Effect<Replacement, ClientError> => {
@@ -202,23 +194,28 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     )
   }
 
-  /** With the lock: gets a new token and keeps it. Nothing when another has the lock by now, and decides. */
+  /** With the lock: gets a new token and keeps it, unless another has the lock by now, and decides. */
   const replace = (kept: Kept, owner: string, began: number) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const replacement = yield* restore(within(ask(kept)))
-        const version = yield* repository.put(key, owner, replacement).pipe(
+        const put = yield* repository.put(key, owner, replacement).pipe(
+          Effect.map((version) => ({ version, isKept: true })),
           Effect.retry({ schedule: Schedule.spaced("100 millis"), times: 3 }),
           Effect.catch((error) =>
-            Effect.map(
-              Effect.logWarning(`The new token of ${key} is used, but could not be kept`, error.message),
-              () => --unkept
-            )
+            Effect.as(Effect.logWarning(`The new token of ${key} is used, but could not be kept`, error.message), {
+              version: kept.version,
+              isKept: false
+            })
           )
         )
-        if (version === undefined) return undefined
+        const { isKept, version } = put
+        if (version === undefined) return false
         const { lifetime, value } = replacement.access
-        return learn(version, value, began, began + Duration.toMillis(lifetime)).token
+        const validUntil = began + Duration.toMillis(lifetime)
+        const isNew = { isRejected: false, isSecondTry: false }
+        landWith(known.learn({ ...isNew, value, version, isKept, obtainedAt: began, validUntil }))
+        return true
       })
     )
 
@@ -242,7 +239,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       (outcome): Effect.Effect<Outcome, Failed> =>
         outcome._tag === "Locked"
           ? replace(kept, owner, began).pipe(
-              Effect.map((token): Outcome => ({ _tag: "Replaced", token })),
+              Effect.map((isReplaced): Outcome => ({ _tag: isReplaced ? "Replaced" : "Overtaken" })),
               Effect.mapError((error): Failed => ({ error, pauseMillis }))
             )
           : Effect.succeed(outcome),
@@ -250,25 +247,27 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     )
   }
 
-  /** What is kept, if it is better than what is known, and whether it is good for longer than the margin. */
-  const take = ({ access, version }: Kept, began: number, unwanted: number | undefined): AccessToken | undefined => {
-    if (access === undefined || version === unwanted || version === rejected || version === known?.version) {
-      return undefined
-    }
-    const { ageMillis, validForMillis, value } = access
-    const { refreshAt, token } = learn(version, value, began - ageMillis, began + validForMillis)
-    return nowMillis() < refreshAt ? token : undefined
+  /** Takes what is kept, if it is newer than what is known, and lands with it, if it is good for longer than the margin. */
+  const take = ({ access, version }: Kept, began: number): boolean => {
+    if (access === undefined || !known.isNewer(version)) return false
+    const { ageMillis, validForMillis, ...token } = access
+    const times = { obtainedAt: began - ageMillis, validUntil: began + validForMillis }
+    const learnt = known.learn({ ...token, ...times, version, isKept: true })
+    if (known.isDue()) return false
+    landWith(learnt)
+    return true
   }
 
-  /** Finds another token than the unwanted one: a better one that is kept by now, or a new one. */
-  const fly = Effect.fnUntraced(function* (unwanted: number | undefined): Effect.fn.Return<AccessToken, Failed> {
+  /** Finds a newer token than the one that is known: one that is kept by now, or a new one. */
+  const fly = Effect.fnUntraced(function* (self: Flight): Effect.fn.Return<void, Failed> {
     let patience = nowMillis() + waitLimitMillis
     let wait = shortestWait
     while (true) {
       const began = nowMillis()
       const kept = yield* asked(repository.get(key))
-      const found = take(kept, began, unwanted)
-      if (found !== undefined) return found
+      if (take(kept, began)) return
+      const rejected = self.isWanted ? undefined : known.tooYoung()
+      if (rejected !== undefined) return landWith(rejected)
       const outcome = yield* attempt(kept, began).pipe(
         // This process stood still until its lock was over: what another instance has got since is the answer.
         Effect.catchIf(
@@ -279,7 +278,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
           }
         )
       )
-      if (outcome._tag === "Replaced" && outcome.token !== undefined) return outcome.token
+      if (outcome._tag === "Replaced") return
       if (outcome._tag === "Paused") {
         const error = new ClientError({ reason: outcome.failure })
         return yield* Effect.fail({ error, pauseMillis: Math.min(outcome.forMillis, pauseMillis) })
@@ -299,66 +298,58 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   /** Sends one fiber for a token, for all who wait and will wait. */
-  const depart = (unwanted: number | undefined): Deferred.Deferred<AccessToken, ClientError> => {
-    const waiting = Deferred.makeUnsafe<AccessToken, ClientError>()
-    flight = waiting
-    const trip = Effect.tapError(fly(unwanted), ({ error }) =>
-      Effect.logWarning(`There is no new token for ${key}`, dated(error).message)
+  const depart = (isWanted: boolean): Flight => {
+    const self: Flight = (flight = { landed: Deferred.makeUnsafe(), isWanted })
+    const trip = Effect.tapError(fly(self), ({ error }) =>
+      Effect.logWarning(`There is no new token for ${key}`, known.dated(error).message)
     )
     run(trip).addObserver((exit) => {
-      flight = undefined
-      if (Exit.isSuccess(exit)) {
-        paused = undefined
-        Deferred.doneUnsafe(waiting, Exit.succeed(exit.value))
-        return
-      }
+      if (flight !== self || Exit.isSuccess(exit)) return
       const failed = Cause.findError(exit.cause)
-      if (Result.isFailure(failed)) {
-        // Also when it never began, because the scope was closed.
-        Deferred.doneUnsafe(waiting, Cause.hasInterruptsOnly(exit.cause) ? closed : Exit.failCause(failed.failure))
-        return
-      }
+      // Also when it never began, because the scope was closed.
+      if (Result.isFailure(failed))
+        return land(Cause.hasInterruptsOnly(exit.cause) ? closed : Exit.failCause(failed.failure))
       const { error, pauseMillis } = failed.success
       paused = { error, until: nowMillis() + pauseMillis }
-      Deferred.doneUnsafe(waiting, Effect.fail(dated(error)))
+      land(Effect.fail(known.dated(error)))
     })
-    return waiting
+    return self
   }
 
   /** The flight that is under way, or a new one, unless one failed a moment ago. */
-  const next = (unwanted: number | undefined): Effect.Effect<AccessToken, ClientError> => {
-    if (flight !== undefined) return Deferred.await(flight)
-    if (paused !== undefined && nowMillis() < paused.until) return Effect.fail(dated(paused.error))
-    return Deferred.await(depart(unwanted))
+  const next = (isWanted: boolean): Effect.Effect<AccessToken, ClientError> => {
+    if (flight === undefined) {
+      const error = pausedFor()
+      if (error !== undefined) return Effect.fail(known.dated(error))
+      return Deferred.await(depart(isWanted).landed)
+    }
+    flight.isWanted ||= isWanted
+    return Deferred.await(flight.landed)
   }
 
   const get = Effect.suspend(() => {
     if (lifetime.isEnding()) return closed
-    const token = good()
+    const token = known.good()
     if (token === undefined) {
-      // A flight may fail, and have found on its way what is good for less than the margin.
-      return next(undefined).pipe(
+      return next(false).pipe(
         Effect.catch((error) => {
-          const token = good()
+          // On its way it may have found what is good for less than the margin.
+          const token = known.good() ?? known.tooYoung()
           return token === undefined ? Effect.fail(error) : Effect.succeed(token)
         })
       )
     }
-    const now = nowMillis()
-    const isDue = known !== undefined && now >= known.refreshAt
-    if (isDue && flight === undefined && (paused === undefined || now >= paused.until)) depart(undefined)
+    if (known.isDue() && flight === undefined && pausedFor() === undefined) depart(false)
     return Effect.succeed(token)
   })
 
   const invalidate = Effect.fn("AccessTokens.invalidate")(function* (token: AccessToken) {
-    const now = nowMillis()
-    if (known === undefined || Redacted.value(known.token.value) !== Redacted.value(token.value)) return
-    if (known.version === rejected || now - rejectedAt < pauseMillis) return
-    rejected = known.version
-    rejectedAt = now
-    known = { ...known, validUntil: Math.min(known.validUntil, now) }
+    const present = known.token()
+    if (present === undefined || Redacted.value(present.value) !== Redacted.value(token.value)) return
+    const version = known.reject()
+    if (version === undefined) return
     yield* repository
-      .invalidate(key, rejected)
+      .invalidate(key, version)
       .pipe(
         Effect.catch((error) =>
           Effect.logWarning(`That a token of ${key} was not accepted could not be noted`, error.message)
@@ -368,7 +359,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   return AccessTokens.of({
     get,
-    refresh: Effect.suspend(() => (lifetime.isEnding() ? closed : next(known?.version))),
+    refresh: Effect.suspend(() => (lifetime.isEnding() ? closed : next(true))),
     invalidate
   })
 })

@@ -104,7 +104,7 @@ const statementsOf = (schema: string) => {
   return {
     get: `
       select version, sealed, -${millisUntil("obtained_at")}, greatest(${millisUntil("access_until")}, 0::float8),
-        refresh_until > now()
+        refresh_until > now(), rejected, second_try
       from ${tokens} where key = $1`,
     lock: `
       insert into ${tokens} as t (key, owner, locked_at, locked_until)
@@ -120,7 +120,7 @@ const statementsOf = (schema: string) => {
       from ${tokens} where key = $1`,
     put: `
       update ${tokens}
-      set version = version + 1, sealed = $3, obtained_at = locked_at, access_until = ${after("locked_at", "$4")},
+      set version = version + 1, second_try = rejected, rejected = false, sealed = $3, obtained_at = locked_at, access_until = ${after("locked_at", "$4")},
         refresh_until = case when $5 then refresh_until else ${after("locked_at", "$6")} end,
         owner = null, locked_at = null, locked_until = null, failure = null, paused_until = null
       where key = $1 and owner = $2
@@ -131,7 +131,7 @@ const statementsOf = (schema: string) => {
         paused_until = now() + $4::float8 * interval '1 millisecond'
       where key = $1 and owner = $2`,
     invalidate: `
-      update ${tokens} set access_until = now() where key = $1 and version = $2 and access_until > now()`
+      update ${tokens} set rejected = true where key = $1 and version = $2`
   }
 }
 
@@ -146,6 +146,8 @@ const migration = (schema: string) =>
         obtained_at timestamptz,
         access_until timestamptz,
         refresh_until timestamptz,
+        rejected boolean not null default false,
+        second_try boolean not null default false,
         owner text,
         locked_at timestamptz,
         locked_until timestamptz,
@@ -158,13 +160,21 @@ const migration = (schema: string) =>
 
 const Millis = Schema.NullOr(Schema.Number)
 const decodeKept = Schema.decodeUnknownEffect(
-  Schema.Tuple([Schema.Int, Schema.NullOr(Schema.Uint8Array), Millis, Millis, Schema.NullOr(Schema.Boolean)])
+  Schema.Tuple([
+    Schema.Int,
+    Schema.NullOr(Schema.Uint8Array),
+    Millis,
+    Millis,
+    Schema.NullOr(Schema.Boolean),
+    Schema.Boolean,
+    Schema.Boolean
+  ])
 )
 const decodeStanding = Schema.decodeUnknownEffect(
   Schema.Tuple([Schema.Int, Millis, Millis, Schema.NullOr(Schema.String)])
 )
 const decodeVersion = Schema.decodeUnknownEffect(Schema.Tuple([Schema.Int]))
-const FailureJson = Schema.fromJsonString(Failure)
+const FailureJson = Schema.fromJsonString(Schema.toCodecJson(Failure))
 const encodeFailure = Schema.encodeSync(FailureJson)
 const decodeFailure = Schema.decodeUnknownOption(FailureJson)
 
@@ -211,7 +221,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const get = Effect.fnUntraced(function* (key: string): Effect.fn.Return<Kept, ClientError> {
     const [row] = yield* query(statements.get, [key])
     if (row === undefined) return absent(0)
-    const [version, sealed, ageMillis, validForMillis, isRefreshGood] = yield* decoded(decodeKept(row))
+    const [version, sealed, ageMillis, validForMillis, isRefreshGood, isRejected, isSecondTry] = yield* decoded(
+      decodeKept(row)
+    )
     if (sealed === null || ageMillis === null || validForMillis === null) return absent(version)
     const tokens = cipher.open(key, sealed)
     if (tokens === undefined) {
@@ -220,7 +232,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     }
     return {
       version,
-      access: { value: tokens.access, ageMillis, validForMillis },
+      access: { value: tokens.access, ageMillis, validForMillis, isRejected, isSecondTry },
       refresh: isRefreshGood === true ? tokens.refresh : undefined
     }
   })

@@ -26,13 +26,24 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { BadResponse, type ClientError, RefreshFailed, TokenRefused } from "./ClientError.ts"
 
+/** An access token that is kept. */
+export interface KeptAccess {
+  readonly value: Redacted.Redacted
+  readonly ageMillis: number
+  /** 0 when it is over. */
+  readonly validForMillis: number
+  /** Whether somebody found it bad, for as long as it was said to be good. */
+  readonly isRejected: boolean
+  /** Whether the one before it was found bad, so that it is of no use to replace this one at once, should it be bad, too. */
+  readonly isSecondTry: boolean
+}
+
 /** What is kept under a key. */
 export interface Kept {
   /** Another one each time a token is put; 0 where there never was one. */
   readonly version: number
-  /** What requests carry. `validForMillis` is 0 when it is over. */
-  readonly access:
-    { readonly value: Redacted.Redacted; readonly ageMillis: number; readonly validForMillis: number } | undefined
+  /** What requests carry. */
+  readonly access: KeptAccess | undefined
   /** What the next one can be had with, as long as it is good. */
   readonly refresh: Redacted.Redacted | undefined
 }
@@ -88,7 +99,7 @@ export class TokenRepository extends Context.Service<
       owner: string,
       pause?: { readonly failure: Failure; readonly length: Duration.Duration }
     ) => Effect.Effect<void, ClientError>
-    /** The access token of this version is no good any more, whatever it seemed. A newer one is left alone. */
+    /** The access token of this version was found bad, whatever it seemed. A newer one is left alone. */
     readonly invalidate: (key: string, version: number) => Effect.Effect<void, ClientError>
   }
 >()("holdfast/client/TokenRepository") {}
@@ -99,6 +110,8 @@ interface Row {
   obtainedAt: number
   accessUntil: number
   refreshUntil: number
+  isRejected: boolean
+  isSecondTry: boolean
   owner: string | undefined
   lockedAt: number
   lockedUntil: number
@@ -112,6 +125,8 @@ const empty: Row = {
   obtainedAt: 0,
   accessUntil: 0,
   refreshUntil: 0,
+  isRejected: false,
+  isSecondTry: false,
   owner: undefined,
   lockedAt: 0,
   lockedUntil: 0,
@@ -126,14 +141,16 @@ export const makeMemory = Effect.map(Clock.Clock, (clock): TokenRepository["Serv
   const rowOf = (key: string): Row => rows.get(key) ?? empty
 
   const get = (key: string): Kept => {
-    const { accessUntil, obtainedAt, refreshUntil, replacement, version } = rowOf(key)
+    const { accessUntil, isRejected, isSecondTry, obtainedAt, refreshUntil, replacement, version } = rowOf(key)
     const now = nowMillis()
     return {
       version,
       access: replacement && {
         value: replacement.access.value,
         ageMillis: now - obtainedAt,
-        validForMillis: Math.max(accessUntil - now, 0)
+        validForMillis: Math.max(accessUntil - now, 0),
+        isRejected,
+        isSecondTry
       },
       refresh: refreshUntil > now ? replacement?.refresh?.value : undefined
     }
@@ -159,6 +176,7 @@ export const makeMemory = Effect.map(Clock.Clock, (clock): TokenRepository["Serv
       ...empty,
       version: row.version + 1,
       replacement,
+      isSecondTry: row.isRejected,
       obtainedAt: row.lockedAt,
       accessUntil: row.lockedAt + Duration.toMillis(access.lifetime),
       refreshUntil:
@@ -181,7 +199,7 @@ export const makeMemory = Effect.map(Clock.Clock, (clock): TokenRepository["Serv
     invalidate: (key, version) =>
       Effect.sync(() => {
         const row = rowOf(key)
-        if (row.version === version) rows.set(key, { ...row, accessUntil: Math.min(row.accessUntil, nowMillis()) })
+        if (row.version === version) rows.set(key, { ...row, isRejected: true })
       })
   })
 })

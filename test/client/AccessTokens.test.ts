@@ -276,6 +276,113 @@ describe("AccessTokens", () => {
     })
   )
 
+  it.effect("a rejected token is never handed out again where another instance has a newer one, however soon", () =>
+    Effect.gen(function* () {
+      const { repository, script, source, tokens } = yield* world
+      const other = yield* tokensOf(source, repository)
+      // One instance replaces the first token: for it, the pause begins.
+      yield* tokens.invalidate(yield* tokens.get)
+      const mine = yield* tokens.get
+      assert.deepStrictEqual([mine, yield* other.get].map(valueOf), ["a2", "a2"])
+      yield* TestClock.adjust("2 seconds")
+      // The second one is withdrawn, and the other instance has the third when this one meets that.
+      assert.strictEqual(valueOf(yield* other.refresh), "a3")
+      yield* tokens.invalidate(mine)
+      const got = yield* many(Effect.map(tokens.get, valueOf), 500)
+      assert.deepStrictEqual(new Set(got), new Set(["a3"]))
+      assert.deepStrictEqual([script.logins, script.refreshes], [1, 2])
+    })
+  )
+
+  it.effect("a token that is got too soon after a rejected one is looked for in the repository again and again", () =>
+    Effect.gen(function* () {
+      const { repository, script, tokens } = yield* world
+      yield* tokens.invalidate(yield* tokens.get)
+      const second = yield* tokens.get
+      yield* tokens.invalidate(second)
+      assert.strictEqual(yield* tokens.get, second)
+      yield* replace(repository, "alice", replacement("newer"))
+      assert.strictEqual(valueOf(yield* tokens.get), "newer")
+      assert.strictEqual(script.refreshes, 1)
+    })
+  )
+
+  it.effect("a server that accepts no token does not use up the token server, over all instances", () =>
+    Effect.gen(function* () {
+      const { repository, script, source, tokens } = yield* world
+      const all = [tokens, yield* tokensOf(source, repository), yield* tokensOf(source, repository)]
+      const rejectEverything = Effect.forEach(all, (one) => Effect.flatMap(one.get, one.invalidate))
+      for (const _ of Array.from({ length: 20 })) yield* rejectEverything
+      assert.strictEqual(script.refreshes, 1)
+      // One that begins now knows it, too.
+      all.push(yield* tokensOf(source, repository))
+      for (const _ of Array.from({ length: 10 })) {
+        yield* TestClock.adjust("1 second")
+        for (const _ of Array.from({ length: 20 })) yield* rejectEverything
+      }
+      assert.deepStrictEqual([script.logins, script.refreshes], [1, 3])
+    })
+  )
+
+  it.effect("a token that could not be kept and is rejected does not bring back the one before it", () =>
+    Effect.gen(function* () {
+      const { script, source } = yield* makeScripted
+      const memory = yield* makeMemory
+      let isAway = false
+      const tokens = yield* tokensOf(source, {
+        ...memory,
+        put: (key, owner, tokens) => (isAway ? Effect.fail(down) : memory.put(key, owner, tokens)),
+        unlock: (key, owner, pause) => (isAway ? Effect.fail(down) : memory.unlock(key, owner, pause)),
+        invalidate: (key, version) => (isAway ? Effect.fail(down) : memory.invalidate(key, version))
+      })
+      const first = yield* tokens.get
+      isAway = true
+      yield* tokens.invalidate(first)
+      const waiting = yield* start(tokens.get)
+      yield* TestClock.adjust("1 second")
+      const second = yield* Fiber.join(waiting)
+      assert.strictEqual(valueOf(second), "a2")
+      isAway = false
+      // Longer than the pause, and than the lock that could not be given back.
+      yield* TestClock.adjust("20 seconds")
+      yield* tokens.invalidate(second)
+      assert.strictEqual(valueOf(yield* tokens.get), "a3")
+      assert.strictEqual(script.refreshes, 2)
+    })
+  )
+
+  it.effect("who asks for a new token gets one, also while a rejected one is still too young to be replaced", () =>
+    Effect.gen(function* () {
+      const { script, tokens } = yield* world
+      yield* tokens.invalidate(yield* tokens.get)
+      yield* tokens.invalidate(yield* tokens.get)
+      const [asked, got] = yield* Effect.all([tokens.get, tokens.refresh], { concurrency: 2 })
+      assert.strictEqual(valueOf(got), "a3")
+      assert.include(["a2", "a3"], valueOf(asked))
+      assert.strictEqual(script.refreshes, 2)
+    })
+  )
+
+  it.effect("while the repository is away a rejected token that is too young to be replaced is all there is", () =>
+    Effect.gen(function* () {
+      const { source } = yield* makeScripted
+      const memory = yield* makeMemory
+      let isAway = false
+      const tokens = yield* tokensOf(source, {
+        ...memory,
+        get: (key) => (isAway ? Effect.fail(down) : memory.get(key))
+      })
+      yield* tokens.invalidate(yield* tokens.get)
+      const second = yield* tokens.get
+      isAway = true
+      yield* tokens.invalidate(second)
+      assert.strictEqual(yield* tokens.get, second)
+      yield* TestClock.adjust("5 seconds")
+      const error = yield* Effect.flip(tokens.get)
+      assert.match(error.message, /over since 5 s/)
+    })
+  )
+
   it.effect("a lock whose holder was killed is taken over when it is over", () =>
     Effect.gen(function* () {
       const { repository, script, tokens } = yield* world

@@ -4,8 +4,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { TokenRefused } from "../../src/client/ClientError.ts"
-import type { Claim, Kept, Replacement, TokenRepository } from "../../src/client/TokenRepository.ts"
+import { BadResponse, RefreshFailed, TokenRefused } from "../../src/client/ClientError.ts"
+import type { Claim, Failure, Kept, Replacement, TokenRepository } from "../../src/client/TokenRepository.ts"
 import { eventually } from "../support/conditions.ts"
 
 type Repository = TokenRepository["Service"]
@@ -24,7 +24,7 @@ export const claim = (owner: string, version: number, limit: Duration.Input = "1
 const plain = ({ access, refresh, version }: Kept) => ({
   version,
   access: access && Redacted.value(access.value),
-  isGood: (access?.validForMillis ?? 0) > 0,
+  isGood: (access?.validForMillis ?? 0) > 0 && access?.isRejected === false,
   refresh: refresh && Redacted.value(refresh)
 })
 
@@ -114,16 +114,26 @@ export const laws = (
 
   law("a failure is told to all for the time of the pause, and forgotten with it", (one, other) =>
     Effect.gen(function* () {
-      const failure = new TokenRefused({ origin: "https://example.com", status: 400, code: "invalid_grant" })
-      yield* one.lock("alice", claim("first", 0))
-      yield* one.unlock("alice", "first", { failure, length: Duration.millis(300) })
-      const attempt = yield* other.lock("alice", claim("next", 0))
-      if (attempt._tag !== "Paused") return assert.fail(attempt._tag)
-      assert.deepStrictEqual(attempt.failure, failure)
-      assert.isTrue(attempt.forMillis > 0 && attempt.forMillis <= 300)
-      yield* eventually(other.lock("alice", claim("later", 0)), ({ _tag }) => _tag === "Locked")
-      yield* other.put("alice", "later", replacement("a1"))
-      assert.strictEqual((yield* one.lock("alice", claim("again", 1)))._tag, "Locked")
+      const origin = "https://example.com"
+      const failures: ReadonlyArray<Failure> = [
+        new TokenRefused({ origin, status: 400, code: "invalid_grant" }),
+        new TokenRefused({ origin, status: 403, code: undefined }),
+        new RefreshFailed({ origin, problem: "it answered 503", last: undefined }),
+        new RefreshFailed({ origin, problem: "no answer", last: { ageMillis: 10.5, validForMillis: -1 } }),
+        new BadResponse({ origin, problem: "it is not JSON" })
+      ]
+      for (const [index, failure] of failures.entries()) {
+        const key = `alice ${index}`
+        yield* one.lock(key, claim("first", 0))
+        yield* one.unlock(key, "first", { failure, length: Duration.millis(300) })
+        const attempt = yield* other.lock(key, claim("next", 0))
+        if (attempt._tag !== "Paused") return assert.fail(attempt._tag)
+        assert.deepStrictEqual(attempt.failure, failure)
+        assert.isTrue(attempt.forMillis > 0 && attempt.forMillis <= 300)
+        yield* eventually(other.lock(key, claim("later", 0)), ({ _tag }) => _tag === "Locked")
+        yield* other.put(key, "later", replacement("a1"))
+        assert.strictEqual((yield* one.lock(key, claim("again", 1)))._tag, "Locked")
+      }
     })
   )
 
@@ -141,6 +151,20 @@ export const laws = (
       yield* other.invalidate("alice", 1)
       assert.isTrue(plain(yield* one.get("alice")).isGood)
       yield* one.invalidate("nobody", 1)
+    })
+  )
+
+  law("who took the place of a token that was found bad is known as that, and no later one", (one, other) =>
+    Effect.gen(function* () {
+      const isSecondTry = Effect.map(other.get("alice"), ({ access }) => access?.isSecondTry)
+      yield* replace(one, "alice", replacement("a1"))
+      assert.strictEqual(yield* isSecondTry, false)
+      yield* other.invalidate("alice", 1)
+      assert.strictEqual(yield* isSecondTry, false)
+      yield* replace(one, "alice", replacement("a2"))
+      assert.strictEqual(yield* isSecondTry, true)
+      yield* replace(one, "alice", replacement("a3"))
+      assert.strictEqual(yield* isSecondTry, false)
     })
   )
 
