@@ -7,20 +7,29 @@
  *
  * Requests to the given origins, and to no other, get an `Authorization: Bearer` header (RFC 6750 section 2.1), unless they have
  * one. When one is answered by 401, its token is reported as bad and the request is sent once more with another token, if
- * there is one and the body can be sent again (a stream cannot). A second 401 is the answer.
+ * the body can be sent again (a stream cannot). A second 401 is the answer, and so is the first where `AccessTokens` has no
+ * other token and did not ask for one, because the last replacement did not help.
  *
- * Where there is no token the request is not sent, and fails with an `HttpClientError` whose `cause` is the `ClientError`:
- * a `TransportError` where it may work later, else an `EncodeError`, which nobody retries.
+ * Where there is no token the request is not sent, or not sent again, and fails with an `HttpClientError` whose `cause` is the
+ * `ClientError`: a `TransportError` where it may work later, else an `EncodeError`, which nobody retries.
+ *
+ * **Gotchas**
+ *
+ * Of the first 401 no more than 64 KiB are read, within a second, and its connection is let go of before another token is asked
+ * for: that may need it. What was longer cannot be read where this 401 is the answer.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Cookies from "effect/http/Cookies"
 import * as HttpClient from "effect/http/HttpClient"
 import { EncodeError, HttpClientError, TransportError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
-import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import { Buffer } from "node:buffer"
 import { type AccessToken, AccessTokens } from "./AccessTokens.ts"
-import { ClientError, InvalidConfig } from "./ClientError.ts"
+import { BadResponse, ClientError, InvalidConfig } from "./ClientError.ts"
 
 /** Where the token may go. */
 export interface Options {
@@ -37,17 +46,43 @@ const originOf = (text: string): Effect.Effect<string, ClientError> => {
   return Effect.succeed(url.origin)
 }
 
-/** What is read of an answer that is thrown away, so that its connection can be used again. */
-const drainedBytes = 64 * 1024
+/** What is kept of a 401, for the case that it is the answer. */
+const keptBytes = 64 * 1024
+const keptWithin = Duration.seconds(1)
 
-const drain = (response: HttpClientResponse): Effect.Effect<void> => {
+/** Reads an answer and lets go of its connection. It can be read once more. */
+const keep = Effect.fnUntraced(function* (response: HttpClientResponse.HttpClientResponse) {
+  const chunks: Array<Uint8Array> = []
   let length = 0
-  return response.stream.pipe(
-    Stream.runForEachWhile((chunk) => Effect.sync(() => (length += chunk.length) < drainedBytes)),
-    Effect.timeoutOption("1 second"),
-    Effect.ignore
+  const unread = (problem: string) => {
+    const origin = URL.parse(response.request.url)?.origin ?? "the server"
+    return new ClientError({
+      reason: new BadResponse({ origin, problem: `the body of its ${response.status} ${problem}` })
+    })
+  }
+  const broken = yield* response.stream.pipe(
+    Stream.runForEach((chunk) => {
+      length += chunk.length
+      chunks.push(chunk)
+      return length > keptBytes ? Effect.fail(unread(`is longer than ${keptBytes} bytes`)) : Effect.void
+    }),
+    Effect.catchTag("HttpClientError", (error) =>
+      error.reason._tag === "EmptyBodyError" ? Effect.void : Effect.fail(ClientError.from(error))
+    ),
+    Effect.timeoutOrElse({
+      duration: keptWithin,
+      orElse: () => Effect.fail(unread(`was not over within ${Duration.format(keptWithin)}`))
+    }),
+    Effect.match({ onSuccess: () => undefined, onFailure: (error) => error })
   )
-}
+  const body = broken === undefined ? Buffer.concat(chunks) : new ReadableStream({ start: (it) => it.error(broken) })
+  const headers = new Headers(Object.entries(response.headers).filter(([name]) => name !== "set-cookie"))
+  for (const cookie of Cookies.toSetCookieHeaders(response.cookies)) headers.append("set-cookie", cookie)
+  const kept = new Response(body, { status: response.status, headers })
+  // Where redirects led to; of a Response that was made, nobody knows.
+  Object.defineProperty(kept, "url", { value: response.url })
+  return HttpClientResponse.fromWeb(response.request, kept)
+})
 
 const toHttpClientError = (request: HttpClientRequest.HttpClientRequest) => (cause: ClientError) => {
   const details = { request, cause, description: cause.message }
@@ -77,12 +112,11 @@ export const make = Effect.fnUntraced(function* (
     const token = yield* Effect.mapError(tokens.get, toError)
     const response = yield* withToken(token)
     if (response.status !== 401) return response
+    if (!canBeSentAgain(request)) return yield* Effect.as(tokens.invalidate(token), response)
+    const kept = yield* keep(response)
     yield* tokens.invalidate(token)
-    if (!canBeSentAgain(request)) return response
-    // Without another token, what the server said is the better answer.
-    const other = yield* Effect.orElseSucceed(tokens.get, () => token)
-    if (other === token) return response
-    yield* drain(response)
+    const other = yield* Effect.mapError(tokens.get, toError)
+    if (other === token) return kept
     return yield* withToken(other)
   })
 

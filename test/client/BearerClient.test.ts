@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import { isTransientError } from "effect/http/HttpClient"
@@ -7,15 +8,18 @@ import * as Stream from "effect/Stream"
 import { AccessTokens } from "../../src/client/AccessTokens.ts"
 import * as BearerClient from "../../src/client/BearerClient.ts"
 import { ClientError } from "../../src/client/ClientError.ts"
+import * as ClientSession from "../../src/client/ClientSession.ts"
+import type { Options } from "../../src/client/ClientSessionOptions.ts"
 import { makeMemory } from "../../src/client/TokenRepository.ts"
 import { plainClient, tokensOf, twoStep } from "../support/tokens.ts"
 import * as TokenServer from "../support/tokenServer.ts"
 
-const clientOf = Effect.fnUntraced(function* (url: string, tokenServer = url) {
-  const plain = yield* plainClient
-  const source = yield* Effect.provideService(twoStep(tokenServer), HttpClient.HttpClient, plain)
+/** A client that carries alice's token and gets it with the same connections: its own, or plain ones. */
+const clientOf = Effect.fnUntraced(function* (url: string, tokenServer = url, session?: Options) {
+  const base = session === undefined ? yield* plainClient : (yield* ClientSession.make(session)).client
+  const source = yield* Effect.provideService(twoStep(tokenServer), HttpClient.HttpClient, base)
   return yield* BearerClient.make({ origins: [url] }).pipe(
-    Effect.provideService(HttpClient.HttpClient, plain),
+    Effect.provideService(HttpClient.HttpClient, base),
     Effect.provideService(AccessTokens, yield* tokensOf(source, yield* makeMemory))
   )
 })
@@ -62,6 +66,61 @@ describe("BearerClient", () => {
       for (const _ of Array.from({ length: 10 })) yield* client.get(`${server.url}/api`)
       assert.strictEqual(server.counts.refreshes, 2)
       assert.strictEqual(server.counts.api, 12)
+    }).pipe(Effect.scoped)
+  )
+
+  for (const [name, refusal] of [
+    ["a short body", "no"],
+    ["a long body", "n".repeat(300_000)],
+    ["an endless body", undefined]
+  ] as const) {
+    it.live(`a 401 with ${name} holds no connection while another token is got over the same ones`, () =>
+      Effect.gen(function* () {
+        const server = yield* TokenServer.make
+        const client = yield* clientOf(server.url, server.url, { connectionsPerOrigin: 1, retry: false })
+        yield* Effect.flatMap(client.get(`${server.url}/api`), ({ text }) => text)
+        server.state.accessTokens.clear()
+        server.state.refusal = refusal
+        const [took, status] = yield* Effect.timed(statusOf(client.get(`${server.url}/api`)))
+        assert.strictEqual(status, 200)
+        assert.isBelow(Duration.toMillis(took), 5000)
+        assert.deepStrictEqual([server.counts.refreshes, server.counts.api], [2, 3])
+      }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("what the server says with the last 401 is there to be read, unless it is too long to be kept", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* world
+      server.state.rejectsAll = true
+      yield* client.get(`${server.url}/api`)
+      // Now there is no other token, and the first answer is the last.
+      const answer = client.get(`${server.url}/api?short`)
+      const response = yield* answer
+      assert.strictEqual(response.headers["content-type"], "application/json")
+      assert.strictEqual(response.url, `${server.url}/api?short`)
+      assert.deepStrictEqual(yield* response.json, { message: "no" })
+      assert.strictEqual(server.counts.api, 3)
+      server.state.refusal = "n".repeat(300_000)
+      const long = yield* answer
+      assert.strictEqual(long.status, 401)
+      const error = yield* Effect.flip(long.text)
+      assert.strictEqual(error.reason._tag, "DecodeError")
+      assert.match(String(error.reason.cause), /401 is longer than 65536 bytes/)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("where a rejected token cannot be replaced the error says why", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* world
+      yield* client.get(`${server.url}/api`)
+      server.state.accessTokens.clear()
+      server.state.mood = { status: 503, body: "" }
+      const error = ClientError.from(yield* Effect.flip(client.get(`${server.url}/api`)))
+      assert.strictEqual(error.reason._tag, "RefreshFailed")
+      assert.match(error.message, /it answered 503\. The last one, \d s old, is over since 0 s\. Try again later/)
+      yield* Effect.flip(client.get(`${server.url}/api`))
+      assert.deepStrictEqual([server.counts.api, server.counts.refreshes], [2, 2])
     }).pipe(Effect.scoped)
   )
 

@@ -32,7 +32,8 @@ const listen = (server: Server, scheme: string): Effect.Effect<TestServer> =>
       socket.on("error", () => undefined)
       socket.on("close", () => sockets.delete(socket))
     })
-    server.listen(0, "127.0.0.1")
+    // Room for a thousand that come at once.
+    server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 })
     await once(server, "listening")
     const { port } = server.address() as AddressInfo
     return {

@@ -6,7 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { createHash, randomBytes } from "node:crypto"
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Servers from "./httpServers.ts"
 
 /** What the next exchanges meet, instead of a server that works. */
 export type Mood =
@@ -43,6 +44,8 @@ export const make = Effect.gen(function* () {
     rotates: false,
     /** Whether the API takes nothing. */
     rejectsAll: false,
+    /** What it says then, and with what; `undefined` begins and never ends. */
+    refusal: JSON.stringify({ message: "no" }) as string | undefined,
     refreshTokens: new Set<string>(),
     accessTokens: new Set<string>()
   }
@@ -100,7 +103,9 @@ export const make = Effect.gen(function* () {
     const token = (request.headers.authorization ?? "").replace("Bearer ", "")
     if (!state.rejectsAll && state.accessTokens.has(token)) return json(response, 200, { seen: token.length })
     counts.refused++
-    return json(response, 401, { message: "no" })
+    response.writeHead(401, { "content-type": "application/json" })
+    if (state.refusal === undefined) response.write("[".repeat(100_000))
+    else response.end(state.refusal)
   }
 
   const answer = (url: URL, request: IncomingMessage, body: string, response: ServerResponse) => {
@@ -118,7 +123,7 @@ export const make = Effect.gen(function* () {
     setTimeout(() => exchange(url, request, body, response), state.delay)
   }
 
-  const server = createServer((request, response) => {
+  const { allClosed, sockets, url } = yield* Servers.http((request, response) => {
     const chunks: Array<Buffer> = []
     request.on("data", (chunk: Buffer) => chunks.push(chunk))
     request.on("end", () =>
@@ -126,19 +131,7 @@ export const make = Effect.gen(function* () {
     )
     request.on("error", () => undefined)
   })
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", 4096, () => resume(Effect.void))
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        server.close(() => resume(Effect.void))
-        server.closeAllConnections()
-      })
-  )
-  const address = server.address()
-  const port = typeof address === "object" && address !== null ? address.port : 0
-  return { url: `http://127.0.0.1:${port}`, counts, state, secrets, issue, hash }
+  return { url, sockets, allClosed, counts, state, secrets, issue, hash }
 })
 
 /** Names a token without telling it. */
