@@ -14,6 +14,8 @@ export type Mood =
   | "well"
   /** Accepts and never answers. */
   | "silent"
+  /** Answers when `release` says so. */
+  | "held"
   /** Hangs up. */
   | "resets"
   /** Answers this status with this body, whatever is asked. */
@@ -49,6 +51,8 @@ export const make = Effect.gen(function* () {
     refreshTokens: new Set<string>(),
     accessTokens: new Set<string>()
   }
+  const held: Array<() => void> = []
+  const release = Effect.sync(() => held.splice(0).forEach((go) => go()))
   /** Everything that must not be seen anywhere. */
   const secrets = new Set<string>([credentials.password, credentials.clientSecret])
   const issue = (kind: string, into: Set<string>): string => {
@@ -115,6 +119,7 @@ export const make = Effect.gen(function* () {
     else counts.grants++
     const { mood } = state
     if (mood === "silent") return
+    if (mood === "held") return held.push(() => exchange(url, request, body, response))
     if (mood === "resets") return request.socket.resetAndDestroy()
     if (mood !== "well") {
       response.writeHead(mood.status, mood.headers)
@@ -131,7 +136,7 @@ export const make = Effect.gen(function* () {
     )
     request.on("error", () => undefined)
   })
-  return { url, sockets, allClosed, counts, state, secrets, issue, hash }
+  return { url, sockets, allClosed, counts, state, release, secrets, issue, hash }
 })
 
 /** Names a token without telling it. */

@@ -1,6 +1,7 @@
 /**
  * An instance of a program whose requests carry alice's token: `TOKENS_DATABASE`, `TOKENS_SERVER`. It says `ready`, and with
- * each line of its input sends that many requests at once and tells in a line of JSON what came of them.
+ * each line of its input sends that many requests at once and tells in a line of JSON what came of them. `TOKENS_TIMEOUT`,
+ * in milliseconds, is what it gives the token server.
  */
 import { NodeHttpClient } from "@effect/platform-node"
 import * as Effect from "effect/Effect"
@@ -24,12 +25,15 @@ const source = TwoStepSource.layer({
 })
 const repository = PgTokenRepository.layer({
   url: Redacted.make(database),
-  keys: [{ id: "k1", secret: Redacted.make(secret) }]
+  keys: [{ id: "k1", secret: Redacted.make(secret) }],
+  operationTimeout: "20 seconds"
 })
+const connections = NodeHttpClient.layerUndiciOptions({ connections: 64 })
 const program = BearerClient.layer({ origins: [server] }).pipe(
-  Layer.provide(AccessTokens.layer({ key: "alice", timeout: "1 second" })),
-  Layer.provide([source, repository]),
-  Layer.provide(NodeHttpClient.layerUndiciOptions({ connections: 64 }))
+  Layer.provide(AccessTokens.layer({ key: "alice", timeout: Number(process.env["TOKENS_TIMEOUT"]) })),
+  // Exchanges do not queue behind the requests that wait for them.
+  Layer.provide(Layer.provide(source, Layer.fresh(connections))),
+  Layer.provide([repository, connections])
 )
 
 const requests = Effect.fnUntraced(function* (client: HttpClient.HttpClient, count: number) {
