@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as HttpClient from "effect/http/HttpClient"
 import { isTransientError } from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { AccessTokens } from "../../src/client/AccessTokens.ts"
 import * as BearerClient from "../../src/client/BearerClient.ts"
@@ -86,6 +88,36 @@ describe("BearerClient", () => {
         assert.isBelow(Duration.toMillis(took), 5000)
         assert.deepStrictEqual([server.counts.refreshes, server.counts.api], [2, 3])
       }).pipe(Effect.scoped)
+    )
+  }
+
+  for (const reuse of ["none", "pooled"] as const) {
+    it.live(
+      `over a ${reuse} client session: one retry after a 401, never a loop, and no connection after its end`,
+      () =>
+        Effect.gen(function* () {
+          const server = yield* TokenServer.make
+          const scope = yield* Scope.make()
+          const client = yield* Scope.provide(clientOf(server.url, server.url, { reuse, retry: false }), scope)
+          const all = (path: string) =>
+            Effect.all(
+              Array.from({ length: 100 }, () => statusOf(client.get(`${server.url}/api/${path}`))),
+              { concurrency: "unbounded" }
+            )
+          assert.deepStrictEqual(new Set(yield* all("good")), new Set([200]))
+          assert.deepStrictEqual([server.counts.logins, server.counts.refreshes, server.counts.api], [1, 1, 100])
+          server.state.accessTokens.clear()
+          assert.deepStrictEqual(new Set(yield* all("withdrawn")), new Set([200]))
+          assert.deepStrictEqual([server.counts.logins, server.counts.refreshes, server.counts.refused], [1, 2, 100])
+          server.state.rejectsAll = true
+          assert.deepStrictEqual(new Set(yield* all("refused")), new Set([401]))
+          assert.deepStrictEqual([server.counts.logins, server.counts.refreshes], [1, 2])
+          assert.isAtMost(server.counts.refused, 300)
+          yield* Scope.close(scope, Exit.void)
+          yield* server.allClosed
+          const error = ClientError.from(yield* Effect.flip(client.get(`${server.url}/api`)))
+          assert.strictEqual(error.reason._tag, "Closed")
+        }).pipe(Effect.scoped)
     )
   }
 

@@ -9,6 +9,7 @@ import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import { AccessTokens } from "../../src/client/AccessTokens.ts"
 import * as BearerClient from "../../src/client/BearerClient.ts"
+import * as ClientSession from "../../src/client/ClientSession.ts"
 import * as PgTokenRepository from "../../src/client/PgTokenRepository.ts"
 import { eventually } from "../support/conditions.ts"
 import {
@@ -29,9 +30,23 @@ const plainly = (_: string, value: unknown) => (typeof value === "bigint" ? Stri
 const seen = (value: unknown) =>
   [inspect(value, { depth: 12, showHidden: true }), JSON.stringify(value, plainly) ?? "", String(value)].join("\n")
 
-describe("secrets", () => {
+/** What befalls tokens between two requests. */
+const befalls: ReadonlyArray<(server: Effect.Success<typeof TokenServer.make>) => void> = [
+  ({ state }) => (state.rejectsAll = false),
+  ({ state }) => state.accessTokens.clear(),
+  ({ state }) => state.refreshTokens.clear(),
+  ({ state }) => (state.rejectsAll = true)
+]
+
+/** What requests and exchanges go out with, for the current scope. */
+const clients = {
+  "plain connections": plainClient,
+  "a client session": Effect.map(ClientSession.make({ retry: false }), ({ client }) => client)
+}
+
+describe.each(Object.entries(clients))("secrets, with %s", (_, connections) => {
   it.live(
-    "are in no log, span, error or inspection, whatever the server does",
+    "are in no log, span, error or inspection, whatever the servers do",
     () =>
       Effect.gen(function* () {
         const server = yield* TokenServer.make
@@ -53,7 +68,7 @@ describe("secrets", () => {
         })
 
         yield* Effect.gen(function* () {
-          const plain = yield* plainClient
+          const plain = yield* connections
           const repository = yield* PgTokenRepository.make({ url, keys })
           const sources = {
             a: twoStep(server.url),
@@ -77,11 +92,19 @@ describe("secrets", () => {
             for (const mood of [...moods, "well"] as const) {
               server.state.mood = mood
               const exit = yield* Effect.exit(Effect.withSpan(tokens.refresh, "asking"))
-              const answer = yield* Effect.exit(client.get(`${server.url}/api`))
               output.push(seen(exit), Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "")
-              output.push(Exit.isFailure(answer) ? seen(answer) + Cause.pretty(answer.cause) : "")
-              yield* Effect.sleep("2 millis")
+              for (const befall of befalls) {
+                befall(server)
+                const answer = yield* Effect.exit(
+                  Effect.flatMap(client.get(`${server.url}/api`), (response) =>
+                    Effect.map(response.text, (text) => seen([response, text]))
+                  )
+                )
+                output.push(seen(answer), Exit.isFailure(answer) ? Cause.pretty(answer.cause) : "")
+                yield* Effect.sleep("2 millis")
+              }
             }
+            server.state.refreshTokens.add(first)
             const token = yield* eventually(Effect.exit(tokens.get), Exit.isSuccess)
             output.push(seen(token))
           }
@@ -92,9 +115,11 @@ describe("secrets", () => {
           Effect.scoped
         )
 
-        assert.isAbove(output.length, 100)
-        assert.isAbove(spans.length, 30)
-        for (const span of spans) output.push(seen([span.name, Array.from(span.attributes), span.status]))
+        yield* server.allClosed
+        for (const count of Object.values(server.counts)) assert.isAbove(count, 5)
+        assert.isAbove(output.length, 300)
+        assert.isAbove(spans.length, 50)
+        for (const span of spans) output.push(seen([span.name, Array.from(span.attributes), span.events, span.status]))
         const everything = output.join("\n")
         assert.include(everything, "<redacted>")
         for (const secret of server.secrets) {
