@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { BadResponse, ClientError, RefreshFailed, TokenRefused } from "../../src/client/ClientError.ts"
@@ -292,6 +293,32 @@ describe("AccessTokens", () => {
       assert.deepStrictEqual(new Set(got), new Set(["a3"]))
       assert.deepStrictEqual([script.logins, script.refreshes], [1, 2])
     })
+  )
+
+  it.live("who met a 401 never goes on with the token that was refused, wherever the others are at that moment", () =>
+    Effect.gen(function* () {
+      for (let step = 2; step <= 12; step++) {
+        const { script, source } = yield* makeScripted
+        const repository = yield* makeMemory
+        yield* replace(repository, "alice", replacement("refused", "r0"))
+        const pair = [yield* tokensOf(source, repository), yield* tokensOf(source, repository)]
+        const one = Effect.fnUntraced(function* (index: number) {
+          const tokens = pair[index % 2]
+          if (tokens === undefined) return []
+          const first = yield* tokens.get
+          for (const _ of Array.from({ length: (index * step) % 11 })) yield* Effect.yieldNow
+          if (valueOf(first) !== "refused") return [valueOf(first)]
+          yield* tokens.invalidate(first)
+          return [valueOf(yield* tokens.get)]
+        })
+        const indices = Array.from({ length: 40 }, (_, index) => index)
+        const got = (yield* Effect.forEach(indices, one, { concurrency: "unbounded" })).flat()
+        assert.deepStrictEqual([new Set(got), got.length], [new Set(["a1"]), 40])
+        assert.deepStrictEqual([script.logins, script.refreshes], [0, 1])
+      }
+    }).pipe(Effect.scoped, (work) =>
+      Effect.forEach([3, 5, 13, 2048], (step) => Effect.provideService(work, Scheduler.MaxOpsBeforeYield, step))
+    )
   )
 
   it.effect("a token that is got too soon after a rejected one is looked for in the repository again and again", () =>
