@@ -3,7 +3,7 @@
  *
  * Run it: `node --conditions=holdfast-source docs/examples/tokens.ts`. It brings a service of its own, so that it needs none.
  */
-import { NodeHttpClient, NodeRuntime } from "@effect/platform-node"
+import { NodeRuntime } from "@effect/platform-node"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -12,6 +12,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as AccessTokens from "holdfast/client/AccessTokens"
 import * as BearerClient from "holdfast/client/BearerClient"
+import * as ClientSession from "holdfast/client/ClientSession"
 import * as PgTokenRepository from "holdfast/client/PgTokenRepository"
 import * as TokenRepository from "holdfast/client/TokenRepository"
 import * as TwoStepSource from "holdfast/client/TwoStepSource"
@@ -23,9 +24,14 @@ import { createServer } from "node:http"
 export const layerMarketData = (baseUrl: string, password: Redacted.Redacted) =>
   BearerClient.layer({ origins: [new URL(baseUrl).origin] }).pipe(
     Layer.provide(AccessTokens.layer({ key: "market-data/alice@example.com" })),
-    Layer.provide(TwoStepSource.layer({ baseUrl, mailAddress: "alice@example.com", password })),
-    // Last, so that it closes last. Logins and requests use it; it carries no token.
-    Layer.provide(NodeHttpClient.layerUndici)
+    // Logins have connections of their own, and never wait behind requests that wait for them.
+    Layer.provide(
+      TwoStepSource.layer({ baseUrl, mailAddress: "alice@example.com", password }).pipe(
+        Layer.provide(ClientSession.layer({ maxRedirects: 0 }))
+      )
+    ),
+    // Last, so that it closes last.
+    Layer.provide(ClientSession.layer())
   )
 // #endregion
 

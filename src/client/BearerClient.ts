@@ -111,7 +111,9 @@ export const make = Effect.fnUntraced(function* (
       client.postprocess(Effect.succeed(HttpClientRequest.bearerToken(request, token.value)))
     const token = yield* Effect.mapError(tokens.get, toError)
     const response = yield* withToken(token)
-    if (response.status !== 401) return response
+    // Where a redirect led elsewhere, the token did not go there.
+    const at = URL.parse(response.url)?.origin
+    if (response.status !== 401 || (at !== undefined && !origins.has(at))) return response
     if (!canBeSentAgain(request)) return yield* Effect.as(tokens.invalidate(token), response)
     const kept = yield* keep(response)
     yield* tokens.invalidate(token)

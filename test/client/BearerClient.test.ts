@@ -182,6 +182,17 @@ describe("BearerClient", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("a 401 of a server that a redirect led to says nothing about the token, which did not go there", () =>
+    Effect.gen(function* () {
+      const [server, other] = [yield* TokenServer.make, yield* TokenServer.make]
+      const client = yield* clientOf(server.url, server.url, { retry: false })
+      const response = yield* client.get(`${server.url}/api?redirect=${encodeURIComponent(`${other.url}/api`)}`)
+      assert.strictEqual(response.status, 401)
+      assert.strictEqual(yield* statusOf(client.get(`${server.url}/api`)), 200)
+      assert.deepStrictEqual([server.counts.refreshes, other.counts.refused], [1, 1])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a base URL may be put in front of what it is asked for", () =>
     Effect.gen(function* () {
       const { client, server } = yield* world

@@ -113,6 +113,8 @@ export const make = Effect.gen(function* () {
   }
 
   const answer = (url: URL, request: IncomingMessage, body: string, response: ServerResponse) => {
+    const elsewhere = url.searchParams.get("redirect")
+    if (elsewhere !== null) return response.writeHead(302, { location: elsewhere }).end()
     if (url.pathname.startsWith("/api")) return api(request, response)
     if (url.pathname === "/v1/token/auth_user") counts.logins++
     else if (url.pathname === "/v1/token/auth_refresh") counts.refreshes++
