@@ -11,7 +11,7 @@ import type * as Deadlines from "../Deadlines.ts"
 import { BadRequest, BadResponse, ClientError, Closed, NetworkError, Timeout } from "./ClientError.ts"
 import * as ClientDecoding from "./ClientDecoding.ts"
 import type { Limits } from "./ClientSessionOptions.ts"
-import { ConnectFailure } from "./ClientSockets.ts"
+import { ConnectFailure, Waiter } from "./ClientSockets.ts"
 
 /** What all exchanges of a session have in common. */
 export interface Ground {
@@ -43,14 +43,14 @@ const gone = new Error("The request was given up")
 type Controller = Undici.Dispatcher.DispatchController
 type IncomingHeaders = Record<string, string | Array<string> | undefined>
 
-export class Exchange implements Undici.Dispatcher.DispatchHandler {
+export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandler {
   readonly origin: string
   status = 0
   headers: IncomingHeaders = {}
   /** Why there is no more of it. */
   failure: ClientError | undefined
   /** Nothing more will come. */
-  isOver = false
+  override isOver = false
   /** What came, decoded, and was not taken yet. */
   pieces: Array<Uint8Array> = []
 
@@ -72,6 +72,7 @@ export class Exchange implements Undici.Dispatcher.DispatchHandler {
   forget: (() => void) | undefined
 
   constructor(ground: Ground, origin: string, method: string, listener: Listener) {
+    super()
     this.ground = ground
     this.origin = origin
     this.isBodiless = method === "HEAD"
@@ -87,7 +88,8 @@ export class Exchange implements Undici.Dispatcher.DispatchHandler {
     if (this.isOver) return
     this.failure = error
     this.finish()
-    this.controller?.abort(gone)
+    if (this.controller === undefined) this.leave()
+    else this.controller.abort(gone)
   }
 
   /** Like {@link fail} for an answer whose head nobody is to have. */

@@ -229,6 +229,35 @@ describe("a client session", () => {
     })
   )
 
+  for (const reuse of ["none", "pooled", "shared"] as const) {
+    it.live(
+      `a ${reuse} request interrupted while its connection is opened leaves none, and takes none from the next`,
+      () =>
+        Effect.gen(function* () {
+          const server = yield* Servers.silent
+          const url = server.url.replace("http", "https")
+          const options: Options = { reuse, connectTimeout: "1 minute", timeout: "1 minute", connectionsPerOrigin: 1 }
+          const { exit } = yield* withSession(options, (client) =>
+            Effect.gen(function* () {
+              const begin = Effect.forkChild(get(client, url), { startImmediately: true })
+              const opening = (accepted: number) =>
+                eventually(Effect.sync(server.accepted), (seen) => seen === accepted && server.sockets() === 1)
+              const first = yield* begin
+              yield* opening(1)
+              const second = yield* begin
+              yield* Fiber.interrupt(first)
+              yield* opening(2)
+              assert.isUndefined(second.pollUnsafe())
+              yield* Fiber.interrupt(second)
+              yield* server.allClosed
+              yield* eventually(held, (kinds) => !kinds.includes("socket"), "5 seconds")
+            })
+          )
+          assert.isTrue(Exit.isSuccess(exit), String(exit))
+        }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
+    )
+  }
+
   it.live("a pooled session uses a connection again, none does not", () =>
     Effect.gen(function* () {
       const twenty = (client: HttpClient.HttpClient, url: string) =>
