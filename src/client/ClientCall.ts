@@ -64,12 +64,21 @@ export class Call implements Listener {
   private readonly discarded: Array<Exchange> = []
   private forgetDeadline: (() => void) | undefined
   private forgetPause: (() => void) | undefined
+  /** What tells a server the trace of this call. */
+  private readonly traceHeaders: (() => Record<string, string>) | undefined
   private isAnswered = false
   private isOver = false
   /** Called when it is over. */
   onOver: (() => void) | undefined
 
-  constructor(home: Home, request: HttpClientRequest, url: URL, body: Body, caller: Caller) {
+  constructor(
+    home: Home,
+    request: HttpClientRequest,
+    url: URL,
+    body: Body,
+    caller: Caller,
+    traceHeaders?: () => Record<string, string>
+  ) {
     this.home = home
     this.caller = caller
     this.method = request.method
@@ -77,6 +86,7 @@ export class Call implements Listener {
     this.headers["accept-encoding"] ??= ClientDecoding.accepted
     this.url = url
     this.body = body
+    this.traceHeaders = traceHeaders
   }
 
   start(): void {
@@ -111,7 +121,8 @@ export class Call implements Listener {
       }
     }
     this.isAnswered = true
-    this.caller.answered(exchange, this.url)
+    // What came with the head is there then, and nobody's work is done inside the parser of undici.
+    queueMicrotask(() => this.caller.answered(exchange, this.url))
   }
 
   failed(error: ClientError): void {
@@ -156,10 +167,14 @@ export class Call implements Listener {
   }
 
   private headersFor(url: URL): Record<string, string> {
-    const kept = this.home.limits.cookies?.cookieFor(url)
-    if (kept === undefined) return this.headers
-    const own = this.headers["cookie"]
-    return { ...this.headers, cookie: own === undefined ? kept : `${own}; ${kept}` }
+    const { cookies, traceOrigins } = this.home.limits
+    const kept = cookies?.cookieFor(url)
+    const trace = traceOrigins.has(url.origin) ? this.traceHeaders?.() : undefined
+    if (kept === undefined && trace === undefined) return this.headers
+    const headers = { ...trace, ...this.headers }
+    const own = headers["cookie"]
+    if (kept !== undefined) headers["cookie"] = own === undefined ? kept : `${own}; ${kept}`
+    return headers
   }
 
   private redirect(exchange: Exchange, location: string): void {

@@ -103,7 +103,10 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
     this.isUnwanted = true
     this.pieces = []
     if (Number(this.headers["content-length"] ?? Infinity) > readAhead) this.fail(this.closed())
-    else this.go()
+    else {
+      this.go()
+      this.watch()
+    }
   }
 
   /** Calls back once, when there is a piece or an end. Without back-pressure when all of it is wanted. */
@@ -112,6 +115,7 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
     if (this.isOver || (!whole && this.pieces.length > 0)) return reader()
     this.reader = reader
     this.go()
+    this.watch()
   }
 
   /** Takes what is there. */
@@ -153,14 +157,13 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
         return this.tooLarge()
       }
     }
-    this.watch()
     this.isTold = true
     this.listener.head(this)
   }
 
   onResponseData(_: Controller, bytes: Uint8Array): void {
     if (this.isOver) return
-    this.watch()
+    if (this.reader !== undefined || this.isUnwanted) this.watch()
     if (this.isUnwanted) {
       this.total += bytes.length
       if (this.total > readAhead) this.fail(this.closed())
@@ -213,7 +216,7 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
     this.decoder?.resume()
     if (!this.isPaused) return
     this.isPaused = false
-    this.watch()
+    if (this.reader !== undefined) this.watch()
     this.controller?.resume()
   }
 
@@ -235,6 +238,7 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
   private wake(): void {
     const reader = this.reader
     this.reader = undefined
+    this.unwatch()
     reader?.()
   }
 

@@ -7,7 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Cookies from "effect/http/Cookies"
 import * as Headers from "effect/http/Headers"
 import { DecodeError, HttpClientError, StatusCodeError } from "effect/http/HttpClientError"
-import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import * as HttpBody from "effect/http/HttpBody"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as UrlParams from "effect/http/UrlParams"
@@ -30,10 +31,21 @@ const joined = (pieces: ReadonlyArray<Uint8Array>): Uint8Array => {
   return first !== undefined && second === undefined ? first : Buffer.concat(pieces)
 }
 
+/** What an error or an answer says of its request: the method and the origin. */
+export const named = ({ method, url }: HttpClientRequest.HttpClientRequest): HttpClientRequest.HttpClientRequest =>
+  HttpClientRequest.makeWith(
+    method,
+    URL.parse(url)?.origin ?? "the server",
+    UrlParams.empty,
+    Option.none(),
+    Headers.empty,
+    HttpBody.empty
+  )
+
 export class ClientResponse extends Inspectable.Class implements HttpClientResponse.HttpClientResponse, Pipeable {
   readonly [HttpIncomingMessage.TypeId]: typeof HttpIncomingMessage.TypeId = HttpIncomingMessage.TypeId
   readonly [HttpClientResponse.TypeId]: typeof HttpClientResponse.TypeId = HttpClientResponse.TypeId
-  readonly request: HttpClientRequest
+  private readonly original: HttpClientRequest.HttpClientRequest
   private readonly exchange: Exchange
   private readonly at: URL
   private whole: Uint8Array | undefined
@@ -42,11 +54,16 @@ export class ClientResponse extends Inspectable.Class implements HttpClientRespo
   private knownHeaders: Headers.Headers | undefined
   private knownCookies: Cookies.Cookies | undefined
 
-  constructor(request: HttpClientRequest, exchange: Exchange, at: URL) {
+  constructor(request: HttpClientRequest.HttpClientRequest, exchange: Exchange, at: URL) {
     super()
-    this.request = request
+    this.original = request
     this.exchange = exchange
     this.at = at
+  }
+
+  /** By its method and its origin: what is shown of an answer, or in an error about it, holds no secret. */
+  get request(): HttpClientRequest.HttpClientRequest {
+    return named(this.original)
   }
 
   get url(): string {
@@ -138,11 +155,7 @@ export class ClientResponse extends Inspectable.Class implements HttpClientRespo
   }
 
   override toJSON(): unknown {
-    return HttpIncomingMessage.inspect(this, {
-      _id: "effect/http/HttpClientResponse",
-      request: this.request.toJSON(),
-      status: this.status
-    })
+    return { _id: "effect/http/HttpClientResponse", request: this.request.toJSON(), status: this.status }
   }
 
   pipe() {
@@ -160,6 +173,15 @@ export class ClientResponse extends Inspectable.Class implements HttpClientRespo
   }
 
   private get bytes(): Bytes {
+    return Effect.suspend(() => {
+      if (this.whole === undefined && !this.isStreamed && this.exchange.isOver && this.exchange.failure === undefined) {
+        this.whole = joined(this.exchange.take())
+      }
+      return this.whole === undefined ? this.wait : Effect.succeed(this.whole)
+    })
+  }
+
+  private get wait(): Bytes {
     return Effect.callback((resume) => {
       const done = () => resume(this.outcome())
       if (this.whole !== undefined || this.isStreamed) return done()

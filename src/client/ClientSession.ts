@@ -14,31 +14,30 @@
  *
  * A worker thread or process makes its own session and ends with it; see `docs/client-sessions.md`.
  */
-import * as NodeStream from "@effect/platform-node/NodeStream"
-import { FormData } from "@effect/platform-node/Undici"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
-import { EncodeError, HttpClientError, InvalidUrlError, TransportError } from "effect/http/HttpClientError"
+import type { HttpClientError } from "effect/http/HttpClientError"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type { CircuitBreakerError } from "effect/persistence/CircuitBreaker"
+import type { RateLimiterError } from "effect/persistence/RateLimiter"
 import type * as Scope from "effect/Scope"
-import type { Readable } from "node:stream"
 import * as Deadlines from "../Deadlines.ts"
 import * as Lifetime from "../Lifetime.ts"
-import { type Body, Call, givenUp, type Home, refusalOf } from "./ClientCall.ts"
-import { BadRequest, ClientError, Closed, HeldBack, InvalidConfig } from "./ClientError.ts"
-import { ClientResponse } from "./ClientResponse.ts"
+import type { Home } from "./ClientCall.ts"
+import { ClientError, Closed, HeldBack, InvalidConfig } from "./ClientError.ts"
 import * as ClientRetries from "./ClientRetries.ts"
 import * as ClientSessionOptions from "./ClientSessionOptions.ts"
 import type { Limits, Options } from "./ClientSessionOptions.ts"
 import * as ClientSockets from "./ClientSockets.ts"
+import * as ClientTransport from "./ClientTransport.ts"
 
 /** A session of outgoing HTTP. */
 export class ClientSession extends Context.Service<
@@ -85,13 +84,10 @@ export const make = Effect.fnUntraced(function* (
       const sockets =
         limits.reuse === "shared" && Option.isSome(shared) ? shared.value : yield* ClientSockets.make(limits)
       const home = yield* makeHome(limits, sockets)
-      const send = sender(home, () => (lifetime.isEnding() ? closed(id) : undefined))
+      const client = ClientTransport.make(home, () => (lifetime.isEnding() ? closed(id) : undefined))
       return ClientSession.of({
         id,
-        client: guarded(
-          HttpClient.make((request, url, signal) => send(request, url, signal)),
-          options
-        ),
+        client: guarded(client, options),
         isEnding: lifetime.isEnding,
         running: () => home.running.size,
         end: lifetime.end()
@@ -136,61 +132,6 @@ const makeHome = Effect.fnUntraced(function* (limits: Limits, sockets: ClientSoc
 
 const aborted = new ClientError({ reason: new Closed({ client: "The client session of this request" }) })
 
-type Send = (
-  request: HttpClientRequest,
-  url: URL,
-  signal: AbortSignal
-) => Effect.Effect<HttpClientResponse, HttpClientError>
-
-const sender = (home: Home, refusal: () => ClientError | undefined): Send => {
-  const call = (request: HttpClientRequest, url: URL, signal: AbortSignal, body: Body) =>
-    Effect.callback<HttpClientResponse, HttpClientError>((resume) => {
-      const refused = refusal() ?? refusalOf(url)
-      if (refused !== undefined) return resume(Effect.fail(wrapped(request, refused)))
-      const call = new Call(home, request, url, body, {
-        answered: (exchange, at) => resume(Effect.succeed(new ClientResponse(request, exchange, at))),
-        failed: (error) => resume(Effect.fail(wrapped(request, error)))
-      })
-      const giveUp = () => call.fail(givenUp)
-      // The scope of the request, where it has one of its own, and whoever loses the answer.
-      if (signal.aborted) return resume(Effect.fail(wrapped(request, givenUp)))
-      signal.addEventListener("abort", giveUp)
-      call.onOver = () => signal.removeEventListener("abort", giveUp)
-      call.start()
-      return Effect.sync(giveUp)
-    })
-
-  return (request, url, signal) => {
-    if (request.headers["upgrade"] !== undefined) {
-      const problem = "a client session sends no upgrade. Use the client of NodeHttpClient for web sockets."
-      return Effect.fail(wrapped(request, new ClientError({ reason: new BadRequest({ problem }) })))
-    }
-    const { body } = request
-    switch (body._tag) {
-      case "Empty":
-        return call(request, url, signal, { content: null, isReplayable: true })
-      case "Uint8Array":
-        return call(request, url, signal, { content: body.body, isReplayable: true })
-      case "Raw":
-        return call(request, url, signal, {
-          content: body.body as Body["content"],
-          isReplayable: typeof body.body === "string" || ArrayBuffer.isView(body.body)
-        })
-      case "FormData": {
-        const form = new FormData()
-        for (const [name, value] of body.formData) form.append(name, value)
-        return call(request, url, signal, { content: form, isReplayable: true })
-      }
-      case "Stream":
-        return Effect.flatMap(NodeStream.toReadable(body.stream), (readable) =>
-          Effect.onError(call(request, url, signal, { content: readable, isReplayable: false }), () =>
-            Effect.sync(() => (readable as Readable).destroy())
-          )
-        )
-    }
-  }
-}
-
 /** Before each call what Effect has for it; its errors become ours, so that the client stays an ordinary one. */
 const guarded = (client: HttpClient.HttpClient, options: Options): HttpClient.HttpClient => {
   const { circuitBreaker, rateLimit } = options
@@ -198,20 +139,29 @@ const guarded = (client: HttpClient.HttpClient, options: Options): HttpClient.Ht
   return rateLimit === undefined ? broken : withLimit(broken, rateLimit)
 }
 
-// `transform` keeps in its type the error that is caught in it.
 const withBreaker = (client: HttpClient.HttpClient, breaker: NonNullable<Options["circuitBreaker"]>) =>
-  HttpClient.transform(HttpClient.withCircuitBreaker(client, breaker), (answer, request) =>
-    Effect.catchTag(answer, "CircuitBreakerError", ({ reason }) =>
-      Effect.fail(heldBack(request, "circuit breaker", "retryAfter" in reason ? reason.retryAfter : undefined))
-    )
-  ) as HttpClient.HttpClient
+  heldBackBy(HttpClient.withCircuitBreaker(client, breaker).execute, "circuit breaker")
 
 const withLimit = (client: HttpClient.HttpClient, limit: NonNullable<Options["rateLimit"]>) =>
-  HttpClient.transform(HttpClient.withRateLimiter(client, limit), (answer, request) =>
-    Effect.catchTag(answer, "RateLimiterError", ({ reason }) =>
-      Effect.fail(heldBack(request, "rate limit", "retryAfter" in reason ? reason.retryAfter : undefined))
-    )
-  ) as HttpClient.HttpClient
+  heldBackBy(HttpClient.withRateLimiter(client, limit).execute, "rate limit")
+
+type Refusal = CircuitBreakerError | RateLimiterError
+
+const heldBackBy = (
+  execute: (request: HttpClientRequest) => Effect.Effect<HttpClientResponse, HttpClientError | Refusal>,
+  by: HeldBack["by"]
+): HttpClient.HttpClient =>
+  HttpClient.makeWith(
+    (asked: Effect.Effect<HttpClientRequest>) =>
+      Effect.flatMap(asked, (request) =>
+        Effect.catchIf(
+          execute(request),
+          (error): error is Refusal => error._tag !== "HttpClientError",
+          ({ reason }) => Effect.fail(heldBack(request, by, "retryAfter" in reason ? reason.retryAfter : undefined))
+        )
+      ),
+    Effect.succeed
+  )
 
 const heldBack = (
   request: HttpClientRequest,
@@ -220,13 +170,7 @@ const heldBack = (
 ): HttpClientError => {
   const retryAfterMillis = retryAfter === undefined ? undefined : Duration.toMillis(retryAfter)
   const origin = URL.parse(request.url)?.origin ?? "the server"
-  return wrapped(request, new ClientError({ reason: new HeldBack({ origin, by, retryAfterMillis }) }))
-}
-
-const wrapped = (request: HttpClientRequest, cause: ClientError): HttpClientError => {
-  if (cause.reason._tag !== "BadRequest") return new HttpClientError({ reason: new TransportError({ request, cause }) })
-  const Reason = cause.reason.problem.startsWith("its URL") ? InvalidUrlError : EncodeError
-  return new HttpClientError({ reason: new Reason({ request, cause }) })
+  return ClientTransport.wrapped(request, new ClientError({ reason: new HeldBack({ origin, by, retryAfterMillis }) }))
 }
 
 /** The connections of all `"shared"` sessions that this one layer is provided to. */

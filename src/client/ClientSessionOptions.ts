@@ -60,6 +60,11 @@ export interface Options {
   readonly retry?: RetryOptions | false | undefined
   /** Default: cookies are neither kept nor sent. */
   readonly cookies?: CookieJar | undefined
+  /**
+   * Origins that are told which trace a request belongs to (`traceparent` and `b3`), such as `https://stock.internal`. Default:
+   * none, because a trace is nobody's business but ours.
+   */
+  readonly traceOrigins?: ReadonlyArray<string> | undefined
   /** Effect's circuit breaker before every call, retries included. Default: none. */
   readonly circuitBreaker?: HttpClient.WithCircuitBreaker.Options<HttpClientError> | undefined
   /** Effect's rate limit before every call. What waits for it is not counted by `timeout`. Default: none. */
@@ -82,6 +87,7 @@ export interface Limits {
   readonly maxRedirects: number
   readonly retry: RetryLimits | undefined
   readonly cookies: CookieJar | undefined
+  readonly traceOrigins: ReadonlySet<string>
   readonly tls: Options["tls"]
 }
 
@@ -114,6 +120,13 @@ const time = (field: string, given: Duration.Input, may: { readonly be: "positiv
         field,
         `must be ${may.be === "zero" ? "a" : "a positive"} duration such as "10 seconds", not ${String(given)}`
       )
+}
+
+const originOf = (given: string) => {
+  const url = URL.parse(given)
+  return url === null || url.pathname !== "/" || url.search !== "" || !url.protocol.startsWith("http")
+    ? invalid("traceOrigins", `must be origins such as "https://stock.internal"`)
+    : Effect.succeed(url.origin)
 }
 
 const positive = { be: "positive" } as const
@@ -157,6 +170,7 @@ export const decode = Effect.fnUntraced(function* (options: Options) {
     maxRedirects: yield* count("maxRedirects", options.maxRedirects ?? 10, 0),
     retry: options.retry === false ? undefined : yield* retries(options.retry ?? {}),
     cookies: options.cookies,
+    traceOrigins: new Set(yield* Effect.forEach(options.traceOrigins ?? [], originOf)),
     tls: options.tls
   }
   return limits

@@ -9,7 +9,7 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
-import { Agent } from "@effect/platform-node/Undici"
+import { Agent, request } from "@effect/platform-node/Undici"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as ManagedRuntime from "effect/ManagedRuntime"
@@ -52,7 +52,7 @@ const through = (runtime: ManagedRuntime.ManagedRuntime<HttpClient.HttpClient, u
 const plain = (agent: Agent, url: string) => async () => {
   let left = requests
   const worker = async () => {
-    while (left-- > 0) await (await agent.request({ origin: url, path: "/", method: "GET" })).body.text()
+    while (left-- > 0) await (await request(url, { dispatcher: agent })).body.text()
   }
   return measured(() => Promise.all(Array.from({ length: inFlight }, worker)))
 }

@@ -7,7 +7,7 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
   [/^(server|testing)\/|^(bin|index)\.ts$/, 6],
   [/(Api|Problem|Cookie|Middleware|SameOrigin)\.ts$/, 5],
   [
-    /(^|\/)(Pg|FileQueryResults)\w*\.ts$|\/Client(Sockets|Exchange|Call|Response|Session|Sessions)\.ts$|\/(ClientCredentials|RefreshToken|TwoStep)Source\.ts$/,
+    /(^|\/)(Pg|FileQueryResults)\w*\.ts$|\/Client(Sockets|Exchange|Call|Response|Transport|Session|Sessions)\.ts$|\/(ClientCredentials|RefreshToken|TwoStep)Source\.ts$/,
     4
   ],
   [/\/(AccessTokens|BearerClient|OAuth2|TokenEndpoint)\.ts$/, 3],

@@ -1,0 +1,177 @@
+/**
+ * From a request of Effect to a call, and back: its URL, its body, its span, and what its failure says.
+ *
+ * A call belongs to the fiber that asked, until its answer is there; then to whoever reads the body. Where the request has a scope
+ * of its own (`HttpClient.withScope`) it is given up with that, too. Spans and errors name a request by its method and its origin:
+ * no path, query, header or body is in them.
+ */
+import * as NodeStream from "@effect/platform-node/NodeStream"
+import { FormData as UndiciFormData } from "@effect/platform-node/Undici"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as HttpBody from "effect/http/HttpBody"
+import * as HttpClient from "effect/http/HttpClient"
+import { EncodeError, HttpClientError, InvalidUrlError, TransportError } from "effect/http/HttpClientError"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as HttpTraceContext from "effect/http/HttpTraceContext"
+import * as Url from "effect/http/Url"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
+import { Readable } from "node:stream"
+import { type Body, Call, givenUp, type Home, refusalOf } from "./ClientCall.ts"
+import { BadRequest, BadResponse, ClientError } from "./ClientError.ts"
+import { ClientResponse, named } from "./ClientResponse.ts"
+
+type Request = HttpClientRequest
+type Answer = Effect.Effect<HttpClientResponse, HttpClientError>
+
+/** A client that makes calls at `home`, unless there is a refusal. */
+export const make = (home: Home, refusal: () => ClientError | undefined): HttpClient.HttpClient => {
+  const called = (
+    request: Request,
+    url: URL,
+    body: Body,
+    span: Tracer.Span | undefined,
+    signal?: AbortSignal
+  ): Answer =>
+    Effect.callback((resume) => {
+      const refused = refusal() ?? (signal?.aborted === true ? givenUp : undefined)
+      if (refused !== undefined) return resume(Effect.fail(wrapped(request, refused)))
+      const call = new Call(
+        home,
+        request,
+        url,
+        body,
+        {
+          answered: (exchange, at) => resume(Effect.succeed(new ClientResponse(request, exchange, at))),
+          failed: (error) => resume(Effect.fail(wrapped(request, error)))
+        },
+        span === undefined ? undefined : () => HttpTraceContext.toHeaders(span)
+      )
+      const giveUp = () => call.fail(givenUp)
+      if (signal !== undefined) {
+        signal.addEventListener("abort", giveUp)
+        call.onOver = () => signal.removeEventListener("abort", giveUp)
+      }
+      call.start()
+      return Effect.sync(giveUp)
+    })
+
+  const withBody = (request: Request, url: URL, span: Tracer.Span | undefined, signal?: AbortSignal): Answer => {
+    const { body } = request
+    if (body._tag === "Empty") return called(request, url, noBody, span, signal)
+    if (body._tag !== "Stream") {
+      const content = contentOf(body)
+      return content instanceof ClientError
+        ? Effect.fail(wrapped(request, content))
+        : called(request, url, content, span, signal)
+    }
+    return Effect.flatMap(NodeStream.toReadable(body.stream), (readable) =>
+      Effect.onError(called(request, url, { content: readable, isReplayable: false }, span, signal), () =>
+        Effect.sync(() => readable.destroy())
+      )
+    )
+  }
+
+  // Effect alone knows the scope of a request, and tells it by a signal; that costs as much as the rest of a request.
+  const scoped = (request: Request, span: Tracer.Span | undefined): Answer =>
+    Effect.provideService(
+      HttpClient.make((request, url, signal) => withBody(request, url, span, signal)).execute(request),
+      HttpClient.TracerDisabledWhen,
+      always
+    )
+
+  return HttpClient.makeWith(
+    (asked: Effect.Effect<Request>) =>
+      Effect.flatMap(asked, (request) =>
+        Effect.withFiber((fiber) => {
+          const url = urlOf(request)
+          if (url instanceof ClientError) return Effect.fail(wrapped(request, url))
+          const send = (span: Tracer.Span | undefined) =>
+            Option.isNone(Context.getOption(fiber.context, Scope.Scope))
+              ? withBody(request, url, span)
+              : scoped(request, span)
+          return isTraced(fiber, request, home) ? traced(fiber, request, url, send) : send(undefined)
+        })
+      ),
+    Effect.succeed
+  )
+}
+
+const noBody: Body = { content: null, isReplayable: true }
+
+const always = () => true
+
+const urlOf = (request: Request): URL | ClientError => {
+  if (request.headers["upgrade"] !== undefined) {
+    return badRequest("a client session sends no upgrade. Use the client of NodeHttpClient for web sockets.")
+  }
+  const url = Url.make(request.url, request.urlParams, Option.getOrUndefined(request.hash))
+  return Result.isFailure(url) ? badRequest("its URL is not valid") : (refusalOf(url.success) ?? url.success)
+}
+
+const badRequest = (problem: string) => new ClientError({ reason: new BadRequest({ problem }) })
+
+const contentOf = (body: HttpBody.Uint8Array | HttpBody.Raw | HttpBody.FormData): Body | ClientError => {
+  switch (body._tag) {
+    case "Uint8Array":
+      return { content: body.body, isReplayable: true }
+    case "FormData": {
+      const form = new UndiciFormData()
+      for (const [name, value] of body.formData) form.append(name, value)
+      return { content: form, isReplayable: true }
+    }
+    case "Raw": {
+      const content = body.body
+      if (typeof content === "string" || content instanceof Uint8Array) return { content, isReplayable: true }
+      if (content instanceof ArrayBuffer) return { content: new Uint8Array(content), isReplayable: true }
+      if (content instanceof Readable) return { content, isReplayable: false }
+      return badRequest("its raw body must be a string, bytes or a Readable of node:stream")
+    }
+  }
+}
+
+// Nobody sees a span of the tracer that is there by default, except a server that is told of it.
+const isTraced = (fiber: Fiber.Fiber<unknown, unknown>, request: Request, home: Home): boolean =>
+  (fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer || home.limits.traceOrigins.size > 0) &&
+  !fiber.getRef(Tracer.DisablePropagation) &&
+  !fiber.getRef(HttpClient.TracerDisabledWhen)(request)
+
+/** A span of the attributes that OpenTelemetry names, as far as they cannot hold a secret. */
+const traced = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  request: Request,
+  url: URL,
+  send: (span: Tracer.Span | undefined) => Answer
+): Answer =>
+  Effect.useSpan(fiber.getRef(HttpClient.SpanNameGenerator)(request), { kind: "client" }, (span) => {
+    const { port, protocol } = url
+    span.attribute("http.request.method", request.method)
+    span.attribute("url.scheme", protocol.slice(0, -1))
+    span.attribute("server.address", url.hostname)
+    span.attribute("server.port", port !== "" ? Number(port) : protocol === "https:" ? 443 : 80)
+    return Effect.map(send(fiber.getRef(HttpClient.TracerPropagationEnabled) ? span : undefined), (response) => {
+      span.attribute("http.response.status_code", response.status)
+      if (response.status >= 400) {
+        span.attribute("error.type", String(response.status))
+        const problem = `its status is ${response.status}`
+        const error = new ClientError({ reason: new BadResponse({ origin: url.origin, problem }) })
+        span.end(fiber.getRef(Clock.Clock).currentTimeNanosUnsafe(), Exit.fail(error))
+      }
+      return response
+    })
+  })
+
+/** A `ClientError` as the error of an ordinary client. */
+export const wrapped = (original: Request, cause: ClientError): HttpClientError => {
+  const request = named(original)
+  if (cause.reason._tag !== "BadRequest") return new HttpClientError({ reason: new TransportError({ request, cause }) })
+  const Reason = cause.reason.problem.startsWith("its URL") ? InvalidUrlError : EncodeError
+  return new HttpClientError({ reason: new Reason({ request, cause }) })
+}
