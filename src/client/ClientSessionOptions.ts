@@ -58,8 +58,11 @@ export interface Options {
   readonly maxRedirects?: number | undefined
   /** Default: the defaults of {@link RetryOptions}; false for none. */
   readonly retry?: RetryOptions | false | undefined
-  /** Default: cookies are neither kept nor sent. */
-  readonly cookies?: CookieJar | undefined
+  /**
+   * Where cookies are kept: a function makes a jar for each session, such as `ToughCookieJar.make`; a jar is for all sessions that
+   * are made with these options. Default: cookies are neither kept nor sent.
+   */
+  readonly cookies?: CookieJar | (() => CookieJar) | undefined
   /**
    * Origins that are told which trace a request belongs to (`traceparent` and `b3`), such as `https://stock.internal`. Default:
    * none, because a trace is nobody's business but ours.
@@ -169,7 +172,7 @@ export const decode = Effect.fnUntraced(function* (options: Options) {
     maxResponseBytes: yield* count("maxResponseBytes", options.maxResponseBytes ?? 64 * 1024 * 1024, 0),
     maxRedirects: yield* count("maxRedirects", options.maxRedirects ?? 10, 0),
     retry: options.retry === false ? undefined : yield* retries(options.retry ?? {}),
-    cookies: options.cookies,
+    cookies: typeof options.cookies === "function" ? options.cookies() : options.cookies,
     traceOrigins: new Set(yield* Effect.forEach(options.traceOrigins ?? [], originOf)),
     tls: options.tls
   }
