@@ -51,6 +51,8 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
   failure: ClientError | undefined
   /** Nothing more will come. */
   override isOver = false
+  /** Somebody reads it, or did. */
+  isTaken = false
   /** What came, decoded, and was not taken yet. */
   pieces: Array<Uint8Array> = []
 
@@ -112,6 +114,7 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
   /** Calls back once, when there is a piece or an end. Without back-pressure when all of it is wanted. */
   read(reader: () => void, whole: boolean): void {
     this.isWhole = whole
+    this.isTaken = true
     if (this.isOver || (!whole && this.pieces.length > 0)) return reader()
     this.reader = reader
     this.go()

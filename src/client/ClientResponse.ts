@@ -130,6 +130,7 @@ export class ClientResponse extends Inspectable.Class implements HttpClientRespo
         return Effect.fail(this.bad("its body was taken in before; take it in once, or whole"))
       }
       this.isStreamed = true
+      this.exchange.isTaken = true
       return Effect.void
     })
     const release = Effect.sync(() => this.exchange.fail(this.exchange.closed()))

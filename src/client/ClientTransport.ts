@@ -1,8 +1,8 @@
 /**
  * From a request of Effect to a call, and back: its URL, its body, its span, and what its failure says.
  *
- * A call belongs to the fiber that asked, until its answer is there; then to whoever reads the body. Where the request has a scope
- * of its own (`HttpClient.withScope`) it is given up with that, too. Spans and errors name a request by its method and its origin:
+ * A call belongs to the fiber that asked, until somebody reads the body of its answer; then to whoever reads. Where the request has a
+ * scope of its own (`HttpClient.withScope`) it is given up with that, too. Spans and errors name a request by its method and its origin:
  * no path, query, header or body is in them.
  */
 import * as NodeStream from "@effect/platform-node/NodeStream"
@@ -26,63 +26,69 @@ import * as Tracer from "effect/Tracer"
 import { Readable } from "node:stream"
 import { type Body, Call, givenUp, type Home, refusalOf } from "./ClientCall.ts"
 import { BadRequest, BadResponse, ClientError } from "./ClientError.ts"
+import type { Exchange } from "./ClientExchange.ts"
 import { ClientResponse, named } from "./ClientResponse.ts"
 
 type Request = HttpClientRequest
 type Answer = Effect.Effect<HttpClientResponse, HttpClientError>
 
+/** Who asks, and how that shows. */
+interface Asker {
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly span: Tracer.Span | undefined
+  readonly signal: AbortSignal | undefined
+}
+
 /** A client that makes calls at `home`, unless there is a refusal. */
 export const make = (home: Home, refusal: () => ClientError | undefined): HttpClient.HttpClient => {
-  const called = (
-    request: Request,
-    url: URL,
-    body: Body,
-    span: Tracer.Span | undefined,
-    signal?: AbortSignal
-  ): Answer =>
+  const called = (asker: Asker, request: Request, url: URL, body: Body): Answer =>
     Effect.callback((resume) => {
+      const { fiber, signal, span } = asker
       const refused = refusal() ?? (signal?.aborted === true ? givenUp : undefined)
       if (refused !== undefined) return resume(Effect.fail(wrapped(request, refused)))
-      const call = new Call(
-        home,
-        request,
-        url,
-        body,
-        {
-          answered: (exchange, at) => resume(Effect.succeed(new ClientResponse(request, exchange, at))),
-          failed: (error) => resume(Effect.fail(wrapped(request, error)))
-        },
-        span === undefined ? undefined : () => HttpTraceContext.toHeaders(span)
-      )
+      let forget: (() => void) | undefined
+      const answered = (exchange: Exchange, at: URL) => {
+        // Interrupted before anybody reads it, a fiber loses its answer.
+        if (!exchange.isOver) {
+          forget = fiber.addObserver((exit) => {
+            if (!exchange.isTaken && Exit.hasInterrupts(exit)) giveUp()
+          })
+        }
+        resume(Effect.succeed(new ClientResponse(request, exchange, at)))
+      }
+      const failed = (error: ClientError) => resume(Effect.fail(wrapped(request, error)))
+      const traceHeaders = span === undefined ? undefined : () => HttpTraceContext.toHeaders(span)
+      const call = new Call(home, request, url, body, { answered, failed }, traceHeaders)
       const giveUp = () => call.fail(givenUp)
-      if (signal !== undefined) {
-        signal.addEventListener("abort", giveUp)
-        call.onOver = () => signal.removeEventListener("abort", giveUp)
+      signal?.addEventListener("abort", giveUp)
+      call.onOver = () => {
+        forget?.()
+        signal?.removeEventListener("abort", giveUp)
       }
       call.start()
       return Effect.sync(giveUp)
     })
 
-  const withBody = (request: Request, url: URL, span: Tracer.Span | undefined, signal?: AbortSignal): Answer => {
+  const withBody = (asker: Asker, request: Request, url: URL): Answer => {
     const { body } = request
-    if (body._tag === "Empty") return called(request, url, noBody, span, signal)
+    if (body._tag === "Empty") return called(asker, request, url, noBody)
     if (body._tag !== "Stream") {
       const content = contentOf(body)
       return content instanceof ClientError
         ? Effect.fail(wrapped(request, content))
-        : called(request, url, content, span, signal)
+        : called(asker, request, url, content)
     }
     return Effect.flatMap(NodeStream.toReadable(body.stream), (readable) =>
-      Effect.onError(called(request, url, { content: readable, isReplayable: false }, span, signal), () =>
+      Effect.onError(called(asker, request, url, { content: readable, isReplayable: false }), () =>
         Effect.sync(() => readable.destroy())
       )
     )
   }
 
-  // Effect alone knows the scope of a request, and tells it by a signal; that costs as much as the rest of a request.
-  const scoped = (request: Request, span: Tracer.Span | undefined): Answer =>
+  // Effect alone knows the scope of a request, and tells it by a signal; that costs half as much as the rest.
+  const scoped = (asker: Asker, request: Request): Answer =>
     Effect.provideService(
-      HttpClient.make((request, url, signal) => withBody(request, url, span, signal)).execute(request),
+      HttpClient.make((request, url, signal) => withBody({ ...asker, signal }, request, url)).execute(request),
       HttpClient.TracerDisabledWhen,
       always
     )
@@ -95,8 +101,8 @@ export const make = (home: Home, refusal: () => ClientError | undefined): HttpCl
           if (url instanceof ClientError) return Effect.fail(wrapped(request, url))
           const send = (span: Tracer.Span | undefined) =>
             Option.isNone(Context.getOption(fiber.context, Scope.Scope))
-              ? withBody(request, url, span)
-              : scoped(request, span)
+              ? withBody({ fiber, span, signal: undefined }, request, url)
+              : scoped({ fiber, span, signal: undefined }, request)
           return isTraced(fiber, request, home) ? traced(fiber, request, url, send) : send(undefined)
         })
       ),

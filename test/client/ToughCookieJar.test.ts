@@ -21,7 +21,11 @@ const get = (
   client: HttpClient.HttpClient,
   url: string,
   query: ReadonlyArray<readonly [name: string, value: string]> = []
-) => Effect.flatMap(client.get(`${url}?${new URLSearchParams(query)}`), (r) => r.text)
+) =>
+  Effect.flatMap(
+    client.get(`${url}?${new URLSearchParams(query.map(([name, value]): [string, string] => [name, value]))}`),
+    (r) => r.text
+  )
 
 describe("cookies of a client session", () => {
   it.live("come back where they were set, and on redirects go to no other origin", () =>

@@ -1,0 +1,88 @@
+/**
+ * A request interrupted at every step of it: while it waits, before and after its connection, its head and each piece of its body.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as HttpBody from "effect/http/HttpBody"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Scheduler from "effect/Scheduler"
+import * as Stream from "effect/Stream"
+import * as ClientSession from "../../src/client/ClientSession.ts"
+import type { Options } from "../../src/client/ClientSessionOptions.ts"
+import * as Ledger from "../../src/Ledger.ts"
+import * as InterruptSweep from "../../src/testing/InterruptSweep.ts"
+import { eventually } from "../support/conditions.ts"
+import * as Servers from "../support/httpServers.ts"
+
+/** Lets the event loop go round once, and so the network on. */
+const turn = Effect.callback<void>((resume) => {
+  setImmediate(() => resume(Effect.void))
+})
+
+type Way = (client: HttpClient.HttpClient, url: string) => Effect.Effect<unknown, unknown>
+
+const ways: Record<string, Way> = {
+  "read whole": (client, url) => Effect.flatMap(client.get(url), ({ text }) => text),
+  "read as a stream": (client, url) => Effect.flatMap(client.get(url), ({ stream }) => Stream.runDrain(stream)),
+  "with a streamed body": (client, url) => {
+    const body = HttpBody.stream(Stream.mapEffect(Stream.range(1, 5), (n) => Effect.as(turn, Buffer.from(`${n}`))))
+    return Effect.flatMap(client.execute(HttpClientRequest.post(url, { body })), ({ text }) => text)
+  },
+  "with a scope of its own": (client, url) =>
+    Effect.scoped(Effect.flatMap(HttpClient.withScope(client).get(url), ({ text }) => text)),
+  "in line for the one connection": (client, url) =>
+    Effect.all(
+      [1, 2, 3].map(() => Effect.flatMap(client.get(url), ({ text }) => text)),
+      { concurrency: "unbounded" }
+    )
+}
+
+describe("a request that is interrupted at any step", () => {
+  const all = Object.entries(ways)
+  for (const [second, reuse] of (["pooled", "none"] as const).entries()) {
+    for (const [number, [name, way]] of all.entries()) {
+      it.live(`${name}, ${reuse}: nothing runs on, the next is answered, and no connection is left after the end`, () =>
+        Effect.gen(function* () {
+          const steps = new Set<string>()
+          let step = "not connected"
+          const server = yield* Servers.http((request, response) => {
+            step = "asked"
+            request.resume().once("end", () => {
+              response.writeHead(200).write("one ")
+              step = "head"
+              setImmediate(() => {
+                response.write("two ")
+                step = "body"
+                setImmediate(() => response.end("three"))
+              })
+            })
+          })
+          const options: Options = { reuse, retry: false, grace: 0, connectionsPerOrigin: 1, timeout: "1 minute" }
+          const once = Effect.gen(function* () {
+            const session = yield* ClientSession.make(options)
+            step = "not connected"
+            const fiber = yield* Effect.forkChild(way(session.client, server.url), { startImmediately: true })
+            const turns = ((yield* Scheduler.MaxOpsBeforeYield) - 3) % 13
+            for (let n = 0; n < turns; n++) yield* turn
+            const exit = fiber.pollUnsafe()
+            steps.add(exit === undefined ? step : exit._tag)
+            yield* Fiber.interrupt(fiber)
+            assert.strictEqual(session.running(), 0)
+            if (reuse === "none") yield* server.allClosed
+            assert.strictEqual(yield* Effect.flatMap(session.client.get(server.url), (r) => r.text), "one two three")
+          }).pipe(
+            Effect.scoped,
+            Effect.andThen(server.allClosed),
+            Effect.andThen(
+              Effect.flatMap(Ledger.Ledger, ({ holdings }) => eventually(holdings, (all) => all.length === 0))
+            )
+          )
+          yield* InterruptSweep.sweep(once, { share: { number: 2 * number + second, of: 2 * all.length } })
+          assert.isAtLeast(steps.size, 2, `only ${[...steps]}`)
+        }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
+      )
+    }
+  }
+})
