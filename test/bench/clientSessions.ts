@@ -3,6 +3,8 @@
  * and Effect's own client over undici, in one run and in turns. The server is a process of its own that answers 200 and a hundred
  * bytes; each contender keeps 32 requests in flight. Nothing is said about latency, large bodies or TLS.
  *
+ * Where the fiber has a scope, Effect watches each request for the end of it (`HttpClient.withScope`), which costs more.
+ *
  * The bound is 1.25 times plain `undici.request` for a `pooled` session. `HOLDFAST_BENCH_REQUESTS` (default: 5,000) is per round.
  */
 import { spawn } from "node:child_process"
@@ -12,6 +14,7 @@ import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { Agent, request } from "@effect/platform-node/Undici"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 import { range, ratios, takeTurns } from "./measure.ts"
@@ -35,7 +38,11 @@ const measured = async (work: () => Promise<unknown>): Promise<number> => {
   return (system + user) / requests
 }
 
-const through = (runtime: ManagedRuntime.ManagedRuntime<HttpClient.HttpClient, unknown>, url: string) => {
+const through = (
+  runtime: ManagedRuntime.ManagedRuntime<HttpClient.HttpClient, unknown>,
+  url: string,
+  within: (work: Effect.Effect<void, HttpClientError, HttpClient.HttpClient>) => typeof work = (work) => work
+) => {
   const all = Effect.gen(function* () {
     const client = yield* HttpClient.HttpClient
     let left = requests
@@ -46,7 +53,7 @@ const through = (runtime: ManagedRuntime.ManagedRuntime<HttpClient.HttpClient, u
       { concurrency: "unbounded", discard: true }
     )
   })
-  return () => measured(() => runtime.runPromise(all))
+  return () => measured(() => runtime.runPromise(within(all)))
 }
 
 const plain = (agent: Agent, url: string) => async () => {
@@ -70,6 +77,7 @@ export const run = async (): Promise<void> => {
       {
         "plain undici.request": plain(agent, url),
         "client session, pooled": through(pooled, url),
+        "pooled, within a scope": through(pooled, url, Effect.scoped),
         "client session, shared": through(shared, url),
         "Effect's client over undici": through(stock, url)
       },

@@ -50,6 +50,9 @@ const held = Effect.map(
   (holdings) => holdings.map(({ kind }) => kind)
 )
 
+/** Waits until a connection is open. */
+const connected = eventually(held, (kinds) => kinds.includes("socket")).pipe(Effect.orDie)
+
 const get = (client: HttpClient.HttpClient, url: string) => Effect.flatMap(client.get(url), ({ text }) => text)
 
 for (const reuse of ["none", "pooled", "shared"] as const) {
@@ -123,7 +126,7 @@ for (const reuse of ["none", "pooled", "shared"] as const) {
       {},
       (client, url) =>
         Effect.flatMap(Effect.forkChild(get(client, url), { startImmediately: true }), (fiber) =>
-          Effect.andThen(Effect.sleep("20 millis"), Effect.andThen(Fiber.interrupt(fiber), Fiber.join(fiber)))
+          Effect.andThen(connected, Effect.andThen(Fiber.interrupt(fiber), Fiber.join(fiber)))
         ),
       "interrupted"
     )
@@ -131,8 +134,7 @@ for (const reuse of ["none", "pooled", "shared"] as const) {
       "left running",
       Servers.silent,
       {},
-      (client, url) =>
-        Effect.andThen(Effect.forkDetach(get(client, url), { startImmediately: true }), Effect.sleep("20 millis")),
+      (client, url) => Effect.andThen(Effect.forkDetach(get(client, url), { startImmediately: true }), connected),
       "success"
     )
   })
@@ -261,7 +263,7 @@ describe("a client session", () => {
   it.live("a pooled session uses a connection again, none does not", () =>
     Effect.gen(function* () {
       const twenty = (client: HttpClient.HttpClient, url: string) =>
-        Effect.forEach(Array.from({ length: 20 }), () => Effect.andThen(get(client, url), Effect.sleep("2 millis")))
+        Effect.forEach(Array.from({ length: 20 }), () => get(client, url))
       const pooled = yield* Servers.good
       yield* withSession({}, (client) => twenty(client, pooled.url))
       assert.isAtMost(pooled.accepted(), 2)
