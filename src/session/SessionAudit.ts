@@ -7,7 +7,8 @@
  *
  * An event names a session by its public id. No token, hash or cookie is in any of them, by their types (OWASP Session
  * Management, "Logging Sessions Life Cycle"; ASVS 5.0 16.2.5). Tokens that are refused are counted one by one and logged in
- * bursts, so that guessing fills no disk: the first at once, the next ones together, at most once a minute per reason.
+ * bursts, so that guessing fills no disk: the first at once, the next ones together, at most once a minute per reason. What is
+ * held back is told within a minute, and when `Sessions` closes.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -53,6 +54,8 @@ export type Event =
 /** Takes note of events. Must not fail; what it does holds up the request. */
 export interface SessionAudit {
   readonly note: (event: Event) => Effect.Effect<void>
+  /** Tells what was held back to be told together. `Sessions` asks for it once a minute and when it closes. */
+  readonly flush?: Effect.Effect<void> | undefined
 }
 
 const events = Metric.counter("holdfast_sessions_events_total", {
@@ -64,7 +67,8 @@ const refused = Metric.counter("holdfast_sessions_refused_total", {
   incremental: true
 })
 
-const burst = Duration.minutes(1)
+/** How long refusals are held back to be told together. */
+export const burst = Duration.minutes(1)
 
 const names: { readonly [Tag in Exclude<Event["_tag"], "Refused">]: readonly [event: string, message: string] } = {
   Created: ["session.created", "A session began"],
@@ -85,6 +89,11 @@ const refusals: { readonly [Reason in Refusal]: readonly [event: string, message
 export const makeUnsafe = (): SessionAudit => {
   const bursts = new Map<Refusal, { loggedAt: number; since: number }>()
 
+  const tell = (reason: Refusal, count: number) => {
+    const [event, message] = refusals[reason]
+    return Effect.annotateLogs(Effect.logWarning(message), { event, count })
+  }
+
   const refuse = (reason: Refusal) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const last = bursts.get(reason)
@@ -93,11 +102,17 @@ export const makeUnsafe = (): SessionAudit => {
         return Effect.void
       }
       bursts.set(reason, { loggedAt: now, since: 0 })
-      const [event, message] = refusals[reason]
-      return Effect.annotateLogs(Effect.logWarning(message), { event, count: 1 + (last?.since ?? 0) })
+      return tell(reason, 1 + (last?.since ?? 0))
     })
 
+  const flush = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const held = Array.from(bursts).filter(([, { since }]) => since > 0)
+    for (const [reason] of held) bursts.set(reason, { loggedAt: now, since: 0 })
+    return Effect.forEach(held, ([reason, { since }]) => tell(reason, since), { discard: true })
+  })
+
   return {
+    flush,
     note: (event) => {
       if (event._tag === "Refused") {
         const { reason } = event

@@ -27,6 +27,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Lifetime from "../Lifetime.ts"
+import * as SessionAudit from "./SessionAudit.ts"
 import { SessionError, SessionRevoked } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import type { SessionRecord } from "./SessionRecord.ts"
@@ -237,6 +238,9 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     return ask(Array.from(ids).filter((id) => entries.has(id)))
   }
   yield* Effect.forkScoped(Stream.runForEachArray(store.ended, hear), { startImmediately: true })
+  const { flush = Effect.void } = yield* SessionAudit.SessionAudit
+  yield* Effect.addFinalizer(() => flush)
+  yield* Effect.forkScoped(Effect.forever(Effect.delay(flush, SessionAudit.burst)))
   yield* Effect.forkScoped(
     Effect.repeat(poll, Schedule.jittered(Schedule.spaced(options.pollInterval ?? "10 seconds")))
   )

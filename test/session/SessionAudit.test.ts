@@ -14,7 +14,7 @@ import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as SessionAudit from "../../src/session/SessionAudit.ts"
-import { Sessions } from "../../src/session/Sessions.ts"
+import * as Sessions from "../../src/session/Sessions.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
 import { eventually } from "../support/conditions.ts"
@@ -82,7 +82,7 @@ describe("SessionAudit", () => {
         yield* Effect.flatMap(third.on(there, { renews: true }), ({ id }) => id)
         seen(third)
         yield* Effect.scoped(Counter.open(Option.getOrThrow(third.token()))).pipe(
-          Effect.provideService(Sessions, here.sessions),
+          Effect.provideService(Sessions.Sessions, here.sessions),
           Effect.withSpan("a request")
         )
         yield* (yield* third.on(here)).revokeOthers
@@ -146,6 +146,36 @@ describe("SessionAudit", () => {
         assert.include(text, "session.authenticated")
       }).pipe(Effect.scoped)
     )
+  )
+
+  it.effect(
+    "a burst of refused tokens is told within a minute though no other follows, and when the sessions close",
+    () =>
+      collecting((lines) =>
+        Effect.gen(function* () {
+          const audit = SessionAudit.makeUnsafe()
+          const counts = () => eventsIn(lines).map(({ count }) => count)
+          const guess = (times: number) =>
+            Effect.repeat(audit.note({ _tag: "Refused", reason: "SessionMissing" }), { times: times - 1 })
+          yield* Effect.gen(function* () {
+            yield* Layer.build(Layer.fresh(Sessions.layer()))
+            yield* guess(5)
+            assert.deepStrictEqual(counts(), [1])
+            yield* TestClock.adjust("1 minute")
+            assert.deepStrictEqual(counts(), [1, 4])
+            yield* TestClock.adjust("1 hour")
+            assert.deepStrictEqual(counts(), [1, 4])
+            yield* guess(4)
+            yield* guess(3)
+            assert.deepStrictEqual(counts(), [1, 4, 1])
+          }).pipe(
+            Effect.provideService(SessionAudit.SessionAudit, audit),
+            Effect.scoped,
+            Effect.provide(MemorySessionStore.layer)
+          )
+          assert.deepStrictEqual(counts(), [1, 4, 1, 6])
+        })
+      )
   )
 
   it.effect("counts every token that is refused, and logs a burst of them as one line a minute", () =>
