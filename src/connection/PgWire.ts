@@ -15,6 +15,7 @@
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { hasProperty } from "effect/Predicate"
 import { Buffer } from "node:buffer"
@@ -106,6 +107,25 @@ export const attach = (connection: PgConnection): PgWire | undefined => {
   wires.set(connection, wire)
   return wire
 }
+
+/** How long the server may take to close its side before the socket is destroyed. */
+const farewell = Duration.seconds(1)
+
+/**
+ * Waits until a connection is closed on both sides: the server's is closed by the end of its backend, so that there is none any
+ * more. One that takes longer than a second has its socket destroyed.
+ */
+export const gone = (connection: PgConnection): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const socket = socketOf(connection)
+    if (socket === undefined || socket.closed) return Effect.void
+    const closed = Effect.callback<void>((resume) => {
+      const done = () => resume(Effect.void)
+      socket.once("close", done)
+      return Effect.sync(() => socket.off("close", done))
+    })
+    return Effect.timeoutOrElse(closed, { duration: farewell, orElse: () => Effect.sync(() => socket.destroy()) })
+  })
 
 interface Exchange {
   readonly cycles: number
