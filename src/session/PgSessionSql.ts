@@ -173,8 +173,8 @@ export const make = (schema: string, channel: string) => {
 
     /**
      * $1 id, $2 principal, $3 data, $4 its version, $5 device, $6 idle and $7 absolute timeout and $8 age of renewal in
-     * milliseconds, $9 how many other sessions the principal may keep, $10 hash, $11 nonce. The record, and the ids of
-     * those that made room.
+     * milliseconds, $9 how many other sessions the principal may keep, $10 hash, $11 nonce, $12 the hash of a token that it
+     * takes the place of, or null. The record, and the ids of those that made room.
      */
     create: `
       with moment as materialized (select clock_timestamp() as at),
@@ -187,6 +187,10 @@ export const make = (schema: string, channel: string) => {
         returning ${columns("s")}
       ), issued as (
         insert into ${tokens} (hash, session, issued_at, nonce) select $10::bytea, id, created_at, $11 from made
+      ), followed as (
+        update ${tokens} t set session = made.id, valid_until = made.created_at, predecessor = null
+        from made, ${sessions} s
+        where t.hash = $12::bytea and s.id = t.session and not ${isStillLive("s", "clock_timestamp()")}
       )
       select made.*, ${displacedIds} from made`,
 

@@ -179,7 +179,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       JSON.stringify(session.device),
       ...limitsOf(session),
       bytes(session.token),
-      nonce()
+      nonce(),
+      session.instead === undefined ? null : bytes(session.instead)
     ]
     const rows = yield* principal === null
       ? write(statements.create, params)

@@ -71,6 +71,8 @@ interface Held {
   replaced: boolean
   followedAt: number | undefined
   mayBeFollowed: boolean
+  /** It was presented in vain by somebody who then began another session: what that comes to is its fate, too. */
+  mayBeTaken: boolean
 }
 
 class Model {
@@ -109,7 +111,8 @@ class Model {
       predecessor,
       replaced: false,
       followedAt: undefined,
-      mayBeFollowed: false
+      mayBeFollowed: false,
+      mayBeTaken: false
     }
     this.tokens.set(text, held)
     return held
@@ -120,7 +123,8 @@ class Model {
     if (replaced || (followedAt !== undefined && this.now > followedAt + grace)) return "superseded"
     return undefined
   }
-  mayRefuse({ mayBeFollowed, session }: Held, reason: SessionError["reason"]["_tag"]): boolean {
+  mayRefuse({ mayBeFollowed, mayBeTaken, session }: Held, reason: SessionError["reason"]["_tag"]): boolean {
+    if (mayBeTaken) return reason !== "SessionMissing"
     const late = this.now + drift
     // Of a session whose beginning was interrupted nobody knows the principal, nor who may end it.
     if (reason === "SessionRevoked") return session.mayHaveEnded || session.bornAt === Number.NEGATIVE_INFINITY
@@ -157,7 +161,7 @@ const operation = (model: Model, browser: Browser, fiber: string, step: number, 
     let issued: SessionToken | undefined
     const handle = yield* Tally.handle({
       token: presented,
-      renews,
+      ...(renews && { onDue: (renew: Effect.Effect<boolean, SessionError>) => Effect.ignore(renew) }),
       onToken: (change) =>
         Effect.sync(() => {
           browser.token = Option.map(change, ({ token }) => token)
@@ -177,6 +181,7 @@ const operation = (model: Model, browser: Browser, fiber: string, step: number, 
       const { _tag } = loaded.failure.reason
       model.count(`refused ${_tag}`)
       if (before !== undefined && !model.mayRefuse(before, _tag)) model.wrong(`refused without cause: ${_tag}`)
+      if (before !== undefined && (action < 0.4 || (action >= 0.7 && action < 0.82))) before.mayBeTaken = true
     } else if (must !== undefined) model.wrong(`${must}, but accepted`)
     const id = Result.getOrUndefined(loaded)
     const session = id === undefined ? undefined : model.session(id)
@@ -234,7 +239,9 @@ const operation = (model: Model, browser: Browser, fiber: string, step: number, 
       const others = Array.from(model.tokens.values()).filter((held) => held.session === session)
       if (session !== undefined) {
         Object.assign(session, { mayBeReplaced: true, mayBeBornAt: Number.POSITIVE_INFINITY })
-        if (fleeting || (session.principal !== null && session.principal !== principal)) session.mayHaveEnded = true
+        const isAnothers = session.principal !== null && session.principal !== principal
+        if (fleeting || isAnothers) session.mayHaveEnded = true
+        if (before !== undefined && isAnothers) before.mayBeTaken = true
       }
       const record = yield* Effect.result(handle.authenticate(principal, { policy: limits }))
       if (Result.isFailure(record)) return model.count(`no login ${record.failure.reason._tag}`)

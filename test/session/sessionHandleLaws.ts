@@ -76,7 +76,9 @@ export const client = (token?: SessionToken.SessionToken) => {
       Effect.provideService(
         Counter.handle({
           token: held,
-          ...options,
+          ...(options.renews === true && {
+            onDue: (renew: Effect.Effect<boolean, SessionError>) => Effect.ignore(renew)
+          }),
           onToken: (change) =>
             Effect.sync(() => {
               told.push(change)
@@ -275,7 +277,9 @@ export const sessionHandleLaws = (name: string, law: Law) =>
         assert.notStrictEqual(bob.id, alice.record.id)
         assert.deepStrictEqual(yield* next.data, { count: 0, notes: [] })
         const seen = Effect.flatMap(client(alice.token).on(here), ({ record }) => record)
-        assert.strictEqual(yield* outcome(seen), "SessionRevoked")
+        // Its other tabs are told that the browser has another cookie, which they must not remove.
+        assert.strictEqual(yield* outcome(seen), "SessionSuperseded")
+        assert.isFalse(yield* here.sessions.end(alice.record.id), "it is over")
         assert.strictEqual(yield* (yield* alice.browser.on(here)).principal, "bob")
       })
     )
@@ -457,6 +461,26 @@ export const sessionHandleLaws = (name: string, law: Law) =>
         yield* long.touch
         assert.strictEqual((yield* long.authenticate("alice")).principal, "alice")
       })
+    )
+
+    law(
+      "S6 a request whose token was due goes on under the next one that another gave it, and under no login's",
+      ({ advance, here, there }) =>
+        Effect.gen(function* () {
+          const { token } = yield* login(here, "alice", { idleTimeout: "6 hours" })
+          yield* advance("61 minutes")
+          const [slow, other] = [client(token), client(token)]
+          const long = yield* slow.on(here)
+          yield* long.modify(add)
+          yield* (yield* other.on(there, { renews: true })).modify(add)
+          yield* (yield* other.on(there)).modify(add)
+          yield* advance("1 minute")
+          yield* long.touch
+          assert.strictEqual((yield* long.modify(add)).count, 4)
+          assert.deepStrictEqual(slow.told, [])
+          yield* (yield* other.on(there)).authenticate("alice")
+          assert.strictEqual(yield* outcome(long.touch), "SessionSuperseded")
+        })
     )
 
     law("S13 a session whose data cannot be read can still be seen, listed and ended", ({ here, there }) =>
