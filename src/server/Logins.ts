@@ -87,7 +87,8 @@ const roomOf = (share: number) =>
 /** Makes the service; the limits are those of this process. */
 export const make = Effect.gen(function* () {
   const clock = yield* Clock.Clock
-  const counts = FailureCounts.make(window, () => clock.currentTimeMillisUnsafe())
+  // Not the time of day: nobody sets this one back.
+  const counts = FailureCounts.make(window, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
   const places = yield* roomOf(placesPerClient)
   const placesOfUsers = yield* roomOf(placesPerUserAndClient)
   const turns = yield* FairSemaphore.make(checkedAtOnce)

@@ -33,7 +33,7 @@ const freeze = (value: Schema.Json): void => {
   for (const part of Object.values(value)) freeze(part)
 }
 
-/** Makes a memory of up to `maxBytes`; `now` tells the time in milliseconds. */
+/** Makes a memory of up to `maxBytes`; `now` tells a time in milliseconds that nobody sets. */
 export const make = (maxBytes: number, now: () => number): PgSessionMemory => {
   let young = new Map<TokenHash, Remembered>()
   let old = new Map<TokenHash, Remembered>()

@@ -149,7 +149,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       within,
       find: batched(statements.find),
       confirm: batched(statements.confirm),
-      memory: PgSessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => clock.currentTimeMillisUnsafe()),
+      memory: PgSessionMemory.make(
+        options.rememberedBytes ?? 16 * 1024 * 1024,
+        () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      ),
       load: batched(statements.load),
       settle
     }),
