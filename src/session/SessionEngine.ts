@@ -81,6 +81,7 @@ const tooLate = because(
 const conflict = because(new SessionConflict())
 
 const isSuperseded = ({ reason }: SessionError) => reason._tag === "SessionSuperseded"
+const isUnreadable = ({ reason }: SessionError) => reason._tag === "SessionUndecodable"
 const isMissing = ({ reason }: SessionError) => reason._tag === "SessionMissing"
 
 /** The token that follows on the one of a session: the one that it was given, or that whoever renews it gives it. */
@@ -156,6 +157,9 @@ export const make = Effect.fnUntraced(function* <Data>(
     })
   }
 
+  const tellUnreadable = (error: SessionError) =>
+    isUnreadable(error) ? Effect.logWarning("A session could not be read", error.message) : Effect.void
+
   const load = (token: SessionToken.SessionToken) =>
     Effect.matchEffect(Scope.provide(sessions.open(token), scope), {
       onSuccess: ({ lifetime, record }) => {
@@ -164,7 +168,7 @@ export const make = Effect.fnUntraced(function* <Data>(
       },
       onFailure: (error) => {
         const refusal = SessionLogin.refusalOf(error)
-        if (refusal === undefined) return Effect.fail(error)
+        if (refusal === undefined) return Effect.andThen(tellUnreadable(error), Effect.fail(error))
         state = { _tag: "Visitor", error }
         return Effect.as(refused(refusal), false)
       }
@@ -200,12 +204,15 @@ export const make = Effect.fnUntraced(function* <Data>(
     return audit.note({ _tag: "Undecodable", session: record.id, problem })
   }
 
+  const tellUnread = (record: SessionRecord) => (error: SessionError) =>
+    tellProblem(record, isUnreadable(error) ? error.message : undefined)
+
   const snapshot = Effect.flatMap(settle, (known): Effect.Effect<Snapshot<Data>, SessionError> => {
     if (known._tag === "Ended") return Effect.fail(known.error)
     if (known._tag === "Visitor")
       return Effect.map(codec.initial, (read) => ({ ...read, data: read.value, version: 0, session: undefined }))
     const { record } = known
-    return Effect.flatMap(codec.read(record), (read) =>
+    return Effect.flatMap(Effect.tapError(codec.read(record), tellUnread(record)), (read) =>
       Effect.as(tellProblem(record, read.problem), {
         ...read,
         data: read.value,
@@ -309,8 +316,9 @@ export const make = Effect.fnUntraced(function* <Data>(
 
   const authenticate = Effect.fnUntraced(function* (principal: string, login: Login = {}) {
     if (!canTell()) return yield* tooLate
-    const known = yield* settle
-    if (known._tag === "Live" && !isFor(known, principal)) yield* end(known, "another login")
+    // What the store cannot read is left to its timeouts, and keeps nobody from logging in.
+    const known = yield* Effect.catchIf(settle, isUnreadable, () => Effect.undefined)
+    if (known?._tag === "Live" && !isFor(known, principal)) yield* end(known, "another login")
     const { record, roomMade } = yield* changing(() => {
       const device = SessionLogin.deviceOf(login)
       const fresh = SessionLogin.create({ codec, limits }, sessions, audit, { ...login, principal, device, instead })

@@ -33,7 +33,7 @@ export interface Limits {
   readonly renewEvery: Duration.Duration
   /**
    * Live sessions that the principal may have, this one included; the oldest are revoked to make room, in the same
-   * transaction, also when many are created at once. Means nothing for a visitor.
+   * transaction, also when many are created at once. From 1; finite and whole. Means nothing for a visitor.
    */
   readonly maxPerPrincipal: number
   /**
