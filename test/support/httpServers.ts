@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { once } from "node:events"
 import * as Http from "node:http"
+import * as Http2 from "node:http2"
 import * as Https from "node:https"
 import type { AddressInfo, Server, Socket } from "node:net"
 import * as Net from "node:net"
@@ -91,6 +92,12 @@ const rawSecure = (connected: (socket: Socket) => void) =>
     const { cert, key } = ownCertificate()
     return until(() => Tls.createServer({ cert, key }, connected).on("tlsClientError", () => undefined), "https")
   })
+
+/** Agrees on no protocol but HTTP/2. */
+export const http2Only = Effect.suspend(() => {
+  const { cert, key } = ownCertificate()
+  return until(() => Http2.createSecureServer({ cert, key, allowHTTP1: false }), "https")
+})
 
 /** What clients have to trust to speak to servers over HTTPS. */
 export const ca = () => ownCertificate().cert
