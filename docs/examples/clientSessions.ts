@@ -43,6 +43,15 @@ export const patientPrice = (url: string) =>
   Effect.retry(price(url), { times: 3, schedule: Schedule.exponential("20 millis"), while: (e) => explain(e).again })
 // #endregion
 
+// #region shared
+/** A job with a session of its own, which finds the connections of the jobs before it open. */
+const pricedInJob = (url: string) => Effect.provide(price(url), ClientSession.layer({ reuse: "shared" }))
+
+/** The connections are the program's, and so are their limits. */
+export const pricedInJobs = (urls: ReadonlyArray<string>) =>
+  Effect.forEach(urls, pricedInJob).pipe(Effect.provide(ClientSession.layerShared({ connectionsPerOrigin: 8 })))
+// #endregion
+
 // #region accounts
 /** One session per account: its own connections, cookies and limits. */
 export const layerAccounts = ClientSessions.layer({

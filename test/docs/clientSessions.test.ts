@@ -3,7 +3,14 @@ import * as Effect from "effect/Effect"
 import cluster, { type Worker as ClusterWorker } from "node:cluster"
 import { once } from "node:events"
 import { Worker } from "node:worker_threads"
-import { explain, layerAccounts, patientPrice, priceFor, pricedOnce } from "../../docs/examples/clientSessions.ts"
+import {
+  explain,
+  layerAccounts,
+  patientPrice,
+  priceFor,
+  pricedInJobs,
+  pricedOnce
+} from "../../docs/examples/clientSessions.ts"
 import * as Ledger from "../../src/Ledger.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Servers from "../support/httpServers.ts"
@@ -28,6 +35,10 @@ describe("the example of client sessions", () => {
       assert.deepStrictEqual(explain(error), { text: "The shop is away (connect).", again: true })
       const patient = Effect.provide(patientPrice(server.url), ClientSession.layer())
       assert.strictEqual(yield* patient, "GET /")
+      yield* server.allClosed
+      const before = server.accepted()
+      yield* pricedInJobs(Array.from({ length: 9 }, () => server.url))
+      assert.isAtMost(server.accepted(), before + 2)
       const accounts = Effect.all([priceFor("alice", server.url), priceFor("trial-bob", server.url)])
       assert.deepStrictEqual(yield* Effect.provide(accounts, layerAccounts), ["GET /", "GET /"])
       yield* server.allClosed
