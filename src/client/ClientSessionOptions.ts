@@ -106,12 +106,14 @@ export interface RetryLimits {
 const invalid = (field: string, problem: string) =>
   Effect.fail(new ClientError({ reason: new InvalidConfig({ field, problem }) }))
 
-const count = (field: string, value: number, least: number) =>
+/** A whole number of at least `least`. */
+export const count = (field: string, value: number, least: number) =>
   Number.isSafeInteger(value) && value >= least
     ? Effect.succeed(value)
     : invalid(field, `must be a whole number of at least ${least}, not ${value}`)
 
-const time = (field: string, given: Duration.Input, may: { readonly be: "positive" | "zero" | "infinite" }) => {
+/** A duration that makes sense where it is used: of at least a millisecond unless it may be zero, and finite unless it may be infinite. */
+export const time = (field: string, given: Duration.Input, may: { readonly be: "positive" | "zero" | "infinite" }) => {
   const allowed = Option.filter(Duration.fromInput(given), (duration) =>
     may.be === "zero"
       ? Duration.isFinite(duration) && Duration.toMillis(duration) >= 0

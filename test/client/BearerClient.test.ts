@@ -193,6 +193,21 @@ describe("BearerClient", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("nor does that of one that would get the token by itself", () =>
+    Effect.gen(function* () {
+      const [server, other] = [yield* TokenServer.make, yield* TokenServer.make]
+      const { client: base } = yield* ClientSession.make({ retry: false })
+      const source = yield* Effect.provideService(twoStep(server.url), HttpClient.HttpClient, base)
+      const client = yield* BearerClient.make({ origins: [server.url, other.url] }).pipe(
+        Effect.provideService(HttpClient.HttpClient, base),
+        Effect.provideService(AccessTokens, yield* tokensOf(source, yield* makeMemory))
+      )
+      const response = yield* client.get(`${server.url}/api?redirect=${encodeURIComponent(`${other.url}/api`)}`)
+      assert.strictEqual(response.status, 401)
+      assert.deepStrictEqual([server.counts.refreshes, other.counts.refused], [1, 1])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a base URL may be put in front of what it is asked for", () =>
     Effect.gen(function* () {
       const { client, server } = yield* world
