@@ -41,7 +41,11 @@ const failureOf = (error: NonNullable<QueryRecord.QueryRecord["error"]>): NonNul
         ...(error.hint !== undefined && { hint: error.hint }),
         ...(error.position !== undefined && { position: error.position })
       }
-    : { code: error._tag, message: error.message }
+    : {
+        code: error._tag,
+        message: error.message,
+        ...("written" in error && error.written !== undefined && { written: error.written })
+      }
 
 const infoOf = (record: QueryRecord.QueryRecord): QueryInfo => ({
   ...Struct.pick(record, ["id", "session", "state", "sql", "expiresAt", "rowCount", "bytes", "transitions"]),

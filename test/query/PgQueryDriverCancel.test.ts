@@ -80,10 +80,95 @@ describe("Q2 a cancel while rows wait for whoever takes them ends in what the se
     )
   )
 
-  it.live("what only reads is cancelled, also when the server was done with it", () =>
+  it.live("what only returns rows is cancelled, also when the server was done with it, and says so", () =>
     withQueries(() =>
       Effect.gen(function* () {
-        assert.strictEqual((yield* cancelHeldUp("select n from generate_series(1, 5) n")).state, "Canceled")
+        yield* run("create table written as select n from generate_series(1, 5) n")
+        // No command tag tells what a function or a part of the statement wrote.
+        const { error, state } = yield* cancelHeldUp(
+          "with gone as (delete from written returning n) select n from gone"
+        )
+        assert.deepInclude({ ...error, state }, { state: "Canceled", _tag: "QueryCanceled", written: "committed" })
+        assert.match(error?.message ?? "", /is committed/)
+        assert.deepStrictEqual(yield* run("select count(*)::int from written"), [[0]])
+      })
+    )
+  )
+})
+
+describe("a failed query says what its statement wrote all the same", () => {
+  it.live("when its rows could not be kept", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        yield* run("create table written (n int, x text)")
+        const registry = yield* QueryRegistry.make().pipe(
+          Effect.provide(QueryResults.layerMemory({ limitBytes: 100_000 }))
+        )
+        for (const size of [300, 50_000]) {
+          const { id } = yield* registry.submit({
+            statement: {
+              sql: `insert into written select n, repeat('x', 1000) from generate_series(1, ${size}) n returning n, x`,
+              params: []
+            },
+            principal
+          })
+          const { error, state } = yield* registry.await(principal, id)
+          assert.strictEqual(state, "Failed")
+          assert.strictEqual(error?._tag, "ResultTooLarge")
+          const [[count] = []] = yield* run(
+            "with gone as (delete from written returning 1) select count(*)::int from gone"
+          )
+          assert.deepInclude(error, count === 0 ? { limitBytes: 100_000 } : { written: "committed" })
+          if (size === 300) assert.strictEqual(count, 300)
+        }
+      })
+    )
+  )
+
+  it.live("when the server did not confirm the cancel, so that nobody knows", () =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      const { hostname, port } = new URL(Redacted.value(url))
+      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+      yield* proxy.decideCancels("swallow")
+      yield* Effect.gen(function* () {
+        yield* run("create table written (n int)")
+        const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+        const begin = Effect.fnUntraced(function* (more: Partial<QueryRegistry.Submission> = {}) {
+          const statement = { sql: "insert into written select 1 from pg_sleep(60)", params: [] }
+          const { id } = yield* registry.submit({ statement, principal, ...more })
+          yield* eventually(registry.status(principal, id), ({ state }) => state === "Running")
+          return id
+        })
+        const canceled = yield* registry.cancel(principal, yield* begin())
+        assert.deepInclude(
+          { ...canceled.error, state: canceled.state },
+          { state: "Failed", _tag: "QueryCanceled", written: "unknown" }
+        )
+        assert.match(canceled.error?.message ?? "", /may be committed/)
+        const late = yield* registry.await(principal, yield* begin({ deadline: "500 millis" }))
+        assert.deepInclude(
+          { ...late.error, state: late.state },
+          { state: "Failed", _tag: "QueryDeadlineExceeded", written: "unknown" }
+        )
+      }).pipe(Effect.scoped, Effect.provide(layerQueries(proxy.through(url), { max: 2 })))
+    }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
+  )
+
+  it.live("and nothing of it when the server undid it, also with its own last word", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        yield* run("create table parent (n int primary key)")
+        yield* run("create table child (n int references parent deferrable initially deferred)")
+        const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+        const statement = { sql: "insert into child values (1) returning n", params: [] }
+        const { id } = yield* registry.submit({ statement, principal })
+        const { error } = yield* registry.await(principal, id)
+        assert.deepInclude({ ...error }, { _tag: "StatementFailed", code: "23503" })
+        const sleeping = yield* registry.submit({ statement: { sql: "select pg_sleep(60)", params: [] }, principal })
+        yield* eventually(registry.status(principal, sleeping.id), ({ state }) => state === "Running")
+        const canceled = yield* registry.cancel(principal, sleeping.id)
+        assert.isFalse("written" in (canceled.error ?? assert.fail()))
       })
     )
   )
