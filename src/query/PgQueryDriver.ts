@@ -205,6 +205,13 @@ const refused = (error: PgWire.ExchangeFailed) => unavailable(`A setting of the 
 /** How much later than the deadline the server ends a statement by itself, because we are gone. */
 const graceMillis = 1000
 
+/** The longest timeout that PostgreSQL takes. */
+const longestMillis = 2 ** 31 - 1
+
+/** When the server ends a statement, in milliseconds. */
+const timeoutOf = (deadline: Duration.Duration) =>
+  Math.min(Math.ceil(Duration.toMillis(deadline)) + graceMillis, longestMillis)
+
 /**
  * Makes the settings of a statement. The app's are confirmed before it is sent; ours, which no server refuses, travel ahead of
  * it in the same flight. The reset of the connection undoes both.
@@ -212,7 +219,7 @@ const graceMillis = 1000
 const prepare = (wire: PgWire.PgWire, { settings }: Statement, { deadline, id }: Execution) => {
   const ours = {
     application_name: `holdfast ${id}`,
-    ...(deadline !== undefined && { statement_timeout: String(Math.ceil(Duration.toMillis(deadline)) + graceMillis) })
+    ...(deadline !== undefined && { statement_timeout: String(timeoutOf(deadline)) })
   }
   const send = Effect.sync(() => wire.sendUnsafe(setOurs(ours), 1))
   return settings === undefined

@@ -246,6 +246,11 @@ describe("PgQueryDriver", () => {
           const settings = { default_transaction_read_only: "on" }
           const own = yield* execute({ sql: shown, settings }, Duration.seconds(7))
           assert.deepStrictEqual(own, [[`holdfast ${id}`, "8s", "on"]])
+          // PostgreSQL takes a little less than 25 days.
+          for (const deadline of [Duration.days(30), Duration.infinity]) {
+            const far = yield* execute({ sql: shown }, deadline)
+            assert.deepStrictEqual(far, [[`holdfast ${id}`, "2147483647ms", "off"]])
+          }
           const next = yield* execute({ sql: shown })
           assert.deepStrictEqual(next, [[`holdfast ${id}`, "1h", "off"]])
           const refused = yield* Effect.flip(execute({ sql: "create table never (a int)", settings: { no_such: "x" } }))
