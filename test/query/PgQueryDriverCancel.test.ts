@@ -1,12 +1,15 @@
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Ledger from "../../src/Ledger.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
+import { scale } from "../../src/testing/InterruptSweep.ts"
 import { busyBackends, eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { layerQueries, withQueries } from "../support/queries.ts"
@@ -173,6 +176,51 @@ describe("a failed query says what its statement wrote all the same", () => {
     )
   )
 })
+
+it.live(
+  "Q2, C6 a cancel request that arrives as the server commits: the record and the table agree, and the next statement is not hit",
+  () =>
+    withQueries(
+      ({ name, url }) =>
+        Effect.gen(function* () {
+          const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+          const ended = (sql: string) =>
+            Effect.flatMap(registry.submit({ statement: { sql, params: [] }, principal }), ({ id }) =>
+              registry.await(principal, id)
+            )
+          yield* ended("create table written (n int primary key)")
+          const gate = yield* PgConnection.make({ url })
+          const waits = `select from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into written%'`
+          const succeeded: Array<number> = []
+          // The driver asks the server ten milliseconds after the interruption: the statement ends about then.
+          const [first, last] = [8000, 14_000]
+          const rounds = 40 * scale
+          for (let n = 0; n < rounds; n++) {
+            yield* gate.query("select pg_advisory_lock(1)")
+            const sql = `insert into written select ${n} from pg_advisory_xact_lock_shared(1)`
+            const { id } = yield* registry.submit({ statement: { sql, params: [] }, principal })
+            yield* eventually(gate.query(waits), ({ rows }) => rows.length > 0)
+            const until = performance.now() + (first + ((last - first) * n) / rounds) / 1000
+            const canceling = yield* Effect.forkChild(registry.cancel(principal, id), { startImmediately: true })
+            yield* Effect.repeat(Effect.yieldNow, { until: () => performance.now() >= until })
+            yield* gate.query("select pg_advisory_unlock(1)")
+            const { state } = yield* Fiber.join(canceling)
+            assert.include(["Succeeded", "Canceled"], state)
+            if (state === "Succeeded") succeeded.push(n)
+            assert.strictEqual((yield* ended(`select ${n}`)).state, "Succeeded")
+          }
+          const rows = yield* run("select n from written order by n")
+          assert.deepStrictEqual(
+            rows.map(([n]) => n),
+            succeeded
+          )
+          assert.isAbove(succeeded.length, 0)
+          assert.isBelow(succeeded.length, rounds)
+          assert.deepStrictEqual(yield* busyBackends(name), [])
+        }),
+      { max: 1 }
+    )
+)
 
 it.live("C6 a cancel waits for the settings that travel ahead of its statement, and hits the statement", () =>
   Effect.gen(function* () {
