@@ -191,11 +191,13 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         yield* run(browser, "select generate_series(11, 15)")
       ]
       const cursors: Array<string> = []
-      for (let search: string | undefined = ""; search !== undefined;) {
-        const { page: found } = yield* page(one.id, search)
-        const next: string | null = Option.getOrThrow(found).next
+      let next: string | null = ""
+      while (next !== null) {
+        const found: typeof Next.Type = Option.getOrThrow(
+          (yield* page(one.id, next === "" ? "" : `&cursor=${next}`)).page
+        )
+        next = found.next
         if (next !== null) cursors.push(next)
-        search = next === null ? undefined : `&cursor=${next}`
       }
       assert.lengthOf(cursors, 2)
       for (const [index, rows] of [
