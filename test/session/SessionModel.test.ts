@@ -285,7 +285,7 @@ const play = Effect.fnUntraced(
     }
     const moveTime = (random: () => number) => {
       const kind = random()
-      const by = kind < 0.5 ? 31_000 : kind < 0.9 ? minutes(10) : kind < 0.98 ? minutes(40) : absolute + minutes(5)
+      const by = kind < 0.4 ? 31_000 : kind < 0.7 ? minutes(10) : kind < 0.93 ? minutes(40) : absolute + minutes(5)
       const moved = Effect.andThen(
         advance(Duration.millis(by)),
         Effect.sync(() => (model.now += by))
@@ -296,7 +296,7 @@ const play = Effect.fnUntraced(
     const work = Effect.fnUntraced(function* (fiber: number) {
       const random = randomOf(seed + fiber)
       for (let step = 1; step <= operations; step++) {
-        if (random() < 1 / 150) yield* moveTime(random)
+        if (random() < 1 / 100) yield* moveTime(random)
         const browser = browsers[Math.floor(random() * browsers.length)] ?? { token: Option.none() }
         const instance = random() < 0.5 ? here : there
         const one = operation(model, browser, String(fiber), step, random).pipe(
@@ -346,6 +346,7 @@ const movable = Effect.map(Clock.Clock, (clock) => {
   let offset = 0
   const currentTimeMillisUnsafe = () => clock.currentTimeMillisUnsafe() + offset
   const currentTimeNanosUnsafe = () => clock.currentTimeNanosUnsafe() + BigInt(offset) * 1_000_000n
+  const monotonicTimeNanosUnsafe = () => clock.monotonicTimeNanosUnsafe() + BigInt(offset) * 1_000_000n
   return {
     advance: (by: Duration.Input) =>
       Effect.sync(() => void (offset += Duration.toMillis(Duration.fromInputUnsafe(by)))),
@@ -354,6 +355,8 @@ const movable = Effect.map(Clock.Clock, (clock) => {
       currentTimeNanosUnsafe,
       currentTimeMillis: Effect.sync(currentTimeMillisUnsafe),
       currentTimeNanos: Effect.sync(currentTimeNanosUnsafe),
+      monotonicTimeNanosUnsafe,
+      monotonicTimeNanos: Effect.sync(monotonicTimeNanosUnsafe),
       sleep: (duration: Duration.Duration) => clock.sleep(duration)
     }
   }
