@@ -265,6 +265,16 @@ describe("AccessTokens", () => {
     })
   )
 
+  it.effect("a token that was rejected is not taken by an instance that begins later", () =>
+    Effect.gen(function* () {
+      const { repository, script, source, tokens } = yield* world
+      yield* tokens.invalidate(yield* tokens.get)
+      const other = yield* tokensOf(source, repository)
+      assert.strictEqual(valueOf(yield* other.get), "a2")
+      assert.deepStrictEqual([script.logins, script.refreshes], [1, 1])
+    })
+  )
+
   it.effect("a server that accepts no token does not use up the token server", () =>
     Effect.gen(function* () {
       const { script, tokens } = yield* world

@@ -12,6 +12,8 @@ import * as Ledger from "../../src/Ledger.ts"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { subscribe, unsubscribe } from "node:diagnostics_channel"
+import type { Socket } from "node:net"
 import { ClientError } from "../../src/client/ClientError.ts"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 import type { Options } from "../../src/client/ClientSessionOptions.ts"
@@ -49,6 +51,10 @@ const withSession = <A, E>(
     yield* Scope.close(scope, Exit.void)
     return { exit, endMillis: Duration.toMillis(took) }
   })
+
+/** As a program runs that has no scope around its requests. */
+const withoutScope = <A, E>(work: Effect.Effect<A, E>) =>
+  Effect.updateContext(work, (context: Context.Context<never>) => Context.omit(Scope.Scope)(context))
 
 const failureOf = (exit: Exit.Exit<unknown, HttpClientError>) =>
   Option.map(Exit.findErrorOption(exit), (error) => reasonOf(error))
@@ -287,17 +293,24 @@ describe("a client session", () => {
             assert.strictEqual(session.running(), 0)
           })
         )
-      const whole = yield* interrupted((client) => get(client, server.url))
-      const streamed = yield* interrupted((client) =>
-        Effect.flatMap(client.get(server.url), ({ stream }) => Stream.runDrain(stream))
-      )
-      const left = yield* interrupted((client) =>
-        Effect.flatMap(client.get(server.url), ({ stream }) => Stream.runDrain(Stream.take(stream, 2)))
-      )
+      // Where there is a scope, Effect looks after a request, too.
+      const bare = (work: (client: HttpClient.HttpClient) => Effect.Effect<unknown, unknown>) =>
+        interrupted((client) => withoutScope(work(client)))
+      for (const alone of [interrupted, bare]) {
+        const exits = [
+          yield* alone((client) => get(client, server.url)),
+          yield* alone((client) => Effect.flatMap(client.get(server.url), ({ stream }) => Stream.runDrain(stream))),
+          yield* alone((client) =>
+            Effect.flatMap(client.get(server.url), ({ stream }) => Stream.runDrain(Stream.take(stream, 2)))
+          ),
+          yield* alone((client) => Effect.andThen(client.get(server.url), Effect.never))
+        ]
+        for (const { exit } of exits) assert.isTrue(Exit.isSuccess(exit), String(exit))
+      }
       const scoped = yield* interrupted((client) =>
         Effect.scoped(Effect.andThen(HttpClient.withScope(client).get(server.url), Effect.never))
       )
-      for (const { exit } of [whole, streamed, left, scoped]) assert.isTrue(Exit.isSuccess(exit), String(exit))
+      assert.isTrue(Exit.isSuccess(scoped.exit), String(scoped.exit))
     })
   )
 
@@ -375,6 +388,45 @@ describe("a client session", () => {
       assert.notStrictEqual(one, other)
     })
   )
+
+  it.live("so it is within one graph of layers", () =>
+    Effect.gen(function* () {
+      const layer = ClientSession.layer()
+      const ids: Array<string> = []
+      const user = Layer.effectDiscard(Effect.map(ClientSession.ClientSession, ({ id }) => void ids.push(id)))
+      yield* Layer.build(Layer.mergeAll(Layer.provide(user, layer), Layer.provide(Layer.fresh(user), layer)))
+      assert.strictEqual(new Set(ids).size, 2)
+    })
+  )
+
+  for (const reuse of ["none", "pooled", "shared"] as const) {
+    it.live(`when the end of a ${reuse} session returns, each of its sockets is closed, not about to be`, () =>
+      Effect.gen(function* () {
+        const server = yield* Servers.dripping
+        const sockets: Array<Socket> = []
+        const note = (message: unknown) => {
+          const { connectParams, socket } = message as { connectParams: { host: string }; socket: Socket }
+          if (server.url.endsWith(connectParams.host)) sockets.push(socket)
+        }
+        yield* Effect.acquireRelease(
+          Effect.sync(() => subscribe("undici:client:connected", note)),
+          () => Effect.sync(() => unsubscribe("undici:client:connected", note))
+        )
+        const { exit } = yield* withSession({ reuse, grace: 0 }, (client, session) =>
+          Effect.gen(function* () {
+            for (let n = 0; n < 20; n++) yield* Effect.forkDetach(get(client, server.url), { startImmediately: true })
+            yield* eventually(
+              Effect.sync(() => sockets.length),
+              (count) => count === 20
+            )
+            yield* session.end
+            return sockets.filter((socket) => !socket.closed).length
+          })
+        )
+        assert.deepStrictEqual(exit, Exit.succeed(0))
+      })
+    )
+  }
 })
 
 describe("what makes no sense is refused", () => {
