@@ -232,7 +232,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         id: entry.record.id,
         attributes: () => ({ principal: entry.record.principal, state: entry.record.state }),
         statement,
-        sink: () => Effect.map(entry.open(results.open(entry.record.id)), ({ sink }) => sink),
+        sink: () => Effect.map(entry.open(results.open(entry.record.id), context), ({ sink }) => sink),
         owner,
         deadline,
         place,

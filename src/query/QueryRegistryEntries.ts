@@ -4,6 +4,7 @@
  * An entry is listed from its submission until it is forgotten; then its rows are freed. What it was can still be seen by
  * whoever has the entry.
  */
+import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -132,14 +133,17 @@ export class Entry {
     return Effect.flatMap(this.lifetime(), (lifetime) => lifetime?.end() ?? Effect.void)
   }
 
-  /** Opens the result, which is the entry's to free. */
-  open<E, R>(open: Effect.Effect<QueryResult, E, R>): Effect.Effect<QueryResult, E, Exclude<R, Scope.Scope>> {
+  /**
+   * Opens the result, which is the entry's to free. What frees it is kept for long, and keeps nothing of the query that runs: it
+   * has these services only.
+   */
+  open<E, R>(open: Effect.Effect<QueryResult, E, R | Scope.Scope>, services: Context.Context<R>) {
     return Effect.suspend(() => {
-      this.scope = Scope.makeUnsafe()
-      return Effect.tap(Scope.provide(open, this.scope), (result) =>
-        Effect.sync(() => {
-          this.opened = result
-        })
+      const scope = Scope.makeUnsafe()
+      this.scope = scope
+      return Effect.map(
+        Effect.updateContext(open, (_: Context.Context<never>) => Context.add(services, Scope.Scope, scope)),
+        (result) => (this.opened = result)
       )
     })
   }

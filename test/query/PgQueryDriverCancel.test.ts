@@ -149,6 +149,12 @@ describe("a failed query says what its statement wrote all the same", () => {
           { state: "Failed", _tag: "QueryCanceled", written: "unknown" }
         )
         assert.match(canceled.error?.message ?? "", /may be committed/)
+        const lost = yield* begin()
+        const canceling = yield* Effect.forkChild(registry.cancel(principal, lost), { startImmediately: true })
+        yield* eventually(proxy.cancels, (count) => count === 2)
+        yield* proxy.cut
+        const broken = yield* Fiber.join(canceling)
+        assert.deepInclude({ ...broken.error, state: broken.state }, { state: "Failed", written: "unknown" })
         const late = yield* registry.await(principal, yield* begin({ deadline: "500 millis" }))
         assert.deepInclude(
           { ...late.error, state: late.state },

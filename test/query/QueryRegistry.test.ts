@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -267,6 +268,24 @@ describe("Q2 cancel at any moment ends in one terminal state, with no statement 
     )
   )
 
+  it.effect("a deadline that passes while a query is being cancelled changes nothing", () =>
+    alone(
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        const { registry, submit } = yield* open(undefined, {
+          execute: () => Effect.onInterrupt(Effect.never, () => Deferred.await(gate))
+        })
+        const { id } = yield* submit(instant, { deadline: "1 second" })
+        yield* Effect.repeat(Effect.yieldNow, { times: 20 })
+        const canceling = yield* Effect.forkChild(registry.cancel(alice, id), { startImmediately: true })
+        yield* TestClock.adjust("2 seconds")
+        yield* Deferred.succeed(gate, undefined)
+        const { error, state } = yield* Fiber.join(canceling)
+        assert.deepStrictEqual([state, error?._tag], ["Canceled", "QueryCanceled"])
+      })
+    )
+  )
+
   it.effect("cancelAll ends a principal's or a session's queries and no others", () =>
     alone(
       Effect.gen(function* () {
@@ -372,6 +391,42 @@ it.effect("Q6 rows that nobody reads hold the statement up", () =>
 )
 
 describe("Q7 closing", () => {
+  it.effect("leaves nobody asleep: no deadline, no pruning", () =>
+    alone(
+      Effect.gen(function* () {
+        let asleep = 0
+        const clock = yield* Clock.Clock
+        const counting: Clock.Clock = {
+          currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+          currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+          monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+          currentTimeMillis: clock.currentTimeMillis,
+          currentTimeNanos: clock.currentTimeNanos,
+          monotonicTimeNanos: clock.monotonicTimeNanos,
+          sleep: (duration) =>
+            Effect.acquireUseRelease(
+              Effect.sync(() => asleep++),
+              () => clock.sleep(duration),
+              () => Effect.sync(() => asleep--)
+            )
+        }
+        yield* Effect.gen(function* () {
+          const { close, submit } = yield* open({ maxRunning: 1 })
+          for (const deadline of ["1 hour", "2 hours"] as const) yield* submit(hang, { deadline })
+          yield* Effect.repeat(
+            Effect.andThen(
+              Effect.yieldNow,
+              Effect.sync(() => asleep)
+            ),
+            { until: (count) => count === 3 }
+          )
+          yield* close
+        }).pipe(Effect.provideService(Clock.Clock, counting))
+        assert.strictEqual(asleep, 0)
+      })
+    )
+  )
+
   it.effect("waits for what runs, then cancels what is left", () =>
     alone(
       Effect.gen(function* () {

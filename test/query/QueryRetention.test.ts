@@ -1,12 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Ledger from "../../src/Ledger.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
+import { eventually } from "../support/conditions.ts"
 import { act, alone, open } from "../support/scripted.ts"
 
 const alice = "alice"
+
+setFlagsFromString("--expose-gc")
+const collectGarbage = runInNewContext("gc") as () => void
 
 describe("records of queries that are over", () => {
   it.effect("are so many of a principal and so many of all; the oldest goes first, and its rows with it", () =>
@@ -80,6 +86,25 @@ it.effect("the statements of records that are kept take up so much: the oldest g
       const others = yield* Effect.forEach(["a", "b", "c", "d", "e"], (principal) => run(900, principal))
       assert.deepStrictEqual([yield* left(alice), yield* left("a")], [[], []])
       assert.deepStrictEqual(yield* left("b"), [others[1]])
+    })
+  )
+)
+
+it.live("what is kept of a query that is over is its record and its rows, and nothing of what ran", () =>
+  alone(
+    Effect.gen(function* () {
+      const { registry, submit } = yield* open()
+      const { id, params } = yield* Effect.suspend(() => {
+        const params = ["x".repeat(1000)]
+        return Effect.map(submit({ ...act({ rows: 1 }), params }), ({ id }) => ({ id, params: new WeakRef(params) }))
+      })
+      yield* registry.await(alice, id)
+      const collected = Effect.sync(() => {
+        collectGarbage()
+        return params.deref() === undefined
+      })
+      yield* eventually(collected, Boolean)
+      assert.lengthOf((yield* registry.page(alice, id, { offset: 0, limit: 9 })).rows, 1)
     })
   )
 )

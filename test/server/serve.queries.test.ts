@@ -191,13 +191,11 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         yield* run(browser, "select generate_series(11, 15)")
       ]
       const cursors: Array<string> = []
-      let next: string | null = ""
-      while (next !== null) {
-        const found: typeof Next.Type = Option.getOrThrow(
-          (yield* page(one.id, next === "" ? "" : `&cursor=${next}`)).page
-        )
-        next = found.next
+      for (let search: string | undefined = ""; search !== undefined;) {
+        const answer: Effect.Success<ReturnType<typeof page>> = yield* page(one.id, search)
+        const { next } = Option.getOrThrow(answer.page)
         if (next !== null) cursors.push(next)
+        search = next === null ? undefined : `&cursor=${next}`
       }
       assert.lengthOf(cursors, 2)
       for (const [index, rows] of [
