@@ -1,0 +1,58 @@
+/**
+ * Queries addressed by id, which outlive the call that submitted them.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { ConnectionPool, type QueryId, QueryRegistry } from "holdfast"
+import * as PgConnectionSource from "holdfast/connection/PgConnectionSource"
+import * as PgRecycle from "holdfast/connection/PgRecycle"
+import * as FileQueryResults from "holdfast/query/FileQueryResults"
+import * as PgQueryDriver from "holdfast/query/PgQueryDriver"
+
+// #region registry
+/** As many connections as queries run. Nested: the registry closes before what it needs. */
+export const layerRegistry = (url: Redacted.Redacted<string>) =>
+  QueryRegistry.layer({ maxRunning: 10, maxRunningPerPrincipal: 3, retention: "15 minutes" }).pipe(
+    Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
+    Layer.provide(ConnectionPool.layer({ max: 10 })),
+    Layer.provide(PgConnectionSource.layer({ url, recycle: PgRecycle.foreign, applicationName: "reports" }))
+  )
+// #endregion
+
+// #region submit
+/** Sent again with the same key, it is the same query. */
+export const orderReport = (principal: string, month: string) =>
+  Effect.gen(function* () {
+    const queries = yield* QueryRegistry.QueryRegistry
+    return yield* queries.submit({
+      principal,
+      statement: {
+        sql: "select id, total from orders where month = $1 order by id",
+        params: [month],
+        settings: { default_transaction_read_only: "on" }
+      },
+      deadline: "1 minute",
+      idempotencyKey: `report ${month}`
+    })
+  })
+
+/** Waits for the outcome, then reads the rows as they are pulled. */
+export const readReport = (principal: string, id: QueryId.QueryId) =>
+  Effect.gen(function* () {
+    const queries = yield* QueryRegistry.QueryRegistry
+    const { error, state } = yield* queries.await(principal, id)
+    return state === "Succeeded" ? yield* Stream.runCollect(queries.rows(principal, id)) : (error?.message ?? state)
+  })
+// #endregion
+
+// #region watch
+/** Every state from the first, as it comes; ends after the terminal one. */
+export const watch = (principal: string, id: QueryId.QueryId) =>
+  Stream.unwrap(
+    Effect.map(QueryRegistry.QueryRegistry, (queries) =>
+      Stream.map(queries.events(principal, id), ({ record, seq }) => `${seq} ${record.state}`)
+    )
+  )
+// #endregion
