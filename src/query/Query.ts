@@ -134,7 +134,7 @@ export const start = (
     Effect.andThen(
       Effect.sleep(deadline),
       Effect.suspend(() => {
-        isLate = exit === undefined && !lifetime.isEnding()
+        isLate = exit === undefined
         return lifetime.begin()
       })
     )

@@ -142,7 +142,7 @@ export class Entry {
       const scope = Scope.makeUnsafe()
       this.scope = scope
       return Effect.map(
-        Effect.updateContext(open, (_: Context.Context<never>) => Context.add(services, Scope.Scope, scope)),
+        open.pipe(Effect.updateContext<never, R | Scope.Scope>(() => Context.add(services, Scope.Scope, scope))),
         (result) => (this.opened = result)
       )
     })

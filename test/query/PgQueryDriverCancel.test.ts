@@ -174,6 +174,13 @@ describe("a failed query says what its statement wrote all the same", () => {
         const { id } = yield* registry.submit({ statement, principal })
         const { error } = yield* registry.await(principal, id)
         assert.deepInclude({ ...error }, { _tag: "StatementFailed", code: "23503" })
+        // Its rows are refused, and then it is the server that undoes it, when it was all but done.
+        const small = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory({ limitBytes: 10 })))
+        const refused = yield* small.submit({ statement, principal })
+        const undone = yield* small.await(principal, refused.id)
+        assert.deepStrictEqual([undone.state, undone.error?._tag], ["Failed", "ResultTooLarge"])
+        assert.isFalse("written" in (undone.error ?? assert.fail()))
+        assert.deepStrictEqual(yield* run("select count(*)::int from child"), [[0]])
         const sleeping = yield* registry.submit({ statement: { sql: "select pg_sleep(60)", params: [] }, principal })
         yield* eventually(registry.status(principal, sleeping.id), ({ state }) => state === "Running")
         const canceled = yield* registry.cancel(principal, sleeping.id)
