@@ -143,7 +143,9 @@ describe("PgSessionStore, when the server fails", () => {
       const store = yield* instance({ url, operationTimeout: "2 seconds" })
       const alice = yield* known(store)
       yield* recovers(store, alice)
-      const disconnect = admin.query("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'app'")
+      const disconnect = admin.query(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'app'"
+      )
       const cases: ReadonlyArray<
         readonly [what: string, code: string, ill: string, well: string, fails: typeof writes]
       > = [
