@@ -1,5 +1,5 @@
 /**
- * Loads of concurrent requests that travel together, see `PgSessionBatches`.
+ * Loads of concurrent requests that travel together, see `SessionBatches`.
  *
  * **Details**
  *
@@ -14,7 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type * as TimeLimit from "../TimeLimit.ts"
-import * as PgSessionBatches from "./PgSessionBatches.ts"
+import * as SessionBatches from "./SessionBatches.ts"
 import type { PgSessionMemory, Remembered } from "./PgSessionMemory.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import type { SessionError } from "./SessionError.ts"
@@ -39,7 +39,7 @@ export interface Options {
 }
 
 type Rows = Effect.Effect<ReadonlyArray<PgSessionRow.Row>, SessionError>
-type Batch = PgSessionBatches.Batch<TokenHash, SessionRecord>
+type Batch = SessionBatches.Batch<TokenHash, SessionRecord>
 
 /** More in one statement would make the first ones wait for the last ones and save nothing. */
 const largest = 128
@@ -116,7 +116,7 @@ export const make = ({ concurrency, confirm, find, load, memory, settle, within 
     return Effect.zipWith(look(batch, unknown), lookAgain(batch, known), (a, b) => [...a, ...b], { concurrent: true })
   }
 
-  return PgSessionBatches.make<TokenHash, SessionRecord>({
+  return SessionBatches.make<TokenHash, SessionRecord>({
     concurrency,
     largest,
     within,
@@ -124,7 +124,7 @@ export const make = ({ concurrency, confirm, find, load, memory, settle, within 
       const due = yield* first(batch)
       if (due.length === 0) return Effect.void
       return Effect.flatMap(place(load(due)), (rows) =>
-        PgSessionBatches.answerEach(batch, answer(memory, batch, due, rows), settle)
+        SessionBatches.answerEach(batch, answer(memory, batch, due, rows), settle)
       )
     })
   })

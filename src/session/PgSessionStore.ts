@@ -289,6 +289,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   return SessionStore.of({
+    // Both unless an operator turned `fsync` or `synchronous_commit` off; with `synchronous_standby_names`, also a failover's.
+    capabilities: { sharedBy: "instances", afterCrash: "kept", afterFailover: "as configured", eviction: "never" },
     create,
     load,
     touch,
