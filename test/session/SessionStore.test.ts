@@ -5,6 +5,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { sweep } from "../../src/testing/InterruptSweep.ts"
+import { redisWorld } from "../support/redisSessions.ts"
 import { pgWorld } from "../support/sessions.ts"
 import { sessionStoreLaws } from "./sessionStoreLaws.ts"
 
@@ -28,3 +29,5 @@ sessionStoreLaws("MemorySessionStore, suspended wherever it can be", (name, body
 )
 
 sessionStoreLaws("PgSessionStore", (name, body) => it.live(name, () => Effect.flatMap(pgWorld, body)))
+
+sessionStoreLaws("RedisSessionStore", (name, body) => it.live(name, () => Effect.flatMap(redisWorld, body)))
