@@ -15,7 +15,10 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
     /\/(ConnectionPool|ConnectionPoolMetrics|ConnectionPoolBackends|ConnectionPoolLeases|Connection|Session|SessionHandle|SessionEngine|SessionLogin|SessionEnding|SessionData|SessionLayers|SessionAudit|Sessions|SessionPruning|Query|QueryRegistry|QueryRegistryEntries|QueryAdmission|QueryIdempotency|QueryMetrics)\.ts$/,
     3
   ],
-  [/\/(ConnectionSource|SessionStore|SessionRow|SessionBatches|MemorySessionStore|QueryDriver|QueryResults|TokenSource|TokenRepository)\.ts$/, 2],
+  [
+    /\/(ConnectionSource|SessionStore|SessionRow|SessionBatches|MemorySessionStore|QueryDriver|QueryResults|TokenSource|TokenRepository)\.ts$/,
+    2
+  ],
   [
     /^(Lifetime|Ledger|FairSemaphore|Deadlines|TimeLimit|ProcessTable)\.ts$|\/(TokenCipher|ClientDecoding|ClientRetries)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/,
     1
