@@ -15,7 +15,7 @@ import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type * as TimeLimit from "../TimeLimit.ts"
 import * as SessionBatches from "./SessionBatches.ts"
-import type { PgSessionMemory, Remembered } from "./PgSessionMemory.ts"
+import type { SessionMemory, Remembered } from "./SessionMemory.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import type { SessionError } from "./SessionError.ts"
 import type { SessionRecord } from "./SessionRecord.ts"
@@ -31,7 +31,7 @@ export interface Options {
   readonly find: (tokens: ReadonlyArray<TokenHash>) => Rows
   /** The same, but only whether the sessions are still as they are remembered. */
   readonly confirm: (tokens: ReadonlyArray<TokenHash>) => Rows
-  readonly memory: PgSessionMemory
+  readonly memory: SessionMemory
   /** The same, and writes the activity that is due, but not where it would have to wait. */
   readonly load: (tokens: ReadonlyArray<TokenHash>) => Rows
   /** Writes activity that is due after whoever is writing the session. */
@@ -51,7 +51,7 @@ const told = (batch: Batch, token: TokenHash, exit: Exit.Exit<SessionRecord, Ses
 
 /** Answers what is answered, and remembers it; the others are owed their activity. */
 const answer = (
-  memory: PgSessionMemory,
+  memory: SessionMemory,
   batch: Batch,
   tokens: ReadonlyArray<TokenHash>,
   rows: ReadonlyArray<PgSessionRow.Row>

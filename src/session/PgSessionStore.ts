@@ -42,7 +42,7 @@ import {
 } from "./PgSessionConfig.ts"
 import * as PgSessionEnds from "./PgSessionEnds.ts"
 import * as PgSessionLoads from "./PgSessionLoads.ts"
-import * as PgSessionMemory from "./PgSessionMemory.ts"
+import * as SessionMemory from "./SessionMemory.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionPruned from "./PgSessionPruned.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
@@ -140,7 +140,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       within,
       find: batched(statements.find),
       confirm: batched(statements.confirm),
-      memory: PgSessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => clock.currentTimeMillisUnsafe()),
+      memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => clock.currentTimeMillisUnsafe()),
       load: batched(statements.load),
       settle
     }),

@@ -5,7 +5,8 @@
  *
  * Keys, under the store's prefix:
  *
- * - `session:<id>`, hash: the session, from its creation until it is pruned.
+ * - `session:<id>`, hash: the session, from its creation until it is pruned. Its `stamp` is the moment of the last write to
+ *   it or to one of its tokens (microseconds), no two alike, by which it is known again.
  * - `token:<hash>`, hash: whose token it is, as long. From `first` to `last` of the session, each token names its
  *   `successor`, so that whoever removes the session finds them all.
  * - `sessions-of:<principal>`, sorted set: its sessions that have not ended, in the order of their logins (microseconds).
@@ -26,6 +27,7 @@ import * as SessionTimes from "./SessionTimes.ts"
 
 /** The fields of a session that the scripts read, in their order; `row` and the indexes below depend on it. */
 const fields = [
+  "stamp",
   "principal",
   "data",
   "dataVersion",
@@ -51,18 +53,24 @@ const most = 1000
 const told = 100
 /** Expired sessions of a principal that a login drops on its way. Each login adds one. */
 const dropped = 500
+/** Sessions that are ended in one script, so that it holds up the others for a millisecond or two. */
+const atOnce = 200
 /** Tokens dead for a day that a login or renewal forgets on its way. It adds one. */
 const forgotten = 10
 
 /** The channel on which the ends of sessions are told. */
 export const channelOf = (prefix: string): string => `${prefix}:ended`
 
+/** What a session's id stands behind in its key. */
+export const sessionKey = (prefix: string): string => `${prefix}:session:`
+
 /** Key names and steps for the store with this prefix, which holds no character that means something in Lua. */
 export const prelude = (prefix: string): string => `
-local SESSION, TOKEN = '${prefix}:session:', '${prefix}:token:'
+local SESSION, TOKEN = '${sessionKey(prefix)}', '${prefix}:token:'
 local ORDER, DEADLINES = '${prefix}:sessions-of:', '${prefix}:deadlines-of:'
 local ENDS, EPOCHS, CHANNEL = '${prefix}:ends', '${prefix}:epochs', '${channelOf(prefix)}'
 local GRACE, DAY = ${Duration.toMillis(SessionTimes.renewalGrace)}, ${Duration.toMillis(SessionTimes.tombstoneAge)}
+local AT_ONCE = ${atOnce}
 ${constants}
 
 local moment = redis.call('TIME')
@@ -109,6 +117,12 @@ local function find(hash)
   return state, t, s
 end
 
+-- A session is written: its fields, with a stamp of its own.
+local function write(id, s, ...)
+  s[STAMP] = text(math.max(micros, (number(s[STAMP]) or 0) + 1))
+  redis.call('HSET', SESSION .. id, 'stamp', s[STAMP], ...)
+end
+
 -- What the caller learns of a session.
 local function row(state, id, s, nonce)
   return { state, id, s[PRINCIPAL], s[DATA], s[DATAVERSION], s[VERSION], s[DEVICE], s[CREATEDAT], s[LASTSEENAT], s[IDLE],
@@ -138,17 +152,20 @@ end
 
 -- Writes that a token was presented: the activity if it is due, and the end of grace for the token before.
 local function present(hash, t, s)
+  local due = number(s[LASTSEENAT]) + number(s[TOUCH]) < now
+  if due and s[PRINCIPAL] then redis.call('ZADD', DEADLINES .. s[PRINCIPAL], 'XX', text(deadline(s, now)), t[1]) end
   if t[6] then
     if redis.call('EXISTS', TOKEN .. t[6]) == 1 then redis.call('HSET', TOKEN .. t[6], 'validUntil', text(now + GRACE)) end
     redis.call('HDEL', TOKEN .. hash, 'predecessor')
   end
-  if number(s[LASTSEENAT]) + number(s[TOUCH]) < now then
-    s[LASTSEENAT] = text(now)
-    redis.call('HSET', SESSION .. t[1], 'lastSeenAt', s[LASTSEENAT])
-    if s[PRINCIPAL] then
-      redis.call('ZADD', DEADLINES .. s[PRINCIPAL], 'XX', text(deadline(s, now)), t[1])
-    end
-  end
+  if due then s[LASTSEENAT] = text(now) end
+  if due or t[6] then write(t[1], s, 'lastSeenAt', s[LASTSEENAT]) end
+end
+
+-- Until when nothing is due and nothing over for whoever presents the token, if nobody writes.
+local function good_until(t, s)
+  local seen = number(s[LASTSEENAT])
+  return math.min(deadline(s, seen), seen + number(s[TOUCH]) + 1, number(t[2]) + number(s[RENEW]), number(t[5]) or math.huge)
 end
 
 -- A place among the sessions of the principal, as the newest.
@@ -167,9 +184,9 @@ end
 
 -- Ends sessions, those of a principal if it is given.
 local function finish(ids, principal)
-  local ends, at = {}, text(now)
+  local ends, at, stamp = {}, text(now), text(micros)
   for i, id in ipairs(ids) do
-    redis.call('HSET', SESSION .. id, 'endedAt', at)
+    redis.call('HSET', SESSION .. id, 'endedAt', at, 'stamp', stamp)
     ends[2 * i - 1], ends[2 * i] = at, id
   end
   in_parts(ends, function(...) redis.call('ZADD', ENDS, ...) end)
@@ -182,16 +199,17 @@ local function finish(ids, principal)
   tell(ids)
 end
 
--- Ends the oldest so that no more than so many live, beside the one that is spared.
+-- Ends the oldest so that no more than so many live, beside the one that is spared. If they are a great many, only some, and
+-- tells that there are more.
 local function make_room(principal, keep, spared)
   local live = redis.call('ZCOUNT', DEADLINES .. principal, '(' .. text(now), '+inf')
   if spared and redis.call('ZSCORE', DEADLINES .. principal, spared) then live = live - 1 end
   local displaced, from = {}, 0
-  while live > keep do
+  while live > keep and #displaced < AT_ONCE do
     local ids = redis.call('ZRANGE', ORDER .. principal, from, from + 99)
     if #ids == 0 then break end
     for _, id in ipairs(ids) do
-      local at = live > keep and id ~= spared and redis.call('ZSCORE', DEADLINES .. principal, id)
+      local at = live > keep and #displaced < AT_ONCE and id ~= spared and redis.call('ZSCORE', DEADLINES .. principal, id)
       if at and tonumber(at) > now then
         live = live - 1
         if redis.call('EXISTS', SESSION .. id) == 1 then displaced[#displaced + 1] = id end
@@ -201,7 +219,7 @@ local function make_room(principal, keep, spared)
   end
   drop_expired(principal)
   finish(displaced, principal)
-  return displaced
+  return displaced, live > keep and #displaced == AT_ONCE
 end
 
 local function is_revoked_since(principal, epoch)

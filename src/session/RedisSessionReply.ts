@@ -8,6 +8,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { type SessionError, SessionError as Failure, SessionsUnavailable } from "./SessionError.ts"
 import { SessionId } from "./SessionId.ts"
+import type { Remembered } from "./SessionMemory.ts"
 import type { SessionRecord } from "./SessionRecord.ts"
 import * as SessionRow from "./SessionRow.ts"
 import type { Login, Pruned } from "./SessionStore.ts"
@@ -30,6 +31,11 @@ export const failed = (error: { readonly cause?: unknown }): SessionError => {
   const { cause } = error
   const message = cause instanceof Error ? cause.message : String(cause ?? error)
   return unavailable(new Error(withoutArguments(message)))
+}
+
+/** A session as it is remembered: with its stamp, and until when by the server's clock that alone vouches for it. */
+export interface Known extends Remembered {
+  readonly until: number
 }
 
 const isList = (reply: unknown): reply is ReadonlyArray<unknown> => Array.isArray(reply)
@@ -120,13 +126,48 @@ export const answers =
 /** The ids of sessions. */
 export const ids = decoder(Schema.Array(SessionId), "the ids of sessions")
 
-/** What came of a login: the session and those that made room, or a state. */
-export const login = (reply: unknown): Effect.Effect<Login, SessionError> =>
-  isList(reply) && isList(reply[0])
+/**
+ * What came of a login: the session and those that made room, or a state. Without a session: so many had to make room that it is
+ * to be tried again.
+ */
+export const login = (
+  reply: unknown
+): Effect.Effect<{ readonly record?: SessionRecord; readonly displaced: Login["displaced"] }, SessionError> => {
+  if (!isList(reply)) return Effect.fail(SessionRow.unexpected("the answer of the server"))
+  if (reply[0] === "more") return Effect.map(ids(reply[1]), (displaced) => ({ displaced }))
+  return isList(reply[0])
     ? Effect.all({ record: Effect.fromResult(session(reply[0])), displaced: ids(reply[1]) })
     : Effect.flatMap(Effect.fromResult(session(reply)), () =>
         Effect.fail(SessionRow.unexpected("the answer of the server"))
       )
+}
+
+/** Some of a principal's sessions that were ended, up to which place they are, and whether there may be more. */
+export const revokedSome = decoder(
+  Schema.Tuple([Schema.String, Schema.Array(SessionId), Schema.Literals([0, 1])]),
+  "the ids of sessions"
+)
+
+/** What to remember of a live session's row, and the bytes of its data and device; nothing where its token is to be renewed. */
+export const remembered = (
+  reply: unknown,
+  record: SessionRecord
+): { readonly known: Known; readonly bytes: number } | undefined => {
+  if (!isList(reply) || record.renewalNonce !== null) return undefined
+  const [data, device, stamp, until] = [reply[3], reply[6], reply[12], count(reply[13])]
+  return typeof stamp === "string" &&
+    typeof until === "number" &&
+    typeof data === "string" &&
+    typeof device === "string"
+    ? { known: { record, stamp, until }, bytes: data.length + device.length }
+    : undefined
+}
+
+/** Which of these sessions are as they are known: not written since, and nothing due by the server's clock. */
+export const confirmed = (known: ReadonlyArray<Known>, reply: ReadonlyArray<unknown>): ReadonlyArray<boolean> => {
+  const now = count(reply[0])
+  return known.map(({ stamp, until }, index) => typeof now === "number" && now < until && reply[index + 1] === stamp)
+}
 
 /** Whether something was done. */
 export const isDone = Effect.fnUntraced(function* (reply: unknown) {

@@ -11,7 +11,7 @@
  * sessions of the same principal. Redis Cluster cannot run that.
  */
 import * as Redis from "effect/persistence/Redis"
-import { prelude } from "./RedisSessionLua.ts"
+import { prelude, sessionKey } from "./RedisSessionLua.ts"
 
 /** Arguments are text, in the order that the script's comment says. */
 export type Script = ReturnType<typeof make>["load"]
@@ -19,27 +19,41 @@ export type Script = ReturnType<typeof make>["load"]
 /** The scripts over the keys with this prefix. */
 export const make = (prefix: string) => {
   const common = prelude(prefix)
-  const script = (flags: string, body: string) =>
+  const script = (lua: string) =>
     Redis.script((...parameters: ReadonlyArray<string>) => parameters, {
-      lua: `#!lua${flags}\n${common}${body}`,
+      lua,
       numberOfKeys: 0
     }).withReturnType<unknown>()
-  const growing = (body: string) => script("", body)
-  const always = (body: string) => script(" flags=allow-oom", body)
+  const growing = (body: string) => script(`#!lua\n${common}${body}`)
+  const always = (body: string, steps = common) => script(`#!lua flags=allow-oom\n${steps}${body}`)
 
   return {
-    /** Hashes. For each what it is, and the session. */
+    /**
+     * Hashes. For each what it is and the session, and for a live one its stamp and until when it need only be confirmed,
+     * in milliseconds.
+     */
     load: always(`
 return each(ARGV, function(hash)
   local state, t, s = find(hash)
   if not t then return { state } end
-  local nonce = false
-  if state == 'live' then
-    present(hash, t, s)
-    if number(t[2]) + number(s[RENEW]) <= now then nonce = t[3] end
-  end
-  return row(state, t[1], s, nonce)
+  if state ~= 'live' then return row(state, t[1], s) end
+  present(hash, t, s)
+  local answer = row(state, t[1], s, number(t[2]) + number(s[RENEW]) <= now and t[3])
+  answer[13], answer[14] = s[STAMP], text(good_until(t, s))
+  return answer
 end)`),
+    /** Ids. The milliseconds of the clock, and for each session its stamp, null where there is none. */
+    confirm: always(
+      `
+local moment = redis.call('TIME')
+local answers = { string.format('%.0f', moment[1] * 1000 + math.floor(moment[2] / 1000)) }
+for i, id in ipairs(ARGV) do
+  local stamp = redis.pcall('HGET', '${sessionKey(prefix)}' .. id, 'stamp')
+  answers[i + 1] = type(stamp) == 'string' and stamp
+end
+return answers`,
+      ""
+    ),
     /** A hash. What it is. */
     touch: always(`
 local state, t, s = find(ARGV[1])
@@ -48,20 +62,22 @@ return { state, t and t[1] }`),
 
     /**
      * Id, principal or '', data, its version, device; idle timeout, touch interval, absolute timeout and age of renewal in
-     * milliseconds; how many other sessions the principal may keep; hash, nonce, epoch or ''.
+     * milliseconds; how many other sessions the principal may keep; hash, nonce, epoch or ''. Where a great many had to
+     * make room, they did and nothing else: it is to be tried again.
      */
     create: growing(`
 local id, principal, data, dataVersion, device, idle, touch, absolute, renew, keep, hash, nonce, epoch = unpack(ARGV)
 if redis.call('EXISTS', TOKEN .. hash) == 1 then return { 'in use' } end
 redis.call('ZCARD', ENDS)
-local displaced = {}
+local displaced, more = {}, false
 if principal ~= '' then
   if is_revoked_since(principal, epoch) then return { 'revoked' } end
   redis.call('ZCARD', ORDER .. principal)
-  displaced = make_room(principal, tonumber(keep))
+  displaced, more = make_room(principal, tonumber(keep))
 end
+if more then return { 'more', displaced } end
 local at = text(now)
-redis.call('HSET', SESSION .. id, 'data', data, 'dataVersion', dataVersion, 'version', '1', 'device', device,
+write(id, {}, 'data', data, 'dataVersion', dataVersion, 'version', '1', 'device', device,
   'createdAt', at, 'lastSeenAt', at, 'idle', idle, 'touch', touch, 'renew', renew, 'expiresAt', text(now + absolute),
   'era', '1', 'first', hash, 'last', hash)
 if principal ~= '' then redis.call('HSET', SESSION .. id, 'principal', principal) end
@@ -85,15 +101,16 @@ local id, before = t[1], s[PRINCIPAL]
 redis.call('ZCARD', ENDS)
 redis.call('ZCARD', ORDER .. principal)
 if before then redis.call('ZCARD', DEADLINES .. before) end
+local displaced, more = make_room(principal, tonumber(keep), id)
+if more then return { 'more', displaced } end
 local first = forget(s)
-local displaced = make_room(principal, tonumber(keep), id)
 if before and before ~= principal then
   redis.call('ZREM', ORDER .. before, id)
   redis.call('ZREM', DEADLINES .. before, id)
 end
 local at, era = text(now), text(number(s[ERA]) + 1)
 if data == '' then data, dataVersion = s[DATA], s[DATAVERSION] end
-redis.call('HSET', SESSION .. id, 'principal', principal, 'data', data, 'dataVersion', dataVersion,
+write(id, s, 'principal', principal, 'data', data, 'dataVersion', dataVersion,
   'version', text(number(s[VERSION]) + 1), 'device', device, 'createdAt', at, 'lastSeenAt', at, 'idle', idle,
   'touch', touch, 'renew', renew, 'expiresAt', text(now + absolute), 'era', era, 'first', first, 'last', next)
 redis.call('HSET', TOKEN .. s[LAST], 'successor', next)
@@ -114,7 +131,7 @@ if not t[7] then
   present(hash, t, s)
   redis.call('HSET', TOKEN .. hash, 'successor', next)
   issue(next, t[1], nonce, s[ERA], hash)
-  redis.call('HSET', SESSION .. t[1], 'first', forget(s), 'last', next)
+  write(t[1], s, 'first', forget(s), 'last', next)
 end
 return row('live', t[1], s)`),
 
@@ -126,7 +143,7 @@ local state = state_of(s)
 if state ~= 'live' then return row(state, id, s) end
 if s[VERSION] ~= version then return { 'conflict' } end
 s[DATA], s[DATAVERSION], s[VERSION] = data, dataVersion, text(number(version) + 1)
-redis.call('HSET', SESSION .. id, 'data', data, 'dataVersion', dataVersion, 'version', s[VERSION])
+write(id, s, 'data', data, 'dataVersion', dataVersion, 'version', s[VERSION])
 return row('live', id, s)`),
 
     /** Id. 1 if it was live; what cannot be read can be ended. */
@@ -138,21 +155,37 @@ redis.call('ZCARD', ENDS)
 finish({ ARGV[1] }, s[PRINCIPAL])
 return 1`),
 
-    /** Principal, id of a session to spare or ''. The ids of those that were live. */
+    /**
+     * Principal, id of a session to spare or '', and '' to begin with, then up to which place in the order, which the answer
+     * before told. That place, the ids of those that were ended, and 1 if there may be more.
+     */
     revokeAll: always(`
-local principal, spared = unpack(ARGV)
-local last = redis.call('ZSCORE', EPOCHS, principal)
-local live = redis.call('ZRANGEBYSCORE', DEADLINES .. principal, '(' .. text(now), '+inf')
-redis.call('ZCARD', ORDER .. principal)
+local principal, spared, upto = unpack(ARGV)
+redis.call('ZCARD', DEADLINES .. principal)
 redis.call('ZCARD', ENDS)
-redis.call('ZADD', EPOCHS, text(math.max(micros, last and last + 1 or 0)), principal)
-local ended = {}
-for _, id in ipairs(live) do
-  if id ~= spared and redis.call('EXISTS', SESSION .. id) == 1 then ended[#ended + 1] = id end
+if upto == '' then
+  local last = redis.call('ZSCORE', EPOCHS, principal)
+  local newest = redis.call('ZRANGE', ORDER .. principal, -1, -1, 'WITHSCORES')
+  local epoch = math.max(micros, last and last + 1 or 0)
+  redis.call('ZADD', EPOCHS, text(epoch), principal)
+  upto = text(math.max(epoch, tonumber(newest[2] or 0)))
+end
+local ids = redis.call('ZRANGEBYSCORE', ORDER .. principal, '-inf', upto, 'LIMIT', 0, AT_ONCE)
+local ended, dropped = {}, {}
+for _, id in ipairs(ids) do
+  if id ~= spared then
+    local at = redis.call('ZSCORE', DEADLINES .. principal, id)
+    local lives = (not at or tonumber(at) > now) and redis.call('EXISTS', SESSION .. id) == 1
+    local list = lives and ended or dropped
+    list[#list + 1] = id
+  end
 end
 finish(ended, principal)
-drop_expired(principal)
-return ended`),
+if #dropped > 0 then
+  redis.call('ZREM', ORDER .. principal, unpack(dropped))
+  redis.call('ZREM', DEADLINES .. principal, unpack(dropped))
+end
+return { upto, ended, #ids == AT_ONCE and 1 or 0 }`),
 
     /** Principal. */
     epoch: always(`return redis.call('ZSCORE', EPOCHS, ARGV[1]) or '0'`),

@@ -21,6 +21,7 @@
  * `SessionStore.Capabilities`. Needs Redis 7 or newer, or Valkey. Redis Cluster is refused: one step reads a token, its
  * session and the sessions of the same principal, which lie on different nodes there.
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -35,6 +36,7 @@ import { channelOf } from "./RedisSessionLua.ts"
 import * as RedisSessionReply from "./RedisSessionReply.ts"
 import * as RedisSessionScripts from "./RedisSessionScripts.ts"
 import * as RedisSessionServer from "./RedisSessionServer.ts"
+import * as SessionMemory from "./SessionMemory.ts"
 import * as SessionId from "./SessionId.ts"
 import { principalOf, type SessionRecord } from "./SessionRecord.ts"
 import {
@@ -63,6 +65,11 @@ export interface Options {
    * `warn`.
    */
   readonly onUnsafe?: "warn" | "refuse" | undefined
+  /**
+   * Room for sessions that were loaded lately, so that their next load fetches only whether they changed. Each load asks the
+   * server, whatever is remembered. Default: 16 MiB; 0 for none.
+   */
+  readonly rememberedBytes?: number | undefined
   /** Shown by the server to operators. Default: `holdfast-sessions`. */
   readonly applicationName?: string | undefined
 }
@@ -123,18 +130,30 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const run = (script: RedisSessionScripts.Script, ...parameters: ReadonlyArray<string>) =>
     within(sent(script, parameters))
 
+  const clock = yield* Clock.Clock
   const load = yield* RedisSessionLoads.make({
     concurrency,
     within,
-    load: (tokens) => Effect.flatMap(sent(scripts.load, tokens), RedisSessionReply.answers(tokens.length))
+    load: (tokens) => Effect.flatMap(sent(scripts.load, tokens), RedisSessionReply.answers(tokens.length)),
+    confirm: (ids) => Effect.flatMap(sent(scripts.confirm, ids), RedisSessionReply.answers(ids.length + 1)),
+    memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => clock.currentTimeMillisUnsafe())
+  })
+
+  /** A login, once all those who had to make room did. */
+  const login = Effect.fnUntraced(function* (script: RedisSessionScripts.Script, parameters: ReadonlyArray<string>) {
+    const made: Array<SessionId.SessionId> = []
+    for (;;) {
+      const { displaced, record } = yield* Effect.flatMap(sent(script, parameters), RedisSessionReply.login)
+      made.push(...displaced)
+      if (record !== undefined) return { record, displaced: made }
+    }
   })
 
   const record = (reply: unknown) => Effect.fromResult(RedisSessionReply.session(reply))
 
   const create = Effect.fn("RedisSessionStore.create")(function* (session: NewSession) {
     const principal = session.principal === null ? "" : yield* principalOf(session.principal)
-    const reply = yield* run(
-      scripts.create,
+    const parameters = [
       SessionId.make(),
       principal,
       JSON.stringify(session.data),
@@ -144,15 +163,14 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       session.token,
       nonce(),
       epochOf(session)
-    )
-    return yield* RedisSessionReply.login(reply)
+    ]
+    return yield* within(login(scripts.create, parameters))
   })
 
   const authenticate = Effect.fn("RedisSessionStore.authenticate")(function* (authentication: Authentication) {
     const { data, device, next, token } = authentication
     const principal = yield* principalOf(authentication.principal)
-    const reply = yield* run(
-      scripts.authenticate,
+    const parameters = [
       token,
       principal,
       data === undefined ? "" : JSON.stringify(data.value),
@@ -162,8 +180,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       next,
       nonce(),
       epochOf(authentication)
-    )
-    return yield* RedisSessionReply.login(reply)
+    ]
+    return yield* within(login(scripts.authenticate, parameters))
   })
 
   const touch = Effect.fn("RedisSessionStore.touch")(function* (token: TokenHash) {
@@ -178,10 +196,21 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return yield* record(yield* run(scripts.update, id, String(version), JSON.stringify(data), String(dataVersion)))
   })
 
+  // A script at a time, so that nobody waits for the end of ten thousand. The first begins the epoch, which refuses logins that
+  // are under way, and says which sessions are meant: what is created from then on is spared.
+  const endAll = Effect.fnUntraced(function* (principal: string, spared: string) {
+    const ended: Array<SessionId.SessionId> = []
+    for (let from = ""; ;) {
+      const reply = yield* sent(scripts.revokeAll, [principal, spared, from])
+      const [upto, ids, more] = yield* RedisSessionReply.revokedSome(reply)
+      ended.push(...ids)
+      if (more === 0) return ended
+      from = upto
+    }
+  })
   const revokeAll: SessionStore["Service"]["revokeAll"] = Effect.fn("RedisSessionStore.revokeAll")(
     function* (principal, options) {
-      const reply = yield* run(scripts.revokeAll, yield* principalOf(principal), options?.except ?? "")
-      return yield* RedisSessionReply.ids(reply)
+      return yield* within(endAll(yield* principalOf(principal), options?.except ?? ""))
     }
   )
 

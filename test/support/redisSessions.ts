@@ -30,7 +30,9 @@ local function score(key, by)
 end
 for _, key in ipairs(redis.call('KEYS', prefix .. ':*')) do
   local kind = string.match(string.sub(key, #prefix + 2), '^[^:]+')
-  if kind == 'session' then back(key, 'createdAt', 'lastSeenAt', 'expiresAt', 'endedAt')
+  if kind == 'session' then
+    back(key, 'createdAt', 'lastSeenAt', 'expiresAt', 'endedAt')
+    redis.call('HINCRBY', key, 'stamp', 1)
   elseif kind == 'token' then back(key, 'issuedAt', 'validUntil')
   elseif kind == 'ends' or kind == 'deadlines-of' then score(key, by)
   elseif kind == 'epochs' or kind == 'sessions-of' then score(key, by * 1000) end
