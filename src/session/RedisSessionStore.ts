@@ -105,6 +105,23 @@ const limitsOf = (limits: Limits) => [
 ]
 const epochOf = ({ epoch }: Limits) => (epoch === undefined ? "" : String(epoch))
 
+/**
+ * What the store's user needs to be allowed, as arguments of `ACL SETUSER`. `INFO` and `CONFIG GET` are for looking whether the
+ * server may lose sessions; without them the store works and says that it could not look.
+ */
+export const permissions = (prefix: string): ReadonlyArray<string> => [
+  "resetkeys",
+  `~${prefix}:*`,
+  "resetchannels",
+  `&${channelOf(prefix)}`,
+  "-@all",
+  ..."hello auth ping client|setname select subscribe unsubscribe publish info config|get"
+    .split(" ")
+    .map((name) => `+${name}`),
+  ..."script|load evalsha time exists del hset hmget hget hdel".split(" ").map((name) => `+${name}`),
+  ..."zadd zrem zcard zcount zscore zrange zrevrange zrangebyscore".split(" ").map((name) => `+${name}`)
+]
+
 /** Makes a store whose connections close with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const prefix = yield* prefixOf(options)

@@ -5,6 +5,8 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Net from "node:net"
 import * as RedisSessionStore from "../../src/session/RedisSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { type Client, client, freshPrefix, keysOf, redisUrl, type Reply } from "./redis.ts"
@@ -127,3 +129,18 @@ const hashOf = (reply: Reply): ReadonlyMap<string, string> =>
   Array.isArray(reply)
     ? pairs(reply)
     : new Map(Object.entries(Object(reply)).map(([name, value]) => [name, String(value)]))
+
+/** Everything that a server without a password is told, from now on until the scope closes. */
+export const monitor = (url: Redacted.Redacted) =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly said: () => string; readonly close: () => void }>((resume) => {
+      const { hostname, port } = new URL(Redacted.value(url))
+      let said = ""
+      const socket = Net.connect({ host: hostname, port: Number(port) }, () => socket.write("MONITOR\r\n"))
+      socket.setEncoding("utf8").on("data", (text: string) => {
+        if (said === "") resume(Effect.succeed({ said: () => said, close: () => socket.destroy() }))
+        said += text
+      })
+    }),
+    ({ close }) => Effect.sync(close)
+  )
