@@ -22,7 +22,7 @@
  *
  * One primary: a server of Redis Cluster answers `MOVED`, and that is an error here.
  */
-import { NodeRedis } from "@effect/platform-node"
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
