@@ -45,24 +45,31 @@ const digits = /^\d{1,16}$/
 const count = (value: unknown) => (typeof value === "string" && digits.test(value) ? Number(value) : value)
 const moment = (value: unknown) => (typeof value === "number" ? new Date(value) : value)
 
-/** The session in a row of a script, from the state that it begins with. */
+/** The device and the data, which are a line each. */
+const linesOf = (content: unknown): readonly [device: string | undefined, data: string | undefined] => {
+  const at = typeof content === "string" ? content.indexOf("\n") : -1
+  return typeof content === "string" && at >= 0 ? [content.slice(0, at), content.slice(at + 1)] : [undefined, undefined]
+}
+
+/** The session in a row of a script, behind the state that it begins with. */
 const record = (row: ReadonlyArray<unknown>): Result.Result<SessionRecord, SessionError> => {
-  const lastSeenAt = count(row[8])
-  const idle = count(row[9])
-  const expiresAt = count(row[10])
+  const [device, data] = linesOf(row[3])
+  const lastSeenAt = count(row[7])
+  const idle = count(row[8])
+  const expiresAt = count(row[9])
   const known = typeof lastSeenAt === "number" && typeof idle === "number" && typeof expiresAt === "number"
   return SessionRow.record([
     row[1],
     row[2],
-    row[3],
+    data,
     count(row[4]),
     count(row[5]),
-    row[6],
-    moment(count(row[7])),
+    device,
+    moment(count(row[6])),
     moment(lastSeenAt),
     moment(known ? Math.min(lastSeenAt + idle, expiresAt) : idle),
     moment(expiresAt),
-    row[11]
+    row[10]
   ])
 }
 
@@ -154,12 +161,9 @@ export const remembered = (
   record: SessionRecord
 ): { readonly known: Known; readonly bytes: number } | undefined => {
   if (!isList(reply) || record.renewalNonce !== null) return undefined
-  const [data, device, stamp, until] = [reply[3], reply[6], reply[12], count(reply[13])]
-  return typeof stamp === "string" &&
-    typeof until === "number" &&
-    typeof data === "string" &&
-    typeof device === "string"
-    ? { known: { record, stamp, until }, bytes: data.length + device.length }
+  const [content, stamp, until] = [reply[3], reply[11], count(reply[12])]
+  return typeof stamp === "string" && typeof until === "number" && typeof content === "string"
+    ? { known: { record, stamp, until }, bytes: content.length }
     : undefined
 }
 

@@ -36,10 +36,11 @@ export const make = (prefix: string) => {
 return each(ARGV, function(hash)
   local state, t, s = find(hash)
   if not t then return { state } end
-  if state ~= 'live' then return row(state, t[1], s) end
+  if state == 'broken' then return row(state, t[1], s) end
+  if state ~= 'live' then return { state } end
   present(hash, t, s)
   local answer = row(state, t[1], s, number(t[2]) + number(s[RENEW]) <= now and t[3])
-  answer[13], answer[14] = s[STAMP], text(good_until(t, s))
+  answer[12], answer[13] = s[STAMP], text(good_until(t, s))
   return answer
 end)`),
     /** Ids. The milliseconds of the clock, and for each session its stamp, null where there is none. */
@@ -77,10 +78,11 @@ if principal ~= '' then
 end
 if more then return { 'more', displaced } end
 local at = text(now)
-write(id, {}, 'data', data, 'dataVersion', dataVersion, 'version', '1', 'device', device,
+write(id, {}, 'dataVersion', dataVersion, 'version', '1',
   'createdAt', at, 'lastSeenAt', at, 'idle', idle, 'touch', touch, 'renew', renew, 'expiresAt', text(now + absolute),
   'era', '1', 'first', hash, 'last', hash)
 if principal ~= '' then redis.call('HSET', SESSION .. id, 'principal', principal) end
+hold(id, device, data)
 issue(hash, id, nonce, '1')
 redis.call('ZADD', ENDS, text(now + absolute), id)
 local s = read(id)
@@ -98,6 +100,11 @@ if state ~= 'live' then return { state, t and t[1] } end
 if redis.call('EXISTS', TOKEN .. next) == 1 then return { 'in use' } end
 if is_revoked_since(principal, epoch) then return { 'revoked' } end
 local id, before = t[1], s[PRINCIPAL]
+if data == '' then
+  local _, held = content(id)
+  if not held then return row('broken', id, s) end
+  data, dataVersion = held, s[DATAVERSION]
+end
 redis.call('ZCARD', ENDS)
 redis.call('ZCARD', ORDER .. principal)
 if before then redis.call('ZCARD', DEADLINES .. before) end
@@ -109,11 +116,11 @@ if before and before ~= principal then
   redis.call('ZREM', DEADLINES .. before, id)
 end
 local at, era = text(now), text(number(s[ERA]) + 1)
-if data == '' then data, dataVersion = s[DATA], s[DATAVERSION] end
-write(id, s, 'principal', principal, 'data', data, 'dataVersion', dataVersion,
-  'version', text(number(s[VERSION]) + 1), 'device', device, 'createdAt', at, 'lastSeenAt', at, 'idle', idle,
+write(id, s, 'principal', principal, 'dataVersion', dataVersion,
+  'version', text(number(s[VERSION]) + 1), 'createdAt', at, 'lastSeenAt', at, 'idle', idle,
   'touch', touch, 'renew', renew, 'expiresAt', text(now + absolute), 'era', era, 'first', first, 'last', next)
 redis.call('HSET', TOKEN .. s[LAST], 'successor', next)
+hold(id, device, data)
 issue(next, id, nonce, era)
 redis.call('ZADD', ENDS, text(now + absolute), id)
 local changed = read(id)
@@ -140,10 +147,13 @@ return row('live', t[1], s)`),
 local id, version, data, dataVersion = unpack(ARGV)
 local s = read(id)
 local state = state_of(s)
-if state ~= 'live' then return row(state, id, s) end
+local device = state == 'live' and content(id)
+if state == 'broken' or state == 'live' and not device then return row('broken', id, s) end
+if state ~= 'live' then return { state } end
 if s[VERSION] ~= version then return { 'conflict' } end
-s[DATA], s[DATAVERSION], s[VERSION] = data, dataVersion, text(number(version) + 1)
-write(id, s, 'data', data, 'dataVersion', dataVersion, 'version', s[VERSION])
+s[DATAVERSION], s[VERSION] = dataVersion, text(number(version) + 1)
+hold(id, device, data)
+write(id, s, 'dataVersion', dataVersion, 'version', s[VERSION])
 return row('live', id, s)`),
 
     /** Id. 1 if it was live; what cannot be read can be ended. */
@@ -196,7 +206,9 @@ return { upto, ended, #ids == AT_ONCE and 1 or 0 }`),
     sessions: always(`
 return each(ARGV, function(id)
   local s = read(id)
-  return row(state_of(s), id, s)
+  local state = state_of(s)
+  if state ~= 'live' and state ~= 'broken' then return { state } end
+  return row(state, id, s)
 end)`),
     /** Ids. For each its state. */
     states: always(`return each(ARGV, function(id) return { state_of(read(id)) } end)`),
@@ -225,7 +237,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ENDS, '-inf', '(' .. text(now - 
     redis.call('ZREM', ORDER .. s[PRINCIPAL], id)
     redis.call('ZREM', DEADLINES .. s[PRINCIPAL], id)
   end
-  redis.call('DEL', SESSION .. id)
+  redis.call('DEL', SESSION .. id, CONTENT .. id)
   redis.call('ZREM', ENDS, id)
   pruned = pruned + 1
 end

@@ -111,6 +111,55 @@ describe("RedisSessionStore", () => {
     })
   )
 
+  it.live("S7 S8 a session that its activity keeps alive is counted, and ended with all others", () =>
+    Effect.gen(function* () {
+      const { advance, client, prefix, store } = yield* redisWorld
+      const [first, second] = [session({ maxPerPrincipal: 2 }), session({ maxPerPrincipal: 2 })]
+      const oldest = yield* create(store, first)
+      const { id } = yield* create(store, second)
+      for (const _ of [1, 2, 3]) {
+        yield* advance("20 minutes")
+        yield* store.load(first.token)
+        yield* store.touch(second.token)
+      }
+      assert.deepStrictEqual(yield* contradictions(client, prefix), [])
+      const { displaced, record } = yield* store.create(session({ maxPerPrincipal: 2 }))
+      assert.deepStrictEqual(displaced, [oldest.id])
+      assert.sameMembers([...(yield* store.revokeAll("alice"))], [id, record.id])
+      assert.strictEqual(yield* outcome(store.load(second.token)), "SessionRevoked")
+    })
+  )
+
+  it.live("S4 what is remembered of a session is not believed beyond its time, though nobody writes it", () =>
+    Effect.gen(function* () {
+      const { store } = yield* redisWorld
+      const wanted = session({
+        idleTimeout: Duration.hours(1),
+        absoluteTimeout: Duration.millis(900),
+        renewEvery: Duration.millis(300)
+      })
+      yield* create(store, wanted)
+      assert.isNull((yield* store.load(wanted.token)).renewalNonce)
+      yield* eventually(
+        Effect.map(Effect.option(store.load(wanted.token)), (record) => record._tag === "Some" && record.value),
+        (record) => record !== false && record.renewalNonce !== null
+      )
+      const brief = session({ absoluteTimeout: Duration.millis(300) })
+      yield* create(store, brief)
+      yield* eventually(outcome(store.load(brief.token)), (told) => told === "SessionExpired")
+    })
+  )
+
+  it.live("what a session held is gone with its end", () =>
+    Effect.gen(function* () {
+      const { client, prefix, store } = yield* redisWorld
+      const { id } = yield* create(store, session({ data: "private" }))
+      assert.strictEqual(yield* client.send("EXISTS", `${prefix}:content:${id}`), 1)
+      yield* store.revoke(id)
+      assert.strictEqual(yield* client.send("EXISTS", `${prefix}:content:${id}`), 0)
+    })
+  )
+
   it.live("S6 a login or renewal that is interrupted anywhere is done wholly or not at all", () =>
     Effect.gen(function* () {
       const { another, client, prefix, store } = yield* redisWorld
@@ -201,9 +250,10 @@ describe("RedisSessionStore", () => {
       const records = yield* all(wanted.map((one) => create(store, one)))
       const keyOf = (index: number) => `${prefix}:session:${records[index]?.id}`
       const spoil = (index: number, field: string, value: string) => client.send("HSET", keyOf(index), field, value)
-      yield* spoil(1, "device", '{"userAgent": "secret", "ip": 7}')
-      yield* spoil(2, "device", "[]")
-      yield* spoil(3, "data", "[1e999]")
+      const hold = (index: number, text: string) => client.send("SET", `${prefix}:content:${records[index]?.id}`, text)
+      yield* hold(1, '{"userAgent": "secret", "ip": 7}\n{}')
+      yield* hold(2, "[]\n{}")
+      yield* hold(3, "{}\n[1e999]")
       yield* spoil(4, "expiresAt", "infinity")
       yield* client.send("HDEL", keyOf(5), "idle")
       yield* client.send("HSET", `${prefix}:token:${wanted[6]?.token}`, "issuedAt", "x")

@@ -119,7 +119,13 @@ export const contradictions = Effect.fnUntraced(function* (own: Client, prefix: 
     if (token !== undefined) wrong.push(`the tokens of ${id} go in circles`)
   }
   for (const token of tokens) if (!reached.has(token)) wrong.push(`token ${token} is nobody's`)
-  const known = /^(session|token|sessions-of|deadlines-of):|^(ends|epochs)$/
+  const contents = new Set(named("content", keys))
+  for (const [id, session] of sessions) {
+    if (contents.has(id) === session.has("endedAt"))
+      wrong.push(`what ${id} holds is ${contents.has(id) ? "" : "not "}there`)
+  }
+  for (const id of contents) if (!sessions.has(id)) wrong.push(`content ${id} is nobody's`)
+  const known = /^(session|content|token|sessions-of|deadlines-of):|^(ends|epochs)$/
   for (const key of keys) if (!known.test(key.slice(prefix.length + 1))) wrong.push(`${key} is unknown`)
   return wrong
 })
