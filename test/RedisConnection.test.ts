@@ -5,6 +5,8 @@ import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Redis from "effect/persistence/Redis"
 import * as Redacted from "effect/Redacted"
+import { once } from "node:events"
+import * as Net from "node:net"
 import * as Ledger from "../src/Ledger.ts"
 import * as RedisConnection from "../src/RedisConnection.ts"
 import * as FaultProxy from "../src/testing/FaultProxy.ts"
@@ -208,6 +210,50 @@ describe("a connection to Redis", () => {
       yield* raw.send("PUBLISH", channel, "again")
       yield* until(104)
       assert.deepStrictEqual(heard.slice(101), ["Lost", "There", "again"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a subscription that alone goes deaf is found out by asking it, and replaced", () =>
+    Effect.gen(function* () {
+      const url = yield* redisUrl
+      const channel = yield* freshPrefix
+      const clients: Array<Net.Socket> = []
+      const { port } = yield* Effect.acquireRelease(
+        Effect.promise(async () => {
+          const server = Net.createServer((socket) => {
+            clients.push(socket)
+            const upstream = Net.connect(targetOf(url))
+            for (const each of [socket, upstream]) each.on("error", () => undefined)
+            socket.pipe(upstream).pipe(socket)
+          })
+          await once(server.listen(0, "127.0.0.1"), "listening")
+          return { server, port: (server.address() as Net.AddressInfo).port }
+        }),
+        ({ server }) =>
+          Effect.sync(() => {
+            for (const socket of clients) socket.destroy()
+            server.close()
+          })
+      )
+      const redis = yield* RedisConnection.make({
+        url: through(url, port),
+        operationTimeout: "500 millis",
+        listenerCheck: "200 millis"
+      })
+      yield* redis.send("PING")
+      const heard: Array<string> = []
+      yield* Effect.forkScoped(redis.listen(channel, ({ _tag }) => Effect.sync(() => void heard.push(_tag))))
+      const until = (expected: string) =>
+        eventually(
+          Effect.sync(() => heard.join(" ")),
+          (heard) => heard === expected
+        )
+      yield* until("There")
+      const id = yield* redis.send("CLIENT", "ID")
+      // Commands have the first connection, the subscription the second.
+      clients[1]?.unpipe()
+      yield* until("There Lost There")
+      assert.strictEqual(yield* redis.send("CLIENT", "ID"), id)
     }).pipe(Effect.scoped)
   )
 })
