@@ -104,7 +104,9 @@ const makeUnder = (parent: Scope.Scope, options: Options, holder: Lifetime | und
 class LifetimeImpl implements Lifetime {
   readonly ledger: Ledger.Ledger
   readonly entry: Ledger.Entry
-  readonly options: Options
+  readonly onEnding: Options["onEnding"]
+  readonly onEnded: Options["onEnded"]
+  readonly endsWithLastChild: boolean
   readonly link: Scope.Closeable
   readonly parent: Lifetime | undefined
   readonly scope: Scope.Closeable
@@ -121,7 +123,9 @@ class LifetimeImpl implements Lifetime {
   ) {
     this.ledger = ledger
     this.entry = entry
-    this.options = options
+    this.onEnding = options.onEnding
+    this.onEnded = options.onEnded
+    this.endsWithLastChild = options.endWithLastChild === true
     this.link = link
     this.parent = parent
     this.scope = Scope.makeUnsafe(options.release ?? "sequential")
@@ -155,7 +159,7 @@ class LifetimeImpl implements Lifetime {
   // Asked and begun in one step: a child that comes in between would find a lifetime that is about to end.
   leave(): Effect.Effect<unknown> {
     this.childCount--
-    if (this.childCount > 0 || this.options.endWithLastChild !== true) return Effect.void
+    if (this.childCount > 0 || !this.endsWithLastChild) return Effect.void
     return Effect.uninterruptible(Effect.suspend(() => (this.childCount === 0 ? this.start(Exit.void) : Effect.void)))
   }
 
@@ -165,20 +169,19 @@ class LifetimeImpl implements Lifetime {
     if (this.ending) return Effect.void
     this.ending = true
     this.ledger.note(this.entry, "ending")
-    this.options.onEnding?.()
+    this.onEnding?.()
     return Effect.forkDetach(this.close(exit), { startImmediately: true, uninterruptible: true })
   }
 
   close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
-    const { id, kind, onEnded } = this.options
     return Effect.gen({ self: this }, function* () {
       const closed = yield* Effect.exit(Effect.provideService(Scope.close(this.scope, exit), Closing, this))
       if (this.parent !== undefined) yield* this.parent.leave()
       this.ledger.strike(this.entry, closed)
-      onEnded?.(this)
+      this.onEnded?.(this)
       Deferred.doneUnsafe(this.over, Exit.void)
       if (Exit.isFailure(closed)) {
-        yield* Effect.logWarning(`Ending ${kind} ${id} met a failure`, Cause.pretty(closed.cause))
+        yield* Effect.logWarning(`Ending ${this.entry.kind} ${this.entry.id} met a failure`, Cause.pretty(closed.cause))
       }
       yield* Scope.close(this.link, Exit.void)
     })

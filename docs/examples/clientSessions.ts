@@ -4,6 +4,9 @@
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
+import * as Layer from "effect/Layer"
+import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
+import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Schedule from "effect/Schedule"
 import { ClientError } from "holdfast/client/ClientError"
 import * as ClientSession from "holdfast/client/ClientSession"
@@ -41,6 +44,32 @@ export const explain = (error: HttpClientError) => {
 
 export const patientPrice = (url: string) =>
   Effect.retry(price(url), { times: 3, schedule: Schedule.exponential("20 millis"), while: (e) => explain(e).again })
+// #endregion
+
+// #region shared
+/** A job with a session of its own, which finds the connections of the jobs before it open. */
+const pricedInJob = (url: string) => Effect.provide(price(url), ClientSession.layer({ reuse: "shared" }))
+
+/** The connections are the program's, and so are their limits. */
+export const pricedInJobs = (urls: ReadonlyArray<string>) =>
+  Effect.forEach(urls, pricedInJob).pipe(Effect.provide(ClientSession.layerShared({ connectionsPerOrigin: 8 })))
+// #endregion
+
+// #region guards
+/** Five requests a second, and none for half a minute after three failures in a row. */
+export const layerGuarded = Layer.unwrap(
+  Effect.gen(function* () {
+    const limiter = yield* RateLimiter.make
+    const breaker = yield* CircuitBreaker.make({
+      tripPolicy: { _tag: "Consecutive", failures: 3 },
+      openDuration: "30 seconds"
+    })
+    return ClientSession.layer({
+      rateLimit: { limiter, key: "shop", limit: 5, window: "1 second" },
+      circuitBreaker: { breaker }
+    })
+  })
+).pipe(Layer.provide([RateLimiter.layerStoreMemory, CircuitBreaker.layerStoreMemory()]))
 // #endregion
 
 // #region accounts

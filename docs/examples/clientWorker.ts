@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import * as Queue from "effect/Queue"
 import * as ClientSession from "holdfast/client/ClientSession"
 
+// #region worker
 /** How this worker talks to its parent: a thread by its port, a process by its channel. */
 const parent = {
   tell: (message: unknown) => (parentPort === null ? process.send?.(message) : parentPort.postMessage(message)),
@@ -18,7 +19,6 @@ const parent = {
   leave: () => (parentPort === null ? cluster.worker?.disconnect() : parentPort.close())
 }
 
-// #region worker
 /** Fetches each URL that it hears, until it hears "stop": what still runs is interrupted, and every connection closed. */
 const work = Effect.gen(function* () {
   const client = yield* HttpClient.HttpClient

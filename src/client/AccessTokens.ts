@@ -44,7 +44,8 @@ import * as Schedule from "effect/Schedule"
 import { randomUUID } from "node:crypto"
 import * as Lifetime from "../Lifetime.ts"
 import * as TimeLimit from "../TimeLimit.ts"
-import { ClientError, Closed, InvalidConfig, RefreshFailed } from "./ClientError.ts"
+import { BadResponse, ClientError, Closed, InvalidConfig, RefreshFailed } from "./ClientError.ts"
+import { time } from "./ClientSessionOptions.ts"
 import * as KnownToken from "./KnownToken.ts"
 import { type Attempt, type Failure, type Kept, type Replacement, TokenRepository } from "./TokenRepository.ts"
 import { TokenSource } from "./TokenSource.ts"
@@ -132,7 +133,9 @@ const longestWait = 250
 /** How long not to ask a repository again that did not answer, at most. */
 const repositoryPauseMillis = 1000
 
-/** Makes it; its work ends with the current scope. Fails with `InvalidConfig` where the key makes no sense. */
+const zero = { be: "zero" } as const
+
+/** Makes it; its work ends with the current scope. Fails with `InvalidConfig`, which names the option, where one makes no sense. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const { key } = options
   if (key.length < 1 || key.length > 200 || !key.isWellFormed() || key.includes("\0")) {
@@ -142,16 +145,19 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const source = yield* TokenSource
   const repository = yield* TokenRepository
   const clock = yield* Clock.Clock
-  const marginMillis = Duration.toMillis(options.refreshMargin ?? "1 minute")
-  const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 seconds")
-  const pause = Duration.fromInputUnsafe(options.pause ?? "5 seconds")
+  const marginMillis = Duration.toMillis(yield* time("refreshMargin", options.refreshMargin ?? "1 minute", zero))
+  const timeout = yield* time("timeout", options.timeout ?? "10 seconds", { be: "positive" })
+  const pause = yield* time("pause", options.pause ?? "5 seconds", zero)
   const pauseMillis = Duration.toMillis(pause)
-  const waitLimitMillis = Duration.toMillis(options.waitLimit ?? "30 seconds")
+  const waitLimitMillis = Duration.toMillis(yield* time("waitLimit", options.waitLimit ?? "30 seconds", zero))
   // Longer than everything that is done under it.
   const lockLimit = Duration.sum(timeout, Duration.seconds(5))
 
   const unavailable = (problem: string) =>
     new ClientError({ reason: new RefreshFailed({ origin: source.origin, problem, last: undefined }) })
+  const stillborn = Effect.fail(
+    new ClientError({ reason: new BadResponse({ origin: source.origin, problem: "the token was over when it came" }) })
+  )
   const closed = Effect.fail(
     new ClientError({ reason: new Closed({ client: `What looks after the token of ${key}` }) })
   )
@@ -213,6 +219,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         if (version === undefined) return false
         const { lifetime, value } = replacement.access
         const validUntil = began + Duration.toMillis(lifetime)
+        // Else each request would have another one got that is of no use to it. A rotated refresh token is kept by now.
+        if (!(validUntil > nowMillis())) return yield* stillborn
         const isNew = { isRejected: false, isSecondTry: false }
         landWith(known.learn({ ...isNew, value, version, isKept, obtainedAt: began, validUntil }))
         return true

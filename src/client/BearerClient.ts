@@ -111,9 +111,9 @@ export const make = Effect.fnUntraced(function* (
       client.postprocess(Effect.succeed(HttpClientRequest.bearerToken(request, token.value)))
     const token = yield* Effect.mapError(tokens.get, toError)
     const response = yield* withToken(token)
-    // Where a redirect led elsewhere, the token did not go there.
+    // Where a redirect led elsewhere, the token did not go there, also where it might have gone by itself.
     const at = URL.parse(response.url)?.origin
-    if (response.status !== 401 || (at !== undefined && !origins.has(at))) return response
+    if (response.status !== 401 || (at !== undefined && at !== origin)) return response
     if (!canBeSentAgain(request)) return yield* Effect.as(tokens.invalidate(token), response)
     const kept = yield* keep(response)
     yield* tokens.invalidate(token)

@@ -202,6 +202,8 @@ export class Call implements Listener {
     if (to.origin !== origin) this.drop(credentials)
     this.drop(["host"])
     this.leave(exchange)
+    // What a server puts there is nobody's credentials, and is shown to nobody.
+    to.username = to.password = ""
     this.url = to
     this.send()
   }

@@ -40,6 +40,9 @@ const refusals: ReadonlySet<string | undefined> = new Set([
 
 const gone = new Error("The request was given up")
 
+/** The stream of a body failed. What it failed with is for whoever made it, and may hold a secret. */
+export class BodyFailure extends Error {}
+
 type Controller = Undici.Dispatcher.DispatchController
 type IncomingHeaders = Record<string, string | Array<string> | undefined>
 
@@ -279,12 +282,18 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
         ? new Timeout({ origin, phase: "connect", limitMillis: Duration.toMillis(this.ground.limits.connectTimeout) })
         : new NetworkError({ origin, phase, code })
     }
+    if (error instanceof BodyFailure) {
+      return new BadRequest({ problem: "its body, a stream, failed before its end. See to the stream." })
+    }
     const { code } = error
     if (refusals.has(code)) {
       return new BadRequest({ problem: "its method, its path or one of its headers is not what HTTP allows" })
     }
     if (code === "UND_ERR_DESTROYED" || code === "UND_ERR_CLOSED") return new Closed({ client: "The client session" })
     if (error.name === "HTTPParserError") return new BadResponse({ origin, problem: "it is not valid HTTP" })
+    if (code === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH") {
+      return new BadResponse({ origin, problem: "its length is not what it says" })
+    }
     if (code === "UND_ERR_HEADERS_OVERFLOW") return new BadResponse({ origin, problem: "its headers are too large" })
     const phase = this.hasHead ? "body" : this.isSent ? "headers" : this.controller === undefined ? "connect" : "send"
     return new NetworkError({ origin, phase, code })

@@ -28,7 +28,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { CircuitBreakerError } from "effect/persistence/CircuitBreaker"
 import type { RateLimiterError } from "effect/persistence/RateLimiter"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Deadlines from "../Deadlines.ts"
 import * as Lifetime from "../Lifetime.ts"
 import type { Home } from "./ClientCall.ts"
@@ -103,12 +103,14 @@ const makeHome = Effect.fnUntraced(function* (limits: Limits, sockets: ClientSoc
   const clock = yield* Clock.Clock
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const idle = yield* Latch.make(true)
+  // Closed after the drain: what runs in its grace has its limits until then.
+  const limited = yield* Scope.fork(yield* Effect.scope)
   const home: Home = {
     limits,
     dispatcher: sockets.dispatcher,
-    totalDeadlines: yield* Deadlines.make(limits.timeout),
-    headersDeadlines: yield* Deadlines.make(limits.headersTimeout),
-    bodyDeadlines: yield* Deadlines.make(limits.bodyTimeout),
+    totalDeadlines: yield* Scope.provide(Deadlines.make(limits.timeout), limited),
+    headersDeadlines: yield* Scope.provide(Deadlines.make(limits.headersTimeout), limited),
+    bodyDeadlines: yield* Scope.provide(Deadlines.make(limits.bodyTimeout), limited),
     running: new Set(),
     budget: limits.retry === undefined ? undefined : ClientRetries.makeBudget(limits.retry),
     after: (millis, then) => {
@@ -173,14 +175,17 @@ const heldBack = (
   return ClientTransport.wrapped(request, new ClientError({ reason: new HeldBack({ origin, by, retryAfterMillis }) }))
 }
 
-/** The connections of all `"shared"` sessions that this one layer is provided to. */
+/**
+ * The connections of all `"shared"` sessions below it: in the layer of the program, or of its runtime, they last from one session
+ * to the next.
+ */
 export const layerShared = (options: Omit<Options, "reuse"> = {}): Layer.Layer<ClientSockets.Shared, ClientError> =>
   Layer.effect(
     ClientSockets.Shared,
     Effect.flatMap(ClientSessionOptions.decode({ ...options, reuse: "pooled" }), ClientSockets.make)
   )
 
-/** One value, so that a runtime builds it once. */
+/** One value, so that sessions which live at the same time share them. */
 const sharedByDefault = layerShared()
 
 const services = (options: Options) =>
@@ -188,11 +193,30 @@ const services = (options: Options) =>
     Context.make(ClientSession, session).pipe(Context.add(HttpClient.HttpClient, session.client))
   )
 
-/** A session of its own wherever it is provided, also when the same layer is provided twice. */
-export const layer = (options: Options = {}): Layer.Layer<ClientSession | HttpClient.HttpClient, ClientError> =>
-  options.reuse === "shared"
-    ? Layer.fresh(Layer.effectContext(services(options))).pipe(Layer.provide(sharedByDefault))
-    : Layer.fresh(Layer.effectContext(services(options)))
+/**
+ * A session of its own wherever it is provided, also when the same layer is provided twice.
+ *
+ * **Gotchas**
+ *
+ * A `"shared"` one uses the connections of {@link layerShared} where they are provided. Where they are not, sessions of a runtime
+ * share some only as long as one of them lives.
+ */
+export const layer = (options: Options = {}): Layer.Layer<ClientSession | HttpClient.HttpClient, ClientError> => {
+  const session = Layer.fresh(Layer.effectContext(services(options)))
+  return options.reuse === "shared" ? Layer.provide(session, sharedAround()) : session
+}
+
+/** Those that are there, or else the default ones: not fresh, unlike the session. */
+const sharedAround = (): Layer.Layer<ClientSockets.Shared, ClientError> =>
+  Layer.unwrap(
+    Effect.map(
+      Effect.serviceOption(ClientSockets.Shared),
+      Option.match({
+        onNone: () => sharedByDefault,
+        onSome: (shared) => Layer.succeed(ClientSockets.Shared, shared)
+      })
+    )
+  )
 
 /** {@link layer} with options from the configuration. */
 export const layerConfig = (

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import * as Option from "effect/Option"
-import type { SecureContextOptions } from "node:tls"
+import { createSecureContext, type SecureContextOptions } from "node:tls"
 import { ClientError, InvalidConfig } from "./ClientError.ts"
 
 /** Where the cookies of a session are kept between its requests. Both are called for every request and every redirect. */
@@ -106,12 +106,14 @@ export interface RetryLimits {
 const invalid = (field: string, problem: string) =>
   Effect.fail(new ClientError({ reason: new InvalidConfig({ field, problem }) }))
 
-const count = (field: string, value: number, least: number) =>
+/** A whole number of at least `least`. */
+export const count = (field: string, value: number, least: number) =>
   Number.isSafeInteger(value) && value >= least
     ? Effect.succeed(value)
     : invalid(field, `must be a whole number of at least ${least}, not ${value}`)
 
-const time = (field: string, given: Duration.Input, may: { readonly be: "positive" | "zero" | "infinite" }) => {
+/** A duration that makes sense where it is used: of at least a millisecond unless it may be zero, and finite unless it may be infinite. */
+export const time = (field: string, given: Duration.Input, may: { readonly be: "positive" | "zero" | "infinite" }) => {
   const allowed = Option.filter(Duration.fromInput(given), (duration) =>
     may.be === "zero"
       ? Duration.isFinite(duration) && Duration.toMillis(duration) >= 0
@@ -133,6 +135,20 @@ const originOf = (given: string) => {
 }
 
 const positive = { be: "positive" } as const
+
+/** Else each connection would fail, as if the server were at fault. */
+const secured = (tls: Options["tls"]) =>
+  tls === undefined
+    ? Effect.void
+    : Effect.suspend(() => {
+        try {
+          createSecureContext(tls)
+          return Effect.void
+        } catch (error) {
+          const code = error instanceof Error && "code" in error ? ` (${String(error.code)})` : ""
+          return invalid("tls", `must be in PEM, with a key that fits its certificate and its passphrase${code}`)
+        }
+      })
 
 const retries = Effect.fnUntraced(function* (given: RetryOptions) {
   const ratio = given.ratio ?? 0.1
@@ -160,6 +176,7 @@ export const decode = Effect.fnUntraced(function* (options: Options) {
     const problem = `belongs to the connections that "shared" sessions share: set it in ClientSession.layerShared`
     return yield* invalid(foreign, problem)
   }
+  yield* secured(options.tls)
   const limits: Limits = {
     reuse,
     timeout: yield* time("timeout", options.timeout ?? "30 seconds", { be: "infinite" }),

@@ -5,6 +5,7 @@
  * was made in: make it within the session of whoever owns the accounts, and it ends with that. All of them end side by side, each
  * as a `ClientSession` ends.
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
 import * as Lifetime from "../Lifetime.ts"
-import type { ClientError } from "./ClientError.ts"
+import { ClientError, Closed } from "./ClientError.ts"
 import * as ClientSession from "./ClientSession.ts"
 import type { Options } from "./ClientSessionOptions.ts"
 
@@ -28,7 +29,10 @@ export interface ClientSessionsOptions {
 export class ClientSessions extends Context.Service<
   ClientSessions,
   {
-    /** The session of a key, held until the end of the current scope. One that was ended is replaced by a new one. */
+    /**
+     * The session of a key, held until the end of the current scope. One that is ended is replaced by a new one, one that could
+     * not be made is made again. Fails with `Closed` after the end of the map.
+     */
     readonly get: (key: string) => Effect.Effect<ClientSession.ClientSession["Service"], ClientError, Scope.Scope>
     /** {@link get} as a layer, with the ordinary `HttpClient` of the session. */
     readonly layer: (key: string) => Layer.Layer<ClientSession.ClientSession | HttpClient.HttpClient, ClientError>
@@ -42,25 +46,39 @@ export class ClientSessions extends Context.Service<
 export const make = Effect.fnUntraced(function* (options: ClientSessionsOptions = {}) {
   // Side by side: one that uses up its grace holds up no other.
   const lifetime = yield* Lifetime.scoped({ kind: "client-sessions", id: "client sessions", release: "parallel" })
+  const services = yield* Effect.context<never>()
   const made = new Map<string, ClientSession.ClientSession["Service"]>()
+  const closed = Effect.fail(new ClientError({ reason: new Closed({ client: "What keeps the client sessions" }) }))
   const optionsOf = (key: string) => (typeof options.session === "function" ? options.session(key) : options.session)
+
+  // Never from within a lookup or a caller's fiber: what is dropped may have to be ended first, and nobody waits for that here.
+  const drop = (key: string): Effect.Effect<unknown> =>
+    Effect.forkIn(RcMap.invalidate(map, key), lifetime.scope, { startImmediately: true, uninterruptible: true })
+  // Of the map and not of whoever asks first: a session outlives that one, and ends with the others.
   const lookup = (key: string) =>
-    Effect.tap(ClientSession.make(optionsOf(key)), (session) =>
-      Effect.acquireRelease(
-        Effect.sync(() => made.set(key, session)),
-        () => Effect.sync(() => made.get(key) === session && made.delete(key))
-      )
+    Effect.acquireRelease(
+      Effect.suspend(() => ClientSession.make(optionsOf(key))).pipe(
+        Lifetime.within(lifetime),
+        Effect.provideContext(services),
+        Effect.tap((session) => Effect.sync(() => made.set(key, session))),
+        // A failure is not kept.
+        Effect.tapCause((cause) => (Cause.hasInterrupts(cause) ? Effect.void : drop(key)))
+      ),
+      (session) =>
+        Effect.suspend(() => {
+          if (made.get(key) === session) made.delete(key)
+          return session.end
+        })
     )
   const map = yield* Lifetime.within(lifetime)(
     RcMap.make({ lookup, idleTimeToLive: options.idleTimeToLive ?? "1 minute" })
   )
 
-  const get = (key: string) =>
-    Effect.suspend(() =>
-      made.get(key)?.isEnding() === true
-        ? Effect.andThen(RcMap.invalidate(map, key), RcMap.get(map, key))
-        : RcMap.get(map, key)
-    )
+  const get = (key: string): Effect.Effect<ClientSession.ClientSession["Service"], ClientError, Scope.Scope> =>
+    Effect.suspend(() => {
+      if (lifetime.isEnding()) return closed
+      return made.get(key)?.isEnding() === true ? Effect.andThen(drop(key), RcMap.get(map, key)) : RcMap.get(map, key)
+    })
   return ClientSessions.of({
     get,
     layer: (key) =>
@@ -71,8 +89,13 @@ export const make = Effect.fnUntraced(function* (options: ClientSessionsOptions 
           )
         )
       ),
-    end: (key) => Effect.suspend(() => Effect.andThen(made.get(key)?.end ?? Effect.void, RcMap.invalidate(map, key))),
-    keys: RcMap.keys(map)
+    // Dropped first, so that whoever asks meanwhile has a new one, which stays.
+    end: (key) =>
+      Effect.suspend(() => {
+        const session = made.get(key)
+        return session === undefined ? Effect.void : Effect.andThen(drop(key), session.end)
+      }),
+    keys: Effect.suspend(() => (lifetime.isEnding() ? Effect.succeed([]) : RcMap.keys(map)))
   })
 })
 

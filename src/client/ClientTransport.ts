@@ -22,11 +22,12 @@ import * as Url from "effect/http/Url"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import { Readable } from "node:stream"
 import { type Body, Call, givenUp, type Home, refusalOf } from "./ClientCall.ts"
 import { BadRequest, BadResponse, ClientError } from "./ClientError.ts"
-import type { Exchange } from "./ClientExchange.ts"
+import { BodyFailure, type Exchange } from "./ClientExchange.ts"
 import { ClientResponse, named } from "./ClientResponse.ts"
 
 type Request = HttpClientRequest
@@ -72,17 +73,17 @@ export const make = (home: Home, refusal: () => ClientError | undefined): HttpCl
   const withBody = (asker: Asker, request: Request, url: URL): Answer => {
     const { body } = request
     if (body._tag === "Empty") return called(asker, request, url, noBody)
-    if (body._tag !== "Stream") {
-      const content = contentOf(body)
-      return content instanceof ClientError
-        ? Effect.fail(wrapped(request, content))
-        : called(asker, request, url, content)
-    }
-    return Effect.flatMap(NodeStream.toReadable(body.stream), (readable) =>
+    const streamed = (readable: Readable) =>
       Effect.onError(called(asker, request, url, { content: readable, isReplayable: false }), () =>
         Effect.sync(() => readable.destroy())
       )
-    )
+    if (body._tag === "Stream") {
+      const whole = Stream.catchCause(body.stream, () => Stream.fail(new BodyFailure()))
+      return Effect.flatMap(NodeStream.toReadable(whole), streamed)
+    }
+    const content = contentOf(body)
+    if (content instanceof ClientError) return Effect.fail(wrapped(request, content))
+    return content.content instanceof Readable ? streamed(content.content) : called(asker, request, url, content)
   }
 
   // Effect alone knows the scope of a request, and tells it by a signal; that costs half as much as the rest.

@@ -10,6 +10,7 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { ClientError } from "./ClientError.ts"
+import { time } from "./ClientSessionOptions.ts"
 import * as TokenEndpoint from "./TokenEndpoint.ts"
 import type { Issued } from "./TokenSource.ts"
 
@@ -63,8 +64,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const { clientId, clientSecret } = options
   const isBasic = clientSecret !== undefined && options.authentication !== "post"
   const defaultLifetime =
-    options.defaultLifetime === undefined ? undefined : Duration.fromInputUnsafe(options.defaultLifetime)
-  const refreshLifetime = Duration.fromInputUnsafe(options.refreshLifetime ?? Duration.infinity)
+    options.defaultLifetime === undefined
+      ? undefined
+      : yield* time("defaultLifetime", options.defaultLifetime, { be: "infinite" })
+  const refreshLifetime = yield* time("refreshLifetime", options.refreshLifetime ?? Duration.infinity, {
+    be: "infinite"
+  })
 
   const lifetimeOf = Effect.fnUntraced(function* (
     seconds: number | null | undefined

@@ -29,6 +29,7 @@ import * as Ledger from "../Ledger.ts"
 import * as PgMigrations from "../PgMigrations.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "./ClientError.ts"
+import { count, time } from "./ClientSessionOptions.ts"
 import * as TokenCipher from "./TokenCipher.ts"
 import { type Attempt, Failure, type Kept, TokenRepository } from "./TokenRepository.ts"
 
@@ -69,15 +70,19 @@ const toClientError = (options: Options) => (error: unknown) => {
   return unavailable(options, `the tokens' database failed${code}`)
 }
 
+const invalid = (field: string, problem: string) =>
+  Effect.fail(new ClientError({ reason: new InvalidConfig({ field, problem }) }))
+
+/** The schema of a database that can be meant. */
 const schemaOf = (options: Options): Effect.Effect<string, ClientError> => {
   const schema = options.schema ?? "holdfast"
-  return /^[a-z_][a-z0-9_]{0,62}$/.test(schema)
+  if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema)) {
+    return invalid("schema", "must be lower-case letters, digits and underscores")
+  }
+  const url = URL.parse(Redacted.value(options.url))
+  return url?.protocol === "postgres:" || url?.protocol === "postgresql:"
     ? Effect.succeed(schema)
-    : Effect.fail(
-        new ClientError({
-          reason: new InvalidConfig({ field: "schema", problem: "must be lower-case letters, digits and underscores" })
-        })
-      )
+    : invalid("url", "must be postgres://user:password@host:port/database")
 }
 
 const connectionOf = (options: Options, limit: Duration.Duration) =>
@@ -192,7 +197,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const schema = yield* schemaOf(options)
   const cipher = yield* TokenCipher.make(options.keys)
   const statements = statementsOf(schema)
-  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const limit = yield* time("operationTimeout", options.operationTimeout ?? "3 seconds", { be: "positive" })
+  const maxConnections = yield* count("maxConnections", options.maxConnections ?? 2, 1)
 
   // Pool and operations end side by side: a pool waits for its connections, which operations give back when they end.
   const scope = yield* Ledger.hold(
@@ -202,7 +208,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   )
   const pool = yield* PgPool.make({
     ...connectionOf(options, limit),
-    maxConnections: options.maxConnections ?? 2
+    maxConnections
   }).pipe(Effect.orDie, Scope.provide(scope))
   const within = yield* Scope.provide(TimeLimit.make(limit, late(options)), scope)
 

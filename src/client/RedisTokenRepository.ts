@@ -27,6 +27,7 @@ import { Buffer } from "node:buffer"
 import * as Ledger from "../Ledger.ts"
 import * as RedisConnection from "../RedisConnection.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "./ClientError.ts"
+import { time } from "./ClientSessionOptions.ts"
 import * as TokenCipher from "./TokenCipher.ts"
 import { Failure, TokenRepository } from "./TokenRepository.ts"
 
@@ -138,6 +139,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const cipher = yield* TokenCipher.make(options.keys)
   const problem = RedisConnection.problemOf(options.url)
   if (problem !== undefined) return yield* invalid("url", problem)
+  const limit = yield* time("operationTimeout", options.operationTimeout ?? "3 seconds", { be: "positive" })
   const origin = `redis://${RedisConnection.describe(options.url)}`
   const unavailable = (problem: string) =>
     new ClientError({ reason: new RefreshFailed({ origin, problem, last: undefined }) })
@@ -147,7 +149,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   yield* Ledger.hold({ kind: "token repository", id: origin }, Effect.void, () => Effect.void)
   const redis = yield* RedisConnection.make({
     url: options.url,
-    operationTimeout: options.operationTimeout,
+    operationTimeout: limit,
     name: options.applicationName ?? "holdfast-tokens"
   }).pipe(Effect.mapError(toClientError))
 

@@ -7,9 +7,9 @@
  *
  * **Details**
  *
- * What the server answers decides the kind of error: 408, 429, 5xx and no answer at all mean that it may work later
- * (`RefreshFailed`), any other 4xx that the credentials are refused (`TokenRefused`), everything else that is not 2xx and
- * within 64 KiB of JSON of the expected form is a `BadResponse`.
+ * What the server answers decides the kind of error: 408, 429, 5xx, no answer at all and an `error` that says so mean that it may
+ * work later (`RefreshFailed`), any other 4xx, and an `error` of RFC 6749 in a 2xx, that the credentials are refused
+ * (`TokenRefused`), everything else that is not 2xx and within 64 KiB of JSON of the expected form is a `BadResponse`.
  */
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -78,6 +78,9 @@ const decodeRefusal = Schema.decodeUnknownOption(
   Schema.fromJsonString(Schema.Struct({ error: Schema.Literals(codes) }))
 )
 
+/** Those that say nothing about the credentials. */
+const mayPass: ReadonlySet<string> = new Set(["server_error", "temporarily_unavailable", "slow_down"])
+
 const isUnavailable = (status: number) => status === 408 || status === 429 || status >= 500
 
 /** Why there was no answer, without anything that was sent: what the operating system calls it, at most. */
@@ -124,13 +127,13 @@ export const exchange = <A>(
             return yield* bad(endpoint, `status ${status} where tokens were expected`)
           }
           const body = yield* bodyOf(endpoint, response)
-          if (status >= 400) {
-            const code = Option.getOrUndefined(decodeRefusal(body))?.error
-            return yield* new ClientError({ reason: new TokenRefused({ origin: endpoint.origin, status, code }) })
-          }
-          const answer = decode(body)
-          if (Option.isNone(answer)) return yield* bad(endpoint, `it is not ${expected.description}`)
-          return { answer: answer.value, response }
+          const answer = status >= 400 ? Option.none() : decode(body)
+          if (Option.isSome(answer)) return { answer: answer.value, response }
+          // Some servers say 200 with it.
+          const code = Option.getOrUndefined(decodeRefusal(body))?.error
+          if (code !== undefined && mayPass.has(code)) return yield* unavailable(endpoint, `it answered ${code}`)
+          if (status < 400 && code === undefined) return yield* bad(endpoint, `it is not ${expected.description}`)
+          return yield* new ClientError({ reason: new TokenRefused({ origin: endpoint.origin, status, code }) })
         })
       ),
       Effect.catchTag("HttpClientError", (error) => Effect.fail(unavailable(endpoint, absence(error)))),

@@ -28,6 +28,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import type { ClientError } from "./ClientError.ts"
+import { time } from "./ClientSessionOptions.ts"
 import * as TokenEndpoint from "./TokenEndpoint.ts"
 import { TokenSource } from "./TokenSource.ts"
 
@@ -70,6 +71,8 @@ const serverMillis = (response: HttpClientResponse, now: number): number => {
   return Number.isNaN(date) ? now : date
 }
 
+const endless = { be: "infinite" } as const
+
 /** Makes the source. Fails with `InvalidConfig`, which names the option, where one makes no sense. */
 export const make = Effect.fnUntraced(function* (
   options: Options
@@ -79,8 +82,8 @@ export const make = Effect.fnUntraced(function* (
   const endpointOf = (path: string) => TokenEndpoint.make("baseUrl", base.url.replace(/\/*$/, "") + path)
   const loginEndpoint = yield* endpointOf(options.loginPath ?? "/v1/token/auth_user")
   const refreshEndpoint = yield* endpointOf(options.refreshPath ?? "/v1/token/auth_refresh")
-  const refreshTokenLifetime = Duration.fromInputUnsafe(options.refreshTokenLifetime ?? "7 days")
-  const idTokenLifetime = Duration.fromInputUnsafe(options.idTokenLifetime ?? "1 day")
+  const refreshTokenLifetime = yield* time("refreshTokenLifetime", options.refreshTokenLifetime ?? "7 days", endless)
+  const idTokenLifetime = yield* time("idTokenLifetime", options.idTokenLifetime ?? "1 day", endless)
 
   const lifetimeOf = Effect.fnUntraced(function* (token: string, response: HttpClientResponse) {
     const expiry = expiryOf(token)

@@ -1,7 +1,8 @@
 /**
  * PostgreSQL connections for a `ConnectionPool`.
  *
- * Every connection lives in the scope it was opened in and says goodbye (`Terminate`) when that closes. A statement that is
+ * Every connection lives in the scope it was opened in and says goodbye (`Terminate`) when that closes; the source closes when
+ * the server has closed its side of each, and so has no backend of it any more, at most a second later. A statement that is
  * interrupted is cancelled at the server over a side channel, and the interruption is over when the server has said so.
  *
  * **Details**
@@ -13,7 +14,7 @@
  * Every connection asks the server to notice a lost client within a second (`client_connection_check_interval`), so that a
  * killed process leaves no running statement. That needs PostgreSQL 14.
  */
-import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -151,10 +152,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     })
   const recipe = PgRecycle.compile(recycle)
   const deadlines = yield* Deadlines.make(answerLimit(config))
-  const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
+  const connect = yield* PgDriver.connect
+  const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" }, connect)
 
   const open = Effect.gen(function* () {
-    const connection = yield* PgConnection.make({
+    const connection = yield* connect({
       ...config,
       // Pinning is what lends it; multiplexing lets a check that is late be given up at once.
       multiplex: true,

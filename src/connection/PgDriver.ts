@@ -11,12 +11,15 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import { hasProperty } from "effect/Predicate"
 import * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import type * as Deadlines from "../Deadlines.ts"
 import type { State } from "./ConnectionSource.ts"
+import * as PgWire from "./PgWire.ts"
 
 /** A lent connection, for drivers of this room: the whole connection and the borrower's view of it. */
 export class Pinned extends Context.Service<
@@ -101,10 +104,27 @@ export const streamOrKill =
       })
     )
 
+/** Opens connections for the current scope. */
+export type Connect = (config: PgConnection.Config) => Effect.Effect<PgConnection.PgConnection, SqlError, Scope.Scope>
+
+/**
+ * Makes a {@link Connect} whose maker's scope, when it closes, waits for the backends of all of them to be gone. The driver
+ * itself only says goodbye.
+ */
+export const connect = Effect.gen(function* () {
+  const leaving = yield* FiberSet.make<void>()
+  yield* Effect.addFinalizer(() => FiberSet.awaitEmpty(leaving))
+  const connect: Connect = (config) =>
+    Effect.tap(PgConnection.make(config), (connection) =>
+      Effect.addFinalizer(() => FiberSet.run(leaving, PgWire.gone(connection)))
+    )
+  return connect
+})
+
 /** A connection for one purpose, on which every statement is {@link orClose}. */
-export const brief = Effect.fnUntraced(function* (config: PgConnection.Config) {
+export const brief = Effect.fnUntraced(function* (config: PgConnection.Config, connect: Connect = PgConnection.make) {
   const scope = yield* Scope.fork(yield* Effect.scope)
-  const connection = yield* Scope.provide(PgConnection.make(config), scope)
+  const connection = yield* Scope.provide(connect(config), scope)
   return (sql: string, params?: ReadonlyArray<unknown>) => orClose(scope, connection.queryValues(sql, params, false))
 })
 

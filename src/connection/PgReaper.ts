@@ -54,7 +54,7 @@ type Ask = Effect.Success<ReturnType<typeof PgDriver.brief>>
 const keyOf = ({ pid, startedAt }: Backend) => `${pid} ${startedAt}`
 
 /** Makes a reaper that stops with the current scope. `config` is that of the connections it watches. */
-export const make = Effect.fnUntraced(function* (config: PgConnection.Config) {
+export const make = Effect.fnUntraced(function* (config: PgConnection.Config, connect?: PgDriver.Connect) {
   const clock = yield* Clock.Clock
   const targets = new Map<string, Target>()
   const worker = yield* FiberHandle.make()
@@ -90,7 +90,7 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config) {
 
   // A control connection that does not answer is as bad as none: each round has a time limit, each failure a new try.
   const watch = Effect.scoped(
-    Effect.flatMap(PgDriver.brief(config), (ask) =>
+    Effect.flatMap(PgDriver.brief(config, connect), (ask) =>
       Effect.repeat(Effect.timeout(round(ask), "2 seconds"), {
         until: () => targets.size === 0,
         schedule: Schedule.spaced("50 millis")

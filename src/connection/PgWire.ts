@@ -15,6 +15,7 @@
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { hasProperty } from "effect/Predicate"
 import { Buffer } from "node:buffer"
@@ -33,6 +34,8 @@ export interface Passed {
   readonly columns: ReadonlyArray<Column>
   /** The command tag, such as `SELECT 3` or `INSERT 0 1`; empty until the server says it, and when an error came after it. */
   readonly command: string
+  /** How far it came: the server has `answered` when it reported an error or that it is ready for the next one. */
+  readonly stage: "unsent" | "sent" | "answered"
 }
 
 export interface PgWire {
@@ -107,6 +110,25 @@ export const attach = (connection: PgConnection): PgWire | undefined => {
   return wire
 }
 
+/** How long the server may take to close its side before the socket is destroyed. */
+const farewell = Duration.seconds(1)
+
+/**
+ * Waits until a connection is closed on both sides: the server's is closed by the end of its backend, so that there is none any
+ * more. One that takes longer than a second has its socket destroyed.
+ */
+export const gone = (connection: PgConnection): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const socket = socketOf(connection)
+    if (socket === undefined || socket.closed) return Effect.void
+    const closed = Effect.callback<void>((resume) => {
+      const done = () => resume(Effect.void)
+      socket.once("close", done)
+      return Effect.sync(() => socket.off("close", done))
+    })
+    return Effect.timeoutOrElse(closed, { duration: farewell, orElse: () => Effect.sync(() => socket.destroy()) })
+  })
+
 interface Exchange {
   readonly cycles: number
   readonly answers: Array<Rows>
@@ -121,6 +143,7 @@ class Wire implements PgWire {
   private text = false
   private columns: ReadonlyArray<Column> = []
   private command = ""
+  private stage: Passed["stage"] = "unsent"
   private status: number | undefined
   /** The beginning of a frame whose rest has not arrived: its header, or all of it where it is to be read. */
   private held: Buffer | undefined
@@ -133,7 +156,10 @@ class Wire implements PgWire {
     this.deliver = deliver
     const write = socket.write.bind(socket) as (chunk: Uint8Array, ...rest: ReadonlyArray<unknown>) => boolean
     socket.write = (chunk: Uint8Array, ...rest: ReadonlyArray<unknown>) => {
-      if (this.text) askForText(chunk)
+      if (this.text) {
+        askForText(chunk)
+        this.stage = "sent"
+      }
       return write(chunk, ...rest)
     }
     socket.once("close", () => {
@@ -165,7 +191,11 @@ class Wire implements PgWire {
 
   readonly isOutsideTransaction = (): boolean => this.status === outsideTransaction
 
-  readonly passed = (): Passed => ({ columns: this.columns, command: this.command })
+  readonly passed = (): Passed => ({
+    columns: this.columns,
+    command: this.command,
+    stage: this.stage
+  })
 
   readonly asText = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.acquireUseRelease(
@@ -173,6 +203,7 @@ class Wire implements PgWire {
         this.text = true
         this.columns = []
         this.command = ""
+        this.stage = "unsent"
       }),
       () => effect,
       () =>
@@ -202,12 +233,16 @@ class Wire implements PgWire {
           if (at > done) this.deliver(chunk.subarray(done, at))
           this.answered(exchange, frame)
           done = at + size
-        } else if (frame[0] === ReadyForQuery) this.status = frame[headerBytes]
-        else if (frame[0] === CommandComplete) {
+        } else if (frame[0] === ReadyForQuery) {
+          this.status = frame[headerBytes]
+          this.stage = "answered"
+        } else if (frame[0] === CommandComplete) {
           this.command = frame.toString("utf8", headerBytes, size - 1)
           this.status = undefined
-        } else if (frame[0] === ErrorResponse) this.command = ""
-        else {
+        } else if (frame[0] === ErrorResponse) {
+          this.command = ""
+          this.stage = "answered"
+        } else {
           if (at > done) this.deliver(chunk.subarray(done, at))
           this.deliver(this.describe(frame))
           done = at + size

@@ -33,7 +33,14 @@ import {
   type Statement,
   type Summary
 } from "./QueryDriver.ts"
-import { QueriesUnavailable, QueryError, ResultsUnavailable, ResultTooLarge, StatementFailed } from "./QueryError.ts"
+import {
+  andWritten,
+  QueriesUnavailable,
+  QueryError,
+  ResultsUnavailable,
+  ResultTooLarge,
+  StatementFailed
+} from "./QueryError.ts"
 
 const unavailable = (problem: string) => new QueryError({ reason: new QueriesUnavailable({ problem }) })
 
@@ -86,10 +93,11 @@ const execute = (
   wire: PgWire.PgWire,
   statement: Statement,
   sink: RowSink,
-  { onDone }: Execution
+  { onDone, onGivenUp }: Execution
 ) =>
   Effect.suspend(() => {
     let described = false
+    let refused = false
     let decoders: ReadonlyArray<ReturnType<typeof PgValues.decoderOf>> = []
     let count = 0
     const describe = Effect.suspend(() => {
@@ -116,17 +124,30 @@ const execute = (
     // A cancel that came too late changed nothing: what the statement did is committed. Rows that waited for whoever takes
     // them are gone then; of a statement that only reads, nothing is lost that the cancel did not ask for.
     const whatTheServerSaid = Effect.suspend(() => {
-      const { columns, command } = wire.passed()
+      const { columns, command, stage } = wire.passed()
+      if (stage === "sent") return Effect.sync(() => onGivenUp("unknown"))
       if (command === "" || !wire.isOutsideTransaction()) return Effect.void
       const isComplete = columns.length === 0 || summaryOf(command, count).rowCount === count
       if (isComplete) return Effect.ignore(Effect.andThen(describe, done))
-      return onlyReads.has(summaryOf(command, count).command) ? Effect.void : Effect.sync(() => onDone(rowsLost))
+      const mayOnlyRead = onlyReads.has(summaryOf(command, count).command)
+      return Effect.sync(() => (mayOnlyRead ? onGivenUp("committed") : onDone(rowsLost)))
     })
+    // Known when the server is done with the statement, which is after its rows were refused.
+    const asFarAsItWent = (error: QueryError) => {
+      const { command, stage } = wire.passed()
+      if (!refused && error.reason._tag !== "ResultTooLarge") return error
+      return stage === "sent" ? andWritten(error, "unknown") : command === "" ? error : andWritten(error, "committed")
+    }
     return connection.stream(statement.sql, statement.params.map(PgValues.encodeParameter)).pipe(
       Stream.mapError(fromSqlError),
       Stream.runForEachArray((chunk) =>
         describe.pipe(
           Effect.andThen(Effect.suspend(() => sink.rows(chunk.map(toRow)))),
+          Effect.tapError(() =>
+            Effect.sync(() => {
+              refused = true
+            })
+          ),
           Effect.andThen(
             Effect.sync(() => {
               count += chunk.length
@@ -134,6 +155,7 @@ const execute = (
           )
         )
       ),
+      Effect.mapError(asFarAsItWent),
       Effect.andThen(describe),
       Effect.andThen(
         Effect.suspend(() =>
@@ -183,6 +205,13 @@ const refused = (error: PgWire.ExchangeFailed) => unavailable(`A setting of the 
 /** How much later than the deadline the server ends a statement by itself, because we are gone. */
 const graceMillis = 1000
 
+/** The longest timeout that PostgreSQL takes. */
+const longestMillis = 2 ** 31 - 1
+
+/** When the server ends a statement, in milliseconds. */
+const timeoutOf = (deadline: Duration.Duration) =>
+  Math.min(Math.ceil(Duration.toMillis(deadline)) + graceMillis, longestMillis)
+
 /**
  * Makes the settings of a statement. The app's are confirmed before it is sent; ours, which no server refuses, travel ahead of
  * it in the same flight. The reset of the connection undoes both.
@@ -190,7 +219,7 @@ const graceMillis = 1000
 const prepare = (wire: PgWire.PgWire, { settings }: Statement, { deadline, id }: Execution) => {
   const ours = {
     application_name: `holdfast ${id}`,
-    ...(deadline !== undefined && { statement_timeout: String(Math.ceil(Duration.toMillis(deadline)) + graceMillis) })
+    ...(deadline !== undefined && { statement_timeout: String(timeoutOf(deadline)) })
   }
   const send = Effect.sync(() => wire.sendUnsafe(setOurs(ours), 1))
   return settings === undefined
@@ -221,9 +250,13 @@ export const make = Effect.gen(function* () {
       id,
       execute: (statement, sink, execution) =>
         Effect.flatMap(prepare(wire, statement, execution), (sent) =>
-          PgDriver.orKill({ kill, ahead: Effect.exit(sent) })(
-            execute(lent.value.pinned, wire, statement, sink, execution)
-          )
+          PgDriver.orKill({
+            kill: Effect.andThen(
+              Effect.sync(() => execution.onGivenUp("unknown")),
+              kill
+            ),
+            ahead: Effect.exit(sent)
+          })(execute(lent.value.pinned, wire, statement, sink, execution))
         )
     } satisfies QueryConnection
   })

@@ -4,10 +4,10 @@
  * | type | JSON |
  * |---|---|
  * | `bool`, `int2`, `int4`, `oid` | as they are |
- * | `json`, `jsonb` | as they are; numbers that JavaScript cannot hold exactly as strings, and what is nested deeper than 500 levels as text |
+ * | `json`, `jsonb` | as they are; numbers that JavaScript would not give back unchanged as strings, and what is nested deeper than 500 levels as text |
  * | `float4`, `float8` | number; `"NaN"`, `"Infinity"`, `"-Infinity"` as strings |
  * | `int8`, `numeric` | string, every digit kept |
- * | `timestamptz`, `timestamp` | ISO 8601 with microseconds, with offset or without; `"infinity"` and dates BC as PostgreSQL writes them |
+ * | `timestamptz`, `timestamp` | ISO 8601 with microseconds, with offset or without; `"infinity"`, years BC and from 10000 on, and offsets with seconds as PostgreSQL writes them |
  * | `bytea` | base64 |
  * | arrays | arrays, nested as they are |
  * | everything else | the server's text |
@@ -26,7 +26,7 @@ const float: Decode = (text) => {
   return Number.isFinite(value) ? value : text
 }
 const text: Decode = (text) => text
-const timestampPattern = /^(\d{4,})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(?:([+-]\d\d)(:\d\d)?)?$/
+const timestampPattern = /^(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(?:([+-]\d\d)(:\d\d)?)?$/
 
 const timestamp: Decode = (text) => {
   const match = timestampPattern.exec(text)
@@ -49,10 +49,19 @@ const bytea: Decode = (text) => {
   return bytes.toString("base64")
 }
 
+/** The digits that count and the power of ten of the last one. */
+const magnitudeOf = (number: string): string => {
+  const [, whole = "", fraction = "", exponent = "0"] = /^-?(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(number) ?? []
+  const digits = `${whole}${fraction}`.replace(/^0+/, "")
+  const kept = digits.replace(/0+$/, "")
+  return kept === "" ? "0" : `${kept}e${Number(exponent) - fraction.length + digits.length - kept.length}`
+}
+
+/** Whether JavaScript writes the number as it was; integers beyond 53 bits may do so by chance. */
 const isExact = (value: number, source: string): boolean =>
   /^-?\d+$/.test(source)
     ? Number.isSafeInteger(value)
-    : Number.isFinite(value) && source.replace(/e.*$/i, "").replace(/\D/g, "").replace(/^0+/, "").length <= 15
+    : Number.isFinite(value) && magnitudeOf(String(value)) === magnitudeOf(source)
 
 const keepDigits = (_: string, value: unknown, context?: { readonly source?: string }): unknown =>
   typeof value === "number" && context?.source !== undefined && !isExact(value, context.source) ? context.source : value
@@ -60,10 +69,14 @@ const keepDigits = (_: string, value: unknown, context?: { readonly source?: str
 const deepest = 500
 const isDeep = (text: string): boolean => {
   let depth = 0
-  for (const sign of text) {
-    if (sign === "[" || sign === "{") depth++
-    else if (sign === "]" || sign === "}") depth--
-    if (depth > deepest) return true
+  for (let at = 0; at < text.length; at++) {
+    const sign = text[at]
+    if (sign === "[" || sign === "{") {
+      if (++depth > deepest) return true
+    } else if (sign === "]" || sign === "}") depth--
+    else if (sign === '"') {
+      for (at++; text[at] !== '"' && at < text.length; at++) if (text[at] === "\\") at++
+    }
   }
   return false
 }

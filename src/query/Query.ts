@@ -26,8 +26,23 @@ import * as Stream from "effect/Stream"
 import type * as FairSemaphore from "../FairSemaphore.ts"
 import * as Ledger from "../Ledger.ts"
 import * as Lifetime from "../Lifetime.ts"
-import { type Column, QueryDriver, type Row, type RowSink, type Statement, type Summary } from "./QueryDriver.ts"
-import { QueriesUnavailable, QueryCanceled, QueryDeadlineExceeded, QueryError, SessionEnded } from "./QueryError.ts"
+import {
+  type Column,
+  type Execution,
+  QueryDriver,
+  type Row,
+  type RowSink,
+  type Statement,
+  type Summary
+} from "./QueryDriver.ts"
+import {
+  QueriesUnavailable,
+  QueryCanceled,
+  QueryDeadlineExceeded,
+  QueryError,
+  SessionEnded,
+  type Written
+} from "./QueryError.ts"
 import * as QueryId from "./QueryId.ts"
 import type { QueryState } from "./QueryState.ts"
 
@@ -69,31 +84,48 @@ export const start = (
 ): Effect.Effect<Lifetime.Lifetime, never, Scope.Scope> => {
   const { deadline, id, onState, owner, place } = options
   let exit: Outcome | undefined
+  let isLate = false
+  let written: Written | undefined
+  const outcome = (): Outcome => {
+    if (exit !== undefined) return exit
+    const more = written === undefined ? {} : { written }
+    const reason = isLate
+      ? new QueryDeadlineExceeded({ afterMillis: deadline === undefined ? 0 : Duration.toMillis(deadline), ...more })
+      : owner?.isEnding() === true
+        ? new SessionEnded(more)
+        : new QueryCanceled(more)
+    return Exit.fail(new QueryError({ reason }))
+  }
   const described: Lifetime.Options = {
     kind: "query",
     id,
     attributes: options.attributes,
-    onEnding: () => exit ?? onState?.("Canceling"),
+    onEnding: () => {
+      if (exit === undefined && !isLate) onState?.("Canceling")
+    },
     onEnded: () => {
       place?.leave()
-      options.onOutcome(outcomeOf(exit, owner))
+      options.onOutcome(outcome())
     }
   }
   // What the server said stands, also against an interruption or a deadline that came first.
   const onDone = (outcome: Outcome) => {
     exit = outcome
   }
+  const onGivenUp = (by: Written) => {
+    written = by
+  }
   const run = (lifetime: Lifetime.Lifetime) => (news: Effect.Effect<void, QueryError>) => {
     const told = (state: QueryState) => {
-      const isCanceling = exit === undefined && lifetime.isEnding()
+      const isCanceling = exit === undefined && !isLate && lifetime.isEnding()
       if (!isCanceling) onState?.(state)
     }
-    const work = Effect.andThen(news, execute(options, told, onDone)).pipe(
+    const work = Effect.andThen(news, execute(options, told, { onDone, onGivenUp })).pipe(
       Effect.onExit((result) => {
         // An interruption that nobody asked for is a failure of the driver's, not a cancel.
         const interrupted = Exit.isFailure(result) && Cause.hasInterruptsOnly(result.cause)
         exit ??= interrupted ? (lifetime.isEnding() ? undefined : takenAway) : result
-        return Effect.andThen(options.onReleased?.(outcomeOf(exit, owner)) ?? Effect.void, lifetime.begin(result))
+        return Effect.andThen(options.onReleased?.(outcome()) ?? Effect.void, lifetime.begin(result))
       })
     )
     Lifetime.forkUnsafe(lifetime, services)(work)
@@ -102,9 +134,8 @@ export const start = (
     Effect.andThen(
       Effect.sleep(deadline),
       Effect.suspend(() => {
-        const afterMillis = Duration.toMillis(deadline)
-        exit ??= Exit.fail(new QueryError({ reason: new QueryDeadlineExceeded({ afterMillis }) }))
-        return lifetime.begin(exit)
+        isLate = exit === undefined && !lifetime.isEnding()
+        return lifetime.begin()
       })
     )
   return Effect.uninterruptible(
@@ -119,7 +150,7 @@ export const start = (
 const execute = (
   { deadline, id, sink, statement }: StartOptions,
   told: (state: QueryState) => void,
-  onDone: (outcome: Outcome) => void
+  { onDone, onGivenUp }: Pick<Execution, "onDone" | "onGivenUp">
 ) =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -129,23 +160,21 @@ const execute = (
       const connection = yield* driver.open
       told("Running")
       yield* Ledger.hold({ kind: "statement", id, releaseLimit: "none" }, Effect.void, () => Effect.void)
-      return yield* connection.execute(statement, rows, { id, deadline, onDone })
+      return yield* connection.execute(statement, rows, { id, deadline, onDone, onGivenUp })
     })
   )
 
 const takenAway: Outcome = Exit.fail(
   new QueryError({
-    reason: new QueriesUnavailable({ problem: "The connection was taken away. Submit the query again." })
+    reason: new QueriesUnavailable({
+      problem: "The connection was taken away. Look at what the statement wrote before you submit it again."
+    })
   })
 )
 
-const outcomeOf = (exit: Outcome | undefined, owner: Lifetime.Lifetime | undefined): Outcome =>
-  exit ??
-  Exit.fail(new QueryError({ reason: owner?.isEnding() === true ? new SessionEnded({}) : new QueryCanceled({}) }))
-
-/** Whether the outcome is that somebody, or the end of the session, wanted it over. */
+/** Whether the outcome is that somebody, or the end of the session, wanted it over, and the server confirmed that it is. */
 export const isCancel = (reason: QueryError["reason"]): boolean =>
-  reason._tag === "QueryCanceled" || reason._tag === "SessionEnded"
+  (reason._tag === "QueryCanceled" || reason._tag === "SessionEnded") && reason.written !== "unknown"
 
 /** A running or finished query. */
 export class Query extends Context.Service<

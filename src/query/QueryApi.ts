@@ -6,6 +6,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { Written } from "./QueryError.ts"
 import { QueryId } from "./QueryId.ts"
 import * as QueryProblem from "./QueryProblem.ts"
 import { all } from "./QueryState.ts"
@@ -21,7 +22,9 @@ export const QueryFailure = Schema.Struct({
   detail: Schema.optionalKey(Schema.String),
   hint: Schema.optionalKey(Schema.String),
   /** Characters from the start of the statement, counted from 1. */
-  position: Schema.optionalKey(Schema.Int)
+  position: Schema.optionalKey(Schema.Int),
+  /** What it may have written all the same; not there where nothing is, or where the server refused the statement. */
+  written: Schema.optionalKey(Written)
 })
 
 export const QueryStateName = Schema.Literals(all)

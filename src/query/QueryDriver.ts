@@ -10,7 +10,7 @@ import type * as Exit from "effect/Exit"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type { QueryError } from "./QueryError.ts"
+import type { QueryError, Written } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
 
 /** A statement with its parameters, positional as the engine writes them (`$1` in PostgreSQL). */
@@ -36,6 +36,11 @@ export interface Execution {
    * last.
    */
   readonly onDone: (outcome: Exit.Exit<Summary, QueryError>) => void
+  /**
+   * To be called, before it is over, when the statement was interrupted and may have written something all the same: the
+   * server had finished it and nobody has its rows, or did not say what became of it.
+   */
+  readonly onGivenUp: (written: Written) => void
 }
 
 /** A column of a result; `type` is the engine's name for it. */

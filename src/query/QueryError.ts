@@ -4,6 +4,22 @@
 import * as Schema from "effect/Schema"
 import { QueryId } from "./QueryId.ts"
 
+/**
+ * What a query without a result may have written all the same: `committed`, because the server had finished the statement by
+ * then; `unknown`, because the server did not say what became of it. It is not there where the server undid everything.
+ */
+export const Written = Schema.Literals(["committed", "unknown"])
+export type Written = typeof Written.Type
+
+const written = Schema.optionalKey(Written)
+const noteOf = (written: Written | undefined): string =>
+  written === undefined
+    ? ""
+    : {
+        committed: " The server had finished the statement by then: what it wrote, if anything, is committed.",
+        unknown: " The server did not say what became of the statement: what it wrote, if anything, may be committed."
+      }[written]
+
 /** The server refused the statement or failed while running it; `code` is its SQLSTATE. */
 export class StatementFailed extends Schema.TaggedError<StatementFailed>("holdfast/query/QueryError/StatementFailed")(
   "StatementFailed",
@@ -33,60 +49,63 @@ export class QueriesUnavailable extends Schema.TaggedError<QueriesUnavailable>(
 /** Somebody who may do so cancelled it. */
 export class QueryCanceled extends Schema.TaggedError<QueryCanceled>("holdfast/query/QueryError/QueryCanceled")(
   "QueryCanceled",
-  {}
+  { written }
 ) {
   override get message(): string {
-    return "The query was cancelled."
+    return `The query was cancelled.${noteOf(this.written)}`
   }
 }
 
 /** The session it belonged to ended. */
 export class SessionEnded extends Schema.TaggedError<SessionEnded>("holdfast/query/QueryError/SessionEnded")(
   "SessionEnded",
-  {}
+  { written }
 ) {
   override get message(): string {
-    return "The session that the query belonged to ended. Log in and submit it again."
+    const { written } = this
+    return `The session that the query belonged to ended.${noteOf(written)}${written === undefined ? " Log in and submit it again." : ""}`
   }
 }
 
 /** It ran longer than its deadline allowed. */
 export class QueryDeadlineExceeded extends Schema.TaggedError<QueryDeadlineExceeded>(
   "holdfast/query/QueryError/QueryDeadlineExceeded"
-)("QueryDeadlineExceeded", { afterMillis: Schema.Finite }) {
+)("QueryDeadlineExceeded", { afterMillis: Schema.Finite, written }) {
   override get message(): string {
-    return `The query did not finish within ${this.afterMillis} ms. Give it a longer deadline or less to do.`
+    return `The query did not finish within ${this.afterMillis} ms. Give it a longer deadline or less to do.${noteOf(this.written)}`
   }
 }
 
 /** The rows exceed what is kept for a query. */
 export class ResultTooLarge extends Schema.TaggedError<ResultTooLarge>("holdfast/query/QueryError/ResultTooLarge")(
   "ResultTooLarge",
-  { limitBytes: Schema.Int }
+  { limitBytes: Schema.Int, written }
 ) {
   override get message(): string {
-    return `The result is larger than the ${this.limitBytes} bytes that are kept for a query. Select less.`
+    return `The result is larger than the ${this.limitBytes} bytes that are kept for a query. Select less.${noteOf(this.written)}`
   }
 }
 
 /** The rows that are kept for all queries leave no room for more, or the disk that they are kept on has none. */
 export class ResultsFull extends Schema.TaggedError<ResultsFull>("holdfast/query/QueryError/ResultsFull")(
   "ResultsFull",
-  { limitBytes: Schema.Int, diskFull: Schema.optionalKey(Schema.Boolean) }
+  { limitBytes: Schema.Int, diskFull: Schema.optionalKey(Schema.Boolean), written }
 ) {
   override get message(): string {
-    return this.diskFull === true
-      ? "The disk that rows are kept on is full. Select less, or try again when there is room."
-      : `The rows of finished queries fill the ${this.limitBytes} bytes that are kept for them. Try again when some have passed their retention.`
+    const problem =
+      this.diskFull === true
+        ? "The disk that rows are kept on is full. Select less, or try again when there is room."
+        : `The rows of finished queries fill the ${this.limitBytes} bytes that are kept for them. Try again when some have passed their retention.`
+    return problem + noteOf(this.written)
   }
 }
 
 /** The place that rows are kept in cannot be written or read. */
 export class ResultsUnavailable extends Schema.TaggedError<ResultsUnavailable>(
   "holdfast/query/QueryError/ResultsUnavailable"
-)("ResultsUnavailable", { problem: Schema.String }) {
+)("ResultsUnavailable", { problem: Schema.String, written }) {
   override get message(): string {
-    return this.problem
+    return this.problem + noteOf(this.written)
   }
 }
 
@@ -158,5 +177,24 @@ export class QueryError extends Schema.TaggedError<QueryError>("holdfast/query/Q
 }) {
   override get message(): string {
     return this.reason.message
+  }
+}
+
+/** The error of rows that could not be kept, which also tells what their statement wrote. */
+export const andWritten = (error: QueryError, written: Written): QueryError => {
+  const { reason } = error
+  switch (reason._tag) {
+    case "ResultTooLarge":
+      return new QueryError({ reason: new ResultTooLarge({ limitBytes: reason.limitBytes, written }) })
+    case "ResultsFull": {
+      const { diskFull, limitBytes } = reason
+      return new QueryError({
+        reason: new ResultsFull({ limitBytes, ...(diskFull !== undefined && { diskFull }), written })
+      })
+    }
+    case "ResultsUnavailable":
+      return new QueryError({ reason: new ResultsUnavailable({ problem: reason.problem, written }) })
+    default:
+      return error
   }
 }

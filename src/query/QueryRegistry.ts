@@ -82,6 +82,11 @@ export interface Options extends QueryAdmission.Options {
   readonly maxKept?: number | undefined
   /** Of one principal. Default: 1,000. */
   readonly maxKeptPerPrincipal?: number | undefined
+  /**
+   * Characters that the statements of all these records may have together, a quarter of them those of one principal; with more,
+   * the oldest go, too. Default: 64 Mi.
+   */
+  readonly maxKeptText?: number | undefined
   /** How long an idempotency key is remembered. Default: 24 hours. */
   readonly idempotencyWindow?: Duration.Input | undefined
   /** Keys remembered of one principal; a submission with one more is rejected. Default: 10,000. */
@@ -171,7 +176,11 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const admission = yield* QueryAdmission.make(options)
   const metrics = yield* QueryMetrics.make
   const maxKept = options.maxKept ?? 10_000
-  const entries = new Entries({ maxKept, maxKeptPerPrincipal: Math.min(options.maxKeptPerPrincipal ?? 1000, maxKept) })
+  const maxKeptText = options.maxKeptText ?? 64 * 1024 * 1024
+  const entries = new Entries({
+    all: { count: maxKept, text: maxKeptText },
+    ofPrincipal: { count: Math.min(options.maxKeptPerPrincipal ?? 1000, maxKept), text: maxKeptText / 4 }
+  })
   const keys = new QueryIdempotency.Keys(
     Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24)),
     options.maxKeysPerPrincipal ?? 10_000
@@ -242,6 +251,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     const request = key === undefined ? undefined : { principal, key, statement, deadline }
     const answer = request && keys.answer(request, at.epochMilliseconds)
     if (answer !== undefined) return answer
+    const kept = submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
     const place = admission.enter(principal)
     if (place instanceof QueryError) {
       if (place.reason._tag === "QueryRejected") metrics.rejected(place.reason.limit)
@@ -254,7 +264,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       session: session ?? null,
       sql: statement.sql,
       at,
-      retention: submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
+      retention: kept
     })
     if (request !== undefined) keys.keep(request, entry, at.epochMilliseconds)
     return Effect.map(start(entry, submission, place, deadline), (lifetime) => {

@@ -5,7 +5,7 @@
  * whoever has the entry.
  */
 import * as DateTime from "effect/DateTime"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -88,7 +88,7 @@ export class Entry {
     this.current = {
       ...this.current,
       ...change,
-      ...(isOutcome && { expiresAt: DateTime.addDuration(at, this.retention) }),
+      ...(isOutcome && { expiresAt: after(at, this.retention) }),
       state,
       transitions: [...transitions, { state, at }]
     }
@@ -169,6 +169,12 @@ export class Entry {
   }
 }
 
+/** The last moment that a date can tell (ECMA-262, 21.4.1.1). */
+const endOfTime = 8.64e15
+
+const after = (at: DateTime.Utc, duration: Duration.Duration): DateTime.Utc =>
+  DateTime.makeUnsafe(Math.min(at.epochMilliseconds + Duration.toMillis(duration), endOfTime))
+
 /** What is free at once needs no account. */
 const freeWithin = (id: QueryId.QueryId, free: Effect.Effect<void>, limit: Duration.Input | undefined) =>
   Effect.flatMap(Effect.forkDetach(free, { startImmediately: true, uninterruptible: true }), (freeing) => {
@@ -195,47 +201,37 @@ export interface ListOptions {
   readonly after?: number | undefined
 }
 
-/** How many records of queries that are over are kept. */
+/** How many records of queries that are over are kept, and how many characters their statements may have together. */
 export interface Bounds {
-  readonly maxKept: number
-  readonly maxKeptPerPrincipal: number
+  readonly all: Bound
+  readonly ofPrincipal: Bound
 }
 
-/** Entries of queries that are over, in the order in which they ended. */
-class Kept {
-  private readonly all = new Set<Entry>()
-  private readonly byPrincipal = new Map<string, Set<Entry>>()
-  private readonly bounds: Bounds
+/** Of records. */
+export interface Bound {
+  readonly count: number
+  readonly text: number
+}
 
-  constructor(bounds: Bounds) {
-    this.bounds = bounds
-  }
+/** Entries in the order in which their queries ended. */
+class Kept {
+  readonly entries = new Set<Entry>()
+  private text = 0
 
   add(entry: Entry): void {
-    const { principal } = entry.record
-    this.all.add(entry)
-    const others = this.byPrincipal.get(principal)
-    if (others === undefined) this.byPrincipal.set(principal, new Set([entry]))
-    else others.add(entry)
+    this.entries.add(entry)
+    this.text += entry.record.sql.length
   }
 
   remove(entry: Entry): void {
-    const { principal } = entry.record
-    const others = this.byPrincipal.get(principal)
-    this.all.delete(entry)
-    others?.delete(entry)
-    if (others?.size === 0) this.byPrincipal.delete(principal)
+    if (this.entries.delete(entry)) this.text -= entry.record.sql.length
   }
 
-  /** The oldest of the principal's when those are too many, or else of all when all are. */
-  excess(principal: string): Entry | undefined {
-    const theirs = this.byPrincipal.get(principal)
-    const [oldest] =
-      theirs !== undefined && theirs.size > this.bounds.maxKeptPerPrincipal
-        ? theirs
-        : this.all.size > this.bounds.maxKept
-          ? this.all
-          : []
+  /** The oldest, when they are too many. The last one always stays: it is about to be told. */
+  excess({ count, text }: Bound): Entry | undefined {
+    const { size } = this.entries
+    if (size <= 1 || (size <= count && this.text <= text)) return undefined
+    const [oldest] = this.entries
     return oldest
   }
 }
@@ -243,14 +239,16 @@ class Kept {
 /** Every entry that is listed. */
 export class Entries {
   private submitted = 0
-  private readonly kept: Kept
+  private readonly bounds: Bounds
+  private readonly kept = new Kept()
+  private readonly keptOf = new Map<string, Kept>()
   /** Taken off the list, but their rows are not freed yet. */
   private readonly unlisted = new Set<Entry>()
   private readonly byId = new Map<QueryId.QueryId, Entry>()
   private readonly byPrincipal = new Map<string, Set<Entry>>()
 
   constructor(bounds: Bounds) {
-    this.kept = new Kept(bounds)
+    this.bounds = bounds
   }
 
   add(submitted: Submitted): Entry {
@@ -293,8 +291,12 @@ export class Entries {
   ended(entry: Entry, at: DateTime.Utc): void {
     if (!this.has(entry)) return
     const { principal } = entry.record
+    const theirs = this.keptOf.get(principal) ?? new Kept()
+    this.keptOf.set(principal, theirs)
+    theirs.add(entry)
     this.kept.add(entry)
-    for (let old = this.kept.excess(principal); old !== undefined; old = this.kept.excess(principal)) {
+    const excess = () => theirs.excess(this.bounds.ofPrincipal) ?? this.kept.excess(this.bounds.all)
+    for (let old = excess(); old !== undefined; old = excess()) {
       this.unlist(old, at)
       this.unlisted.add(old)
     }
@@ -304,6 +306,9 @@ export class Entries {
     const { id, principal } = entry.record
     this.byId.delete(id)
     this.kept.remove(entry)
+    const kept = this.keptOf.get(principal)
+    kept?.remove(entry)
+    if (kept?.entries.size === 0) this.keptOf.delete(principal)
     const others = this.byPrincipal.get(principal)
     others?.delete(entry)
     if (others?.size === 0) this.byPrincipal.delete(principal)

@@ -151,7 +151,8 @@ export const make = (window: Duration.Duration, now: () => number): Counters => 
 /** Makes the service over the memory of this process. */
 export const makeMemory = (over = window) =>
   Effect.map(Clock.Clock, (clock) => {
-    const counters = make(over, () => clock.currentTimeMillisUnsafe())
+    // Not the time of day: nobody sets this one back.
+    const counters = make(over, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
     return FailureCounts.of({
       wait: (limits) => Effect.sync(() => counters.wait(limits)),
       begin: (limits) =>

@@ -41,7 +41,11 @@ const failureOf = (error: NonNullable<QueryRecord.QueryRecord["error"]>): NonNul
         ...(error.hint !== undefined && { hint: error.hint }),
         ...(error.position !== undefined && { position: error.position })
       }
-    : { code: error._tag, message: error.message }
+    : {
+        code: error._tag,
+        message: error.message,
+        ...("written" in error && error.written !== undefined && { written: error.written })
+      }
 
 const infoOf = (record: QueryRecord.QueryRecord): QueryInfo => ({
   ...Struct.pick(record, ["id", "session", "state", "sql", "expiresAt", "rowCount", "bytes", "transitions"]),
@@ -60,7 +64,7 @@ const idOf = (text: string) =>
     onSome: Effect.succeed
   })
 
-/** Cursors are opaque to the client; `what` tells those of one call from those of another. */
+/** Cursors are opaque to the client; `what` tells those of one listing from those of another. */
 const cursorsOf = (what: string) => {
   const pattern = new RegExp(`^${what}:(\\d{1,15})$`)
   return {
@@ -76,7 +80,7 @@ const cursorsOf = (what: string) => {
     }
   }
 }
-const rowCursors = cursorsOf("row")
+const rowCursors = (id: QueryId) => cursorsOf(`row ${id}`)
 const queryCursors = cursorsOf("query")
 
 /** What was asked, with another cursor. */
@@ -164,10 +168,11 @@ export const layer = HttpApiBuilder.group(
       }),
       rows: Effect.fnUntraced(function* ({ params, query }) {
         const id = yield* idOf(params.id)
-        const options = { offset: (yield* rowCursors.decode(query.cursor)) ?? 0, limit: query.limit ?? 1000 }
+        const cursors = rowCursors(id)
+        const options = { offset: (yield* cursors.decode(query.cursor)) ?? 0, limit: query.limit ?? 1000 }
         const page = (yield* registry).page(yield* principal, id, options)
         const { columns, next, rows } = yield* Effect.mapError(page, QueryProblem.fromRead)
-        return { columns, rows, next: next === undefined ? null : rowCursors.encode(next) }
+        return { columns, rows, next: next === undefined ? null : cursors.encode(next) }
       }),
       cancel: Effect.fnUntraced(function* ({ params }) {
         const id = yield* idOf(params.id)

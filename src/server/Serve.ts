@@ -97,7 +97,7 @@ const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
   Option.match(databases.queries, {
     onNone: () => Layer.empty,
     onSome: (url) =>
-      QueryRegistry.layer({ retention: settings.queryRetention }).pipe(
+      QueryRegistry.layer({ retention: settings.queryRetention, drain: "2 seconds" }).pipe(
         Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
         // The registry has drained when the pool closes.
         Layer.provide(ConnectionPool.layer({ closeTimeout: "500 millis" })),

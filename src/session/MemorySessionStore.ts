@@ -144,6 +144,13 @@ export const make = Effect.gen(function* () {
       validUntil: Infinity
     })
 
+  /** Makes a token of a session that is over one of another, which took its place. */
+  const follow = (hash: TokenHash, session: Held, now: number) => {
+    const token = tokens.get(hash)
+    if (token === undefined || isLive(token.session, now)) return
+    tokens.set(hash, { ...token, session, predecessor: undefined, validUntil: now })
+  }
+
   const present = (token: Token, now: number) => {
     if (token.predecessor !== undefined)
       token.predecessor.validUntil = now + Duration.toMillis(SessionTimes.renewalGrace)
@@ -164,7 +171,7 @@ export const make = Effect.gen(function* () {
 
   const create = (session: NewSession) =>
     step((now) => {
-      const { device, principal, token } = session
+      const { device, instead, principal, token } = session
       if (tokens.has(token)) return inUse
       if (principal !== null && isRevokedSince(principal, session)) return because(new SessionRevoked())
       const displaced = principal === null ? [] : makeRoom(principal, session, now)
@@ -180,6 +187,7 @@ export const make = Effect.gen(function* () {
       }
       sessions.set(held.id, held)
       issue(token, held, now)
+      if (instead !== undefined) follow(instead, held, now)
       return { record: recordOf(held), displaced }
     })
 

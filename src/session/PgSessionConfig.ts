@@ -54,6 +54,10 @@ export const connectionOf = (options: Options, connectTimeout: Duration.Duration
       client_connection_check_interval: "1s",
       statement_timeout: limitMillis,
       idle_in_transaction_session_timeout: limitMillis,
+      // What the database, the role or the environment may say otherwise. A write that waited for another goes on with what
+      // that one left.
+      default_transaction_isolation: "read committed",
+      DateStyle: "ISO",
       // Every statement goes from key to key and is planned once, also while the tables are small or nobody has counted
       // their rows yet: a plan that reads them from end to end would stay when they have grown.
       plan_cache_mode: "force_generic_plan",
@@ -82,6 +86,12 @@ export const toSessionError = (error: SessionError | SqlError): SessionError => 
   const cause = error.reason.cause ?? error
   return unavailable(isServerError(cause) ? new Error(`${cause.message} (${cause.code})`) : cause)
 }
+
+/** 25006 read-only transaction; 55000 what a standby answers to `pg_current_wal_lsn`. */
+const ofStandby = new Set(["25006", "55000"])
+
+/** Whether the server only reads, as one that was the primary, or is not yet. */
+export const isStandby = ({ reason: { cause } }: SqlError): boolean => isServerError(cause) && ofStandby.has(cause.code)
 
 /** Names the database in the ledger; holds no secret. */
 export const describe = (url: Redacted.Redacted<string>) => {

@@ -47,6 +47,12 @@ const graceEnd = `clock_timestamp() + ${interval(SessionTimes.renewalGrace)}`
 const pruneBefore = `now() - ${interval(SessionTimes.tombstoneAge)}`
 const endOf = (s: string) => `coalesce(${s}.ended_at, ${s}.expires_at)`
 
+/**
+ * Makes a statement that writes nothing fail on a standby (55000), which may be behind: it would let in whom the primary has
+ * refused, and take for unknown whom that has let in. Asked once per statement.
+ */
+const onPrimary = "(select pg_current_wal_lsn()) is not null"
+
 /** The channel on which the ends of a schema's sessions are told; the server allows 63 bytes. */
 export const channelOf = (schema: string): string =>
   schema.length <= 48
@@ -106,7 +112,7 @@ export const make = (schema: string, channel: string) => {
   const present = (asked: string) => `
       with found as materialized (
         select a.place, s.*, t.hash, t.predecessor, ${nonceIfDue} as renewal_nonce, ${presentedState} as state
-        from ${tokensPresented}
+        from ${tokensPresented} where ${onPrimary}
       ), due as (
         select s.id from ${sessions} s
         where s.id in (select f.id from found f where f.state = 'live' and ${isDue("f")})
@@ -133,12 +139,12 @@ export const make = (schema: string, channel: string) => {
     find: `
       select ${presentedState} as state, ${isDue("s")} or t.predecessor is not null as owed,
         ${columns("s", undefined, nonceIfDue)}, s.xmin::text as stamp, a.place
-      from ${tokensPresented}`,
+      from ${tokensPresented} where ${onPrimary}`,
     /** Of {@link find}, only what tells whether the record is still the same. */
     confirm: `
       select ${presentedState} as state, ${isDue("s")} or t.predecessor is not null as owed, s.xmin::text as stamp,
         ${nonceIfDue} as renewal_nonce, a.place
-      from ${tokensPresented}`,
+      from ${tokensPresented} where ${onPrimary}`,
     /** With the record. */
     load: present(`, ${columns("f", "coalesce(touched.last_seen_at, f.last_seen_at)", "f.renewal_nonce")}`),
     /** Without it. */
@@ -169,12 +175,12 @@ export const make = (schema: string, channel: string) => {
       on conflict (principal) do update
         set revoked_at = greatest(clock_timestamp(), p.revoked_at + interval '1 microsecond')`,
     /** $1 principal. */
-    epoch: `select ${epoch("p")} from ${principals} p where p.principal = $1`,
+    epoch: `select ${epoch("p")} from ${principals} p where p.principal = $1 and ${onPrimary}`,
 
     /**
      * $1 id, $2 principal, $3 data, $4 its version, $5 device, $6 idle and $7 absolute timeout and $8 age of renewal in
-     * milliseconds, $9 how many other sessions the principal may keep, $10 hash, $11 nonce. The record, and the ids of
-     * those that made room.
+     * milliseconds, $9 how many other sessions the principal may keep, $10 hash, $11 nonce, $12 the hash of a token that it
+     * takes the place of, or null. The record, and the ids of those that made room.
      */
     create: `
       with moment as materialized (select clock_timestamp() as at),
@@ -187,6 +193,10 @@ export const make = (schema: string, channel: string) => {
         returning ${columns("s")}
       ), issued as (
         insert into ${tokens} (hash, session, issued_at, nonce) select $10::bytea, id, created_at, $11 from made
+      ), followed as (
+        update ${tokens} t set session = made.id, valid_until = made.created_at, predecessor = null
+        from made, ${sessions} s
+        where t.hash = $12::bytea and s.id = t.session and not ${isStillLive("s", "clock_timestamp()")}
       )
       select made.*, ${displacedIds} from made`,
 
@@ -284,13 +294,13 @@ export const make = (schema: string, channel: string) => {
 
     /** $1 principal. */
     list: `
-      select ${columns("s")} from ${sessions} s where s.principal = $1 and ${isLive("s", "now()")}
+      select ${columns("s")} from ${sessions} s where s.principal = $1 and ${isLive("s", "now()")} and ${onPrimary}
       order by s.created_at desc, s.id desc`,
 
     /** $1 ids. Those that are not live, also those that nobody remembers. */
     endedOf: `
       select a.id from unnest($1::text[]) as a (id) left join ${sessions} s on s.id = a.id
-      where s.id is null or not ${isLive("s", "now()")}`,
+      where (s.id is null or not ${isLive("s", "now()")}) and ${onPrimary}`,
 
     /**
      * $1 limit, $2 the end from which on to look, or null: what was pruned is long in the way of a search from the beginning. How
@@ -333,9 +343,9 @@ export const make = (schema: string, channel: string) => {
     /** $1 as $2 of {@link prune}. Milliseconds since the oldest tombstone could have been pruned; null when there is none. */
     pruneLag: `
       select (extract(epoch from ${pruneBefore} - min(${endOf("s")})) * 1000)::float8 from ${sessions} s
-      where ${endOf("s")} >= coalesce($1::timestamptz, '-infinity')`,
+      where ${endOf("s")} >= coalesce($1::timestamptz, '-infinity') and ${onPrimary}`,
 
-    ping: `select 1 from ${sessions} limit 0`
+    ping: `select from (select from ${sessions} limit 0) s right join (values (1)) v on true where ${onPrimary}`
   }
 }
 

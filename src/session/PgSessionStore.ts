@@ -33,6 +33,7 @@ import * as TimeLimit from "../TimeLimit.ts"
 import {
   connectionOf,
   describe,
+  isStandby,
   late,
   migrationTimeout,
   type Options,
@@ -100,15 +101,23 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const within = yield* Scope.provide(TimeLimit.make(limit, late), scope)
   const bounded = <A>(work: Effect.Effect<A, SqlError>) => within(Effect.mapError(work, toSessionError))
 
+  // A standby answers for as long as it is asked: the next connection may lead to the primary.
+  const orAnother =
+    (pool: PgPool.PgPool, connection: PgConnection) =>
+    <A>(work: Effect.Effect<A, SqlError>) =>
+      Effect.tapError(work, (error) => (isStandby(error) ? pool.invalidate(connection) : Effect.void))
+
   const read = (sql: string, params: ReadonlyArray<unknown>) =>
     bounded(
       readers.use((connection) =>
         // A shared connection cannot be cancelled. One that did not answer in time may be dead, and is not used again.
-        Effect.onInterrupt(connection.queryValues(sql, params), () => readers.invalidate(connection))
+        Effect.onInterrupt(connection.queryValues(sql, params), () => readers.invalidate(connection)).pipe(
+          orAnother(readers, connection)
+        )
       )
     )
   const write = (sql: string, params: ReadonlyArray<unknown>) =>
-    bounded(writers.use((connection) => connection.queryValues(sql, params)))
+    bounded(writers.use((connection) => orAnother(writers, connection)(connection.queryValues(sql, params))))
 
   // The connection of a transaction that did not succeed is closed, and the server rolls back. `withTransaction` of the
   // driver's client would wait without limit for the answer to BEGIN where the network is gone.
@@ -140,7 +149,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       within,
       find: batched(statements.find),
       confirm: batched(statements.confirm),
-      memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => clock.currentTimeMillisUnsafe()),
+      memory: SessionMemory.make(
+        options.rememberedBytes ?? 16 * 1024 * 1024,
+        () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      ),
       load: batched(statements.load),
       settle
     }),
@@ -179,7 +191,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       JSON.stringify(session.device),
       ...limitsOf(session),
       bytes(session.token),
-      nonce()
+      nonce(),
+      session.instead === undefined ? null : bytes(session.instead)
     ]
     const rows = yield* principal === null
       ? write(statements.create, params)

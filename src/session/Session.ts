@@ -60,16 +60,22 @@ export interface ServiceClass<
   }) => Effect.Effect<CreatedSession, SessionError, Sessions>
 }
 
+/** What `Infinity` comes to, so that every store can count it. */
+const longest = Duration.days(36_525)
+const highestCap = 1_000_000_000
+
 const limitsOf =
   (defaults: Policy): SessionLogin.Config<never>["limits"] =>
   ({ epoch, policy } = {}) => {
     const duration = (name: "idleTimeout" | "absoluteTimeout" | "renewEvery", fallback: Duration.Input) =>
-      Duration.fromInputUnsafe(policy?.[name] ?? defaults[name] ?? fallback)
+      Duration.min(Duration.fromInputUnsafe(policy?.[name] ?? defaults[name] ?? fallback), longest)
     return {
       idleTimeout: duration("idleTimeout", "30 minutes"),
       absoluteTimeout: duration("absoluteTimeout", "12 hours"),
       renewEvery: duration("renewEvery", "1 hour"),
-      maxPerPrincipal: policy?.maxPerPrincipal ?? defaults.maxPerPrincipal ?? 5,
+      maxPerPrincipal: Math.floor(
+        Math.min(Math.max(policy?.maxPerPrincipal ?? defaults.maxPerPrincipal ?? 5, 1), highestCap)
+      ),
       ...(epoch !== undefined && { epoch })
     }
   }

@@ -48,7 +48,7 @@ export type Event =
   | { readonly _tag: "Revoked"; readonly session: SessionId; readonly principal: string | null; readonly by: EndedBy }
   /** A token was presented and refused. There is no session to name. */
   | { readonly _tag: "Refused"; readonly reason: Refusal }
-  /** Stored data could not be read, and the app's policy is to go on without it. */
+  /** Stored data could not be read: the app's policy says whether the session goes on without it. */
   | { readonly _tag: "Undecodable"; readonly session: SessionId; readonly problem: string }
 
 /** Takes note of events. Must not fail; what it does holds up the request. */

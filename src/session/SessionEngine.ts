@@ -42,8 +42,11 @@ export interface Options {
   readonly onToken?: ((change: TokenChange) => Effect.Effect<void>) | undefined
   /** Whether the client can still learn about a change; asked before one is made. Default: always. */
   readonly canTell?: (() => boolean) | undefined
-  /** Replaces a token that is due when the session is loaded. Default: only when `renew` is run. */
-  readonly renews?: boolean | undefined
+  /**
+   * Told, when the session was loaded, that its token is due; `renew` is the handle's, to be run at once or later. Must not
+   * fail. Default: a token is only replaced when somebody runs `renew`.
+   */
+  readonly onDue?: ((renew: Session<unknown>["renew"]) => Effect.Effect<void>) | undefined
   /** Something was presented that is no token: the client is told to forget it. */
   readonly unreadable?: boolean | undefined
 }
@@ -78,6 +81,12 @@ const tooLate = because(
 const conflict = because(new SessionConflict())
 
 const isSuperseded = ({ reason }: SessionError) => reason._tag === "SessionSuperseded"
+const isUnreadable = ({ reason }: SessionError) => reason._tag === "SessionUndecodable"
+const isMissing = ({ reason }: SessionError) => reason._tag === "SessionMissing"
+
+/** The token that follows on the one of a session: the one that it was given, or that whoever renews it gives it. */
+const successorOf = ({ record: { renewalNonce }, successor, token }: Live) =>
+  successor ?? (renewalNonce === null ? undefined : SessionToken.next(token, renewalNonce))
 
 /** How often `modify` begins anew, and how long it waits at most before, in milliseconds. */
 const attempts = 16
@@ -98,6 +107,9 @@ export const make = Effect.fnUntraced(function* <Data>(
   const tell = options.onToken ?? (() => Effect.void)
   const forget = tell(Option.none())
   const canTell = options.canTell ?? (() => true)
+  const onDue = options.onDue ?? (() => Effect.void)
+  /** Of a token that leads nowhere: another answer may have brought a new one in its place. */
+  const instead = Option.getOrUndefined(Option.map(options.token, SessionToken.hash))
   const tellLive = ({ record, successor, token }: Live) =>
     tell(Option.some({ token: successor ?? token, expiresAt: record.expiresAt }))
 
@@ -122,17 +134,15 @@ export const make = Effect.fnUntraced(function* <Data>(
       state._tag === "Live" && state.token !== of.token ? Effect.fail(error) : found(error)
     )
 
-  const withToken = <A>(
-    { successor, token }: Live,
-    use: (token: SessionToken.SessionToken) => Effect.Effect<A, SessionError>
-  ) =>
-    Effect.catchIf(
-      use(token),
-      (error) => successor !== undefined && isSuperseded(error),
-      (error) => (successor === undefined ? Effect.fail(error) : use(successor))
-    )
+  // A successor that there is not was none: a login took the token's place.
+  const withToken = <A>(live: Live, use: (token: SessionToken.SessionToken) => Effect.Effect<A, SessionError>) =>
+    Effect.catchIf(use(live.token), isSuperseded, (error) => {
+      const successor = successorOf(live)
+      if (successor === undefined) return Effect.fail(error)
+      return Effect.catchIf(use(successor), isMissing, () => Effect.fail(error))
+    })
 
-  /** Replaces the token if it is due. Nobody is refused because it did not work: the old one is still good. */
+  /** Replaces the token if it is due, and tells whether it did. */
   const renewed = (live: Live): Effect.Effect<boolean, SessionError> => {
     const nonce = live.record.renewalNonce
     if (nonce === null || live.successor !== undefined || !canTell()) return Effect.succeed(false)
@@ -147,22 +157,20 @@ export const make = Effect.fnUntraced(function* <Data>(
     })
   }
 
+  const tellUnreadable = (error: SessionError) =>
+    isUnreadable(error) ? Effect.logWarning("A session could not be read", error.message) : Effect.void
+
   const load = (token: SessionToken.SessionToken) =>
     Effect.matchEffect(Scope.provide(sessions.open(token), scope), {
       onSuccess: ({ lifetime, record }) => {
-        const live: Live = { _tag: "Live", token, successor: undefined, lifetime, record }
-        state = live
-        return options.renews === true
-          ? Effect.uninterruptible(renewed(live)).pipe(
-              Effect.catch((error) => Effect.logDebug("A session's token could not be renewed", error))
-            )
-          : Effect.void
+        state = { _tag: "Live", token, successor: undefined, lifetime, record }
+        return Effect.succeed(record.renewalNonce !== null)
       },
       onFailure: (error) => {
         const refusal = SessionLogin.refusalOf(error)
-        if (refusal === undefined) return Effect.fail(error)
+        if (refusal === undefined) return Effect.andThen(tellUnreadable(error), Effect.fail(error))
         state = { _tag: "Visitor", error }
-        return refused(refusal)
+        return Effect.as(refused(refusal), false)
       }
     })
 
@@ -175,12 +183,15 @@ export const make = Effect.fnUntraced(function* <Data>(
     const known = settled()
     if (known !== undefined) return Effect.succeed(known)
     const loaded = Effect.suspend(() => {
-      if (state._tag !== "Unloaded") return Effect.void
+      if (state._tag !== "Unloaded") return Effect.succeed(false)
       if (Option.isSome(state.token)) return load(state.token.value)
       state = { _tag: "Visitor", error: missing }
-      return options.unreadable === true ? refused("SessionMissing") : Effect.void
+      return Effect.as(options.unreadable === true ? refused("SessionMissing") : Effect.void, false)
     })
-    return Effect.andThen(inTurn(loaded), settle)
+    return Effect.andThen(
+      Effect.flatMap(inTurn(loaded), (isDue) => (isDue ? onDue(renew) : Effect.void)),
+      settle
+    )
   })
   const required = Effect.flatMap(settle, (known) =>
     known._tag === "Live" ? Effect.succeed(known) : Effect.fail(known.error)
@@ -193,12 +204,15 @@ export const make = Effect.fnUntraced(function* <Data>(
     return audit.note({ _tag: "Undecodable", session: record.id, problem })
   }
 
+  const tellUnread = (record: SessionRecord) => (error: SessionError) =>
+    tellProblem(record, isUnreadable(error) ? error.message : undefined)
+
   const snapshot = Effect.flatMap(settle, (known): Effect.Effect<Snapshot<Data>, SessionError> => {
     if (known._tag === "Ended") return Effect.fail(known.error)
     if (known._tag === "Visitor")
       return Effect.map(codec.initial, (read) => ({ ...read, data: read.value, version: 0, session: undefined }))
     const { record } = known
-    return Effect.flatMap(codec.read(record), (read) =>
+    return Effect.flatMap(Effect.tapError(codec.read(record), tellUnread(record)), (read) =>
       Effect.as(tellProblem(record, read.problem), {
         ...read,
         data: read.value,
@@ -230,7 +244,7 @@ export const make = Effect.fnUntraced(function* <Data>(
     changing(() => {
       if (state._tag !== "Visitor") return Effect.fail(conflict)
       const created = Effect.tap(
-        sessions.create({ ...stored, ...limits(), principal: null, device: {} }),
+        sessions.create({ ...stored, ...limits(), principal: null, device: {}, instead }),
         ({ record }) => audit.note({ _tag: "Created", ...SessionAudit.subject(record), device: record.device })
       )
       return Effect.flatMap(created, ({ record, token }) => adopt(record, token))
@@ -302,11 +316,12 @@ export const make = Effect.fnUntraced(function* <Data>(
 
   const authenticate = Effect.fnUntraced(function* (principal: string, login: Login = {}) {
     if (!canTell()) return yield* tooLate
-    const known = yield* settle
-    if (known._tag === "Live" && !isFor(known, principal)) yield* end(known, "another login")
+    // What the store cannot read is left to its timeouts, and keeps nobody from logging in.
+    const known = yield* Effect.catchIf(settle, isUnreadable, () => Effect.undefined)
+    if (known?._tag === "Live" && !isFor(known, principal)) yield* end(known, "another login")
     const { record, roomMade } = yield* changing(() => {
       const device = SessionLogin.deviceOf(login)
-      const fresh = SessionLogin.create({ codec, limits }, sessions, audit, { ...login, principal, device })
+      const fresh = SessionLogin.create({ codec, limits }, sessions, audit, { ...login, principal, device, instead })
       const again = (live: Live) =>
         withToken(live, (token) => sessions.authenticate(token, { principal, device, ...limits(login) })).pipe(
           Effect.tap((session) => SessionLogin.noteLogin(audit, session, principal)),
@@ -322,7 +337,7 @@ export const make = Effect.fnUntraced(function* <Data>(
     return record
   })
 
-  const renew = Effect.flatMap(required, () =>
+  const renew: Session<Data>["renew"] = Effect.flatMap(required, () =>
     changing(() => (state._tag === "Live" ? orFound(state)(renewed(state)) : Effect.succeed(false)))
   )
 

@@ -10,7 +10,7 @@ import type { SessionError } from "./SessionError.ts"
 import type { Login } from "./SessionHandle.ts"
 import type { Device } from "./SessionRecord.ts"
 import type { CreatedSession, Sessions } from "./Sessions.ts"
-import type { Limits } from "./SessionStore.ts"
+import type { Limits, NewSession } from "./SessionStore.ts"
 
 /** What a session class decides for all its handles. */
 export interface Config<Data> {
@@ -51,12 +51,13 @@ export const create = Effect.fnUntraced(function* <Data>(
   { codec, limits }: Config<Data>,
   sessions: Sessions["Service"],
   audit: SessionAudit.SessionAudit,
-  login: Pick<Login, "policy" | "epoch"> & { readonly principal: string; readonly device?: Device | undefined }
+  login: Pick<Login, "policy" | "epoch"> &
+    Pick<NewSession, "instead"> & { readonly principal: string; readonly device?: Device | undefined }
 ) {
-  const { principal } = login
+  const { device = {}, instead, principal } = login
   const { stored } = yield* codec.write((yield* codec.initial).value, [])
   return yield* Effect.uninterruptible(
-    Effect.tap(sessions.create({ ...stored, ...limits(login), principal, device: login.device ?? {} }), (session) =>
+    Effect.tap(sessions.create({ ...stored, ...limits(login), principal, device, instead }), (session) =>
       Effect.andThen(
         audit.note({ _tag: "Created", ...SessionAudit.subject(session.record), device: session.record.device }),
         noteLogin(audit, session, principal)

@@ -33,7 +33,7 @@ const freeze = (value: Schema.Json): void => {
   for (const part of Object.values(value)) freeze(part)
 }
 
-/** Makes a memory of up to `maxBytes`; `now` tells the time in milliseconds. */
+/** Makes a memory of up to `maxBytes`; `now` tells a time in milliseconds that nobody sets. */
 export const make = <R extends Remembered = Remembered>(maxBytes: number, now: () => number): SessionMemory<R> => {
   let young = new Map<TokenHash, R>()
   let old = new Map<TokenHash, R>()

@@ -13,7 +13,9 @@
  * **Details**
  *
  * Data is in the store before the response begins, because every write goes through at once; nothing is written after it.
- * The cookie alone waits for the response, and only says what is in the store by then:
+ * The cookie alone waits for the response, and only says what is in the store by then. A token that is due is renewed then,
+ * and whether a cookie is still to be removed is asked once more, so that a slow answer does not undo what a login beside it
+ * brought:
  *
  * | the request                       | the cookie                                                                     |
  * | --------------------------------- | ------------------------------------------------------------------------------ |
@@ -40,6 +42,7 @@ import type * as Types from "effect/Types"
 import * as Lifetime from "../Lifetime.ts"
 import type { ServiceClass, TokenChange } from "./Session.ts"
 import * as SessionCookie from "./SessionCookie.ts"
+import type { SessionError } from "./SessionError.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 import { Sessions } from "./Sessions.ts"
 
@@ -127,30 +130,49 @@ export const make = <Self, const Id extends string, S extends Schema.Codec<unkno
   }
 }
 
+/** What Effect answers to a client that is not there any more. */
+const clientGone = 499
+
 const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
   session: ServiceClass<Self, Id, S>,
   cookie: SessionCookie.SessionCookie
 ) =>
   Effect.gen(function* () {
     const request = yield* HttpServerRequest.HttpServerRequest
+    const sessions = yield* Sessions
     const token = SessionCookie.read(cookie, request)
     let change: TokenChange | undefined
     let hasBegun = false
+    let renewal: Effect.Effect<unknown, SessionError> = Effect.void
+    // A login that was answered meanwhile has brought another cookie: neither a renewal nor a removal may undo it.
+    const isFollowed = Effect.suspend(() =>
+      change === undefined || Option.isSome(change) || Option.isNone(token)
+        ? Effect.succeed(false)
+        : Effect.match(sessions.load(token.value), {
+            onFailure: ({ reason }) => reason._tag === "SessionSuperseded",
+            onSuccess: () => true
+          })
+    )
     // Registered before anybody asks: it also has to know when it is too late.
     yield* HttpEffect.appendPreResponseHandler((_, response) =>
-      Effect.sync(() => {
+      Effect.gen(function* () {
+        if (response.status !== clientGone) yield* Effect.ignoreCause(renewal)
+        const followed = yield* isFollowed
         hasBegun = true
-        if (change === undefined) return response
+        if (change === undefined || followed) return response
         return Option.match(change, {
           onNone: () => SessionCookie.removeFrom(response, cookie),
           onSome: ({ expiresAt, token }) => SessionCookie.setOn(response, cookie, token, expiresAt)
         })
-      })
+      }).pipe(Effect.uninterruptible)
     )
     return yield* session.handle({
       token,
       unreadable: Option.isNone(token) && SessionCookie.isPresent(cookie, request),
-      renews: true,
+      onDue: (renew) =>
+        Effect.sync(() => {
+          renewal = renew
+        }),
       canTell: () => !hasBegun,
       onToken: (changed) =>
         Effect.sync(() => {

@@ -33,7 +33,7 @@ export interface Limits {
   readonly renewEvery: Duration.Duration
   /**
    * Live sessions that the principal may have, this one included; the oldest are revoked to make room, in the same
-   * transaction, also when many are created at once. Means nothing for a visitor.
+   * transaction, also when many are created at once. From 1; finite and whole. Means nothing for a visitor.
    */
   readonly maxPerPrincipal: number
   /**
@@ -46,6 +46,12 @@ export interface Limits {
 /** A session to be. */
 export interface NewSession extends Limits {
   readonly token: TokenHash
+  /**
+   * A token that was presented and leads to no live session. Where the store knows it, it belongs to the new session from now
+   * on, as one that was replaced (`SessionSuperseded`): so whoever presents it later, or asks again before answering, knows that
+   * another answer has brought a new one. Default: none.
+   */
+  readonly instead?: TokenHash | undefined
   readonly principal: string | null
   readonly data: Schema.Json
   readonly dataVersion: number

@@ -191,7 +191,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   /** Begins the end of a session here; the effect within waits for it. */
   const close = (id: SessionId): Effect.Effect<Effect.Effect<void>> =>
     Effect.suspend(() => {
-      const now = clock.currentTimeMillisUnsafe()
+      // Not the time of day, which somebody may set.
+      const now = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       // The oldest comes first, so that ten thousand ends at once do not look through each other.
       for (const [id, at] of endedAt) {
         if (at >= now - Duration.toMillis(rememberEndsFor)) break

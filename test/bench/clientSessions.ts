@@ -5,7 +5,7 @@
  *
  * Where the fiber has a scope, Effect watches each request for the end of it (`HttpClient.withScope`), which costs more.
  *
- * The bound is 1.25 times plain `undici.request` for a `pooled` session. `HOLDFAST_BENCH_REQUESTS` (default: 5,000) is per round.
+ * The bound is 1.25 times plain `undici.request` for a `pooled` session. `HOLDFAST_BENCH_REQUESTS` (default: 15,000) is per round.
  */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -19,7 +19,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 import { range, ratios, takeTurns } from "./measure.ts"
 
-const requests = Number(process.env.HOLDFAST_BENCH_REQUESTS ?? 5_000)
+const requests = Number(process.env.HOLDFAST_BENCH_REQUESTS ?? 15_000)
 const rounds = 7
 const inFlight = 32
 const bound = 1.25

@@ -56,7 +56,7 @@ const driven = (driver: QueryDriver["Service"]): Once =>
       execute(
         statement,
         { columns: () => Effect.void, rows: () => Effect.void },
-        { id: QueryId.make(), onDone: () => {} }
+        { id: QueryId.make(), onDone: () => {}, onGivenUp: () => {} }
       )
     )
   )

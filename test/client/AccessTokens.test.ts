@@ -265,6 +265,16 @@ describe("AccessTokens", () => {
     })
   )
 
+  it.effect("a token that was rejected is not taken by an instance that begins later", () =>
+    Effect.gen(function* () {
+      const { repository, script, source, tokens } = yield* world
+      yield* tokens.invalidate(yield* tokens.get)
+      const other = yield* tokensOf(source, repository)
+      assert.strictEqual(valueOf(yield* other.get), "a2")
+      assert.deepStrictEqual([script.logins, script.refreshes], [1, 1])
+    })
+  )
+
   it.effect("a server that accepts no token does not use up the token server", () =>
     Effect.gen(function* () {
       const { script, tokens } = yield* world
@@ -512,6 +522,42 @@ describe("AccessTokens", () => {
         assert.strictEqual((yield* repository.lock("alice", claim("next", 0)))._tag, "Locked")
         yield* LedgerRecorder.assertEmpty()
       }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("a token that is over when it comes is a BadResponse, and the server is left alone for the pause", () =>
+    Effect.gen(function* () {
+      for (const lifetime of [Duration.zero, Duration.millis(900)]) {
+        const { script, tokens } = yield* world
+        script.lifetime = lifetime
+        script.login = Effect.sleep("1 second")
+        const waiting = yield* start(many(Effect.flip(tokens.get), 10))
+        yield* TestClock.adjust("2 seconds")
+        const errors = yield* Fiber.join(waiting)
+        assert.deepStrictEqual(new Set(errors.map(({ reason }) => reason._tag)), new Set(["BadResponse"]))
+        assert.match(errors[0]?.message ?? "", /over when it came/)
+        yield* many(Effect.flip(tokens.get), 10)
+        assert.strictEqual(script.logins, 1)
+      }
+    })
+  )
+
+  it.effect("a time that makes no sense is refused, and named", () =>
+    Effect.gen(function* () {
+      const { source } = yield* makeScripted
+      const repository = yield* makeMemory
+      const wrong = {
+        refreshMargin: [-1, "soon", "Infinity"],
+        timeout: [0, -1, "soon", "Infinity"],
+        pause: [-1, "soon", "Infinity"],
+        waitLimit: [-1, "soon", "Infinity"]
+      }
+      for (const [field, values] of Object.entries(wrong)) {
+        for (const value of values) {
+          const error = yield* Effect.flip(tokensOf(source, repository, { [field]: value }))
+          assert.deepInclude(error.reason, { _tag: "InvalidConfig", field })
+        }
+      }
+    })
   )
 
   it.effect("a key that no repository could keep is refused", () =>

@@ -71,6 +71,21 @@ describe("BearerClient", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("nor is it one where each 401 may have a new token at once", () =>
+    Effect.gen(function* () {
+      const server = yield* TokenServer.make
+      const base = yield* plainClient
+      const source = yield* Effect.provideService(twoStep(server.url), HttpClient.HttpClient, base)
+      const client = yield* BearerClient.make({ origins: [server.url] }).pipe(
+        Effect.provideService(HttpClient.HttpClient, base),
+        Effect.provideService(AccessTokens, yield* tokensOf(source, yield* makeMemory, { pause: 0 }))
+      )
+      server.state.rejectsAll = true
+      assert.strictEqual(yield* statusOf(client.get(`${server.url}/api`)), 401)
+      assert.deepStrictEqual([server.counts.api, server.counts.refreshes], [2, 2])
+    }).pipe(Effect.scoped)
+  )
+
   for (const [name, refusal] of [
     ["a short body", "no"],
     ["a long body", "n".repeat(300_000)],
@@ -189,6 +204,21 @@ describe("BearerClient", () => {
       const response = yield* client.get(`${server.url}/api?redirect=${encodeURIComponent(`${other.url}/api`)}`)
       assert.strictEqual(response.status, 401)
       assert.strictEqual(yield* statusOf(client.get(`${server.url}/api`)), 200)
+      assert.deepStrictEqual([server.counts.refreshes, other.counts.refused], [1, 1])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("nor does that of one that would get the token by itself", () =>
+    Effect.gen(function* () {
+      const [server, other] = [yield* TokenServer.make, yield* TokenServer.make]
+      const { client: base } = yield* ClientSession.make({ retry: false })
+      const source = yield* Effect.provideService(twoStep(server.url), HttpClient.HttpClient, base)
+      const client = yield* BearerClient.make({ origins: [server.url, other.url] }).pipe(
+        Effect.provideService(HttpClient.HttpClient, base),
+        Effect.provideService(AccessTokens, yield* tokensOf(source, yield* makeMemory))
+      )
+      const response = yield* client.get(`${server.url}/api?redirect=${encodeURIComponent(`${other.url}/api`)}`)
+      assert.strictEqual(response.status, 401)
       assert.deepStrictEqual([server.counts.refreshes, other.counts.refused], [1, 1])
     }).pipe(Effect.scoped)
   )

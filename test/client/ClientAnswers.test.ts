@@ -130,7 +130,8 @@ describe("a body", () => {
       let written = 0
       const server = yield* Servers.http((_, response) => {
         const more = () => {
-          while (response.write(Buffer.alloc(65_536))) written += 65_536
+          do written += 65_536
+          while (response.write(Buffer.alloc(65_536)))
         }
         response.on("drain", more)
         more()
@@ -243,6 +244,18 @@ describe("a redirect", () => {
       const response = yield* session.execute(request)
       assert.strictEqual(yield* response.text, "Bearer mine")
       assert.strictEqual(response.url, `${server.url}/there`)
+    })
+  )
+
+  it.live("whose own body never ends is let go of with the call", () =>
+    Effect.gen(function* () {
+      const target = yield* Servers.good
+      const server = yield* Servers.http((_, response) => {
+        response.writeHead(302, { location: target.url, "content-length": 10 }).write("half")
+      })
+      const session = yield* client()
+      assert.strictEqual(yield* text(session, server.url), "GET /")
+      yield* server.allClosed
     })
   )
 

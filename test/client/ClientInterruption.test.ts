@@ -2,12 +2,14 @@
  * A request interrupted at every step of it: while it waits, before and after its connection, its head and each piece of its body.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 import type { Options } from "../../src/client/ClientSessionOptions.ts"
@@ -20,6 +22,9 @@ import * as Servers from "../support/httpServers.ts"
 const turn = Effect.callback<void>((resume) => {
   setImmediate(() => resume(Effect.void))
 })
+
+const withoutScope = <A, E>(work: Effect.Effect<A, E>) =>
+  Effect.updateContext(work, (context: Context.Context<never>) => Context.omit(Scope.Scope)(context))
 
 type Way = (client: HttpClient.HttpClient, url: string) => Effect.Effect<unknown, unknown>
 
@@ -47,6 +52,7 @@ describe("a request that is interrupted at any step", () => {
         Effect.gen(function* () {
           const steps = new Set<string>()
           let step = "not connected"
+          let isBare = false
           const server = yield* Servers.http((request, response) => {
             step = "asked"
             request.resume().once("end", () => {
@@ -63,7 +69,10 @@ describe("a request that is interrupted at any step", () => {
           const once = Effect.gen(function* () {
             const session = yield* ClientSession.make(options)
             step = "not connected"
-            const fiber = yield* Effect.forkChild(way(session.client, server.url), { startImmediately: true })
+            // Every other time as a program runs that has no scope around its requests: then Effect does not look after them, too.
+            const work = way(session.client, server.url)
+            isBare = !isBare
+            const fiber = yield* Effect.forkChild(isBare ? withoutScope(work) : work, { startImmediately: true })
             const turns = ((yield* Scheduler.MaxOpsBeforeYield) - 3) % 13
             for (let n = 0; n < turns; n++) yield* turn
             const exit = fiber.pollUnsafe()

@@ -77,7 +77,8 @@ describe("RedisTokenRepository", () => {
       assert.notInclude(error.message, "Secret")
       for (const bad of [
         { url: Redacted.make("http://Secret@x"), keys },
-        { url, keys, prefix: "a b" }
+        { url, keys, prefix: "a b" },
+        { url, keys, operationTimeout: "0 millis" as const }
       ]) {
         const error = yield* Effect.flip(RedisTokenRepository.make(bad))
         assert.strictEqual(error.reason._tag, "InvalidConfig")

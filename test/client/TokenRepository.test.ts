@@ -91,6 +91,27 @@ describe("PgTokenRepository", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("what makes no sense is refused when it is made, and named without the password", () =>
+    Effect.gen(function* () {
+      const url = Redacted.make("postgres://u:Secret@127.0.0.1:1/db")
+      const wrong: Record<string, ReadonlyArray<Partial<PgTokenRepository.Options>>> = {
+        url: ["Secret", "http://u:Secret@h/db", "postgres://u:Secret@h:99999/db"].map((text) => ({
+          url: Redacted.make(text)
+        })),
+        maxConnections: [{ maxConnections: 0 }, { maxConnections: 1.5 }],
+        operationTimeout: [{ operationTimeout: "soon" as "1 second" }, { operationTimeout: 0 }],
+        schema: [{ schema: 'x"; drop' }]
+      }
+      for (const [field, all] of Object.entries(wrong)) {
+        for (const options of all) {
+          const error = yield* Effect.flip(PgTokenRepository.make({ url, keys, ...options }))
+          assert.deepInclude(error.reason, { _tag: "InvalidConfig", field })
+          assert.notInclude(error.message, "Secret")
+        }
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a network that is gone is reported within the limit, and the end does not wait for it", () =>
     Effect.gen(function* () {
       const url = yield* tokenDatabase

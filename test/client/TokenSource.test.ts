@@ -187,6 +187,53 @@ describe("every source", () => {
     )
   }
 
+  for (const status of [200, 400]) {
+    it.live(`OAuth 2: a ${status} with a word of RFC 6749 means what the word does`, () =>
+      Effect.gen(function* () {
+        const { server, source } = yield* world((url) => clientCredentials(url))
+        const said = (error: string) => {
+          server.state.mood = answer(status, JSON.stringify({ error, error_description: "Secret" }))
+          return Effect.map(Effect.flip(source.obtain), ({ message, reason }) => {
+            assert.notInclude(message, "Secret")
+            return reason._tag
+          })
+        }
+        for (const word of ["invalid_grant", "invalid_client", "access_denied"]) {
+          assert.strictEqual(yield* said(word), "TokenRefused")
+        }
+        for (const word of ["server_error", "temporarily_unavailable", "slow_down"]) {
+          assert.strictEqual(yield* said(word), "RefreshFailed")
+        }
+      }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("a lifetime that makes no sense is refused, and named", () =>
+    Effect.gen(function* () {
+      const client = yield* plainClient
+      const url = "https://example.com"
+      const [mailAddress, password] = ["alice@example.com", Redacted.make("Secret")]
+      const wrong: ReadonlyArray<readonly [string, (value: Duration.Input) => ReturnType<Make>]> = [
+        ["defaultLifetime", (value) => clientCredentials(url, { defaultLifetime: value })],
+        ["refreshLifetime", (value) => refreshGrant(url, "r", { refreshLifetime: value })],
+        [
+          "idTokenLifetime",
+          (value) => TwoStepSource.make({ baseUrl: url, mailAddress, password, idTokenLifetime: value })
+        ],
+        [
+          "refreshTokenLifetime",
+          (value) => TwoStepSource.make({ baseUrl: url, mailAddress, password, refreshTokenLifetime: value })
+        ]
+      ]
+      for (const [field, make] of wrong) {
+        for (const value of [0, -1, "soon" as Duration.Input]) {
+          const error = yield* Effect.flip(Effect.provideService(make(value), HttpClient.HttpClient, client))
+          assert.deepInclude(error.reason, { _tag: "InvalidConfig", field })
+        }
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.live("OAuth 2: an expiry as text is understood, and a missing one is what the options say", () =>
     Effect.gen(function* () {
       const { server, source } = yield* world((url) => clientCredentials(url, { defaultLifetime: "5 minutes" }))

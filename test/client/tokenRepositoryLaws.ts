@@ -168,6 +168,15 @@ export const laws = (
     })
   )
 
+  law("what never expires is good without an end", (one, other) =>
+    Effect.gen(function* () {
+      yield* replace(one, "alice", replacement("a1", "r1", "Infinity"))
+      const { access, refresh } = yield* other.get("alice")
+      assert.strictEqual(access?.validForMillis, Infinity)
+      assert.isDefined(refresh)
+    })
+  )
+
   law("a lifetime counts from when the lock was taken", (one) =>
     Effect.gen(function* () {
       yield* one.lock("alice", claim("slow", 0))

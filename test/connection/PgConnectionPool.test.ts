@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as PgPool from "@effect/sql-pg/PgPool"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -23,7 +24,7 @@ import { scale, steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import { backends, busyBackends, eventually } from "../support/conditions.ts"
-import { freshDatabase } from "../support/postgres.ts"
+import { freshDatabase, superuserUrl } from "../support/postgres.ts"
 
 type Settings = ConnectionPool.Options & Omit<PgConnectionSource.Options, "url">
 
@@ -42,7 +43,7 @@ const withPool = <A, E>(
     const database = yield* freshDatabase
     const result = yield* test(database).pipe(Effect.scoped, Effect.provide(layerOf(database.url, settings)))
     yield* LedgerRecorder.assertEmpty()
-    yield* eventually(backends(database.name), (count) => count === 0)
+    assert.strictEqual(yield* backends(database.name), 0)
     return result
   }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
 
@@ -277,6 +278,43 @@ describe("C2 C6 cancelling", () => {
         })
       ),
     600_000
+  )
+})
+
+describe("C7 after closing", () => {
+  it.live(
+    "the server has no backend of the pool or its reaper at that very moment, running, idle or being cancelled",
+    () =>
+      Effect.gen(function* () {
+        const { name, url } = yield* freshDatabase
+        // One that is open already asks at once.
+        const witness = yield* PgConnection.make({ url: yield* superuserUrl })
+        const left = witness.query("select application_name, query from pg_stat_activity where datname = $1", [name])
+        for (const _ of Array.from({ length: 5 * scale })) {
+          const scope = yield* Scope.make()
+          const pool = Context.get(
+            yield* Layer.buildWithScope(layerOf(url, { max: 20, closeTimeout: "50 millis" }), scope),
+            ConnectionPool.ConnectionPool
+          )
+          const used = (use: (sql: SqlClient.SqlClient) => Effect.Effect<unknown, unknown>) =>
+            Effect.flatMap(SqlClient.SqlClient, use).pipe(
+              Effect.provide(Connection.layer),
+              Effect.provideService(ConnectionPool.ConnectionPool, pool)
+            )
+          const running = yield* Effect.forEach(Array.from({ length: 10 }), () =>
+            Effect.forkChild(used((sql) => sql`select pg_sleep(60)`))
+          )
+          yield* eventually(busyBackends(name), ({ length }) => length === 10)
+          yield* Effect.all(
+            Array.from({ length: 10 }, () => used((sql) => sql`select 1`)),
+            { concurrency: "unbounded" }
+          )
+          yield* Effect.forkChild(Fiber.interruptAll(running.slice(5)), { startImmediately: true })
+          yield* Scope.close(scope, Exit.void)
+          assert.deepStrictEqual((yield* left).rows, [])
+          yield* Fiber.awaitAll(running)
+        }
+      }).pipe(Effect.scoped)
   )
 })
 

@@ -1,9 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { execFile } from "node:child_process"
 import cluster, { type Worker as ClusterWorker } from "node:cluster"
 import { once } from "node:events"
+import { promisify } from "node:util"
 import { Worker } from "node:worker_threads"
-import { explain, layerAccounts, patientPrice, priceFor, pricedOnce } from "../../docs/examples/clientSessions.ts"
+import {
+  explain,
+  layerAccounts,
+  layerGuarded,
+  patientPrice,
+  price,
+  priceFor,
+  pricedInJobs,
+  pricedOnce
+} from "../../docs/examples/clientSessions.ts"
 import * as Ledger from "../../src/Ledger.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Servers from "../support/httpServers.ts"
@@ -28,6 +40,13 @@ describe("the example of client sessions", () => {
       assert.deepStrictEqual(explain(error), { text: "The shop is away (connect).", again: true })
       const patient = Effect.provide(patientPrice(server.url), ClientSession.layer())
       assert.strictEqual(yield* patient, "GET /")
+      yield* server.allClosed
+      const before = server.accepted()
+      yield* pricedInJobs(Array.from({ length: 9 }, () => server.url))
+      assert.isAtMost(server.accepted(), before + 2)
+      const six = Effect.forEach([1, 2, 3, 4, 5, 6], () => price(server.url))
+      const [took] = yield* Effect.timed(Effect.provide(six, layerGuarded))
+      assert.isAtLeast(Duration.toMillis(took), 500)
       const accounts = Effect.all([priceFor("alice", server.url), priceFor("trial-bob", server.url)])
       assert.deepStrictEqual(yield* Effect.provide(accounts, layerAccounts), ["GET /", "GET /"])
       yield* server.allClosed
@@ -57,6 +76,15 @@ describe("the example of client sessions", () => {
       yield* Effect.promise(() => other.terminate())
       yield* silent.allClosed
       yield* eventually(Effect.sync(handles), (now) => now.length <= before.length)
+    })
+  )
+
+  it.live("a parent has workers of both kinds, gives up on them in the middle of a request, and exits by itself", () =>
+    Effect.gen(function* () {
+      const args = ["--conditions=holdfast-source", "docs/examples/clientParent.ts"]
+      const { stderr, stdout } = yield* Effect.promise(() => promisify(execFile)(process.execPath, args))
+      const twice = "you asked for /prices\n0 connections are left\n".repeat(2)
+      assert.deepStrictEqual({ stderr, stdout }, { stderr: "", stdout: twice })
     })
   )
 

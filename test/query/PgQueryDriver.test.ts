@@ -108,6 +108,93 @@ describe("PgQueryDriver", () => {
     )
   )
 
+  it.live("keeps numbers in JSON that JavaScript gives back unchanged, and others as strings", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const { rows } = yield* run(
+          `select to_jsonb(0.1::float8 + 0.2::float8), '[5e-324, -1.7976931348623157e308, 1.50, -0.0, 1E3, 100e-1]'::json,
+            '["1e-400", 1e-400, 1.23456789012345e-320, 0.12345678901234567890, 9007199254740993, 9007199254740992, 1e400]'::json`
+        )
+        assert.deepStrictEqual(rows[0], [
+          0.1 + 0.2,
+          [5e-324, -1.7976931348623157e308, 1.5, -0, 1000, 10],
+          [
+            "1e-400",
+            "1e-400",
+            "1.23456789012345e-320",
+            "0.12345678901234567890",
+            "9007199254740993",
+            "9007199254740992",
+            "1e400"
+          ]
+        ])
+      })
+    )
+  )
+
+  it.live("takes brackets in the strings of JSON for what they are", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const open = "[{".repeat(600)
+        const { rows } = yield* run(`select to_jsonb($1::text), jsonb_build_object('a"\\[', $1::text)`, [open])
+        assert.deepStrictEqual(rows, [[open, { 'a"\\[': open }]])
+      })
+    )
+  )
+
+  it.live("writes as PostgreSQL does what is no ISO 8601", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const { rows } = yield* run(
+          `select '10000-01-01'::timestamp, '0044-03-15 BC'::timestamp, '-infinity'::timestamptz, '9999-12-31 23:59:59.999999'::timestamp,
+            array['infinity', '2026-01-02']::timestamp[], '12026-01-02'::date, set_config('TimeZone', 'Europe/Berlin', false), '1800-01-01'::timestamptz`
+        )
+        assert.deepStrictEqual(rows, [
+          [
+            "10000-01-01 00:00:00",
+            "0044-03-15 00:00:00 BC",
+            "-infinity",
+            "9999-12-31T23:59:59.999999",
+            ["infinity", "2026-01-02T00:00:00"],
+            "12026-01-02",
+            "Europe/Berlin",
+            "1800-01-01 00:53:28+00:53:28"
+          ]
+        ])
+      })
+    )
+  )
+
+  it.live("has values of types that are not built in, and of arrays of them, as the server's text", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        yield* run("create type mood as enum ('sad', 'ok')")
+        yield* run("create domain positive as int check (value > 0)")
+        yield* run("create type pair as (a int, b text)")
+        const { columns, rows } = yield* run(
+          `select 'ok'::mood, array['sad', 'ok']::mood[], 3::positive, row(1, 'x, y')::pair, '[0:1]={1,2}'::int[], '{[1,3),[5,9)}'::int4multirange,
+            array['[1,5)']::int4range[], array['(1,1),(0,0)', '(2,2),(0,0)']::box[], 'Infinity'::numeric, array['-Infinity', 'NaN', 1.10]::numeric[]`
+        )
+        assert.deepStrictEqual(rows, [
+          [
+            "ok",
+            "{sad,ok}",
+            3,
+            '(1,"x, y")',
+            [1, 2],
+            "{[1,3),[5,9)}",
+            '{"[1,5)"}',
+            "{(1,1),(0,0);(2,2),(0,0)}",
+            "Infinity",
+            ["-Infinity", "NaN", "1.10"]
+          ]
+        ])
+        assert.match(columns[0]?.type ?? "", /^oid \d+$/)
+        assert.deepStrictEqual(columns[2], { name: "positive", type: "int4" })
+      })
+    )
+  )
+
   it.live("blames the statement for what only breaks the connection", () =>
     withQueries(() =>
       Effect.gen(function* () {
@@ -147,13 +234,23 @@ describe("PgQueryDriver", () => {
                 rows: (some: ReadonlyArray<Row>) => Effect.sync(() => rows.push(...some))
               }
               const { execute } = yield* driver.open
-              yield* execute({ params: [], ...statement }, sink, { id, deadline, onDone: () => {} })
+              yield* execute({ params: [], ...statement }, sink, {
+                id,
+                deadline,
+                onDone: () => {},
+                onGivenUp: () => {}
+              })
               return rows
             }).pipe(Effect.scoped)
           const id = QueryId.make()
           const settings = { default_transaction_read_only: "on" }
           const own = yield* execute({ sql: shown, settings }, Duration.seconds(7))
           assert.deepStrictEqual(own, [[`holdfast ${id}`, "8s", "on"]])
+          // PostgreSQL takes a little less than 25 days.
+          for (const deadline of [Duration.days(30), Duration.infinity]) {
+            const far = yield* execute({ sql: shown }, deadline)
+            assert.deepStrictEqual(far, [[`holdfast ${id}`, "2147483647ms", "off"]])
+          }
           const next = yield* execute({ sql: shown })
           assert.deepStrictEqual(next, [[`holdfast ${id}`, "1h", "off"]])
           const refused = yield* Effect.flip(execute({ sql: "create table never (a int)", settings: { no_such: "x" } }))

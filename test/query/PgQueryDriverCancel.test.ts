@@ -1,12 +1,15 @@
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Ledger from "../../src/Ledger.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
+import { scale } from "../../src/testing/InterruptSweep.ts"
 import { busyBackends, eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { layerQueries, withQueries } from "../support/queries.ts"
@@ -80,14 +83,144 @@ describe("Q2 a cancel while rows wait for whoever takes them ends in what the se
     )
   )
 
-  it.live("what only reads is cancelled, also when the server was done with it", () =>
+  it.live("what only returns rows is cancelled, also when the server was done with it, and says so", () =>
     withQueries(() =>
       Effect.gen(function* () {
-        assert.strictEqual((yield* cancelHeldUp("select n from generate_series(1, 5) n")).state, "Canceled")
+        yield* run("create table written as select n from generate_series(1, 5) n")
+        // No command tag tells what a function or a part of the statement wrote.
+        const { error, state } = yield* cancelHeldUp(
+          "with gone as (delete from written returning n) select n from gone"
+        )
+        assert.deepInclude({ ...error, state }, { state: "Canceled", _tag: "QueryCanceled", written: "committed" })
+        assert.match(error?.message ?? "", /is committed/)
+        assert.deepStrictEqual(yield* run("select count(*)::int from written"), [[0]])
       })
     )
   )
 })
+
+describe("a failed query says what its statement wrote all the same", () => {
+  it.live("when its rows could not be kept", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        yield* run("create table written (n int, x text)")
+        const registry = yield* QueryRegistry.make().pipe(
+          Effect.provide(QueryResults.layerMemory({ limitBytes: 100_000 }))
+        )
+        for (const size of [300, 50_000]) {
+          const { id } = yield* registry.submit({
+            statement: {
+              sql: `insert into written select n, repeat('x', 1000) from generate_series(1, ${size}) n returning n, x`,
+              params: []
+            },
+            principal
+          })
+          const { error, state } = yield* registry.await(principal, id)
+          assert.strictEqual(state, "Failed")
+          assert.strictEqual(error?._tag, "ResultTooLarge")
+          const [[count] = []] = yield* run(
+            "with gone as (delete from written returning 1) select count(*)::int from gone"
+          )
+          assert.deepInclude(error, count === 0 ? { limitBytes: 100_000 } : { written: "committed" })
+          if (size === 300) assert.strictEqual(count, 300)
+        }
+      })
+    )
+  )
+
+  it.live("when the server did not confirm the cancel, so that nobody knows", () =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      const { hostname, port } = new URL(Redacted.value(url))
+      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+      yield* proxy.decideCancels("swallow")
+      yield* Effect.gen(function* () {
+        yield* run("create table written (n int)")
+        const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+        const begin = Effect.fnUntraced(function* (more: Partial<QueryRegistry.Submission> = {}) {
+          const statement = { sql: "insert into written select 1 from pg_sleep(60)", params: [] }
+          const { id } = yield* registry.submit({ statement, principal, ...more })
+          yield* eventually(registry.status(principal, id), ({ state }) => state === "Running")
+          return id
+        })
+        const canceled = yield* registry.cancel(principal, yield* begin())
+        assert.deepInclude(
+          { ...canceled.error, state: canceled.state },
+          { state: "Failed", _tag: "QueryCanceled", written: "unknown" }
+        )
+        assert.match(canceled.error?.message ?? "", /may be committed/)
+        const late = yield* registry.await(principal, yield* begin({ deadline: "500 millis" }))
+        assert.deepInclude(
+          { ...late.error, state: late.state },
+          { state: "Failed", _tag: "QueryDeadlineExceeded", written: "unknown" }
+        )
+      }).pipe(Effect.scoped, Effect.provide(layerQueries(proxy.through(url), { max: 2 })))
+    }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
+  )
+
+  it.live("and nothing of it when the server undid it, also with its own last word", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        yield* run("create table parent (n int primary key)")
+        yield* run("create table child (n int references parent deferrable initially deferred)")
+        const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+        const statement = { sql: "insert into child values (1) returning n", params: [] }
+        const { id } = yield* registry.submit({ statement, principal })
+        const { error } = yield* registry.await(principal, id)
+        assert.deepInclude({ ...error }, { _tag: "StatementFailed", code: "23503" })
+        const sleeping = yield* registry.submit({ statement: { sql: "select pg_sleep(60)", params: [] }, principal })
+        yield* eventually(registry.status(principal, sleeping.id), ({ state }) => state === "Running")
+        const canceled = yield* registry.cancel(principal, sleeping.id)
+        assert.isFalse("written" in (canceled.error ?? assert.fail()))
+      })
+    )
+  )
+})
+
+it.live(
+  "Q2, C6 a cancel request that arrives as the server commits: the record and the table agree, and the next statement is not hit",
+  () =>
+    withQueries(
+      ({ name, url }) =>
+        Effect.gen(function* () {
+          const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+          const ended = (sql: string) =>
+            Effect.flatMap(registry.submit({ statement: { sql, params: [] }, principal }), ({ id }) =>
+              registry.await(principal, id)
+            )
+          yield* ended("create table written (n int primary key)")
+          const gate = yield* PgConnection.make({ url })
+          const waits = `select from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into written%'`
+          const succeeded: Array<number> = []
+          // The driver asks the server ten milliseconds after the interruption: the statement ends about then.
+          const [first, last] = [8000, 14_000]
+          const rounds = 40 * scale
+          for (let n = 0; n < rounds; n++) {
+            yield* gate.query("select pg_advisory_lock(1)")
+            const sql = `insert into written select ${n} from pg_advisory_xact_lock_shared(1)`
+            const { id } = yield* registry.submit({ statement: { sql, params: [] }, principal })
+            yield* eventually(gate.query(waits), ({ rows }) => rows.length > 0)
+            const until = performance.now() + (first + ((last - first) * n) / rounds) / 1000
+            const canceling = yield* Effect.forkChild(registry.cancel(principal, id), { startImmediately: true })
+            yield* Effect.repeat(Effect.yieldNow, { until: () => performance.now() >= until })
+            yield* gate.query("select pg_advisory_unlock(1)")
+            const { state } = yield* Fiber.join(canceling)
+            assert.include(["Succeeded", "Canceled"], state)
+            if (state === "Succeeded") succeeded.push(n)
+            assert.strictEqual((yield* ended(`select ${n}`)).state, "Succeeded")
+          }
+          const rows = yield* run("select n from written order by n")
+          assert.deepStrictEqual(
+            rows.map(([n]) => n),
+            succeeded
+          )
+          assert.isAbove(succeeded.length, 0)
+          assert.isBelow(succeeded.length, rounds)
+          assert.deepStrictEqual(yield* busyBackends(name), [])
+        }),
+      { max: 1 }
+    )
+)
 
 it.live("C6 a cancel waits for the settings that travel ahead of its statement, and hits the statement", () =>
   Effect.gen(function* () {

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -482,6 +483,21 @@ describe("Q7 closing", () => {
       )
   )
 })
+
+it.effect("a retention or a deadline beyond any date is as long as there are dates", () =>
+  alone(
+    Effect.gen(function* () {
+      const { registry, submit } = yield* open()
+      for (const retention of [Duration.infinity, "200000000 days", "100000001 days"] as const) {
+        const { id } = yield* submit(instant, { retention, deadline: retention })
+        const { expiresAt } = yield* registry.await(alice, id)
+        assert.strictEqual(expiresAt?.epochMilliseconds, 8.64e15)
+      }
+      yield* TestClock.adjust("1 hour")
+      assert.lengthOf((yield* registry.list(alice)).queries, 3)
+    })
+  )
+)
 
 describe("what is known about a query", () => {
   it.effect("has the time of every state", () =>

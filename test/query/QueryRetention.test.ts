@@ -58,6 +58,32 @@ describe("records of queries that are over", () => {
   )
 })
 
+it.effect("the statements of records that are kept take up so much: the oldest goes first, never the last one", () =>
+  alone(
+    Effect.gen(function* () {
+      const { registry, submit } = yield* open({ maxKeptText: 4000, maxKept: 100 })
+      const run = (length: number, principal = alice) =>
+        Effect.gen(function* () {
+          const { params, sql } = act({ rows: 1 })
+          const { id } = yield* submit({ sql: sql.padEnd(length), params }, { principal })
+          return (yield* registry.await(principal, id)).id
+        })
+      const left = (principal: string) =>
+        Effect.map(registry.list(principal), ({ queries }) => queries.map(({ id }) => id))
+      const ids = [yield* run(400), yield* run(400), yield* run(400)]
+      assert.deepStrictEqual(yield* left(alice), [ids[2], ids[1]])
+      // More than all may have, and yet it is told how it ended.
+      const large = yield* run(5000)
+      assert.deepStrictEqual(yield* left(alice), [large])
+      const small = yield* run(100)
+      assert.deepStrictEqual(yield* left(alice), [small])
+      const others = yield* Effect.forEach(["a", "b", "c", "d", "e"], (principal) => run(900, principal))
+      assert.deepStrictEqual([yield* left(alice), yield* left("a")], [[], []])
+      assert.deepStrictEqual(yield* left("b"), [others[1]])
+    })
+  )
+)
+
 it.effect("the ledger tells whose a query is, since when it is held and how far it has come", () =>
   alone(
     Effect.gen(function* () {

@@ -54,6 +54,17 @@ describe("attempts to log in", () => {
       })
     )
 
+    it.effect("a clock that is set back keeps nobody out for longer", () =>
+      Effect.gen(function* () {
+        yield* TestClock.adjust(Duration.hours(2))
+        yield* repeated(10, () => outcome("ada", "192.0.2.77", wrong))
+        yield* TestClock.setTime(Duration.toMillis(Duration.hours(1)))
+        assert.strictEqual(yield* outcome("ada", "192.0.2.77", right), "failures")
+        yield* TestClock.adjust(Duration.minutes(5))
+        assert.strictEqual(yield* outcome("ada", "192.0.2.77", right), "in")
+      })
+    )
+
     it.effect("a hundred failures from a client are all, whoever they are of", () =>
       Effect.gen(function* () {
         const all = yield* repeated(105, (index) => outcome(`user ${index}`, "198.51.100.1", wrong))

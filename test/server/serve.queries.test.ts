@@ -1,5 +1,6 @@
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import {
   type Answer,
@@ -173,6 +174,42 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       // Nobody else's, whoever has the cursor.
       const stranger = yield* yield* userOf("stranger")
       assert.deepStrictEqual(yield* list(stranger, nextOf(failed)), [])
+    })
+  )
+
+  it.effect("a cursor of rows is its query's: any page can be fetched again, and none of another query with it", () =>
+    Effect.gen(function* () {
+      const browser = yield* Service.Demo
+      const Next = Schema.Struct({ next: Schema.NullOr(Schema.String), rows: Schema.Array(Schema.Array(Schema.Json)) })
+      const page = (id: string, search: string) =>
+        Effect.map(browser.send("GET", `/queries/${id}/rows?limit=2${search}`), (answer) => ({
+          ...answer,
+          page: Schema.decodeUnknownOption(Next)(answer.json)
+        }))
+      const [one, other] = [
+        yield* run(browser, "select generate_series(1, 5)"),
+        yield* run(browser, "select generate_series(11, 15)")
+      ]
+      const cursors: Array<string> = []
+      let next: string | null = ""
+      while (next !== null) {
+        const found: typeof Next.Type = Option.getOrThrow(
+          (yield* page(one.id, next === "" ? "" : `&cursor=${next}`)).page
+        )
+        next = found.next
+        if (next !== null) cursors.push(next)
+      }
+      assert.lengthOf(cursors, 2)
+      for (const [index, rows] of [
+        [1, [[5]]],
+        [0, [[3], [4]]],
+        [0, [[3], [4]]]
+      ] as const) {
+        const again = yield* page(one.id, `&cursor=${cursors[index]}`)
+        assert.deepStrictEqual(Option.getOrThrow(again.page).rows, rows)
+      }
+      const refused = yield* page(other.id, `&cursor=${cursors[0]}`)
+      assert.deepStrictEqual([refused.status, problemOf(refused).code], [400, "CursorInvalid"])
     })
   )
 

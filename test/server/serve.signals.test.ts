@@ -1,3 +1,4 @@
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -40,6 +41,22 @@ describe("the end of the service", { concurrent: true }, () => {
       assert.isBelow(took, 5000)
       yield* nothingLeft(service)
       assert.strictEqual(service.stderr(), "")
+    })
+  )
+
+  it.live("SIGTERM gives what runs two seconds: what is done by then is committed", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.startService()
+      const browser = yield* service.login()
+      yield* run(browser, "create table written (n int)")
+      yield* submit(browser, "insert into written select 1 from pg_sleep(1.2)")
+      yield* submit(browser, "insert into written select 2 from pg_sleep(60)")
+      yield* Service.runs(service.queries.name, "pg_sleep", 2)
+      const took = yield* endedBy(service, service.signal("SIGTERM"))
+      assert.isBelow(took, 5000)
+      yield* nothingLeft(service)
+      const connection = yield* PgConnection.make({ url: service.queries.url })
+      assert.deepStrictEqual(yield* connection.queryValues("select n from written"), [[1]])
     })
   )
 

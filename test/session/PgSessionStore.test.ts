@@ -63,6 +63,35 @@ describe("PgSessionStore", () => {
     })
   )
 
+  it.live("S5 a load that meets the touch of another instance writes no second one", () =>
+    Effect.gen(function* () {
+      const { advance, blocker, connection, store } = yield* pgWorld
+      const wanted = Array.from({ length: 4 }, () => session({ principal: null }))
+      yield* all(wanted.map((one) => create(store, one)))
+      yield* advance("10 minutes")
+      // The statement that all four travel in is held up where it is about to write the first of them.
+      yield* connection.query(
+        `create function wait() returns trigger language plpgsql as
+         $$ begin perform pg_advisory_xact_lock(1); return new; end $$`
+      )
+      yield* connection.query(
+        "create trigger waits before update on holdfast.sessions for each row execute function wait()"
+      )
+      yield* blocker.query("select pg_advisory_lock(1)")
+      const loads = yield* fork(all(wanted.map(({ token }) => store.load(token))))
+      yield* until(connection, waitsForLock("found as"))
+      const [untouched] = yield* connection.queryValues("select id from holdfast.sessions for update skip locked")
+      if (untouched === undefined) return assert.fail("all are locked")
+      yield* connection.query("set session_replication_role = replica")
+      yield* connection.query("update holdfast.sessions set last_seen_at = now() where id = $1", untouched)
+      const written = value(connection, "select xmin::text from holdfast.sessions where id = $1", untouched)
+      const before = yield* written
+      yield* blocker.query("select pg_advisory_unlock(1)")
+      yield* Fiber.join(loads)
+      assert.strictEqual(yield* written, before)
+    })
+  )
+
   it.live("S5 activity that meets another write of the session is written after it", () =>
     Effect.gen(function* () {
       const { advance, blocker, connection, store } = yield* pgWorld
@@ -79,6 +108,13 @@ describe("PgSessionStore", () => {
       yield* blocker.query("commit")
       const loaded = yield* Fiber.join(load)
       assert.strictEqual(loaded.data, 1)
+      yield* advance("29 minutes")
+      yield* blocker.query("begin")
+      yield* blocker.query("update holdfast.sessions set data = '2' where id = $1", [id])
+      const touch = yield* fork(store.touch(wanted.token))
+      yield* until(connection, waitsForLock("set last_seen_at"))
+      yield* blocker.query("commit")
+      yield* Fiber.join(touch)
       yield* advance("29 minutes")
       assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
     })

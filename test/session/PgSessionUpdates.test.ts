@@ -89,40 +89,53 @@ describe("PgSessionUpdates", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("S2 S3 a change that waited is refused when its session was changed, or ended, in the meantime", () =>
-    Effect.gen(function* () {
-      const world = yield* pgWorld
-      const sessions = yield* sessionsOf(world, 2)
-      const [changed, ended] = sessions
-      yield* world.blocker.query("begin")
-      yield* world.blocker.query("update holdfast.sessions set version = 2, data = '\"theirs\"' where id = $1", [
-        changed?.id
-      ])
-      yield* world.blocker.query(
-        "update holdfast.sessions set ended_at = now(), end_reason = 'revoked' where id = $1",
-        [ended?.id]
-      )
-      const waiting = yield* Effect.forEach(sessions, ({ id, version }) =>
-        Effect.forkChild(Effect.flip(world.store.update({ id, version, data: "mine", dataVersion: 1 })), {
-          startImmediately: true
-        })
-      )
-      yield* eventually(
-        world.connection.queryValues(
-          "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        ),
-        ({ length }) => length === 2
-      )
-      yield* world.blocker.query("commit")
-      const refused = yield* Effect.forEach(waiting, (fiber) => Fiber.join(fiber))
-      assert.deepStrictEqual(
-        refused.map(({ reason }) => reason._tag),
-        ["SessionConflict", "SessionRevoked"]
-      )
-      const kept = yield* world.connection.queryValues("select data::text from holdfast.sessions where id = $1", [
-        changed?.id
-      ])
-      assert.deepStrictEqual(kept, [['"theirs"']])
-    }).pipe(Effect.scoped)
+  it.live(
+    "S2 S3 a change that waited is refused when its session was changed, or ended or expired, in the meantime",
+    () =>
+      Effect.gen(function* () {
+        const world = yield* pgWorld
+        const sessions = yield* sessionsOf(world, 3)
+        const [changed, ended, expiring] = sessions
+        yield* world.blocker.query("begin")
+        yield* world.blocker.query("update holdfast.sessions set version = 2, data = '\"theirs\"' where id = $1", [
+          changed?.id
+        ])
+        yield* world.blocker.query(
+          "update holdfast.sessions set ended_at = now(), end_reason = 'revoked' where id = $1",
+          [ended?.id]
+        )
+        yield* world.blocker.query(
+          "update holdfast.sessions set expires_at = clock_timestamp() + interval '1 second' where id = $1",
+          [expiring?.id]
+        )
+        const waiting = yield* Effect.forEach(sessions, ({ id, version }) =>
+          Effect.forkChild(Effect.flip(world.store.update({ id, version, data: "mine", dataVersion: 1 })), {
+            startImmediately: true
+          })
+        )
+        yield* eventually(
+          world.connection.queryValues(
+            "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+          ),
+          ({ length }) => length === 3
+        )
+        yield* eventually(
+          world.blocker.queryValues(
+            "select 1 from holdfast.sessions where id = $1 and expires_at < clock_timestamp()",
+            [expiring?.id]
+          ),
+          ({ length }) => length === 1
+        )
+        yield* world.blocker.query("commit")
+        const refused = yield* Effect.forEach(waiting, (fiber) => Fiber.join(fiber))
+        assert.deepStrictEqual(
+          refused.map(({ reason }) => reason._tag),
+          ["SessionConflict", "SessionRevoked", "SessionExpired"]
+        )
+        const kept = yield* world.connection.queryValues("select data::text from holdfast.sessions where id = $1", [
+          changed?.id
+        ])
+        assert.deepStrictEqual(kept, [['"theirs"']])
+      }).pipe(Effect.scoped)
   )
 })

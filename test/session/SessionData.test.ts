@@ -63,6 +63,21 @@ describe("SessionData", () => {
     })
   )
 
+  it.effect("S13 what cannot be read is told by its place, and not by what is there", () =>
+    Effect.gen(function* () {
+      const schema = Schema.Struct({ name: Schema.String, cards: Schema.Array(Schema.Int) })
+      const stored = { data: { name: "n", cards: [1, "4111 1111"] }, dataVersion: 1 }
+      const codec = (undecodable: "fail" | "discard") =>
+        SessionData.make({ data: schema, initial: { name: "", cards: [] }, undecodable })
+      const { message } = yield* Effect.flip(codec("fail").read(stored))
+      const { problem = "" } = yield* codec("discard").read(stored)
+      for (const text of [message, problem]) {
+        assert.include(text, `["cards"][1]`)
+        assert.notInclude(text, "4111")
+      }
+    })
+  )
+
   it.effect("S13 what is in quarantine stays beside the data that is written, and no data can be taken for it", () =>
     Effect.gen(function* () {
       const data = codec({ undecodable: "quarantine" })

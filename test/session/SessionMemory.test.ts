@@ -72,6 +72,17 @@ describe("SessionMemory", () => {
     })
   )
 
+  it.live("S6 what is remembered does not hide that its token is due", () =>
+    Effect.gen(function* () {
+      const { connection, store } = yield* pgWorld
+      const wanted = session()
+      yield* store.create(wanted)
+      for (let times = 0; times < 2; times++) assert.isNull((yield* store.load(wanted.token)).renewalNonce)
+      yield* connection.query("update holdfast.session_tokens set issued_at = issued_at - interval '2 hours'")
+      assert.isString((yield* store.load(wanted.token)).renewalNonce)
+    })
+  )
+
   it.live("activity is written for a remembered session, too, and told", () =>
     Effect.gen(function* () {
       const { advance, another, store } = yield* pgWorld

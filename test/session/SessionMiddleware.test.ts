@@ -14,6 +14,7 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -98,6 +99,17 @@ const routes = (gate: Gate) =>
           })
         )
         return HttpServerResponse.stream(Stream.encodeText(Stream.concat(Stream.succeed(first), inBody)))
+      })
+    ),
+    HttpRouter.route(
+      "GET",
+      "/slow",
+      Effect.gen(function* () {
+        const { principal } = yield* Counter
+        const before = yield* Effect.orDie(principal)
+        yield* Deferred.succeed(gate.reached, undefined)
+        yield* Deferred.await(gate.open)
+        return HttpServerResponse.text(String(before))
       })
     ),
     HttpRouter.route(
@@ -421,6 +433,64 @@ describe("SessionMiddleware", () => {
         assert.isFalse(counts.tokens.has(counts.old))
       })
     )
+  )
+
+  it.live(
+    "S6 a token that is due is renewed by an answer that takes its time, unless a login was answered meanwhile",
+    () =>
+      Effect.gen(function* () {
+        for (const logsIn of [false, true]) {
+          yield* withApp(({ advance, browser, gate, there }) =>
+            Effect.gen(function* () {
+              const [slow, other] = [browser(), browser()]
+              yield* send(slow, "POST", "/login")
+              for (let minutes = 0; minutes < 60; minutes += 20) {
+                yield* send(slow, "GET", "/api/count")
+                yield* advance("20 minutes")
+              }
+              const old = tokenOf(slow)
+              other.cookies.set(name, slow.cookies.get(name) ?? "")
+              const answering = yield* Effect.forkChild(send(slow, "GET", "/slow"))
+              yield* Deferred.await(gate.reached)
+              if (logsIn) yield* send(other, "POST", "/login")
+              yield* Deferred.succeed(gate.open, undefined)
+              const { cookie, text } = yield* Fiber.join(answering)
+              assert.strictEqual(text, "alice")
+              if (logsIn) assert.deepStrictEqual(cookie, [])
+              else assert.notStrictEqual(slow.cookies.get(name), Redacted.value(old))
+              assert.strictEqual(cookie.length, logsIn ? 0 : 1)
+              const current = logsIn ? other : slow
+              assert.strictEqual(yield* (yield* client(tokenOf(current)).on(there)).principal, "alice")
+            }).pipe(Effect.scoped)
+          )
+        }
+      })
+  )
+
+  it.live("a removal does not undo what a login or a first change brought meanwhile, on whatever instance", () =>
+    Effect.gen(function* () {
+      for (const path of ["/login", "/add"]) {
+        yield* withApp(({ advance, browser, gate }) =>
+          Effect.gen(function* () {
+            const [slow, other, late] = [browser(), browser(), browser()]
+            yield* send(slow, "POST", "/login")
+            yield* advance("13 hours")
+            for (const tab of [other, late]) tab.cookies.set(name, slow.cookies.get(name) ?? "")
+            const answering = yield* Effect.forkChild(send(slow, "GET", "/slow"))
+            yield* Deferred.await(gate.reached)
+            assert.strictEqual((yield* send(other, "POST", path)).status, 200)
+            yield* Deferred.succeed(gate.open, undefined)
+            assert.deepInclude(yield* Fiber.join(answering), { text: "null", cookie: [] }, `begun before ${path}`)
+            assert.deepInclude(yield* send(late, "GET", "/me"), { text: "null 0", cookie: [] }, `sent before ${path}`)
+            assert.strictEqual(yield* body(other, "GET", "/me"), path === "/login" ? "alice 0" : "null 1")
+            // What took its place is over as well: now nothing has brought a newer one.
+            yield* send(other, "POST", "/logout")
+            const [removed] = (yield* send(late, "GET", "/me")).cookie
+            assert.include(removed, "Max-Age=0")
+          })
+        )
+      }
+    })
   )
 
   it.live("HttpApi: 401 without a session, the data with one, a login without, and the cookie in OpenAPI", () =>

@@ -72,6 +72,8 @@ interface Held {
   replaced: boolean
   followedAt: number | undefined
   mayBeFollowed: boolean
+  /** It was presented in vain by somebody who then began another session: what that comes to is its fate, too. */
+  mayBeTaken: boolean
 }
 
 class Model {
@@ -110,7 +112,8 @@ class Model {
       predecessor,
       replaced: false,
       followedAt: undefined,
-      mayBeFollowed: false
+      mayBeFollowed: false,
+      mayBeTaken: false
     }
     this.tokens.set(text, held)
     return held
@@ -121,7 +124,8 @@ class Model {
     if (replaced || (followedAt !== undefined && this.now > followedAt + grace)) return "superseded"
     return undefined
   }
-  mayRefuse({ mayBeFollowed, session }: Held, reason: SessionError["reason"]["_tag"]): boolean {
+  mayRefuse({ mayBeFollowed, mayBeTaken, session }: Held, reason: SessionError["reason"]["_tag"]): boolean {
+    if (mayBeTaken) return reason !== "SessionMissing"
     const late = this.now + drift
     // Of a session whose beginning was interrupted nobody knows the principal, nor who may end it.
     if (reason === "SessionRevoked") return session.mayHaveEnded || session.bornAt === Number.NEGATIVE_INFINITY
@@ -158,7 +162,7 @@ const operation = (model: Model, browser: Browser, fiber: string, step: number, 
     let issued: SessionToken | undefined
     const handle = yield* Tally.handle({
       token: presented,
-      renews,
+      ...(renews && { onDue: (renew: Effect.Effect<boolean, SessionError>) => Effect.ignore(renew) }),
       onToken: (change) =>
         Effect.sync(() => {
           browser.token = Option.map(change, ({ token }) => token)
@@ -178,6 +182,7 @@ const operation = (model: Model, browser: Browser, fiber: string, step: number, 
       const { _tag } = loaded.failure.reason
       model.count(`refused ${_tag}`)
       if (before !== undefined && !model.mayRefuse(before, _tag)) model.wrong(`refused without cause: ${_tag}`)
+      if (before !== undefined && (action < 0.4 || (action >= 0.7 && action < 0.82))) before.mayBeTaken = true
     } else if (must !== undefined) model.wrong(`${must}, but accepted`)
     const id = Result.getOrUndefined(loaded)
     const session = id === undefined ? undefined : model.session(id)
@@ -235,7 +240,9 @@ const operation = (model: Model, browser: Browser, fiber: string, step: number, 
       const others = Array.from(model.tokens.values()).filter((held) => held.session === session)
       if (session !== undefined) {
         Object.assign(session, { mayBeReplaced: true, mayBeBornAt: Number.POSITIVE_INFINITY })
-        if (fleeting || (session.principal !== null && session.principal !== principal)) session.mayHaveEnded = true
+        const isAnothers = session.principal !== null && session.principal !== principal
+        if (fleeting || isAnothers) session.mayHaveEnded = true
+        if (before !== undefined && isAnothers) before.mayBeTaken = true
       }
       const record = yield* Effect.result(handle.authenticate(principal, { policy: limits }))
       if (Result.isFailure(record)) return model.count(`no login ${record.failure.reason._tag}`)
@@ -279,7 +286,7 @@ const play = Effect.fnUntraced(
     }
     const moveTime = (random: () => number) => {
       const kind = random()
-      const by = kind < 0.5 ? 31_000 : kind < 0.9 ? minutes(10) : kind < 0.98 ? minutes(40) : absolute + minutes(5)
+      const by = kind < 0.4 ? 31_000 : kind < 0.7 ? minutes(10) : kind < 0.93 ? minutes(40) : absolute + minutes(5)
       const moved = Effect.andThen(
         advance(Duration.millis(by)),
         Effect.sync(() => (model.now += by))
@@ -290,7 +297,7 @@ const play = Effect.fnUntraced(
     const work = Effect.fnUntraced(function* (fiber: number) {
       const random = randomOf(seed + fiber)
       for (let step = 1; step <= operations; step++) {
-        if (random() < 1 / 150) yield* moveTime(random)
+        if (random() < 1 / 100) yield* moveTime(random)
         const browser = browsers[Math.floor(random() * browsers.length)] ?? { token: Option.none() }
         const instance = random() < 0.5 ? here : there
         const one = operation(model, browser, String(fiber), step, random).pipe(
@@ -340,6 +347,7 @@ const movable = Effect.map(Clock.Clock, (clock) => {
   let offset = 0
   const currentTimeMillisUnsafe = () => clock.currentTimeMillisUnsafe() + offset
   const currentTimeNanosUnsafe = () => clock.currentTimeNanosUnsafe() + BigInt(offset) * 1_000_000n
+  const monotonicTimeNanosUnsafe = () => clock.monotonicTimeNanosUnsafe() + BigInt(offset) * 1_000_000n
   return {
     advance: (by: Duration.Input) =>
       Effect.sync(() => void (offset += Duration.toMillis(Duration.fromInputUnsafe(by)))),
@@ -348,6 +356,8 @@ const movable = Effect.map(Clock.Clock, (clock) => {
       currentTimeNanosUnsafe,
       currentTimeMillis: Effect.sync(currentTimeMillisUnsafe),
       currentTimeNanos: Effect.sync(currentTimeNanosUnsafe),
+      monotonicTimeNanosUnsafe,
+      monotonicTimeNanos: Effect.sync(monotonicTimeNanosUnsafe),
       sleep: (duration: Duration.Duration) => clock.sleep(duration)
     }
   }

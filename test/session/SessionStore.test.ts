@@ -1,4 +1,5 @@
-import { it } from "@effect/vitest"
+import { assert, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
@@ -7,7 +8,7 @@ import { SessionStore } from "../../src/session/SessionStore.ts"
 import { sweep } from "../../src/testing/InterruptSweep.ts"
 import { redisWorld } from "../support/redisSessions.ts"
 import { pgWorld } from "../support/sessions.ts"
-import { sessionStoreLaws } from "./sessionStoreLaws.ts"
+import { create, newToken, outcome, session, sessionStoreLaws, type World } from "./sessionStoreLaws.ts"
 
 sessionStoreLaws("MemorySessionStore", (name, body) =>
   it.effect(name, () =>
@@ -31,3 +32,44 @@ sessionStoreLaws("MemorySessionStore, suspended wherever it can be", (name, body
 sessionStoreLaws("PgSessionStore", (name, body) => it.live(name, () => Effect.flatMap(pgWorld, body)))
 
 sessionStoreLaws("RedisSessionStore", (name, body) => it.live(name, () => Effect.flatMap(redisWorld, body)))
+
+const presentedInVain = ({ advance, another, store }: World) =>
+  Effect.gen(function* () {
+    const [expired, revoked, living, unknown] = [session(), session(), session({ principal: "bob" }), newToken()]
+    const renewed = newToken()
+    yield* create(store, expired)
+    yield* store.renew({ token: expired.token, next: renewed })
+    yield* advance("31 minutes")
+    yield* store.revoke((yield* create(store, revoked)).id)
+    yield* create(store, living)
+    const [later, visitors] = [session({ maxPerPrincipal: 10 }), session({ principal: null })]
+    yield* create(store, { ...visitors, instead: revoked.token })
+    for (const instead of [renewed, living.token, unknown]) {
+      yield* create(store, { ...later, token: instead === renewed ? later.token : newToken(), instead })
+    }
+    for (const instance of [store, another]) {
+      const told = (token: typeof unknown) => outcome(instance.load(token))
+      assert.deepStrictEqual(
+        yield* Effect.all([renewed, revoked.token, expired.token, living.token, unknown].map(told)),
+        ["SessionSuperseded", "SessionSuperseded", "SessionExpired", "ok", "SessionMissing"]
+      )
+      assert.strictEqual(
+        yield* outcome(instance.renew({ token: revoked.token, next: newToken() })),
+        "SessionSuperseded"
+      )
+    }
+    assert.strictEqual(yield* outcome(store.load(visitors.token)), "ok")
+    // It shares the fate of the session that took its place.
+    yield* advance(Duration.hours(1))
+    assert.strictEqual(yield* outcome(another.load(revoked.token)), "SessionExpired")
+  })
+
+it.effect("a token presented in vain is one of the session that took its place, in memory", () =>
+  Effect.flatMap(SessionStore, (store) => presentedInVain({ store, another: store, advance: TestClock.adjust })).pipe(
+    Effect.provide(MemorySessionStore.layer)
+  )
+)
+
+it.live("a token presented in vain is one of the session that took its place, in PostgreSQL", () =>
+  Effect.flatMap(pgWorld, presentedInVain)
+)

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -334,6 +335,27 @@ describe("Sessions", () => {
           )
         )
       )
+    })
+  )
+
+  it.live("S3 nor does one that was under way when the clock of this process was set on", () =>
+    Effect.gen(function* () {
+      const real = Clock.Clock.defaultValue()
+      let ahead = 0
+      const clock: Clock.Clock = Object.create(real, {
+        currentTimeMillisUnsafe: { value: () => real.currentTimeMillisUnsafe() + ahead }
+      })
+      yield* Effect.gen(function* () {
+        const sessions = yield* Sessions.Sessions
+        const [one, other] = [yield* login, yield* login]
+        yield* sessions.end(one.record.id)
+        ahead = 3_600_000
+        yield* sessions.end(other.record.id)
+        for (const { record } of [one, other]) {
+          const held = yield* Effect.flip(Effect.scoped(sessions.hold(record)))
+          assert.strictEqual(held.reason._tag, "SessionRevoked")
+        }
+      }).pipe(Effect.provide(Layer.fresh(layerSessions)), Effect.provideService(Clock.Clock, clock))
     })
   )
 

@@ -8,12 +8,15 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Session from "../../src/session/Session.ts"
+import * as SessionAudit from "../../src/session/SessionAudit.ts"
 import type { SessionError } from "../../src/session/SessionError.ts"
 import * as SessionErrors from "../../src/session/SessionError.ts"
 import type { SessionId } from "../../src/session/SessionId.ts"
@@ -76,7 +79,9 @@ export const client = (token?: SessionToken.SessionToken) => {
       Effect.provideService(
         Counter.handle({
           token: held,
-          ...options,
+          ...(options.renews === true && {
+            onDue: (renew: Effect.Effect<boolean, SessionError>) => Effect.ignore(renew)
+          }),
           onToken: (change) =>
             Effect.sync(() => {
               told.push(change)
@@ -275,7 +280,9 @@ export const sessionHandleLaws = (name: string, law: Law) =>
         assert.notStrictEqual(bob.id, alice.record.id)
         assert.deepStrictEqual(yield* next.data, { count: 0, notes: [] })
         const seen = Effect.flatMap(client(alice.token).on(here), ({ record }) => record)
-        assert.strictEqual(yield* outcome(seen), "SessionRevoked")
+        // Its other tabs are told that the browser has another cookie, which they must not remove.
+        assert.strictEqual(yield* outcome(seen), "SessionSuperseded")
+        assert.isFalse(yield* here.sessions.end(alice.record.id), "it is over")
         assert.strictEqual(yield* (yield* alice.browser.on(here)).principal, "bob")
       })
     )
@@ -459,19 +466,96 @@ export const sessionHandleLaws = (name: string, law: Law) =>
       })
     )
 
+    law(
+      "S6 a request whose token was due goes on under the next one that another gave it, and under no login's",
+      ({ advance, here, there }) =>
+        Effect.gen(function* () {
+          const { token } = yield* login(here, "alice", { idleTimeout: "6 hours" })
+          yield* advance("61 minutes")
+          const [slow, other] = [client(token), client(token)]
+          const long = yield* slow.on(here)
+          yield* long.modify(add)
+          yield* (yield* other.on(there, { renews: true })).modify(add)
+          yield* (yield* other.on(there)).modify(add)
+          yield* advance("1 minute")
+          yield* long.touch
+          assert.strictEqual((yield* long.modify(add)).count, 4)
+          assert.deepStrictEqual(slow.told, [])
+          yield* (yield* other.on(there)).authenticate("alice")
+          assert.strictEqual(yield* outcome(long.touch), "SessionSuperseded")
+        })
+    )
+
     law("S13 a session whose data cannot be read can still be seen, listed and ended", ({ here, there }) =>
       Effect.gen(function* () {
+        const told: Array<SessionAudit.Event> = []
         const { browser, record } = yield* login(here)
         const other = yield* login(there)
         yield* here.sessions.update({ id: record.id, version: record.version, data: "not a counter", dataVersion: 1 })
-        const handle = yield* browser.on(there)
+        const handle = yield* Effect.provideService(browser.on(there), SessionAudit.SessionAudit, {
+          note: (event) => Effect.sync(() => told.push(event))
+        })
         assert.strictEqual(yield* outcome(handle.data), "SessionUndecodable")
         assert.strictEqual(yield* outcome(handle.modify(add)), "SessionUndecodable")
         assert.strictEqual(yield* handle.principal, "alice")
+        assert.deepStrictEqual(
+          told.map((event) => [event._tag, "session" in event ? event.session : undefined]),
+          [["Undecodable", record.id]]
+        )
         assert.lengthOf(yield* other.session.devices, 2)
         assert.strictEqual((yield* other.session.modify(add)).count, 1)
         assert.strictEqual(yield* outcome(handle.logout), "ok")
         assert.lengthOf(yield* other.session.devices, 1)
+      })
+    )
+
+    law("S8 a cap may be so high that there is none, and times so long that nothing ends", ({ advance, here, there }) =>
+      Effect.gen(function* () {
+        const endless: Session.Policy = {
+          idleTimeout: Infinity,
+          absoluteTimeout: Infinity,
+          renewEvery: Infinity,
+          maxPerPrincipal: Infinity
+        }
+        const { browser, session } = yield* login(here, "alice", endless)
+        yield* all(times(7, () => login(there, "alice", endless)))
+        yield* session.authenticate("alice", { policy: endless })
+        assert.lengthOf(yield* session.devices, 8)
+        yield* advance("13 hours")
+        assert.isFalse(yield* (yield* browser.on(there)).renew)
+        for (const [maxPerPrincipal, left] of [[2.9, 2] as const, [0, 1] as const]) {
+          const last = yield* login(here, "alice", { ...endless, maxPerPrincipal })
+          assert.lengthOf(yield* last.session.devices, left)
+        }
+      })
+    )
+
+    law("S13 a session that its store cannot read keeps nobody from logging in, and is told", ({ here, there }) =>
+      Effect.gen(function* () {
+        const { browser, token } = yield* login(here)
+        const unreadable = new SessionErrors.SessionError({
+          reason: new SessionErrors.SessionUndecodable({ problem: "session s_1 has an unexpected device" })
+        })
+        const sessions = Sessions.Sessions.of({ ...here.sessions, open: () => Effect.fail(unreadable) })
+        const lines: Array<string> = []
+        const logger = Logger.make<unknown, void>(({ message }) => {
+          lines.push(JSON.stringify(message))
+        })
+        const work = Effect.gen(function* () {
+          const session = yield* browser.on({ ...here, sessions })
+          assert.strictEqual(yield* outcome(session.data), "SessionUndecodable")
+          assert.strictEqual(yield* outcome(session.logout), "SessionUndecodable")
+          assert.strictEqual(valueOf(browser.token()), valueOf(Option.some(token)))
+          assert.strictEqual((yield* session.authenticate("alice")).principal, "alice")
+          assert.notStrictEqual(valueOf(browser.token()), valueOf(Option.some(token)))
+          assert.strictEqual((yield* session.modify(add)).count, 1)
+        })
+        yield* work.pipe(
+          Effect.provide(Logger.layer([logger])),
+          Effect.provideService(References.MinimumLogLevel, "Info")
+        )
+        assert.include(lines.join("\n"), "s_1 has an unexpected device")
+        assert.strictEqual(yield* (yield* browser.on(there)).principal, "alice")
       })
     )
 

@@ -2,11 +2,14 @@
  * Real HTTP and HTTPS servers for clients to meet, good ones and bad ones, which count what is connected to them.
  */
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import { once } from "node:events"
 import * as Http from "node:http"
+import * as Http2 from "node:http2"
 import * as Https from "node:https"
 import type { AddressInfo, Server, Socket } from "node:net"
 import * as Net from "node:net"
+import * as Tls from "node:tls"
 import * as Certificate from "./certificate.ts"
 import { eventually } from "./conditions.ts"
 
@@ -66,10 +69,14 @@ const until = (server: () => Server, scheme: string) =>
 /** HTTP that answers as it is told. */
 export const http = (handler: Http.RequestListener) => until(() => Http.createServer(handler), "http")
 
+/** Made once: making one takes longer than most tests. */
+let certificate: ReturnType<typeof Certificate.make> | undefined
+const ownCertificate = () => (certificate ??= Certificate.make())
+
 /** HTTPS with a certificate of its own, which it tells. */
 export const https = (handler: Http.RequestListener) =>
   Effect.suspend(() => {
-    const { cert, key } = Certificate.make()
+    const { cert, key } = ownCertificate()
     return Effect.map(
       until(() => Https.createServer({ cert, key }, handler), "https"),
       (server) => ({ ...server, ca: cert })
@@ -79,33 +86,56 @@ export const https = (handler: Http.RequestListener) =>
 /** Whatever is done with a bare connection. */
 export const raw = (connected: (socket: Socket) => void) => until(() => Net.createServer(connected), "http")
 
-/** Accepts and never says a word. */
-export const silent = raw((socket) => socket.resume())
+/** The same behind TLS, with the certificate of {@link https}. */
+const rawSecure = (connected: (socket: Socket) => void) =>
+  Effect.suspend(() => {
+    const { cert, key } = ownCertificate()
+    return until(() => Tls.createServer({ cert, key }, connected).on("tlsClientError", () => undefined), "https")
+  })
 
-/** Begins an answer and sends a byte of it now and then, for ever. */
-export const dripping = http((_, response) => {
-  response.writeHead(200)
-  const drip = setInterval(() => response.write("."), 5)
-  response.on("close", () => clearInterval(drip))
+/** Agrees on no protocol but HTTP/2. */
+export const http2Only = Effect.suspend(() => {
+  const { cert, key } = ownCertificate()
+  return until(() => Http2.createSecureServer({ cert, key, allowHTTP1: false }), "https")
 })
 
-/** Resets the connection in the middle of the head, or of the body. */
-export const resetting = (where: "head" | "body") =>
-  raw((socket) =>
-    socket.once("data", () => {
-      socket.write(where === "head" ? "HTTP/1.1 200 O" : "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun", () =>
-        setTimeout(() => socket.resetAndDestroy(), 20)
-      )
-    })
-  )
+/** What clients have to trust to speak to servers over HTTPS. */
+export const ca = () => ownCertificate().cert
 
-/** Sends everybody round for ever. */
-export const redirecting = http((request, response) => {
-  const round = Number(new URL(request.url ?? "/", "http://x").searchParams.get("round") ?? 0)
-  response.writeHead(302, { location: `/?round=${round + 1}` }).end("away")
+/** Servers of all kinds, over one of the two protocols. */
+const kindsOver = (
+  http: (handler: Http.RequestListener) => Effect.Effect<TestServer, never, Scope.Scope>,
+  raw: (connected: (socket: Socket) => void) => Effect.Effect<TestServer, never, Scope.Scope>
+) => ({
+  /** Answers at once. */
+  good: http((request, response) => {
+    response.end(`${request.method} ${request.url}`)
+  }),
+  /** Accepts and never says a word. */
+  silent: raw((socket) => socket.resume()),
+  /** Begins an answer and sends a byte of it now and then, for ever. */
+  dripping: http((_, response) => {
+    response.writeHead(200)
+    const drip = setInterval(() => response.write("."), 5)
+    response.on("close", () => clearInterval(drip))
+  }),
+  /** Begins an answer and sends no more. */
+  stopping: http((_, response) => response.writeHead(200).write("begun")),
+  /** Breaks the connection in the middle of the head, or of the body: with a reset, where it is not encrypted. */
+  resetting: (where: "head" | "body") =>
+    raw((socket) =>
+      socket.once("data", () => {
+        const half = where === "head" ? "HTTP/1.1 200 O" : "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun"
+        const breakOff = () => (socket instanceof Tls.TLSSocket ? socket.destroy() : socket.resetAndDestroy())
+        socket.write(half, () => setTimeout(breakOff, 20))
+      })
+    ),
+  /** Sends everybody round for ever. */
+  redirecting: http((request, response) => {
+    const round = Number(new URL(request.url ?? "/", "http://x").searchParams.get("round") ?? 0)
+    response.writeHead(302, { location: `/?round=${round + 1}` }).end("away")
+  })
 })
 
-/** Answers at once. */
-export const good = http((request, response) => {
-  response.end(`${request.method} ${request.url}`)
-})
+export const over = { http: kindsOver(http, raw), https: kindsOver(https, rawSecure) }
+export const { dripping, good, redirecting, resetting, silent } = over.http

@@ -40,9 +40,18 @@ export const pgWorld = Effect.gen(function* () {
   return { name, url, connection, blocker, store, another, advance }
 })
 
-/** The same database for connections with a time zone of their own. */
+/** What a database, a role or the environment may have as its defaults, none of which may have a say. */
+const defaults = [
+  "default_transaction_isolation=serializable",
+  "DateStyle=SQL,DMY",
+  "IntervalStyle=sql_standard",
+  "bytea_output=escape",
+  "extra_float_digits=-15"
+]
+
+/** The same database for connections with a time zone and other defaults of their own. */
 export const inZone = (url: Redacted.Redacted, zone: string) => {
   const changed = new URL(Redacted.value(url))
-  changed.searchParams.set("options", `-c TimeZone=${zone}`)
+  changed.searchParams.set("options", [`TimeZone=${zone}`, ...defaults].map((setting) => `-c ${setting}`).join(" "))
   return Redacted.make(changed.href)
 }
