@@ -10,7 +10,8 @@
  * - `content:<id>`, string: its device and its data, a line each, until it is ended. Apart, because the server keeps a hash
  *   of short values in one piece, which takes half the memory and time.
  * - `token:<hash>`, hash: whose token it is, as long. From `first` to `last` of the session, each token names its
- *   `successor`, so that whoever removes the session finds them all.
+ *   `successor`, so that whoever removes the session finds them all. One that was presented in vain belongs to the session
+ *   that took the place of its own, and knows whose it `was`.
  * - `sessions-of:<principal>`, sorted set: its sessions that have not ended, in the order of their logins (microseconds).
  * - `deadlines-of:<principal>`, sorted set: the same by the moment of their end for idleness or age (milliseconds). How
  *   many live is one look-up, and those that expired are dropped in the next login without looking at the others.
@@ -245,6 +246,17 @@ end
 local function issue(hash, id, nonce, era, predecessor)
   redis.call('HSET', TOKEN .. hash, 'session', id, 'issuedAt', text(now), 'nonce', nonce, 'era', era)
   if predecessor then redis.call('HSET', TOKEN .. hash, 'predecessor', predecessor) end
+end
+
+-- Makes a token that leads to no live session one of another, which took its place: one that was replaced. It stays where it
+-- is among the tokens of its own session.
+local function follow(hash, id)
+  local state, t = find(hash)
+  if not t or state == 'live' or state == 'superseded' or state == 'broken' then return end
+  redis.call('HSETNX', TOKEN .. hash, 'was', t[1])
+  redis.call('HSET', TOKEN .. hash, 'session', id, 'era', '0', 'validUntil', text(now))
+  redis.call('HDEL', TOKEN .. hash, 'predecessor')
+  redis.call('HSET', SESSION .. id, 'instead', hash)
 end
 
 -- Takes the oldest tokens away that are dead for so long that nobody need be told any more; tells the first that is left.

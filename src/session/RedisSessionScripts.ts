@@ -63,11 +63,12 @@ return { state, t and t[1] }`),
 
     /**
      * Id, principal or '', data, its version, device; idle timeout, touch interval, absolute timeout and age of renewal in
-     * milliseconds; how many other sessions the principal may keep; hash, nonce, epoch or ''. Where a great many had to
-     * make room, they did and nothing else: it is to be tried again.
+     * milliseconds; how many other sessions the principal may keep; hash, nonce, epoch or '', and the hash of a
+     * token that it takes the place of, or ''. Where a great many had to make room, they did and nothing else: it is to be
+     * tried again.
      */
     create: growing(`
-local id, principal, data, dataVersion, device, idle, touch, absolute, renew, keep, hash, nonce, epoch = unpack(ARGV)
+local id, principal, data, dataVersion, device, idle, touch, absolute, renew, keep, hash, nonce, epoch, instead = unpack(ARGV)
 if redis.call('EXISTS', TOKEN .. hash) == 1 then return { 'in use' } end
 redis.call('ZCARD', ENDS)
 local displaced, more = {}, false
@@ -84,6 +85,7 @@ write(id, {}, 'dataVersion', dataVersion, 'version', '1',
 if principal ~= '' then redis.call('HSET', SESSION .. id, 'principal', principal) end
 hold(id, device, data)
 issue(hash, id, nonce, '1')
+if instead ~= '' then follow(instead, id) end
 redis.call('ZADD', ENDS, text(now + absolute), id)
 local s = read(id)
 if principal ~= '' then place(principal, id, deadline(s, now)) end
@@ -225,9 +227,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ENDS, '-inf', '(' .. text(now - 
   if not ok then s = {} end
   local hash = s[FIRST]
   while hash and budget > 0 do
-    local known, after = pcall(redis.call, 'HGET', TOKEN .. hash, 'successor')
-    redis.call('DEL', TOKEN .. hash)
-    hash, budget = known and after, budget - 1
+    local known, t = pcall(redis.call, 'HMGET', TOKEN .. hash, 'successor', 'session')
+    if not known or t[2] == id then redis.call('DEL', TOKEN .. hash) end
+    hash, budget = known and t[1], budget - 1
   end
   if hash then
     redis.call('HSET', SESSION .. id, 'first', hash)
@@ -236,6 +238,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ENDS, '-inf', '(' .. text(now - 
   if s[PRINCIPAL] then
     redis.call('ZREM', ORDER .. s[PRINCIPAL], id)
     redis.call('ZREM', DEADLINES .. s[PRINCIPAL], id)
+  end
+  local instead = ok and redis.call('HGET', SESSION .. id, 'instead')
+  local t = instead and redis.call('HMGET', TOKEN .. instead, 'session', 'was')
+  if t and t[1] == id then
+    if redis.call('EXISTS', SESSION .. t[2]) == 1 then redis.call('HSET', TOKEN .. instead, 'session', t[2])
+    else redis.call('DEL', TOKEN .. instead) end
   end
   redis.call('DEL', SESSION .. id, CONTENT .. id)
   redis.call('ZREM', ENDS, id)

@@ -153,7 +153,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     within,
     load: (tokens) => Effect.flatMap(sent(scripts.load, tokens), RedisSessionReply.answers(tokens.length)),
     confirm: (ids) => Effect.flatMap(sent(scripts.confirm, ids), RedisSessionReply.answers(ids.length + 1)),
-    memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => clock.currentTimeMillisUnsafe())
+    memory: SessionMemory.make(
+      options.rememberedBytes ?? 16 * 1024 * 1024,
+      () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    )
   })
 
   /** A login, once all those who had to make room did. */
@@ -179,7 +182,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       ...limitsOf(session),
       session.token,
       nonce(),
-      epochOf(session)
+      epochOf(session),
+      session.instead ?? ""
     ]
     return yield* within(login(scripts.create, parameters))
   })

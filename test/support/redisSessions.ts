@@ -103,6 +103,7 @@ export const contradictions = Effect.fnUntraced(function* (own: Client, prefix: 
     }
   }
   const reached = new Set<string>()
+  const taken = new Set<string>()
   for (const [id, session] of sessions) {
     if (!ends.has(id)) wrong.push(`${id} would never be pruned`)
     const isOver = Number(session.get("lastSeenAt")) + Number(session.get("idle")) < now || session.has("endedAt")
@@ -111,14 +112,16 @@ export const contradictions = Effect.fnUntraced(function* (own: Client, prefix: 
     while (token !== undefined && !reached.has(token)) {
       reached.add(token)
       const held = yield* hash("token", token)
-      if (held.get("session") !== id) wrong.push(`a token of ${id} is missing or another's`)
+      if (held.get("session") !== id && held.get("was") !== id) wrong.push(`a token of ${id} is missing or another's`)
       const next = held.get("successor")
       if (next === undefined && token !== session.get("last")) wrong.push(`the last token of ${id} is not the last`)
       token = next
     }
     if (token !== undefined) wrong.push(`the tokens of ${id} go in circles`)
+    const instead = session.get("instead")
+    if (instead !== undefined) taken.add(instead)
   }
-  for (const token of tokens) if (!reached.has(token)) wrong.push(`token ${token} is nobody's`)
+  for (const token of tokens) if (!reached.has(token) && !taken.has(token)) wrong.push(`token ${token} is nobody's`)
   const contents = new Set(named("content", keys))
   for (const [id, session] of sessions) {
     if (contents.has(id) === session.has("endedAt"))
