@@ -14,6 +14,7 @@ import * as AccessTokens from "holdfast/client/AccessTokens"
 import * as BearerClient from "holdfast/client/BearerClient"
 import * as ClientSession from "holdfast/client/ClientSession"
 import * as PgTokenRepository from "holdfast/client/PgTokenRepository"
+import * as RedisTokenRepository from "holdfast/client/RedisTokenRepository"
 import * as TokenRepository from "holdfast/client/TokenRepository"
 import * as TwoStepSource from "holdfast/client/TwoStepSource"
 import { once } from "node:events"
@@ -39,6 +40,12 @@ export const layerMarketData = (baseUrl: string, password: Redacted.Redacted) =>
 /** All instances of the program use the same token. `key` comes from the configuration, never from the database. */
 export const layerTokens = (url: Redacted.Redacted, key: Redacted.Redacted) =>
   PgTokenRepository.layer({ url, keys: [{ id: "2026-11", secret: key }] })
+// #endregion
+
+// #region redis
+/** The same in Redis. */
+export const layerTokensInRedis = (url: Redacted.Redacted, key: Redacted.Redacted) =>
+  RedisTokenRepository.layer({ url, keys: [{ id: "2026-11", secret: key }] })
 // #endregion
 
 // #region use

@@ -1,5 +1,6 @@
 /**
- * Failures in the memory of one process, counted exactly over a window that moves with the time.
+ * Failures, counted exactly over a window that moves with the time: what counting promises, and counts in the memory of
+ * one process.
  *
  * A failure is kept until the window is over and no longer, and a counter as long as it has one or somebody is trying: the
  * keys here are chosen by whoever sends requests. How many there can be is bounded by how many attempts can be checked
@@ -11,7 +12,15 @@
  * moment that it was told. So there are never more failures than the limit in any time as long as the window, wherever that
  * begins. (The `RateLimiter` of Effect 4.1 refills its windows bit by bit, and lets almost twice as many through.)
  */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+
+/** How long a failure counts. */
+export const window = Duration.minutes(5)
 
 /** How many failures a key may have within the window. */
 export interface Limit {
@@ -19,21 +28,46 @@ export interface Limit {
   readonly most: number
 }
 
+/** The counts cannot be had: it is not known whether somebody may try. */
+export class FailuresUnavailable extends Schema.TaggedError<FailuresUnavailable>("holdfast/server/FailuresUnavailable")(
+  "FailuresUnavailable",
+  { cause: Schema.Defect() }
+) {
+  override get message(): string {
+    return "Failed logins cannot be counted at the moment, so nobody can log in. Try again later."
+  }
+}
+
 /** An attempt that was counted. It ends in one of the two, once. */
 export interface Attempt {
   /** It failed, and counts until the window is over. */
-  readonly failed: () => void
+  readonly failed: Effect.Effect<void>
   /** It did not, and never counted. */
-  readonly takeOff: () => void
+  readonly takeOff: Effect.Effect<void>
 }
 
-export interface FailureCounts {
-  /** How long until one more may be tried; undefined when that is now. Counts nothing. */
+export class FailureCounts extends Context.Service<
+  FailureCounts,
+  {
+    /** How long until one more may be tried; undefined when that is now. Counts nothing. */
+    readonly wait: (limits: ReadonlyArray<Limit>) => Effect.Effect<Duration.Duration | undefined, FailuresUnavailable>
+    /** Counts an attempt in all limits or in none: then it answers how long that will be so. */
+    readonly begin: (limits: ReadonlyArray<Limit>) => Effect.Effect<Attempt | Duration.Duration, FailuresUnavailable>
+  }
+>()("holdfast/server/FailureCounts") {}
+
+/** Counts of one process. */
+export interface Counters {
   readonly wait: (limits: ReadonlyArray<Limit>) => Duration.Duration | undefined
-  /** Counts an attempt in all limits or in none: then it answers how long that will be so. */
-  readonly begin: (limits: ReadonlyArray<Limit>) => Attempt | Duration.Duration
+  readonly begin: (limits: ReadonlyArray<Limit>) => CountersAttempt | Duration.Duration
   /** How many counters there are. */
   readonly size: () => number
+}
+
+/** As {@link Attempt}, at once. */
+export interface CountersAttempt {
+  readonly failed: () => void
+  readonly takeOff: () => void
 }
 
 interface Counter {
@@ -46,7 +80,7 @@ interface Counter {
 const few = 1024
 
 /** Makes counters over a window; `now` is in milliseconds. */
-export const make = (window: Duration.Duration, now: () => number): FailureCounts => {
+export const make = (window: Duration.Duration, now: () => number): Counters => {
   const millis = Duration.toMillis(window)
   const counters = new Map<string, Counter>()
   let lookAt = few
@@ -113,3 +147,23 @@ export const make = (window: Duration.Duration, now: () => number): FailureCount
     size: () => counters.size
   }
 }
+
+/** Makes the service over the memory of this process. */
+export const makeMemory = (over = window) =>
+  Effect.map(Clock.Clock, (clock) => {
+    // Not the time of day: nobody sets this one back.
+    const counters = make(over, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+    return FailureCounts.of({
+      wait: (limits) => Effect.sync(() => counters.wait(limits)),
+      begin: (limits) =>
+        Effect.sync(() => {
+          const begun = counters.begin(limits)
+          return Duration.isDuration(begun)
+            ? begun
+            : { failed: Effect.sync(begun.failed), takeOff: Effect.sync(begun.takeOff) }
+        })
+    })
+  })
+
+/** Counts of this process alone, gone with it. */
+export const layerMemory: Layer.Layer<FailureCounts> = Layer.effect(FailureCounts, makeMemory())

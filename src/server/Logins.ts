@@ -1,8 +1,9 @@
 /**
  * How often somebody may try to log in.
  *
- * The counts live in the memory of this process and end with the layer: behind a load balancer every instance counts for
- * itself, so that n instances allow n times as many attempts.
+ * Turns and places end with the layer, and are those of this process. What failed is known to the {@link FailureCounts} in
+ * context: those of the process, where n instances behind a load balancer allow n times as many failures, or those that all
+ * instances share. Where these cannot be asked nobody can log in, and no password is checked.
  *
  * **Details**
  *
@@ -15,7 +16,6 @@
  * The limits are those of OWASP's Authentication sheet, "Protect Against Automated Attacks", in its spirit: low enough to
  * make guessing hopeless, and no lock on the account itself.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -56,11 +56,10 @@ export class Logins extends Context.Service<
       attempt: Attempt,
       lookUp: Effect.Effect<A, E, R>,
       check: (found: A) => Effect.Effect<Option.Option<B>, E2, R2>
-    ) => Effect.Effect<Option.Option<B>, E | E2 | LoginsRefused, R | R2>
+    ) => Effect.Effect<Option.Option<B>, E | E2 | LoginsRefused | FailureCounts.FailuresUnavailable, R | R2>
   }
 >()("holdfast/server/Logins") {}
 
-const window = Duration.minutes(5)
 const perUserAndClient = 10
 const perClient = 100
 const checkedAtOnce = 2
@@ -84,28 +83,22 @@ const roomOf = (share: number) =>
     refuse: () => Effect.fail(tooManyWaiting)
   })
 
-/** Makes the service; the limits are those of this process. */
+/** Makes the service over the {@link FailureCounts} in context. */
 export const make = Effect.gen(function* () {
-  const clock = yield* Clock.Clock
-  // Not the time of day: nobody sets this one back.
-  const counts = FailureCounts.make(window, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+  const counts = yield* FailureCounts.FailureCounts
   const places = yield* roomOf(placesPerClient)
   const placesOfUsers = yield* roomOf(placesPerUserAndClient)
   const turns = yield* FairSemaphore.make(checkedAtOnce)
 
   const counted = <A, E, R>(limits: ReadonlyArray<FailureCounts.Limit>, check: Effect.Effect<Option.Option<A>, E, R>) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.suspend((): Effect.Effect<Option.Option<A>, E | LoginsRefused, R> => {
-        const begun = counts.begin(limits)
+      Effect.flatMap(counts.begin(limits), (begun): Effect.Effect<Option.Option<A>, E | LoginsRefused, R> => {
         if (Duration.isDuration(begun)) return Effect.fail(tooManyFailures(begun))
-        return Effect.onExit(restore(check), (exit) =>
-          Effect.sync(() => {
-            // A check that could not be made says nothing about whoever asked for it.
-            const failed = Exit.isSuccess(exit) ? Option.isNone(exit.value) : Exit.hasInterrupts(exit)
-            if (failed) begun.failed()
-            else begun.takeOff()
-          })
-        )
+        return Effect.onExit(restore(check), (exit) => {
+          // A check that could not be made says nothing about whoever asked for it.
+          const failed = Exit.isSuccess(exit) ? Option.isNone(exit.value) : Exit.hasInterrupts(exit)
+          return failed ? begun.failed : begun.takeOff
+        })
       })
     )
 
@@ -118,15 +111,17 @@ export const make = Effect.gen(function* () {
           { key: JSON.stringify([client]), most: perClient },
           { key: user, most: perUserAndClient }
         ]
-        // Who has no attempt left is told at the door: the queue is for the others.
-        const wait = counts.wait(limits)
-        if (wait !== undefined) return Effect.fail(tooManyFailures(wait))
         // A database that does not answer must not hold up the turns of others.
         const inTurn = Effect.flatMap(lookUp, (found) => turns.withPermit(client)(counted(limits, check(found))))
-        return places.withPermit(client)(placesOfUsers.withPermit(user)(inTurn))
+        // Who has no attempt left is told at the door: the queue is for the others.
+        return Effect.flatMap(counts.wait(limits), (wait) =>
+          wait === undefined
+            ? places.withPermit(client)(placesOfUsers.withPermit(user)(inTurn))
+            : Effect.fail(tooManyFailures(wait))
+        )
       })
   })
 })
 
-/** The limits of this process. */
-export const layer: Layer.Layer<Logins> = Layer.effect(Logins, make)
+/** Over the {@link FailureCounts} in context. */
+export const layer: Layer.Layer<Logins, never, FailureCounts.FailureCounts> = Layer.effect(Logins, make)

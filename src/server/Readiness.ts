@@ -13,18 +13,22 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as PgDriver from "../connection/PgDriver.ts"
-import * as PgSessionStore from "../session/PgSessionStore.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
+import * as SessionStores from "./SessionStores.ts"
+import type { Settings } from "./Settings.ts"
 import { Users } from "./Users.ts"
 import * as UsersMigrations from "./UsersMigrations.ts"
 
 export class Readiness extends Context.Service<
   Readiness,
   {
-    /** Waits until the tables and the user `demo` are there. */
+    /** Waits until the tables and the user `demo` are there, also while sessions are away. */
     readonly prepared: Effect.Effect<void>
-    /** What is being waited for; empty when the service is ready. */
+    /**
+     * What is being waited for; empty when the service is ready. `tables` are not there yet, `sessions`, `users` or `queries`
+     * are where nobody answers; `users` is not told apart from `sessions` where both are in one database.
+     */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
     /**
      * Whether the database of queries answers now, give or take a second; false also where there is none. What is submitted in
@@ -35,6 +39,9 @@ export class Readiness extends Context.Service<
   }
 >()("holdfast/server/Readiness") {}
 
+/** The user that the service makes itself. */
+const demo = "demo"
+
 const answers = (url: Redacted.Redacted<string>) =>
   PgDriver.brief({ url, connectTimeout: "2 seconds", applicationName: "holdfast-health" }).pipe(
     Effect.flatMap((ask) => ask("select 1")),
@@ -42,21 +49,25 @@ const answers = (url: Redacted.Redacted<string>) =>
   )
 
 /** Prepares the databases and keeps an eye on them. */
-export const make = Effect.fnUntraced(function* (databases: Databases) {
+export const make = Effect.fnUntraced(function* (settings: Settings, databases: Databases) {
   const store = yield* SessionStore
   const users = yield* Users
+  const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
+  /** Whether the password is another one than before. */
+  const putDemo = Effect.fnUntraced(function* (password: Redacted.Redacted) {
+    const known = yield* (yield* users.find(demo))(password)
+    yield* users.put({ name: demo, operator: true, password })
+    return Option.isNone(known)
+  })
   const prepare = Effect.gen(function* () {
-    yield* PgSessionStore.migrate({ url: databases.own })
+    yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
-    if (Option.isSome(databases.demo)) {
-      const demo = { name: "demo", operator: true, password: databases.demo.value }
-      const known = yield* (yield* users.find(demo.name))(demo.password)
-      yield* users.put(demo)
-      // A new password ends the sessions that began with the old one, as `holdfast user add` does.
-      if (Option.isNone(known)) yield* Effect.retry(store.revokeAll(demo.name), Schedule.spaced("1 second"))
-    }
+    const isNew = Option.isSome(databases.demo) && (yield* putDemo(databases.demo.value))
+    yield* Deferred.succeed(prepared, undefined)
+    // A new password ends the sessions that began with the old one, as `holdfast user add` does.
+    if (isNew) yield* Effect.retry(store.revokeAll(demo), Schedule.spaced("1 second"))
     yield* Deferred.succeed(done, undefined)
   })
   let told = false
@@ -89,6 +100,7 @@ export const make = Effect.fnUntraced(function* (databases: Databases) {
             Effect.filterOrFail(Deferred.isDone(done), (isDone) => isDone)
           ),
           check("sessions", store.ping),
+          Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", answers(databases.own)),
           Option.isNone(databases.queries)
             ? Effect.succeed([])
             : check(
@@ -103,8 +115,8 @@ export const make = Effect.fnUntraced(function* (databases: Databases) {
     "1 second"
   )
 
-  return Readiness.of({ prepared: Deferred.await(done), waitingFor, runsQueries })
+  return Readiness.of({ prepared: Deferred.await(prepared), waitingFor, runsQueries })
 })
 
-export const layer = (databases: Databases): Layer.Layer<Readiness, never, SessionStore | Users> =>
-  Layer.effect(Readiness, make(databases))
+export const layer = (settings: Settings, databases: Databases): Layer.Layer<Readiness, never, SessionStore | Users> =>
+  Layer.effect(Readiness, make(settings, databases))

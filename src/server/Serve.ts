@@ -25,7 +25,6 @@ import * as Problem from "../Problem.ts"
 import * as FileQueryResults from "../query/FileQueryResults.ts"
 import * as PgQueryDriver from "../query/PgQueryDriver.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
-import * as PgSessionStore from "../session/PgSessionStore.ts"
 import * as SameOrigin from "../session/SameOrigin.ts"
 import * as SessionCookie from "../session/SessionCookie.ts"
 import * as SessionPruning from "../session/SessionPruning.ts"
@@ -33,6 +32,7 @@ import * as Sessions from "../session/Sessions.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
+import * as FailureCounts from "./FailureCounts.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
@@ -40,8 +40,10 @@ import * as Logins from "./Logins.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
+import * as RedisFailureCounts from "./RedisFailureCounts.ts"
 import { Http } from "./ServiceSession.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
+import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as Users from "./Users.ts"
 
@@ -56,12 +58,19 @@ const layerNoStore = HttpRouter.middleware(
   { global: true }
 )
 
+/** Where sessions are shared in Redis, so are the failures of logins: its absence stops both. */
+const failureCounts = ({ redisUrl }: Settings.Settings) =>
+  Option.match(redisUrl, {
+    onNone: () => FailureCounts.layerMemory,
+    onSome: (url) => RedisFailureCounts.layer({ url })
+  })
+
 const routes = (settings: Settings.Settings, origin: URL) => {
   const { absoluteTimeout, idleTimeout, maxSessions, renewEvery } = settings
   const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
   const api = HttpApiBuilder.layer(HoldfastApi, { openapiPath: "/openapi.json" }).pipe(
     Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
-    Layer.provide(Logins.layer),
+    Layer.provide(Layer.provide(Logins.layer, failureCounts(settings))),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
@@ -74,9 +83,9 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   )
 }
 
-const sessions = (databases: Databases.Databases) =>
+const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>
   Layer.merge(Sessions.layer(), SessionPruning.layer()).pipe(
-    Layer.provideMerge(PgSessionStore.layer({ url: databases.own })),
+    Layer.provideMerge(SessionStores.layer(settings, databases)),
     Layer.provideMerge(
       Users.layer.pipe(
         Layer.provide(PgClient.layer({ url: databases.own, maxConnections: 2, applicationName: "holdfast-users" }))
@@ -163,8 +172,8 @@ export const serve = Effect.gen(function* () {
     Layer.provide([Listener.layer(settings), Draining.layer]),
     Layer.provide(Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1))),
     Layer.provide(queries(settings, databases)),
-    Layer.provide(Readiness.layer(databases)),
-    Layer.provide(sessions(databases))
+    Layer.provide(Readiness.layer(settings, databases)),
+    Layer.provide(sessions(settings, databases))
   )
   return yield* Option.match(databases.embedded, {
     onNone: () => Layer.launch(service),

@@ -167,7 +167,7 @@ export const layer = (policy: Policy) =>
               : unavailable(error)
           )
         ),
-        Effect.catchTag("UsersError", (error) =>
+        Effect.catchTag(["UsersError", "FailuresUnavailable"], (error) =>
           Effect.fail(new SessionProblem.SessionsUnavailable({ detail: error.message }))
         )
       )

@@ -13,6 +13,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as RedisConnection from "../RedisConnection.ts"
 
 /** What to change, in one line. */
 export class SettingsError extends Schema.TaggedError<SettingsError>("holdfast/server/SettingsError")("SettingsError", {
@@ -34,6 +35,8 @@ export interface Settings {
   readonly databaseUrl: Option.Option<Redacted.Redacted<string>>
   /** None: the embedded workspace, or no queries where the database is not embedded. */
   readonly queryUrl: Option.Option<Redacted.Redacted<string>>
+  /** None: sessions are in PostgreSQL, with the other tables. */
+  readonly redisUrl: Option.Option<Redacted.Redacted<string>>
   readonly demoPassword: Option.Option<Redacted.Redacted<string>>
   readonly idleTimeout: Duration.Duration
   readonly absoluteTimeout: Duration.Duration
@@ -88,6 +91,26 @@ const databaseUrl = (variable: string) =>
     )
   )
 
+/** Where the sessions are, if it is Redis: its URL counts only then. */
+const redisUrl = Effect.gen(function* () {
+  const expects = "postgres or redis"
+  const store = yield* read(
+    "HOLDFAST_SESSION_STORE",
+    (name) => Config.withDefault(Config.Literals(["postgres", "redis"], name), "postgres" as const),
+    expects
+  )
+  if (store === "postgres") return Option.none()
+  const url = yield* read("REDIS_URL", (name) => Config.option(Config.Redacted(name)), "a URL")
+  if (Option.isNone(url)) {
+    return yield* refuse(
+      "REDIS_URL",
+      "must be set, like redis://user:password@host:6379, for HOLDFAST_SESSION_STORE=redis"
+    )
+  }
+  const problem = RedisConnection.problemOf(url.value)
+  return problem === undefined ? url : yield* refuse("REDIS_URL", problem)
+})
+
 /** Whether a host name is this machine's own: http is for development on it and for nothing else. */
 export const isLoopback = (hostname: string): boolean =>
   hostname === "localhost" || hostname === "[::1]" || hostname === "::1" || /^127(?:\.\d{1,3}){3}$/.test(hostname)
@@ -128,6 +151,7 @@ export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function*
     origin: yield* origin,
     databaseUrl: yield* databaseUrl("DATABASE_URL"),
     queryUrl: yield* databaseUrl("HOLDFAST_QUERY_URL"),
+    redisUrl: yield* redisUrl,
     demoPassword: yield* read(
       "HOLDFAST_DEMO_PASSWORD",
       (name) => Config.option(Config.Redacted(name)),
@@ -145,11 +169,6 @@ export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function*
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }
-  yield* read(
-    "HOLDFAST_SESSION_STORE",
-    (name) => Config.withDefault(Config.Literals(["postgres"], name), "postgres"),
-    "postgres"
-  )
   if (Option.isNone(settings.origin) && !isLoopback(host)) {
     return yield* refuse("HOLDFAST_ORIGIN", `must be set to the https origin of the service when HOST is ${host}`)
   }

@@ -4,14 +4,15 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { text } from "node:stream/consumers"
-import * as PgSessionStore from "../session/PgSessionStore.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as Databases from "./Databases.ts"
+import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as Users from "./Users.ts"
 import * as UsersMigrations from "./UsersMigrations.ts"
@@ -36,14 +37,18 @@ const password = Effect.gen(function* () {
   return value
 })
 
-/** The service's own database, with its tables. */
+/** The service's own database, with its tables, and its sessions. */
 const database = Effect.gen(function* () {
-  const { own } = yield* Databases.join(yield* Settings.load)
-  yield* PgSessionStore.migrate({ url: own })
-  yield* UsersMigrations.migrate(own)
-  return Layer.mergeAll(
-    Users.layer.pipe(Layer.provide(PgClient.layer({ url: own, maxConnections: 1 }))),
-    PgSessionStore.layer({ url: own, maxConnections: 2 })
+  const settings = yield* Settings.load
+  const databases = yield* Databases.join(settings)
+  yield* SessionStores.migrate(settings, databases)
+  yield* UsersMigrations.migrate(databases.own)
+  const store = yield* Layer.build(SessionStores.layer(settings, databases, { maxConnections: 2 }))
+  // Nobody is changed whose sessions could not be ended after it.
+  yield* Context.get(store, SessionStore).ping
+  return Layer.merge(
+    Users.layer.pipe(Layer.provide(PgClient.layer({ url: databases.own, maxConnections: 1 }))),
+    Layer.succeedContext(store)
   )
 })
 

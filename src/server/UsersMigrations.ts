@@ -1,12 +1,10 @@
 /**
  * The table of the service's users. A migration that was applied is never edited, the next change is another one.
  */
-import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
-import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as PgMigrations from "../PgMigrations.ts"
 
 const users = Effect.flatMap(
   SqlClient.SqlClient,
@@ -19,9 +17,6 @@ const users = Effect.flatMap(
     )`
 )
 
-/** Makes the table once, also when several instances start together. The schema must be there. */
+/** Makes the table once, and the schema where it is not there, also when several instances start together. */
 export const migrate = (url: Redacted.Redacted<string>) =>
-  Migrator.make({})({
-    loader: Migrator.fromRecord({ "1_users": users }),
-    table: "holdfast.user_migrations"
-  }).pipe(Effect.provide(PgClient.layerFrom(PgClient.makeClient({ url })).pipe(Layer.fresh)))
+  PgMigrations.run({ url }, { schema: "holdfast", table: "user_migrations", steps: { "1_users": users } })

@@ -305,6 +305,7 @@ export const make = Effect.gen(function* () {
     Effect.andThen(principalOf(principal), work)
 
   return SessionStore.of({
+    capabilities: { sharedBy: "process", afterCrash: "lost", afterFailover: "lost", eviction: "never" },
     create: (session) => (session.principal === null ? create(session) : checked(session.principal, create(session))),
     load,
     touch: (token) => Effect.asVoid(load(token)),

@@ -1,5 +1,5 @@
 /**
- * Loads of concurrent requests that travel together, see `PgSessionBatches`.
+ * Loads of concurrent requests that travel together, see `SessionBatches`.
  *
  * **Details**
  *
@@ -14,8 +14,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type * as TimeLimit from "../TimeLimit.ts"
-import * as PgSessionBatches from "./PgSessionBatches.ts"
-import type { PgSessionMemory, Remembered } from "./PgSessionMemory.ts"
+import * as SessionBatches from "./SessionBatches.ts"
+import type { SessionMemory, Remembered } from "./SessionMemory.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import type { SessionError } from "./SessionError.ts"
 import type { SessionRecord } from "./SessionRecord.ts"
@@ -31,7 +31,7 @@ export interface Options {
   readonly find: (tokens: ReadonlyArray<TokenHash>) => Rows
   /** The same, but only whether the sessions are still as they are remembered. */
   readonly confirm: (tokens: ReadonlyArray<TokenHash>) => Rows
-  readonly memory: PgSessionMemory
+  readonly memory: SessionMemory
   /** The same, and writes the activity that is due, but not where it would have to wait. */
   readonly load: (tokens: ReadonlyArray<TokenHash>) => Rows
   /** Writes activity that is due after whoever is writing the session. */
@@ -39,7 +39,7 @@ export interface Options {
 }
 
 type Rows = Effect.Effect<ReadonlyArray<PgSessionRow.Row>, SessionError>
-type Batch = PgSessionBatches.Batch<TokenHash, SessionRecord>
+type Batch = SessionBatches.Batch<TokenHash, SessionRecord>
 
 /** More in one statement would make the first ones wait for the last ones and save nothing. */
 const largest = 128
@@ -51,7 +51,7 @@ const told = (batch: Batch, token: TokenHash, exit: Exit.Exit<SessionRecord, Ses
 
 /** Answers what is answered, and remembers it; the others are owed their activity. */
 const answer = (
-  memory: PgSessionMemory,
+  memory: SessionMemory,
   batch: Batch,
   tokens: ReadonlyArray<TokenHash>,
   rows: ReadonlyArray<PgSessionRow.Row>
@@ -116,7 +116,7 @@ export const make = ({ concurrency, confirm, find, load, memory, settle, within 
     return Effect.zipWith(look(batch, unknown), lookAgain(batch, known), (a, b) => [...a, ...b], { concurrent: true })
   }
 
-  return PgSessionBatches.make<TokenHash, SessionRecord>({
+  return SessionBatches.make<TokenHash, SessionRecord>({
     concurrency,
     largest,
     within,
@@ -124,7 +124,7 @@ export const make = ({ concurrency, confirm, find, load, memory, settle, within 
       const due = yield* first(batch)
       if (due.length === 0) return Effect.void
       return Effect.flatMap(place(load(due)), (rows) =>
-        PgSessionBatches.answerEach(batch, answer(memory, batch, due, rows), settle)
+        SessionBatches.answerEach(batch, answer(memory, batch, due, rows), settle)
       )
     })
   })

@@ -43,7 +43,7 @@ import {
 } from "./PgSessionConfig.ts"
 import * as PgSessionEnds from "./PgSessionEnds.ts"
 import * as PgSessionLoads from "./PgSessionLoads.ts"
-import * as PgSessionMemory from "./PgSessionMemory.ts"
+import * as SessionMemory from "./SessionMemory.ts"
 import * as PgSessionMigrations from "./PgSessionMigrations.ts"
 import * as PgSessionPruned from "./PgSessionPruned.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
@@ -149,7 +149,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       within,
       find: batched(statements.find),
       confirm: batched(statements.confirm),
-      memory: PgSessionMemory.make(
+      memory: SessionMemory.make(
         options.rememberedBytes ?? 16 * 1024 * 1024,
         () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       ),
@@ -302,6 +302,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   return SessionStore.of({
+    // Both unless an operator turned `fsync` or `synchronous_commit` off; with `synchronous_standby_names`, also a failover's.
+    capabilities: { sharedBy: "instances", afterCrash: "kept", afterFailover: "as configured", eviction: "never" },
     create,
     load,
     touch,

@@ -1,5 +1,5 @@
 /**
- * Changes of sessions' data by concurrent requests that travel together, see `PgSessionBatches`.
+ * Changes of sessions' data by concurrent requests that travel together, see `SessionBatches`.
  *
  * **Details**
  *
@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type * as TimeLimit from "../TimeLimit.ts"
-import * as PgSessionBatches from "./PgSessionBatches.ts"
+import * as SessionBatches from "./SessionBatches.ts"
 import * as PgSessionRow from "./PgSessionRow.ts"
 import { SessionConflict, SessionError } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
@@ -56,7 +56,7 @@ const conflict = Exit.fail(new SessionError({ reason: new SessionConflict() }))
 
 /** Makes an update that works until the current scope closes. */
 export const make = ({ concurrency, update, updateFree, within }: Options) =>
-  PgSessionBatches.make<Change, SessionRecord>({
+  SessionBatches.make<Change, SessionRecord>({
     concurrency,
     largest,
     sizeOf: ({ json }) => json.length + overhead,
@@ -82,6 +82,6 @@ export const make = ({ concurrency, update, updateFree, within }: Options) =>
         )
         return false
       })
-      return PgSessionBatches.answerEach(batch, left, update)
+      return SessionBatches.answerEach(batch, left, update)
     })
   })

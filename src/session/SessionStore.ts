@@ -103,9 +103,36 @@ export interface Pruned {
  */
 export type Ended = { readonly _tag: "Session"; readonly id: SessionId } | { readonly _tag: "Unknown" }
 
+/**
+ * What stores cannot all promise alike. Everything else in this contract holds for each of them.
+ *
+ * **When to use**
+ *
+ * Where an app must know what a logout is worth once it was answered: to refuse to start over a store that may take it back, say.
+ */
+export interface Capabilities {
+  /** Who shares the sessions: all instances that use the same server, or nobody outside this process. */
+  readonly sharedBy: "instances" | "process"
+  /**
+   * An answered write after the server crashed: `kept`; `as configured`, where the server may have been told to answer before
+   * the write is safe, and then the last of them can be undone; or `lost`, as all sessions are.
+   */
+  readonly afterCrash: "kept" | "as configured" | "lost"
+  /**
+   * The same after a replica took the place of a server that failed. `as configured`: the server can wait for its replicas
+   * before it answers. `may be undone`: it cannot, so a session that was just revoked may live again, a token that was
+   * replaced may be good again, and a login or a change of data may be gone.
+   */
+  readonly afterFailover: "as configured" | "may be undone" | "lost"
+  /** Whether live sessions may be removed for want of memory, which is then as if they had never been. */
+  readonly eviction: "never" | "as configured"
+}
+
 export class SessionStore extends Context.Service<
   SessionStore,
   {
+    /** What this store promises, known before it is reached. */
+    readonly capabilities: Capabilities
     /** Stores a new session under a new id. */
     readonly create: (session: NewSession) => Effect.Effect<Login, SessionError>
     /**

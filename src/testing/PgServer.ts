@@ -17,23 +17,19 @@
  * next {@link make} of the same user removes them.
  */
 import { randomBytes } from "node:crypto"
-import { promises as Fs } from "node:fs"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import * as Ledger from "../Ledger.ts"
-import * as PostgresBinaries from "../server/PostgresBinaries.ts"
 import * as PostgresProcess from "../server/PostgresProcess.ts"
+import { DirectoryUnusable } from "../server/PostgresProcessError.ts"
 import * as Postmaster from "../server/Postmaster.ts"
-import * as ProcessTable from "../ProcessTable.ts"
+import * as ServerDirectory from "./ServerDirectory.ts"
 
 /** Whom to connect as. */
 export interface Role {
@@ -72,6 +68,7 @@ export class PgServer extends Context.Service<
 >()("holdfast/testing/PgServer") {}
 
 const superuser = "postgres"
+const prefix = "holdfast-postgres-"
 
 const unsafeButFast = {
   fsync: "off",
@@ -85,8 +82,12 @@ const unsafeButFast = {
 export const make = Effect.fn("PgServer.make")(function* (
   options: Options = {}
 ): Effect.fn.Return<PgServer["Service"], PostgresProcess.PostgresProcessError, Scope.Scope> {
-  yield* sweep
-  const directory = yield* temporaryDirectory
+  yield* ServerDirectory.sweep(prefix, (directory) => Postmaster.stopOrphan(Path.join(directory, "data")))
+  const directory = yield* ServerDirectory.make(
+    prefix,
+    (problem) =>
+      new PostgresProcess.PostgresProcessError({ reason: new DirectoryUnusable({ directory: tmpdir(), problem }) })
+  )
   const data = Path.join(directory, "data")
   const password = Redacted.make(randomBytes(18).toString("base64url"))
   yield* PostgresProcess.initialize({ directory: data, superuser, password, sync: false })
@@ -136,44 +137,3 @@ export const make = Effect.fn("PgServer.make")(function* (
 /** A server of its own for whoever is given this layer. */
 export const layer = (options?: Options): Layer.Layer<PgServer, PostgresProcess.PostgresProcessError> =>
   Layer.effect(PgServer, make(options))
-
-/** A directory that the server's user may go through, removed at the end. It says whose it is, for {@link sweep}. */
-const temporaryDirectory = Ledger.hold(
-  { kind: "temporary directory", id: "holdfast-postgres", releaseLimit: "20 seconds" },
-  Effect.suspend(() =>
-    PostgresBinaries.onFiles(tmpdir(), async () => {
-      const directory = await Fs.realpath(await Fs.mkdtemp(Path.join(tmpdir(), prefix)))
-      await Fs.chmod(directory, 0o711)
-      const owner = ProcessTable.identityOf(process.pid)
-      if (owner !== undefined) {
-        await Fs.writeFile(Path.join(directory, ownerFile), Schema.encodeSync(OwnerJson)(owner))
-      }
-      return directory
-    })
-  ),
-  (directory) => remove(directory)
-)
-
-const prefix = "holdfast-postgres-"
-const ownerFile = "owner.json"
-const OwnerJson = Schema.fromJsonString(ProcessTable.Identity)
-
-const remove = (directory: string) =>
-  Effect.promise(() => Fs.rm(directory, { recursive: true, force: true, maxRetries: 10 }))
-
-/** Removes what test runs of ours left that were killed by force: their servers and their directories. */
-const sweep = Effect.gen(function* () {
-  const names = yield* Effect.promise(() => Fs.readdir(tmpdir()).catch((): Array<string> => []))
-  for (const name of names.filter((name) => name.startsWith(prefix))) {
-    const directory = Path.join(yield* Effect.promise(() => Fs.realpath(tmpdir())), name)
-    const text = yield* Effect.promise(async () => {
-      const stat = await Fs.lstat(directory)
-      const ours = stat.isDirectory() && stat.uid === process.getuid?.()
-      return ours ? await Fs.readFile(Path.join(directory, ownerFile), "utf8") : undefined
-    }).pipe(Effect.catchCause(() => Effect.succeed(undefined)))
-    const owner = Option.getOrUndefined(Schema.decodeUnknownOption(OwnerJson)(text))
-    if (owner === undefined || ProcessTable.isAlive(owner)) continue
-    yield* Postmaster.stopOrphan(Path.join(directory, "data"))
-    yield* remove(directory)
-  }
-})

@@ -5,6 +5,7 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   primitives: () => import("./primitives.ts"),
   connections: () => import("./connections.ts"),
   sessions: () => import("./sessions.ts"),
+  sessionsRedis: () => import("./sessionsRedis.ts"),
   sessionsMemory: () => import("./sessionsMemory.ts"),
   sessionsAtOnce: () => import("./sessionsAtOnce.ts"),
   pruning: () => import("./pruning.ts"),

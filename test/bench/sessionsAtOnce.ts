@@ -1,6 +1,7 @@
 /**
- * 10,000 sessions that are logged in and active at once, over two processes of `holdfast serve` on one real PostgreSQL, without
- * sticky routing: the requests of a session go to both in turn.
+ * 10,000 sessions that are logged in and active at once, over two processes of `holdfast serve` on one real PostgreSQL, or with
+ * their sessions in one real Redis (`HOLDFAST_BENCH_STORE=redis`), without sticky routing: the requests of a session go to
+ * both in turn.
  *
  * Each round, every session reads itself on one process, patches its data on the other and reads the data back on the first;
  * what it reads must be what it wrote. Every fifth has its token renewed every 30 seconds, and the client keeps cookies. Then
@@ -19,15 +20,18 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
+import * as RedisSessionStore from "../../src/session/RedisSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
+import * as RedisServer from "../../src/testing/RedisServer.ts"
 import * as Service from "../support/service.ts"
 import { quantile } from "./measure.ts"
 import { cpuOf } from "./serverCpu.ts"
 
 const count = Number(process.env.HOLDFAST_BENCH_SESSIONS ?? 10_000)
 const rounds = Number(process.env.HOLDFAST_BENCH_ROUNDS ?? 3)
+const inRedis = process.env.HOLDFAST_BENCH_STORE === "redis"
 const inFlight = 200
 /** Warnings that have a reason. */
 const expected = /Development over http|Tokens of ended sessions were refused/
@@ -110,7 +114,12 @@ const memoryOf = (pid: number) => {
 
 const program = Effect.gen(function* () {
   const { superuserUrl: url } = yield* PgServer.make({ settings: { shared_buffers: "128MB" } })
-  const env = { PORT: "0", DATABASE_URL: Redacted.value(url) }
+  const redis = inRedis ? yield* RedisServer.make() : undefined
+  const env = {
+    PORT: "0",
+    DATABASE_URL: Redacted.value(url),
+    ...(redis !== undefined && { HOLDFAST_SESSION_STORE: "redis", REDIS_URL: Redacted.value(redis.url) })
+  }
   const processes = yield* Effect.forEach(["A", "B"], (name) =>
     Effect.gen(function* () {
       const program = yield* Service.launch({ args: ["serve"], env })
@@ -121,7 +130,9 @@ const program = Effect.gen(function* () {
   )
   const [a = "", b = ""] = processes.map(({ url }) => url)
 
-  const store = Context.get(yield* Layer.build(PgSessionStore.layer({ url, maxConnections: 4 })), SessionStore)
+  const layer =
+    redis === undefined ? PgSessionStore.layer({ url, maxConnections: 4 }) : RedisSessionStore.layer({ url: redis.url })
+  const store = Context.get(yield* Layer.build(layer), SessionStore)
   const created = performance.now()
   const clients = yield* Effect.forEach(
     Array.from({ length: count }),
@@ -142,7 +153,9 @@ const program = Effect.gen(function* () {
     },
     { concurrency: 64 }
   )
-  console.log(`${count} sessions created in ${((performance.now() - created) / 1000).toFixed(1)} s`)
+  console.log(
+    `${count} sessions in ${inRedis ? "Redis" : "PostgreSQL"} created in ${((performance.now() - created) / 1000).toFixed(1)} s`
+  )
 
   const { close, send } = sender()
   yield* Effect.addFinalizer(() => Effect.sync(close))

@@ -1,4 +1,4 @@
-/** Instances in processes of their own, over one PostgreSQL and one token server. */
+/** Instances in processes of their own, over one PostgreSQL or Redis and one token server. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -7,21 +7,30 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { join } from "node:path"
 import * as PgTokenRepository from "../../src/client/PgTokenRepository.ts"
+import * as RedisTokenRepository from "../../src/client/RedisTokenRepository.ts"
 import type { TokenRepository } from "../../src/client/TokenRepository.ts"
 import { eventually } from "../support/conditions.ts"
+import { freshPrefix, redisUrl } from "../support/redis.ts"
 import { keys, plainClient, tokenDatabase, tokensOf, twoStep } from "../support/tokens.ts"
 import { credentials, make as makeServer } from "../support/tokenServer.ts"
 import { replace, replacement } from "./tokenRepositoryLaws.ts"
 
 const script = join(import.meta.dirname, "../support/tokensProgram.ts")
 
+/** Where the tokens are; the prefix is that of keys in Redis. */
+interface Place {
+  readonly url: Redacted.Redacted
+  readonly prefix: string
+}
+
 /** An instance that gives the token server so many milliseconds; gone with the scope. */
-const launch = (url: Redacted.Redacted, server: string, timeout: number) =>
+const launch = ({ prefix, url }: Place, server: string, timeout: number) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const env = {
         ...process.env,
         TOKENS_DATABASE: Redacted.value(url),
+        TOKENS_PREFIX: prefix,
         TOKENS_SERVER: server,
         TOKENS_TIMEOUT: String(timeout),
         TOKENS_KEY: keys.map(({ secret }) => Redacted.value(secret)).join(""),
@@ -63,27 +72,37 @@ const seed = Effect.fnUntraced(function* (
   yield* replace(repository, "alice", replacement("Secret-expired", refresh, lifetime))
 })
 
-const world = Effect.gen(function* () {
-  const server = yield* makeServer
+const postgres = Effect.gen(function* () {
   const url = yield* tokenDatabase
-  return { server, url, repository: yield* PgTokenRepository.make({ url, keys }) }
+  return { place: { url, prefix: "" }, repository: yield* PgTokenRepository.make({ url, keys }) }
+})
+
+const redis = Effect.gen(function* () {
+  const place = { url: yield* redisUrl, prefix: yield* freshPrefix }
+  return { place, repository: yield* RedisTokenRepository.make({ ...place, keys }) }
 })
 
 const told = (line: string | undefined): unknown => JSON.parse(line ?? "null")
 
+const worldOf = (store: typeof postgres | typeof redis) =>
+  Effect.gen(function* () {
+    return { server: yield* makeServer, ...(yield* store) }
+  })
+
 describe("tokens of several processes", () => {
-  for (const [name, lifetime] of [
-    ["an expired token", "0 millis"],
-    ["a token that the API does not accept", "1 hour"]
+  for (const [name, lifetime, store] of [
+    ["an expired token in PostgreSQL", "0 millis", postgres],
+    ["an expired token in Redis", "0 millis", redis],
+    ["a token that the API does not accept", "1 hour", postgres]
   ] as const) {
     it.live(
       `1,000 parallel requests with ${name}, from two processes: one refresh, no failure`,
       () =>
         Effect.gen(function* () {
-          const { repository, server, url } = yield* world
+          const { place, repository, server } = yield* worldOf(store)
           yield* seed(server, repository, lifetime)
           server.state.delay = 200
-          const instance = launch(url, server.url, 30_000)
+          const instance = launch(place, server.url, 30_000)
           const pair = yield* Effect.all([instance, instance])
           yield* Effect.forEach(pair, ({ lines }) => lines(1))
           yield* Effect.forEach(pair, ({ send }) => send(500))
@@ -102,10 +121,10 @@ describe("tokens of several processes", () => {
     "a process that is killed in the middle of a refresh is followed by another when its lock is over",
     () =>
       Effect.gen(function* () {
-        const { repository, server, url } = yield* world
+        const { place, repository, server } = yield* worldOf(postgres)
         yield* seed(server, repository, "0 millis")
         server.state.mood = "silent"
-        const victim = yield* launch(url, server.url, 3000)
+        const victim = yield* launch(place, server.url, 3000)
         yield* victim.lines(1)
         yield* victim.send(10)
         yield* eventually(
@@ -129,10 +148,10 @@ describe("tokens of several processes", () => {
     "a process that was frozen in the middle of a refresh wakes up to the newer token, and does not overwrite it",
     () =>
       Effect.gen(function* () {
-        const { repository, server, url } = yield* world
+        const { place, repository, server } = yield* worldOf(postgres)
         yield* seed(server, repository, "0 millis")
         server.state.mood = "held"
-        const frozen = yield* launch(url, server.url, 3000)
+        const frozen = yield* launch(place, server.url, 3000)
         yield* frozen.lines(1)
         yield* frozen.send(10)
         yield* eventually(

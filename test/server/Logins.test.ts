@@ -3,6 +3,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { TestClock } from "effect/testing"
 import * as FailureCounts from "../../src/server/FailureCounts.ts"
@@ -15,7 +16,8 @@ const right = Effect.succeedSome("in")
 const outcome = (username: string, client: string, check: Effect.Effect<Option.Option<string>, string>) =>
   Effect.flatMap(Logins, ({ attempt }) => attempt({ username, client }, Effect.void, () => check)).pipe(
     Effect.match({
-      onFailure: (error) => (typeof error === "string" ? error : error.because),
+      onFailure: (error) =>
+        typeof error === "string" ? error : error._tag === "LoginsRefused" ? error.because : error._tag,
       onSuccess: Option.getOrElse(() => "wrong")
     })
   )
@@ -33,7 +35,7 @@ const tally = (outcomes: ReadonlyArray<string>) => {
 }
 
 describe("attempts to log in", () => {
-  layer(layerLogins)((it) => {
+  layer(layerLogins.pipe(Layer.provide(FailureCounts.layerMemory)))((it) => {
     it.effect("ten failures of a user from a client are all; others and elsewhere go on; it is over in time", () =>
       Effect.gen(function* () {
         const all = yield* repeated(12, () => outcome("alice", "192.0.2.1", wrong))
@@ -46,7 +48,7 @@ describe("attempts to log in", () => {
             attempt({ username: "alice", client: "192.0.2.1" }, Effect.void, () => right)
           )
         )
-        assert.strictEqual(refusal.retryAfterSeconds, 300)
+        assert.strictEqual(refusal._tag === "LoginsRefused" && refusal.retryAfterSeconds, 300)
         yield* TestClock.adjust(Duration.minutes(5))
         assert.strictEqual(yield* outcome("alice", "192.0.2.1", right), "in")
       })
@@ -203,10 +205,10 @@ describe("attempts to log in", () => {
 describe("the counters", () => {
   const limits = (key: string) => [{ key, most: 10 }]
 
-  const begin = (counts: FailureCounts.FailureCounts, key: string) => {
+  const begin = (counts: FailureCounts.Counters, key: string) => {
     const begun = counts.begin(limits(key))
     assert.isFalse(Duration.isDuration(begun))
-    return begun as FailureCounts.Attempt
+    return begun as FailureCounts.CountersAttempt
   }
 
   it("are dropped when their time is over, however many there were", () => {

@@ -77,6 +77,17 @@ describe("the configuration of the service", () => {
     ])
   )
 
+  it.live("sessions in Redis need a URL that makes sense, and without them it is not looked at", () =>
+    Effect.gen(function* () {
+      const redis = { HOLDFAST_SESSION_STORE: "redis" }
+      assert.include(yield* refused("REDIS_URL", redis), "must be set")
+      for (const url of ["", secret, `http://user:${secret}@x`, `redis://:${secret}@x/name`, `redis://:${secret}%@x`]) {
+        yield* refused("REDIS_URL", { ...redis, REDIS_URL: url })
+      }
+      yield* refused("HOLDFAST_MAX_SESSIONS", { REDIS_URL: secret, HOLDFAST_MAX_SESSIONS: "0" })
+    })
+  )
+
   it.live("trusted proxies that are no networks are one line that names the variable, and exit code 1", () =>
     allRefused([
       ["HOLDFAST_TRUSTED_PROXIES", "10.0.0.0"],

@@ -1,8 +1,10 @@
-import { assert, layer } from "@effect/vitest"
+import { assert, layer, type Vitest } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { type Browser, problemOf, queriesOf, settled, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
+import * as RedisService from "../support/redisService.ts"
 import * as Service from "../support/service.ts"
 import * as SessionCalls from "../support/sessionCalls.ts"
 
@@ -39,7 +41,10 @@ const isGone = (mark: string) =>
     )
   })
 
-layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" })("the session calls", (it) => {
+/** For the store, time goes on. */
+const travel = (by: Duration.Input) => Effect.flatMap(Service.Shared, (service) => service.travel(by))
+
+const calls = (it: Vitest.MethodsNonLive<Service.Shared | Service.Demo>) => {
   it.effect("S1 data that was written is read back, with the version as ETag", () =>
     Effect.gen(function* () {
       const browser = yield* Effect.flatten(newUser("ada"))
@@ -277,14 +282,13 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     () =>
       Effect.gen(function* () {
         const browser = yield* Effect.flatten(newUser("niklaus"))
-        const { own } = yield* Service.Shared
         const { id } = yield* session(browser)
         const cookie = tokenOf(browser)
         const query = yield* longQuery(browser, "of_niklaus")
         // An hour in which the session was used: each step is less than the idle timeout.
         for (let minutes = 0; minutes < 60; minutes += 20) {
           yield* session(browser)
-          yield* SessionCalls.travel(own.name, "20 minutes")
+          yield* travel("20 minutes")
         }
         const copies = Array.from({ length: 10 }, () => copyOf(browser))
         yield* Effect.forEach(copies, session, { concurrency: "unbounded" })
@@ -299,7 +303,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         // Within the time of grace the old one works, then no more; the session goes on.
         const old = copyOf(browser)
         assert.strictEqual((yield* old.send("GET", "/session")).status, 200)
-        yield* SessionCalls.travel(own.name, "31 seconds")
+        yield* travel("31 seconds")
         assert.strictEqual(yield* refusal(copyOf(browser)), "SessionMissing")
         assert.strictEqual((yield* session(renewed)).id, id)
         const { queries } = yield* Service.Shared
@@ -313,11 +317,11 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     () =>
       Effect.gen(function* () {
         const browser = yield* Effect.flatten(newUser("alan"))
-        const { own, queries } = yield* Service.Shared
+        const { queries } = yield* Service.Shared
         const id = yield* longQuery(browser, "of_alan")
-        yield* SessionCalls.travel(own.name, "29 minutes")
+        yield* travel("29 minutes")
         yield* session(browser)
-        yield* SessionCalls.travel(own.name, "32 minutes")
+        yield* travel("32 minutes")
         assert.strictEqual(yield* refusal(browser), "SessionExpired")
         yield* eventually(
           Service.statements(queries.name),
@@ -332,14 +336,17 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
   it.effect("S4 a session is over at its absolute end, however busy it was", () =>
     Effect.gen(function* () {
       const browser = yield* Effect.flatten(newUser("john"))
-      const { own } = yield* Service.Shared
       const { createdAt, expiresAt } = yield* session(browser)
       assert.strictEqual(DateTime.toEpochMillis(expiresAt) - DateTime.toEpochMillis(createdAt), 12 * 3_600_000)
       for (let hours = 0; hours < 11.9; hours += 0.45) {
         yield* session(browser)
-        yield* SessionCalls.travel(own.name, "27 minutes")
+        yield* travel("27 minutes")
       }
       assert.strictEqual(yield* refusal(browser), "SessionExpired")
     })
   )
-})
+}
+
+const options = { excludeTestServices: true, timeout: "60 seconds" } as const
+layer(Service.layerShared(), options)("the session calls", calls)
+layer(RedisService.layerShared(), options)("the session calls, with sessions in Redis", calls)

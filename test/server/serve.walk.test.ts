@@ -1,9 +1,10 @@
-import { assert, layer } from "@effect/vitest"
+import { assert, layer, type Vitest } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { page, problemOf, queriesOf, queryOf, rowsOf, run, settled, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
+import * as RedisService from "../support/redisService.ts"
 import * as Service from "../support/service.ts"
 
 const Session = Schema.Struct({
@@ -15,7 +16,9 @@ const Session = Schema.Struct({
 })
 const sessionOf = ({ json }: { readonly json: unknown }) => Schema.decodeUnknownSync(Session)(json)
 
-layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" })("holdfast serve", (it) => {
+type It = Vitest.MethodsNonLive<Service.Shared | Service.Demo>
+
+const sessions = (it: It) => {
   it.effect("the walk: log in, run SQL, read the rows page by page, log out", () =>
     Effect.gen(function* () {
       const browser = (yield* Service.Shared).browser()
@@ -138,7 +141,9 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       }
     })
   )
+}
 
+const queries = (it: It) => {
   it.effect("Q2 cancelling a running query answers Canceled well under a second later, with nothing left running", () =>
     Effect.gen(function* () {
       const { login, queries } = yield* Service.Shared
@@ -212,4 +217,11 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       assert.deepStrictEqual(yield* rowsOf(yield* login(), "select 1"), [[1]])
     })
   )
+}
+
+const options = { excludeTestServices: true, timeout: "60 seconds" } as const
+layer(Service.layerShared(), options)("holdfast serve", (it) => {
+  sessions(it)
+  queries(it)
 })
+layer(RedisService.layerShared(), options)("holdfast serve, with sessions in Redis", sessions)

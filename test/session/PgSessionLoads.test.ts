@@ -10,7 +10,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as PgSessionLoads from "../../src/session/PgSessionLoads.ts"
-import * as PgSessionMemory from "../../src/session/PgSessionMemory.ts"
+import * as SessionMemory from "../../src/session/SessionMemory.ts"
 import * as PgSessionRow from "../../src/session/PgSessionRow.ts"
 import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
@@ -54,7 +54,7 @@ const world = Effect.fnUntraced(function* (options: { readonly concurrency?: num
     within: yield* TimeLimit.make(Duration.seconds(3), late),
     find: rows,
     confirm: rows,
-    memory: PgSessionMemory.make(0, () => 0),
+    memory: SessionMemory.make(0, () => 0),
     load: rows,
     settle: () => Effect.die("nothing is owed")
   })

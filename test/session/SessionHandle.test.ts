@@ -10,6 +10,7 @@ import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import type * as SessionToken from "../../src/session/SessionToken.ts"
 import { steps, sweep } from "../../src/testing/InterruptSweep.ts"
+import { redisWorld } from "../support/redisSessions.ts"
 import { pgWorld } from "../support/sessions.ts"
 import { client, instanceOver, sessionHandleLaws } from "./sessionHandleLaws.ts"
 
@@ -35,15 +36,20 @@ sessionHandleLaws("handles over memory", (name, body) =>
   )
 )
 
-sessionHandleLaws("handles over PostgreSQL", (name, body) =>
-  it.live(name, () =>
-    Effect.gen(function* () {
-      const { advance, another, store } = yield* pgWorld
-      const [here, there] = yield* Effect.all([instanceOver(store), instanceOver(another)])
-      yield* quiet(body({ here, there, advance }))
-    })
+for (const { name, world } of [
+  { name: "PostgreSQL", world: pgWorld },
+  { name: "Redis", world: redisWorld }
+]) {
+  sessionHandleLaws(`handles over ${name}`, (name, body) =>
+    it.live(name, () =>
+      Effect.gen(function* () {
+        const { advance, another, store } = yield* world
+        const [here, there] = yield* Effect.all([instanceOver(store), instanceOver(another)])
+        yield* quiet(body({ here, there, advance }))
+      })
+    )
   )
-)
+}
 
 describe("handles that are interrupted", () => {
   it.effect("S6 whatever moment a change of the token is interrupted at, the client has a token that is good", () =>

@@ -28,6 +28,7 @@ import { Sessions } from "../../src/session/Sessions.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import type { SessionToken } from "../../src/session/SessionToken.ts"
 import { scale } from "../../src/testing/InterruptSweep.ts"
+import { contradictions, redisWorld } from "../support/redisSessions.ts"
 import { pgWorld } from "../support/sessions.ts"
 import { instanceOver, type World } from "./sessionHandleLaws.ts"
 
@@ -384,6 +385,20 @@ describe("the model of sessions", () => {
         const { advance, another, store } = yield* pgWorld
         const [here, there] = yield* Effect.all([instanceOver(store), instanceOver(another)])
         yield* play({ here, there, advance }, 150 * scale)
+      }).pipe(Effect.scoped),
+    300_000 * scale
+  )
+
+  it.live(
+    "nothing is lost, brought back or accepted too late, over Redis, and no index leaks or misses a session",
+    () =>
+      Effect.gen(function* () {
+        const { advance, another, client, prefix, store } = yield* redisWorld
+        const [here, there] = yield* Effect.all([instanceOver(store), instanceOver(another)])
+        yield* play({ here, there, advance }, 150 * scale)
+        // What was interrupted goes on until it is answered.
+        yield* Effect.all([store.ping, another.ping])
+        assert.deepStrictEqual(yield* contradictions(client, prefix), [])
       }).pipe(Effect.scoped),
     300_000 * scale
   )

@@ -6,6 +6,8 @@ import * as TestClock from "effect/testing/TestClock"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { sweep } from "../../src/testing/InterruptSweep.ts"
+import { keysOf } from "../support/redis.ts"
+import { contradictions, redisWorld } from "../support/redisSessions.ts"
 import { pgWorld } from "../support/sessions.ts"
 import { create, newToken, outcome, session, sessionStoreLaws, type World } from "./sessionStoreLaws.ts"
 
@@ -29,6 +31,8 @@ sessionStoreLaws("MemorySessionStore, suspended wherever it can be", (name, body
 )
 
 sessionStoreLaws("PgSessionStore", (name, body) => it.live(name, () => Effect.flatMap(pgWorld, body)))
+
+sessionStoreLaws("RedisSessionStore", (name, body) => it.live(name, () => Effect.flatMap(redisWorld, body)))
 
 const presentedInVain = ({ advance, another, store }: World) =>
   Effect.gen(function* () {
@@ -69,4 +73,18 @@ it.effect("a token presented in vain is one of the session that took its place, 
 
 it.live("a token presented in vain is one of the session that took its place, in PostgreSQL", () =>
   Effect.flatMap(pgWorld, presentedInVain)
+)
+
+it.live("a token presented in vain is one of the session that took its place, in Redis", () =>
+  Effect.gen(function* () {
+    const world = yield* redisWorld
+    yield* presentedInVain(world)
+    assert.deepStrictEqual(yield* contradictions(world.client, world.prefix), [])
+    // Whichever of the two goes first, no token stays behind.
+    yield* world.advance("10 days")
+    while ((yield* world.store.prune(1)).sessions > 0) {
+      assert.deepStrictEqual(yield* contradictions(world.client, world.prefix), [])
+    }
+    assert.deepStrictEqual(yield* keysOf(world.client, world.prefix), [])
+  })
 )

@@ -361,6 +361,9 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         assert.deepStrictEqual(yield* store.load(login.next), record)
         assert.isEmpty(yield* store.list("bob"))
         assert.lengthOf(yield* store.list("alice"), 1)
+        assert.isEmpty(yield* another.revokeAll("bob"))
+        assert.strictEqual(yield* outcome(store.load(login.next)), "ok")
+        assert.deepStrictEqual(yield* another.revokeAll("alice"), [id])
       })
     )
 

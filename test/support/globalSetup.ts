@@ -1,7 +1,9 @@
 /**
- * One real PostgreSQL server for the whole test run: started before the first test file, stopped after the last.
+ * One real PostgreSQL server and one real Redis server for the whole test run: started before the first test file,
+ * side by side, and stopped after the last.
  *
- * Test files read its URL with `inject("postgresUrl")`; `postgres.ts` beside this file makes databases on it.
+ * Test files read their URLs with `inject("postgresUrl")` and `inject("redisUrl")`; `postgres.ts` and `redis.ts` beside
+ * this file make databases and key prefixes on them. `HOLDFAST_TEST_REDIS_URL` names a Redis of your own instead.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -9,17 +11,31 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import type { TestProject } from "vitest/node"
 import * as PgServer from "../../src/testing/PgServer.ts"
+import * as RedisServer from "../../src/testing/RedisServer.ts"
 
 declare module "vitest" {
   interface ProvidedContext {
     /** The superuser's URL of the shared server. */
     readonly postgresUrl: string
+    /** The URL of the shared Redis server. */
+    readonly redisUrl: string
   }
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const scope = Effect.runSync(Scope.make())
-  const server = await Effect.runPromise(PgServer.make({ maxConnections: 200 }).pipe(Scope.provide(scope)))
-  project.provide("postgresUrl", Redacted.value(server.superuserUrl))
-  return () => Effect.runPromise(Scope.close(scope, Exit.void))
+  const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
+  const given = process.env.HOLDFAST_TEST_REDIS_URL
+  const redis =
+    given === undefined || given === ""
+      ? Effect.map(RedisServer.make(), ({ url }) => Redacted.value(url))
+      : Effect.succeed(given)
+  const servers = Effect.all([PgServer.make({ maxConnections: 200 }), redis], { concurrency: "unbounded" })
+  const [postgres, redisUrl] = await Effect.runPromise(Scope.provide(servers, scope)).catch(async (cause: unknown) => {
+    await close()
+    throw cause
+  })
+  project.provide("postgresUrl", Redacted.value(postgres.superuserUrl))
+  project.provide("redisUrl", redisUrl)
+  return close
 }

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -22,6 +23,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { eventually } from "./conditions.ts"
 import * as Client from "./browser.ts"
 import { freshDatabase, superuserUrl, urlOf } from "./postgres.ts"
+import * as SessionCalls from "./sessionCalls.ts"
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
@@ -160,6 +162,8 @@ export interface Service extends Program {
   readonly queries: { readonly name: string; readonly role: string; readonly url: Redacted.Redacted }
   /** What the service was started with; for commands beside it. */
   readonly env: Environment
+  /** For the sessions' store, time goes on. */
+  readonly travel: (by: Duration.Input) => Effect.Effect<void, unknown>
   /** A new browser, without a cookie. */
   readonly browser: () => Client.Browser
   /** A new browser that logged in. Default: the user `demo`. */
@@ -192,6 +196,7 @@ export const startService = Effect.fnUntraced(function* (
     own,
     queries,
     env,
+    travel: (by) => SessionCalls.travel(own.name, by),
     browser,
     login: (username = "demo", password = demoPassword) => Client.login(browser(), { username, password })
   }

@@ -1,5 +1,5 @@
 /**
- * An instance of a program whose requests carry alice's token: `TOKENS_DATABASE`, `TOKENS_SERVER`. It says `ready`, and with
+ * An instance of a program whose requests carry alice's token: `TOKENS_DATABASE` (PostgreSQL or Redis), `TOKENS_SERVER`. It says `ready`, and with
  * each line of its input sends that many requests at once and tells in a line of JSON what came of them. `TOKENS_TIMEOUT`,
  * in milliseconds, is what it gives the token server.
  */
@@ -14,6 +14,7 @@ import { createInterface } from "node:readline"
 import * as AccessTokens from "../../src/client/AccessTokens.ts"
 import * as BearerClient from "../../src/client/BearerClient.ts"
 import * as PgTokenRepository from "../../src/client/PgTokenRepository.ts"
+import * as RedisTokenRepository from "../../src/client/RedisTokenRepository.ts"
 import * as TwoStepSource from "../../src/client/TwoStepSource.ts"
 
 const { TOKENS_DATABASE: database = "", TOKENS_SERVER: server = "", TOKENS_KEY: secret = "" } = process.env
@@ -23,11 +24,14 @@ const source = TwoStepSource.layer({
   mailAddress: "alice@example.com",
   password: Redacted.make(process.env["TOKENS_PASSWORD"] ?? "")
 })
-const repository = PgTokenRepository.layer({
+const options = {
   url: Redacted.make(database),
   keys: [{ id: "k1", secret: Redacted.make(secret) }],
   operationTimeout: "20 seconds"
-})
+} as const
+const repository = database.startsWith("redis")
+  ? RedisTokenRepository.layer({ ...options, prefix: process.env["TOKENS_PREFIX"] })
+  : PgTokenRepository.layer(options)
 const connections = NodeHttpClient.layerUndiciOptions({ connections: 64 })
 const program = BearerClient.layer({ origins: [server] }).pipe(
   Layer.provide(AccessTokens.layer({ key: "alice", timeout: Number(process.env["TOKENS_TIMEOUT"]) })),

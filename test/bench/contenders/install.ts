@@ -37,6 +37,24 @@ export type ConnectPgSimple = (session: unknown) => new (options: {
   touch(id: string, session: unknown, done: (error: unknown) => void): void
 }
 
+export interface NodeRedis {
+  createClient(options: { readonly url: string; readonly name: string }): {
+    connect(): Promise<unknown>
+    destroy(): void
+    get(key: string): Promise<string | null>
+    sendCommand(command: ReadonlyArray<string>): Promise<unknown>
+  }
+}
+
+export type ConnectRedis = new (options: {
+  readonly client: ReturnType<NodeRedis["createClient"]>
+  readonly prefix: string
+}) => {
+  get(id: string): Promise<unknown>
+  set(id: string, session: unknown): Promise<unknown>
+  touch(id: string, session: unknown): Promise<unknown>
+}
+
 /** Loads the contenders, and installs them where that was not done yet for what their lock file says. */
 export const contenders = () => {
   const directory = import.meta.dirname
@@ -53,6 +71,8 @@ export const contenders = () => {
   return {
     pg: require("pg") as Pg,
     postgres: require("postgres") as Postgres,
+    redis: require("redis") as NodeRedis,
+    connectRedis: (require("connect-redis") as { readonly RedisStore: ConnectRedis }).RedisStore,
     connectPgSimple: (require("connect-pg-simple") as ConnectPgSimple)(require("express-session"))
   }
 }

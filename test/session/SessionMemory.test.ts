@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as PgSessionMemory from "../../src/session/PgSessionMemory.ts"
+import * as SessionMemory from "../../src/session/SessionMemory.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
 import type { SessionRecord } from "../../src/session/SessionRecord.ts"
 import { pgWorld } from "../support/sessions.ts"
@@ -22,10 +22,10 @@ const record = (): SessionRecord => ({
   renewalNonce: null
 })
 
-describe("PgSessionMemory", () => {
+describe("SessionMemory", () => {
   it("remembers for a minute at most, and for half of it at least", () => {
     let now = 0
-    const memory = PgSessionMemory.make(100_000, () => now)
+    const memory = SessionMemory.make(100_000, () => now)
     const token = newToken()
     memory.put(token, { record: record(), stamp: "1" }, 100)
     now = 30_000
@@ -37,7 +37,7 @@ describe("PgSessionMemory", () => {
   })
 
   it("keeps within its limit, and nothing that exceeds half of it", () => {
-    const memory = PgSessionMemory.make(10_000, () => 0)
+    const memory = SessionMemory.make(10_000, () => 0)
     const all = Array.from({ length: 100 }, newToken)
     for (const token of all) memory.put(token, { record: record(), stamp: "1" }, 500)
     const kept = all.filter((token) => memory.get(token) !== undefined)
@@ -49,7 +49,7 @@ describe("PgSessionMemory", () => {
   })
 
   it("what many share cannot be changed", () => {
-    const memory = PgSessionMemory.make(100_000, () => 0)
+    const memory = SessionMemory.make(100_000, () => 0)
     const { data, ...rest } = record()
     memory.put(newToken(), { record: { data, ...rest }, stamp: "1" }, 100)
     assert.throws(() => Object.assign(data as object, { cart: [] }))

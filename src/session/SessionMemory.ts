@@ -2,23 +2,23 @@
  * Sessions as they were loaded lately, so that a load need not fetch again what did not change.
  *
  * An entry lives for a minute at most, and not beyond the limit in bytes. Nothing is believed because it stands here: each load
- * asks the database for the session's state and for the stamp of its row, which every write to the row changes.
+ * asks the database for the session's state and for its stamp, which every write changes.
  */
 import * as Duration from "effect/Duration"
 import type * as Schema from "effect/Schema"
 import type { SessionRecord } from "./SessionRecord.ts"
 import type { TokenHash } from "./SessionToken.ts"
 
-/** A session, and the transaction that wrote its row (`xmin`). */
+/** A session, and what the store changes whenever it writes it. */
 export interface Remembered {
   readonly record: SessionRecord
   readonly stamp: string
 }
 
-export interface PgSessionMemory {
-  readonly get: (token: TokenHash) => Remembered | undefined
+export interface SessionMemory<R extends Remembered = Remembered> {
+  readonly get: (token: TokenHash) => R | undefined
   /** Remembers a session of so many bytes, and makes it unchangeable, because many will share it. */
-  readonly put: (token: TokenHash, remembered: Remembered, bytes: number) => void
+  readonly put: (token: TokenHash, remembered: R, bytes: number) => void
 }
 
 /** The older of two generations is forgotten this often. */
@@ -34,9 +34,9 @@ const freeze = (value: Schema.Json): void => {
 }
 
 /** Makes a memory of up to `maxBytes`; `now` tells a time in milliseconds that nobody sets. */
-export const make = (maxBytes: number, now: () => number): PgSessionMemory => {
-  let young = new Map<TokenHash, Remembered>()
-  let old = new Map<TokenHash, Remembered>()
+export const make = <R extends Remembered = Remembered>(maxBytes: number, now: () => number): SessionMemory<R> => {
+  let young = new Map<TokenHash, R>()
+  let old = new Map<TokenHash, R>()
   let bytes = 0
   let since = now()
 

@@ -1,0 +1,41 @@
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { make as makeBrowser } from "../support/browser.ts"
+import * as DeafProxy from "../support/deafProxy.ts"
+import * as RedisService from "../support/redisService.ts"
+import { laws, newUser, Pair, startBeside, zone } from "./twoProcessesLaws.ts"
+
+laws(
+  "two processes on one Redis",
+  Layer.effect(
+    Pair,
+    Effect.gen(function* () {
+      const { redis, server, service } = yield* RedisService.start(zone)
+      const network = yield* DeafProxy.make(server, DeafProxy.redis)
+      const b = yield* startBeside(service, { REDIS_URL: `redis://127.0.0.1:${network.port}` })
+      return {
+        a: service,
+        b,
+        network,
+        travel: service.travel,
+        written: (id) => Effect.map(redis.send("HGETALL", `holdfast:session:${id}`), (all) => JSON.stringify(all))
+      }
+    })
+  ),
+  "quick",
+  (it) => {
+    it.effect("failed logins count over both: ten on one are all, and the right password is refused on the other", () =>
+      Effect.gen(function* () {
+        const { a, b } = yield* Pair
+        const { credentials } = yield* newUser("mallory")
+        const attempt = (url: string, json: unknown) =>
+          Effect.map(makeBrowser(url).send("POST", "/login", { json }), ({ status }) => status)
+        const wrong = Array.from({ length: 12 }, () => attempt(a.url, { ...credentials, password: "wrong" }))
+        const statuses = yield* Effect.all(wrong, { concurrency: 4 })
+        assert.deepStrictEqual(statuses.toSorted(), [...Array.from({ length: 10 }, () => 401), 429, 429])
+        assert.strictEqual(yield* attempt(b, credentials), 429)
+      })
+    )
+  }
+)

@@ -1,0 +1,100 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as RedisSessionServer from "../../src/session/RedisSessionServer.ts"
+import { eventually } from "../support/conditions.ts"
+import { client, ownServer } from "../support/redis.ts"
+import { instance } from "../support/redisSessions.ts"
+import { create, newToken, outcome, session } from "./sessionStoreLaws.ts"
+
+/** What is logged, as lines. */
+const logged = <A, E, R>(work: (lines: Array<string>) => Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel}: ${String(message)}`))
+    return Effect.provide(work(lines), Logger.layer([logger]))
+  })
+
+const info = (values: Readonly<Record<string, string>>) =>
+  ["# Server", ...Object.entries(values).map(([name, value]) => `${name}:${value}`), ""].join("\r\n")
+const good = {
+  redis_version: "7.0.15",
+  redis_mode: "standalone",
+  cluster_enabled: "0",
+  maxmemory_policy: "noeviction",
+  aof_enabled: "1"
+}
+
+describe("RedisSessionServer", () => {
+  it("judges by what a server says of itself, and says what to do", () => {
+    const judged = (change: Partial<typeof good>, save?: string) => {
+      const { refusals, warnings } = RedisSessionServer.judge(info({ ...good, ...change }), save)
+      return [...refusals.map((text) => `refused: ${text}`), ...warnings].join("\n")
+    }
+    assert.strictEqual(judged({}), "")
+    assert.strictEqual(judged({ redis_version: "8.4.0" }, ""), "")
+    // Their keys have no time to live, so these evict none of them.
+    assert.strictEqual(judged({ maxmemory_policy: "volatile-lru" }), "")
+    for (const policy of ["allkeys-lru", "allkeys-lfu", "allkeys-random"]) {
+      assert.match(judged({ maxmemory_policy: policy }), /Set maxmemory-policy noeviction$/)
+    }
+    assert.match(judged({ aof_enabled: "0" }, ""), /^Redis keeps nothing on the disk.*Set appendonly yes$/)
+    assert.match(judged({ aof_enabled: "0" }), /^Redis keeps nothing on the disk/)
+    assert.match(judged({ aof_enabled: "0" }, "3600 1"), /^Redis saves only now and then.*Set appendonly yes$/)
+    assert.match(judged({ redis_version: "6.2.14" }), /^refused: The server is Redis 6\.2\.14: .*version 7/)
+    assert.match(judged({ cluster_enabled: "1" }), /^refused: .*Redis Cluster.*Use one primary/)
+    assert.match(RedisSessionServer.judge("what?", undefined).refusals.join(), /INFO names no redis_version/)
+  })
+
+  it.live("Redis Cluster is refused with the reason, in every operation", () =>
+    logged((lines) =>
+      Effect.gen(function* () {
+        const server = yield* ownServer({ config: ["cluster-enabled yes"] })
+        const store = yield* instance({ url: server.url })
+        for (const operation of [store.ping, store.load(newToken()), store.list("alice"), create(store, session())]) {
+          const { reason } = yield* Effect.flip(Effect.asVoid(operation))
+          assert.strictEqual(reason._tag, "SessionsUnavailable")
+          assert.match(String(reason._tag === "SessionsUnavailable" && reason.cause), /Redis Cluster/)
+        }
+        assert.lengthOf(
+          lines.filter((line) => /^Error: .*Redis Cluster/.test(line)),
+          1
+        )
+      })
+    )
+  )
+
+  it.live("a server that may lose sessions is told of once each, also when it comes up after the store", () =>
+    logged((lines) =>
+      Effect.gen(function* () {
+        const server = yield* ownServer({ config: ["maxmemory-policy allkeys-lru", "appendonly no"] })
+        yield* server.stop
+        const store = yield* instance({ url: server.url })
+        assert.strictEqual(yield* outcome(store.ping), "SessionsUnavailable")
+        yield* server.start
+        yield* eventually(outcome(create(store, session())), (told) => told === "ok", "5 seconds")
+        const warnings = () => lines.filter((line) => /^Warn: Redis (removes|keeps)/.test(line))
+        yield* eventually(Effect.sync(warnings), ({ length }) => length === 2)
+        yield* server.restart
+        yield* eventually(outcome(store.ping), (told) => told === "ok", "5 seconds")
+        const own = yield* client(Effect.succeed(server.url))
+        yield* eventually(own.send("PUBSUB", "NUMSUB", "holdfast:ended"), (reply) => String(reply).endsWith(",1"))
+        assert.lengthOf(warnings(), 2)
+      })
+    )
+  )
+
+  it.live("a server that may lose sessions is refused by who wants it so, until it is set up", () =>
+    logged(() =>
+      Effect.gen(function* () {
+        const server = yield* ownServer({ config: ["maxmemory-policy allkeys-lru"] })
+        const store = yield* instance({ url: server.url, onUnsafe: "refuse" })
+        const refused = yield* Effect.flip(store.load(newToken()))
+        assert.match(String(refused.reason._tag === "SessionsUnavailable" && refused.reason.cause), /noeviction/)
+        const own = yield* client(Effect.succeed(server.url))
+        yield* own.send("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        yield* eventually(outcome(create(store, session())), (told) => told === "ok", "5 seconds")
+      })
+    )
+  )
+})
