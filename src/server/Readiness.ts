@@ -15,6 +15,7 @@ import * as Schedule from "effect/Schedule"
 import * as PgDriver from "../connection/PgDriver.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
+import { FailureCounts } from "./FailureCounts.ts"
 import * as SessionStores from "./SessionStores.ts"
 import type { Settings } from "./Settings.ts"
 import { Users } from "./Users.ts"
@@ -27,7 +28,8 @@ export class Readiness extends Context.Service<
     readonly prepared: Effect.Effect<void>
     /**
      * What is being waited for; empty when the service is ready. `tables` are not there yet, `sessions`, `users` or `queries`
-     * are where nobody answers; `users` is not told apart from `sessions` where both are in one database.
+     * are where nobody answers; `users` is not told apart from `sessions` where both are in one database. `sessions` stands
+     * for the counts of failed logins, too.
      */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
     /**
@@ -51,6 +53,7 @@ const answers = (url: Redacted.Redacted<string>) =>
 /** Prepares the databases and keeps an eye on them. */
 export const make = Effect.fnUntraced(function* (settings: Settings, databases: Databases) {
   const store = yield* SessionStore
+  const failures = yield* FailureCounts
   const users = yield* Users
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
@@ -99,7 +102,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
             "tables",
             Effect.filterOrFail(Deferred.isDone(done), (isDone) => isDone)
           ),
-          check("sessions", store.ping),
+          check("sessions", Effect.andThen(store.ping, failures.wait([]))),
           Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", answers(databases.own)),
           Option.isNone(databases.queries)
             ? Effect.succeed([])
@@ -118,5 +121,8 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   return Readiness.of({ prepared: Deferred.await(prepared), waitingFor, runsQueries })
 })
 
-export const layer = (settings: Settings, databases: Databases): Layer.Layer<Readiness, never, SessionStore | Users> =>
+export const layer = (
+  settings: Settings,
+  databases: Databases
+): Layer.Layer<Readiness, never, FailureCounts | SessionStore | Users> =>
   Layer.effect(Readiness, make(settings, databases))

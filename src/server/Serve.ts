@@ -70,7 +70,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
   const api = HttpApiBuilder.layer(HoldfastApi, { openapiPath: "/openapi.json" }).pipe(
     Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
-    Layer.provide(Layer.provide(Logins.layer, failureCounts(settings))),
+    Layer.provide(Logins.layer),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
@@ -173,6 +173,7 @@ export const serve = Effect.gen(function* () {
     Layer.provide(Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1))),
     Layer.provide(queries(settings, databases)),
     Layer.provide(Readiness.layer(settings, databases)),
+    Layer.provide(failureCounts(settings)),
     Layer.provide(sessions(settings, databases))
   )
   return yield* Option.match(databases.embedded, {

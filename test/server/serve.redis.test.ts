@@ -51,9 +51,14 @@ const allUnavailable = Effect.fnUntraced(function* (browser: Browser) {
   assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/live")), [200, ""])
 })
 
-/** The session is there again within the time that is promised. */
+/** The session is there again within the time that is promised, and logins are. */
 const isBack = (browser: Browser) =>
-  eventually(browser.send("GET", "/session"), ({ status }) => status === 200, "5 seconds")
+  Effect.all(
+    [browser.send("GET", "/session"), login(makeBrowser(browser.url))].map((answer) =>
+      eventually(answer, ({ status }) => status === 200, "5 seconds")
+    ),
+    { concurrency: "unbounded" }
+  )
 
 it.live(
   "the service starts without Redis, is live and not ready, and is ready by itself; without users sessions go on",
