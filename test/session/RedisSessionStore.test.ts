@@ -349,6 +349,32 @@ describe("RedisSessionStore", () => {
     })
   )
 
+  it.live("S12 a token that went over to another session stays as long as that, and none behind it is left", () =>
+    Effect.gen(function* () {
+      const { advance, client, prefix, store } = yield* redisWorld
+      const long = { idleTimeout: Duration.days(20), absoluteTimeout: Duration.days(20) }
+      for (const first of ["old", "new"]) {
+        const old = session({ principal: null, ...(first === "new" && { absoluteTimeout: Duration.days(10) }) })
+        const { id } = yield* create(store, old)
+        const [second, third, next] = [newToken(), newToken(), session({ principal: null, ...long })]
+        yield* store.renew({ token: old.token, next: second })
+        yield* store.renew({ token: second, next: third })
+        if (first === "old") yield* store.revoke(id)
+        else yield* advance("31 minutes")
+        const taking = yield* create(store, { ...next, instead: second })
+        assert.strictEqual(yield* outcome(store.load(second)), "SessionSuperseded")
+        if (first === "new") yield* store.revoke(taking.id)
+        yield* advance("25 hours")
+        assert.strictEqual((yield* store.prune(10)).sessions, 1, first)
+        assert.strictEqual(yield* outcome(store.load(second)), first === "old" ? "SessionSuperseded" : "SessionExpired")
+        assert.deepStrictEqual(yield* contradictions(client, prefix), [])
+        yield* advance("25 days")
+        assert.strictEqual((yield* store.prune(10)).sessions, 1, first)
+        assert.deepStrictEqual(yield* keysOf(client, prefix), [])
+      }
+    })
+  )
+
   it.live("S12 tokens dead for a day are forgotten with the next renewal or login, and no younger ones", () =>
     Effect.gen(function* () {
       const { advance, client, prefix, store } = yield* redisWorld
