@@ -35,7 +35,7 @@ export interface Options {
 
 type Batch = SessionBatches.Batch<TokenHash, SessionRecord>
 
-/** The server does nothing else while a script runs: so many take it less than a millisecond. */
+/** The server does nothing else while a script runs: so many take it a millisecond or so, two where all activity is due. */
 const largest = 64
 
 const tell = (batch: Batch, token: TokenHash, exit: Exit.Exit<SessionRecord, SessionError>) => {

@@ -85,10 +85,11 @@ write(id, {}, 'dataVersion', dataVersion, 'version', '1',
 if principal ~= '' then redis.call('HSET', SESSION .. id, 'principal', principal) end
 hold(id, device, data)
 issue(hash, id, nonce, '1')
-if instead ~= '' then follow(instead, id) end
 redis.call('ZADD', ENDS, text(now + absolute), id)
 local s = read(id)
 if principal ~= '' then place(principal, id, deadline(s, now)) end
+-- Last, and whatever is wrong with that token: the session is there.
+if instead ~= '' then pcall(follow, instead, id) end
 return { row('live', id, s), displaced }`),
 
     /**

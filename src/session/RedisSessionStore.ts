@@ -118,7 +118,7 @@ export const permissions = (prefix: string): ReadonlyArray<string> => [
   ..."hello auth ping client|setname select subscribe unsubscribe publish info config|get"
     .split(" ")
     .map((name) => `+${name}`),
-  ..."script|load evalsha time exists del get set hset hmget hget hdel".split(" ").map((name) => `+${name}`),
+  ..."script|load evalsha time exists del get set hset hsetnx hmget hget hdel".split(" ").map((name) => `+${name}`),
   ..."zadd zrem zcard zcount zscore zrange zrevrange zrangebyscore".split(" ").map((name) => `+${name}`)
 ]
 

@@ -513,6 +513,8 @@ const everything = Effect.fnUntraced(function* (store: Effect.Success<ReturnType
     assert.deepStrictEqual(yield* store.endedOf([record.id]), [record.id])
     yield* store.create(session({ principal: "carol" }))
     assert.lengthOf(yield* store.revokeAll("carol"), 1)
+    yield* create(store, session({ principal: null, instead: next }))
+    assert.strictEqual(yield* outcome(store.load(next)), "SessionSuperseded")
     yield* store.prune(1)
     yield* store.pruneLag
     yield* store.ping
