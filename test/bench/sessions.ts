@@ -14,7 +14,6 @@
 import { randomBytes } from "node:crypto"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -22,69 +21,13 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
-import * as SessionToken from "../../src/session/SessionToken.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import { contenders } from "./contenders/install.ts"
-import { range, ratios, takeTurns } from "./measure.ts"
-import { cpuOf } from "./serverCpu.ts"
+import { range } from "./measure.ts"
+import { compare, cookieOf, createAll, dataOf, inFlight, live, ours, type Round, theirs } from "./sessionLoads.ts"
 
-const live = 10_000
-const inFlight = 256
 const connections = 10
-const roundMillis = 800
-const rounds = 7
 const [warmTouches, touches] = [3, 10]
-
-/** Of the size that a shop's session has. */
-const dataOf = (index: number) => ({
-  index,
-  locale: "de-CH",
-  cart: [1, 2, 3].map((n) => ({ sku: `A-${index}-${n}`, quantity: n, price: 1990 + n }))
-})
-
-const indexOf = (data: unknown) => (typeof data === "object" && data !== null && "index" in data ? data.index : data)
-
-const random = () => Math.floor(Math.random() * live)
-
-const wrong = (index: number, got: unknown) => new Error(`Asked for session ${index}, got ${JSON.stringify(got)}`)
-
-/** Requests one after another until the time is up, as many at once as asked for; tells how many there were. */
-type Round = (until: number) => Promise<number>
-
-const ours =
-  (store: SessionStore["Service"], tokens: ReadonlyArray<SessionToken.TokenHash>): Round =>
-  (until) => {
-    let done = 0
-    const one = Effect.suspend(() => {
-      const index = random()
-      return Effect.flatMap(store.load(tokens[index] as SessionToken.TokenHash), ({ data }) => {
-        done++
-        return indexOf(data) === index ? Effect.void : Effect.die(wrong(index, data))
-      })
-    })
-    const line = Effect.whileLoop({ while: () => performance.now() <= until, body: () => one, step: () => {} })
-    const lines = Effect.all(
-      Array.from({ length: inFlight }, () => line),
-      { concurrency: "unbounded", discard: true }
-    )
-    return Effect.runPromise(Effect.as(lines, 0)).then(() => done)
-  }
-
-const theirs =
-  (fetch: (index: number) => Promise<unknown>): Round =>
-  async (until) => {
-    let done = 0
-    const line = async () => {
-      while (performance.now() <= until) {
-        const index = random()
-        const data = await fetch(index)
-        if (indexOf(data) !== index) throw wrong(index, data)
-        done++
-      }
-    }
-    await Promise.all(Array.from({ length: inFlight }, line))
-    return done
-  }
 
 export const run = async () => {
   const packages = contenders()
@@ -103,27 +46,7 @@ export const run = async () => {
       (context) => Context.get(context, SessionStore)
     )
   const store = await within(open("holdfast"))
-  const tokens = await Effect.runPromise(
-    Effect.forEach(
-      Array.from({ length: live }),
-      (_, index) => {
-        const token = SessionToken.hash(SessionToken.make())
-        const session = {
-          token,
-          principal: `user-${index}`,
-          data: dataOf(index),
-          dataVersion: 1,
-          device: { userAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101", ip: "192.0.2.7" },
-          idleTimeout: Duration.minutes(30),
-          absoluteTimeout: Duration.hours(12),
-          renewEvery: Duration.hours(1),
-          maxPerPrincipal: 5
-        }
-        return Effect.as(store.create(session), token)
-      },
-      { concurrency: inFlight }
-    )
-  )
+  const tokens = await createAll(store)
 
   // Each with a pool of its own, so that nobody inherits what another one prepared or left unread.
   const poolOf = async (name: string) => {
@@ -136,8 +59,6 @@ export const run = async () => {
     createTableIfMissing: true,
     pruneSessionInterval: false
   })
-  const maxAge = 1_800_000
-  const cookieOf = () => ({ originalMaxAge: maxAge, expires: new Date(Date.now() + maxAge), httpOnly: true, path: "/" })
   const ids = Array.from({ length: live }, () => randomBytes(24).toString("base64url"))
   const idOf = (index: number) => ids[index] ?? ""
   const called = <A>(call: (done: (error: unknown, value?: A) => void) => void) =>
@@ -170,32 +91,10 @@ export const run = async () => {
     })
   }
 
-  const measured = (name: string, round: Round) => async () => {
-    const pids = await Effect.runPromise(
-      admin.queryValues("select pid from pg_stat_activity where application_name = $1", [name])
-    )
-    const server = () => cpuOf(pids.map(([pid]) => Number(pid)))
-    const [cpu, before, begun] = [process.cpuUsage(), server(), performance.now()]
-    const done = await round(begun + roundMillis)
-    const { system, user } = process.cpuUsage(cpu)
-    const seconds = (performance.now() - begun) / 1000
-    return { rate: done / seconds, client: (system + user) / done, server: ((server() - before) * 1000) / done }
-  }
-  const results = await takeTurns(
-    Object.fromEntries(Object.entries(entries).map(([name, round]) => [name, measured(name, round)])),
-    rounds,
-    2
-  )
-  const rates = (name: string) => (results.get(name) ?? []).map(({ rate }) => rate)
-  console.table(
-    Array.from(results, ([name, values]) => ({
-      load: name,
-      "a second": range(rates(name), 0),
-      "client cpu µs": range(values.map(({ client }) => client)),
-      "server cpu µs": range(values.map(({ server }) => server)),
-      "holdfast is": `${range(ratios(rates("holdfast"), rates(name)))} ×`
-    }))
-  )
+  await compare(entries, async (name) => {
+    const named = "select pid from pg_stat_activity where application_name = $1"
+    return (await Effect.runPromise(admin.queryValues(named, [name]))).map(([pid]) => Number(pid))
+  })
 
   // From now on their touch interval is two seconds; each round begins when the last touch of the one before is due.
   await Effect.runPromise(

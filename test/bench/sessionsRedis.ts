@@ -13,7 +13,6 @@
  */
 import { randomBytes } from "node:crypto"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -21,68 +20,23 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as RedisSessionStore from "../../src/session/RedisSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
-import * as SessionToken from "../../src/session/SessionToken.ts"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
 import { contenders } from "./contenders/install.ts"
-import { range, ratios, takeTurns } from "./measure.ts"
-import { cpuOf } from "./serverCpu.ts"
+import { range } from "./measure.ts"
+import {
+  compare,
+  cookieOf,
+  createAll,
+  dataOf,
+  inFlight,
+  live,
+  login,
+  ours,
+  type Round,
+  theirs
+} from "./sessionLoads.ts"
 
-const live = 10_000
-const inFlight = 256
-const roundMillis = 800
-const rounds = 7
 const touches = 5
-
-/** Of the size that a shop's session has. */
-const dataOf = (index: number) => ({
-  index,
-  locale: "de-CH",
-  cart: [1, 2, 3].map((n) => ({ sku: `A-${index}-${n}`, quantity: n, price: 1990 + n }))
-})
-
-const indexOf = (data: unknown) => (typeof data === "object" && data !== null && "index" in data ? data.index : data)
-
-const random = () => Math.floor(Math.random() * live)
-
-const wrong = (index: number, got: unknown) => new Error(`Asked for session ${index}, got ${JSON.stringify(got)}`)
-
-/** Requests one after another until the time is up, as many at once as asked for; tells how many there were. */
-type Round = (until: number) => Promise<number>
-
-const ours =
-  (store: SessionStore["Service"], tokens: ReadonlyArray<SessionToken.TokenHash>): Round =>
-  (until) => {
-    let done = 0
-    const one = Effect.suspend(() => {
-      const index = random()
-      return Effect.flatMap(store.load(tokens[index] as SessionToken.TokenHash), ({ data }) => {
-        done++
-        return indexOf(data) === index ? Effect.void : Effect.die(wrong(index, data))
-      })
-    })
-    const line = Effect.whileLoop({ while: () => performance.now() <= until, body: () => one, step: () => {} })
-    const lines = Effect.all(
-      Array.from({ length: inFlight }, () => line),
-      { concurrency: "unbounded", discard: true }
-    )
-    return Effect.runPromise(Effect.as(lines, 0)).then(() => done)
-  }
-
-const theirs =
-  (fetch: (index: number) => Promise<unknown>): Round =>
-  async (until) => {
-    let done = 0
-    const line = async () => {
-      while (performance.now() <= until) {
-        const index = random()
-        const data = await fetch(index)
-        if (indexOf(data) !== index) throw wrong(index, data)
-        done++
-      }
-    }
-    await Promise.all(Array.from({ length: inFlight }, line))
-    return done
-  }
 
 /** Makes every session's last activity ten minutes old. */
 const idle = `
@@ -114,35 +68,11 @@ export const run = async () => {
     )
   const store = await openStore()
   const forgetful = await openStore(0)
-  const newSession = (index: number, principal: string, token: SessionToken.TokenHash, maxPerPrincipal: number) => ({
-    token,
-    principal,
-    data: dataOf(index),
-    dataVersion: 1,
-    device: { userAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101", ip: "192.0.2.7" },
-    idleTimeout: Duration.minutes(30),
-    absoluteTimeout: Duration.hours(12),
-    renewEvery: Duration.hours(1),
-    maxPerPrincipal
-  })
-  const createAll = (principalOf: (index: number) => string, maxPerPrincipal: number) =>
-    Effect.runPromise(
-      Effect.forEach(
-        Array.from({ length: live }),
-        (_, index) => {
-          const token = SessionToken.hash(SessionToken.make())
-          return Effect.as(store.create(newSession(index, principalOf(index), token, maxPerPrincipal)), token)
-        },
-        { concurrency: inFlight }
-      )
-    )
   await Effect.runPromise(store.ping)
   const bare = await memory()
-  const tokens = await createAll((index) => `user-${index}`, 5)
+  const tokens = await createAll(store)
   const ourBytes = ((await memory()) - bare) / live
 
-  const maxAge = 1_800_000
-  const cookieOf = () => ({ originalMaxAge: maxAge, expires: new Date(Date.now() + maxAge), httpOnly: true, path: "/" })
   const ids = Array.from({ length: live }, () => randomBytes(24).toString("base64url"))
   const idOf = (index: number) => ids[index] ?? ""
   const connect = new packages.connectRedis({ client: await open("connect-redis"), prefix: "sess:" })
@@ -162,32 +92,7 @@ export const run = async () => {
     "redis, get alone": theirs(async (index) => JSON.parse((await redis.get(`sess:${idOf(index)}`)) ?? "null"))
   }
   const pid = await Effect.runPromise(server.pid)
-  const measured = (round: Round) => async () => {
-    const [cpu, before, begun] = [process.cpuUsage(), cpuOf([pid]), performance.now()]
-    const done = await round(begun + roundMillis)
-    const { system, user } = process.cpuUsage(cpu)
-    const seconds = (performance.now() - begun) / 1000
-    return {
-      rate: done / seconds,
-      client: (system + user) / done,
-      server: ((cpuOf([pid]) - before) * 1000) / done
-    }
-  }
-  const results = await takeTurns(
-    Object.fromEntries(Object.entries(entries).map(([name, round]) => [name, measured(round)])),
-    rounds,
-    2
-  )
-  const rates = (name: string) => (results.get(name) ?? []).map(({ rate }) => rate)
-  console.table(
-    Array.from(results, ([name, values]) => ({
-      load: name,
-      "a second": range(rates(name), 0),
-      "client cpu µs": range(values.map(({ client }) => client)),
-      "server cpu µs": range(values.map(({ server }) => server)),
-      "holdfast is": `${range(ratios(rates("holdfast"), rates(name)))} ×`
-    }))
-  )
+  await compare(entries, () => Promise.resolve([pid]))
 
   /** The longest that the server was at one script since the last time, in milliseconds. */
   const longest = async () => {
@@ -219,15 +124,14 @@ export const run = async () => {
     const millis = performance.now() - begun
     owned.push({ principal: name, ms: millis.toFixed(1), "longest script ms": (await longest()).toFixed(2) })
   }
-  const token = () => SessionToken.hash(SessionToken.make())
   for (const end of ["revokeAll", "a login that leaves room for 5"]) {
-    await createAll(() => "crowd", live * 2)
+    await createAll(store, () => "crowd", live * 2)
     if (end === "revokeAll") {
-      await timed("one more login", store.create(newSession(0, "crowd", token(), live * 2)))
-      await timed("one login at the cap", store.create(newSession(0, "crowd", token(), live)))
+      await timed("one more login", login(store, "crowd", live * 2))
+      await timed("one login at the cap", login(store, "crowd", live))
       await timed("list", store.list("crowd"))
       await timed(end, store.revokeAll("crowd"))
-    } else await timed(end, store.create(newSession(0, "crowd", token(), 5)))
+    } else await timed(end, login(store, "crowd", 5))
   }
   console.table(owned)
   console.table([
