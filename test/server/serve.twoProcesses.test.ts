@@ -6,32 +6,35 @@ import * as Service from "../support/service.ts"
 import * as SessionCalls from "../support/sessionCalls.ts"
 import { laws, Pair, startBeside, zone } from "./twoProcessesLaws.ts"
 
+/** Two processes, one of which hears of ends through a network that can lose them. */
+const pair = Effect.gen(function* () {
+  const a = yield* Service.startService({ env: zone })
+  const url = new URL(Redacted.value(a.own.url))
+  const network = yield* DeafProxy.make({ host: url.hostname, port: Number(url.port) }, DeafProxy.postgres)
+  url.port = String(network.port)
+  url.hostname = "127.0.0.1"
+  const b = yield* startBeside(a, { DATABASE_URL: url.href })
+  const { name } = a.own
+  return Pair.of({
+    a,
+    b,
+    network,
+    travel: a.travel,
+    written: (id) =>
+      Effect.map(
+        SessionCalls.stored(name, `select xmin::text, last_seen_at::text from holdfast.sessions where id = '${id}'`),
+        ([row]) => JSON.stringify(row)
+      )
+  })
+})
+
+laws("two processes on one database", Layer.effect(Pair, pair))
+
 laws(
-  "two processes on one database",
+  "two processes on one database, of which one hears no notification",
   Layer.effect(
     Pair,
-    Effect.gen(function* () {
-      const a = yield* Service.startService({ env: zone })
-      const url = new URL(Redacted.value(a.own.url))
-      const network = yield* DeafProxy.make({ host: url.hostname, port: Number(url.port) }, DeafProxy.postgres)
-      url.port = String(network.port)
-      url.hostname = "127.0.0.1"
-      const b = yield* startBeside(a, { DATABASE_URL: url.href })
-      const { name } = a.own
-      return {
-        a,
-        b,
-        network,
-        travel: a.travel,
-        written: (id) =>
-          Effect.map(
-            SessionCalls.stored(
-              name,
-              `select xmin::text, last_seen_at::text from holdfast.sessions where id = '${id}'`
-            ),
-            ([row]) => JSON.stringify(row)
-          )
-      }
-    })
-  )
+    Effect.tap(pair, ({ network }) => Effect.sync(() => network.lose(true)))
+  ),
+  "deaf"
 )
