@@ -1,6 +1,6 @@
 /**
  * What ten million rows cost in memory, from a real PostgreSQL of its own through the driver and the registry into files,
- * and page by page out of them again. The resident memory of this process is looked at every 20 ms and after each page;
+ * and out of them again, page by page and as a stream. The resident memory of this process is looked at every 20 ms and after each page;
  * what is printed is how far it rose above what it was after a warm-up with 200,000 rows, and how much of that is the space
  * for new objects, which Node lets grow from 32 to 128 MiB in any process that allocates for long (`--max-semi-space-size`).
  *
@@ -10,6 +10,7 @@ import { getHeapSpaceStatistics } from "node:v8"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
 import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../../src/connection/PgConnectionSource.ts"
 import * as PgRecycle from "../../src/connection/PgRecycle.ts"
@@ -74,6 +75,18 @@ const read = Effect.fnUntraced(function* (
   if (sum !== (count * (count + 1)) / 2) return yield* Effect.die(new Error("Other rows came out than went in"))
 })
 
+/** As `read`, through the registry's stream. */
+const stream = Effect.fnUntraced(function* (id: Effect.Success<ReturnType<typeof write>>, count: number) {
+  const registry = yield* QueryRegistry.QueryRegistry
+  let sum = 0
+  yield* Stream.runForEachArray(registry.rows(principal, id), (rows) =>
+    Effect.sync(() => {
+      for (const [n] of rows) sum += Number(n)
+    })
+  )
+  if (sum !== (count * (count + 1)) / 2) return yield* Effect.die(new Error("Other rows were streamed than went in"))
+})
+
 const young = () =>
   getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space")?.space_size ?? Number.NaN
 
@@ -93,5 +106,7 @@ export const run = () =>
       report("written", written.most, base, written.seconds)
       const found = yield* highest((look) => read(written.value, rows, look))
       report("read", found.most, base, found.seconds)
+      const streamed = yield* highest(() => stream(written.value, rows))
+      report("streamed", streamed.most, base, streamed.seconds)
     }).pipe(Effect.provide(layerQueries(superuserUrl)))
   }).pipe(Effect.scoped, Effect.runPromise)
