@@ -188,9 +188,11 @@ export const epoch = decoder(Digits, "the epoch of a principal")
 const decodeLag = decoder(Digits, "the age of a tombstone")
 export const lag = (reply: unknown) => Effect.map(decodeLag(reply), Duration.millis)
 
-const decodePruned = decoder(Schema.Tuple([Schema.Int, Digits]), "what was pruned")
-export const pruned = (reply: unknown): Effect.Effect<Pruned, SessionError> =>
-  Effect.map(decodePruned(reply), ([sessions, micros]) => ({
+const decodePruned = decoder(Schema.Tuple([Schema.Int, Digits, Schema.Literals([0, 1])]), "what was pruned")
+/** What was pruned; `way` is how long the answer took, which has to do where the server does not know how long it was at it. */
+export const pruned = (reply: unknown, way: Duration.Duration): Effect.Effect<Pruned, SessionError> =>
+  Effect.map(decodePruned(reply), ([sessions, micros, more]) => ({
     sessions,
-    took: Duration.micros(BigInt(Math.max(micros, 0)))
+    more: more === 1,
+    took: micros > 0 ? Duration.micros(BigInt(micros)) : way
   }))
