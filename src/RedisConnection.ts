@@ -162,17 +162,17 @@ export const make = Effect.fnUntraced(function* (
     const scope = yield* Ledger.hold({ kind: "redis connection", id }, Scope.make(), Scope.close)
     const cut = new AbortController()
     const socket = { signal: cut.signal, reconnectStrategy: false as const, connectTimeout: millis }
-    const building = yield* Layer.buildWithScope(Layer.fresh(NodeRedis.layer({ ...driver, socket })), scope).pipe(
-      // What the driver warns of is said here, once.
-      Effect.provideService(References.MinimumLogLevel, "None"),
-      Effect.uninterruptible,
-      Effect.forkDetach({ startImmediately: true })
+    // It must be over before its scope closes, or it would go on and nobody would end it.
+    const building = yield* Effect.acquireRelease(
+      Layer.buildWithScope(Layer.fresh(NodeRedis.layer({ ...driver, socket })), scope).pipe(
+        // What the driver warns of is said here, once.
+        Effect.provideService(References.MinimumLogLevel, "None"),
+        Effect.uninterruptible,
+        Effect.forkDetach({ startImmediately: true })
+      ),
+      (building) => Effect.andThen(cutting(cut), Fiber.await(building))
     )
-    const context = yield* inTime(Fiber.join(building)).pipe(
-      Effect.onExit((exit) =>
-        Exit.isSuccess(exit) ? Effect.void : Effect.andThen(cutting(cut), Fiber.await(building))
-      )
-    )
+    const context = yield* inTime(Fiber.join(building))
     const { client } = Context.get(context, NodeRedis.NodeRedis)
     yield* Effect.addFinalizer(() => Effect.andThen(cutting(cut), destroying(client)))
     const over = yield* Deferred.make<never, Redis.RedisError>()
@@ -240,10 +240,14 @@ export const make = Effect.fnUntraced(function* (
   const subscribed = Effect.fnUntraced(function* (channel: string, hear: (heard: Heard) => Effect.Effect<void>) {
     const { client, over } = yield* Effect.suspend(() => current)
     const messages = yield* Queue.unbounded<string, Redis.RedisError>()
+    const cut = new AbortController()
     const subscriber = yield* Ledger.hold(
       { kind: "redis subscription", id: `${id} ${channel}` },
-      Effect.sync(() => client.duplicate({ socket: { reconnectStrategy: false, connectTimeout: millis } })),
-      destroying
+      Effect.sync(() =>
+        client.duplicate({ socket: { signal: cut.signal, reconnectStrategy: false, connectTimeout: millis } })
+      ),
+      // To destroy a client that is about to connect does not keep it from that.
+      (subscriber) => Effect.andThen(cutting(cut), destroying(subscriber))
     )
     subscriber.on("error", (cause) => {
       if (!subscriber.isOpen) Queue.failCauseUnsafe(messages, Cause.fail(new Redis.RedisError({ cause })))

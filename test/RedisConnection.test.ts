@@ -1,10 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Redis from "effect/persistence/Redis"
 import * as Redacted from "effect/Redacted"
+import * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
 import { once } from "node:events"
 import * as Net from "node:net"
 import * as Ledger from "../src/Ledger.ts"
@@ -32,6 +35,14 @@ const targetOf = (url: Redacted.Redacted) => {
   const { hostname, port } = new URL(Redacted.value(url))
   return { host: hostname, port: Number(port) }
 }
+
+/** How many connections of this name the shared server has. */
+const connectionsOf = (name: string) =>
+  client().pipe(
+    Effect.flatMap(({ send }) => send("CLIENT", "LIST")),
+    Effect.map((list) => String(list).split(`name=${name} `).length - 1),
+    Effect.scoped
+  )
 
 describe("a connection to Redis", () => {
   it.live("is built while the server is away, says so, and is there when the server is", () =>
@@ -139,6 +150,63 @@ describe("a connection to Redis", () => {
       yield* eventually(proxy.open, (open) => open === 0)
       yield* LedgerRecorder.assertEmpty()
     }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
+  )
+
+  it.live("closed at whatever moment of its beginning, it leaves no connection to the server", () =>
+    Effect.gen(function* () {
+      const url = yield* redisUrl
+      const name = yield* freshPrefix
+      for (const step of [3, 4, 5]) {
+        for (let turns = 0; turns < 60; turns++) {
+          yield* Effect.gen(function* () {
+            yield* RedisConnection.make({ url, name })
+            for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+          }).pipe(Effect.scoped, Effect.provideService(Scheduler.MaxOpsBeforeYield, step))
+        }
+      }
+      yield* LedgerRecorder.assertEmpty()
+      // It begins after all of them, so by now the server knows them, too.
+      const last = yield* RedisConnection.make({ url, name })
+      yield* last.send("PING")
+      yield* eventually(connectionsOf(name), (count) => count === 1)
+    }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
+  )
+
+  it.live("its end is the end of its subscriptions, also where somebody goes on listening", () =>
+    Effect.gen(function* () {
+      const name = yield* freshPrefix
+      const scope = yield* Scope.make()
+      const redis = yield* Scope.provide(RedisConnection.make({ url: yield* redisUrl, name }), scope)
+      const heard: Array<string> = []
+      yield* Effect.forkScoped(redis.listen(name, ({ _tag }) => Effect.sync(() => void heard.push(_tag))))
+      yield* eventually(
+        Effect.sync(() => heard.join(" ")),
+        (heard) => heard === "There"
+      )
+      yield* Scope.close(scope, Exit.void)
+      yield* eventually(connectionsOf(name), (count) => count === 0)
+      assert.deepStrictEqual(heard, ["There", "Lost"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a subscription that is given up while it connects leaves no connection to the server", () =>
+    Effect.gen(function* () {
+      const name = yield* freshPrefix
+      const redis = yield* RedisConnection.make({ url: yield* redisUrl, name })
+      yield* redis.send("PING")
+      for (let turn = 0; turn < 10; turn++) {
+        yield* Fiber.interrupt(
+          yield* Effect.forkChild(
+            redis.listen(name, () => Effect.void),
+            { startImmediately: true }
+          )
+        )
+      }
+      const there = yield* Deferred.make<void>()
+      yield* Effect.forkScoped(redis.listen(name, () => Effect.asVoid(Deferred.succeed(there, undefined))))
+      yield* Deferred.await(there)
+      yield* eventually(connectionsOf(name), (count) => count === 2)
+    }).pipe(Effect.scoped)
   )
 
   it.live("a connection to a server that became a replica is replaced", () =>

@@ -6,7 +6,8 @@
  * Keys, under the store's prefix:
  *
  * - `session:<id>`, hash: the session, from its creation until it is pruned. Its `stamp` is the moment of the last write to
- *   it or to one of its tokens (microseconds), no two alike, by which it is known again.
+ *   it or to one of its tokens (microseconds), no two alike, by which it is known again; 0 once it is ended, whatever the
+ *   server's clock says then.
  * - `content:<id>`, string: its device and its data, a line each, until it is ended. Apart, because the server keeps a hash
  *   of short values in one piece, which takes half the memory and time.
  * - `token:<hash>`, hash: whose token it is, as long. From `first` to `last` of the session, each token names its
@@ -198,9 +199,9 @@ end
 
 -- Ends sessions, those of a principal if it is given.
 local function finish(ids, principal)
-  local ends, at, stamp = {}, text(now), text(micros)
+  local ends, at = {}, text(now)
   for i, id in ipairs(ids) do
-    redis.call('HSET', SESSION .. id, 'endedAt', at, 'stamp', stamp)
+    redis.call('HSET', SESSION .. id, 'endedAt', at, 'stamp', '0')
     redis.call('DEL', CONTENT .. id)
     ends[2 * i - 1], ends[2 * i] = at, id
   end

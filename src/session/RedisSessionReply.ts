@@ -40,9 +40,12 @@ export interface Known extends Remembered {
 
 const isList = (reply: unknown): reply is ReadonlyArray<unknown> => Array.isArray(reply)
 const digits = /^\d{1,16}$/
+const signed = /^-?\d{1,16}$/
 
 /** Digits as a number; whatever else it is stays, and is found to be no number. */
 const count = (value: unknown) => (typeof value === "string" && digits.test(value) ? Number(value) : value)
+/** The same for a version of data, which is below zero where something is in quarantine beside it. */
+const dataVersion = (value: unknown) => (typeof value === "string" && signed.test(value) ? Number(value) : value)
 const moment = (value: unknown) => (typeof value === "number" ? new Date(value) : value)
 
 /** The device and the data, which are a line each. */
@@ -62,7 +65,7 @@ const record = (row: ReadonlyArray<unknown>): Result.Result<SessionRecord, Sessi
     row[1],
     row[2],
     data,
-    count(row[4]),
+    dataVersion(row[4]),
     count(row[5]),
     device,
     moment(count(row[6])),
@@ -185,9 +188,11 @@ export const epoch = decoder(Digits, "the epoch of a principal")
 const decodeLag = decoder(Digits, "the age of a tombstone")
 export const lag = (reply: unknown) => Effect.map(decodeLag(reply), Duration.millis)
 
-const decodePruned = decoder(Schema.Tuple([Schema.Int, Digits]), "what was pruned")
-export const pruned = (reply: unknown): Effect.Effect<Pruned, SessionError> =>
-  Effect.map(decodePruned(reply), ([sessions, micros]) => ({
+const decodePruned = decoder(Schema.Tuple([Schema.Int, Digits, Schema.Literals([0, 1])]), "what was pruned")
+/** What was pruned; `way` is how long the answer took, which has to do where the server does not know how long it was at it. */
+export const pruned = (reply: unknown, way: Duration.Duration): Effect.Effect<Pruned, SessionError> =>
+  Effect.map(decodePruned(reply), ([sessions, micros, more]) => ({
     sessions,
-    took: Duration.micros(BigInt(Math.max(micros, 0)))
+    more: more === 1,
+    took: micros > 0 ? Duration.micros(BigInt(micros)) : way
   }))

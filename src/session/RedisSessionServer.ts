@@ -81,8 +81,9 @@ export interface Options {
 /** A server that was refused is looked at again this often, for it may have been set up meanwhile. */
 const again = Duration.toNanosUnsafe(Duration.seconds(1))
 
+/** It was understood and refused, in the words of whoever runs the server; what is over by itself has codes of its own. */
 const isForbidden = (error: { readonly cause: unknown }) =>
-  /NOPERM|unknown command/i.test(error.cause instanceof Error ? error.cause.message : String(error.cause))
+  /^(ERR|NOPERM) /.test(error.cause instanceof Error ? error.cause.message : String(error.cause))
 
 /** The value of the one setting that was asked for. */
 const valueOf = (reply: unknown): string | undefined =>

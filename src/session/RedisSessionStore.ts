@@ -287,7 +287,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         ids.filter((_, index) => RedisSessionReply.isOver(states[index]))
       ),
     ended,
-    prune: (limit) => Effect.flatMap(run(scripts.prune, String(limit)), RedisSessionReply.pruned),
+    prune: (limit) =>
+      Effect.flatMap(Effect.timed(run(scripts.prune, String(limit))), ([way, reply]) =>
+        RedisSessionReply.pruned(reply, way)
+      ),
     pruneLag: Effect.flatMap(run(scripts.pruneLag), RedisSessionReply.lag),
     ping: Effect.asVoid(run(scripts.ping))
   })

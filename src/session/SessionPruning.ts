@@ -6,7 +6,7 @@
  *
  * **Details**
  *
- * Every `interval`, give or take a fifth, batches are pruned until one is not full. A batch is as large as the store removes
+ * Every `interval`, give or take a fifth, batches are pruned until there is no more. A batch is as large as the store removes
  * within 2 milliseconds or so by its own clock, judging by the one before, and between two of them it rests 59 times as long
  * as the last one took: a backlog of millions disturbs nobody, also on a server that is busy. What requests notice is how
  * often a batch takes a processor from them, hardly how long it has it.
@@ -60,10 +60,10 @@ export const round = Effect.fnUntraced(function* (most: number = defaultBatch) {
   let sum = 0
   let size = Math.min(most, firstBatch)
   for (;;) {
-    const { sessions, took } = yield* store.prune(size)
+    const { more, sessions, took } = yield* store.prune(size)
     sum += sessions
     yield* Metric.update(pruned, sessions)
-    if (sessions < size) break
+    if (sessions < size && more !== true) break
     const pace = Duration.toMillis(goal) / Math.max(Duration.toMillis(took), 0.1)
     size = Math.max(1, Math.min(most, Math.round(size * Math.min(Math.max(pace, 1 / fastest), fastest))))
     yield* Effect.sleep(Duration.times(took, share - 1))

@@ -90,9 +90,11 @@ export interface Renewal {
   readonly next: TokenHash
 }
 
-/** What was removed. Fewer sessions than asked for: no more of them were over at that moment. */
+/** What was removed. Fewer sessions than asked for: no more of them were over at that moment, but where there is `more`. */
 export interface Pruned {
   readonly sessions: number
+  /** So much belonged to these that the rest is left to another turn. Default: no. */
+  readonly more?: boolean | undefined
   /** How long the store was at it, by its own clock. What the way there and back takes says nothing of its load. */
   readonly took: Duration.Duration
 }

@@ -3,9 +3,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as FailureCounts from "../../src/server/FailureCounts.ts"
 import * as RedisFailureCounts from "../../src/server/RedisFailureCounts.ts"
+import * as RedisSessionStore from "../../src/session/RedisSessionStore.ts"
 import { eventually } from "../support/conditions.ts"
 import { client, freshPrefix, keysOf, ownServer, redisUrl } from "../support/redis.ts"
 
@@ -112,6 +114,23 @@ describe("failures counted in memory", () => {
 describe("failures counted in Redis", () => {
   laws(redisPair, Duration.minutes(1))
   lawsOfTime(redisPair)
+
+  it.live("a user with the rights that the README names can count", () =>
+    Effect.gen(function* () {
+      const server = yield* ownServer()
+      const admin = yield* client(Effect.succeed(server.url))
+      const rights = [...RedisSessionStore.permissions("holdfast"), "+pexpire", "+zremrangebyscore"]
+      yield* admin.send("ACL", "SETUSER", "service", "on", ">secret", ...rights)
+      const url = new URL(Redacted.value(server.url))
+      url.username = "service"
+      url.password = "secret"
+      const counts = yield* RedisFailureCounts.make({ url: Redacted.make(url.href) })
+      yield* (yield* attempt(counts, [limit("frank", 1)])).failed
+      assert.isTrue(isWait(yield* counts.begin([limit("frank", 1)])))
+      yield* (yield* attempt(counts, [limit("grace", 1)])).takeOff
+      assert.isUndefined(yield* counts.wait([limit("grace", 1)]))
+    }).pipe(Effect.scoped)
+  )
 
   it.live("keys tell no names and go by themselves", () =>
     Effect.gen(function* () {

@@ -166,6 +166,25 @@ layer(layerOnRedis, { excludeTestServices: true, timeout: "60 seconds" })(
       })
     )
 
+    it.effect("a user of Redis that may not count failed logins keeps the service from being ready", () =>
+      Effect.gen(function* () {
+        const { server, service } = yield* OnRedis
+        const redis = yield* client(Effect.succeed(server.url))
+        const browser = yield* service.login()
+        yield* becomesReady(browser)
+        yield* Effect.acquireUseRelease(
+          redis.send("ACL", "SETUSER", "default", "-zremrangebyscore"),
+          () =>
+            Effect.gen(function* () {
+              assert.deepStrictEqual(yield* inTime(login(makeBrowser(browser.url))), unavailable)
+              yield* eventually(waitingFor(browser), (names) => String(names) === "sessions")
+            }),
+          () => Effect.orDie(redis.send("ACL", "SETUSER", "default", "+@all"))
+        )
+        yield* becomesReady(browser)
+      })
+    )
+
     it.effect("S11 a full memory is 503 for what has to be written, and is over when there is room", () =>
       Effect.gen(function* () {
         const { server, service } = yield* OnRedis

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
+import * as Redis from "effect/persistence/Redis"
 import * as RedisSessionServer from "../../src/session/RedisSessionServer.ts"
 import { eventually } from "../support/conditions.ts"
 import { client, ownServer } from "../support/redis.ts"
@@ -45,6 +46,28 @@ describe("RedisSessionServer", () => {
     assert.match(judged({ cluster_enabled: "1" }), /^refused: .*Redis Cluster.*Use one primary/)
     assert.match(RedisSessionServer.judge("what?", undefined).refusals.join(), /INFO names no redis_version/)
   })
+
+  it.effect("a service that refuses to show its settings, in whatever words, is taken for what INFO says", () =>
+    Effect.gen(function* () {
+      // No server to be had here says so.
+      const answering = (refusal: string) => (command: string) =>
+        command === "INFO"
+          ? Effect.succeed(info(good) as never)
+          : Effect.fail(new Redis.RedisError({ cause: new Error(refusal) }))
+      for (const refusal of [
+        "ERR unknown command 'CONFIG'",
+        "ERR Unsupported CONFIG parameter: save",
+        "ERR Command is not available: 'CONFIG'",
+        "NOPERM User app has no permissions to run the 'config|get' command"
+      ]) {
+        const server = yield* RedisSessionServer.make({ redis: { send: answering(refusal) }, onUnsafe: "refuse" })
+        assert.strictEqual(yield* outcome(server.accepted), "ok", refusal)
+      }
+      const loading = answering("LOADING Redis is loading the dataset in memory")
+      const server = yield* RedisSessionServer.make({ redis: { send: loading }, onUnsafe: "refuse" })
+      assert.strictEqual(yield* outcome(server.accepted), "SessionsUnavailable")
+    })
+  )
 
   it.live("Redis Cluster is refused with the reason, in every operation", () =>
     logged((lines) =>

@@ -6,9 +6,12 @@ import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { inspect } from "node:util"
+import * as RedisSessionReply from "../../src/session/RedisSessionReply.ts"
 import * as RedisSessionStore from "../../src/session/RedisSessionStore.ts"
 import type { SessionError } from "../../src/session/SessionError.ts"
 import type { SessionRecord } from "../../src/session/SessionRecord.ts"
+import * as SessionPruning from "../../src/session/SessionPruning.ts"
+import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
 import { eventually } from "../support/conditions.ts"
 import { keysOf, ownServer } from "../support/redis.ts"
@@ -169,6 +172,8 @@ describe("RedisSessionStore", () => {
       assert.strictEqual(yield* client.send("EXISTS", `${prefix}:content:${id}`), 1)
       yield* store.revoke(id)
       assert.strictEqual(yield* client.send("EXISTS", `${prefix}:content:${id}`), 0)
+      // A stamp that no live session has, whatever the server's clock said before.
+      assert.strictEqual(yield* client.send("HGET", `${prefix}:session:${id}`, "stamp"), "0")
     })
   )
 
@@ -346,6 +351,40 @@ describe("RedisSessionStore", () => {
       assert.strictEqual(pruned, 3)
       // Only the tokens of what could not be read are left.
       assert.lengthOf(yield* keysOf(client, prefix), 2)
+    })
+  )
+
+  it.live("S12 a round of pruning leaves nothing, however many tokens the sessions had", () =>
+    Effect.gen(function* () {
+      const { advance, client, prefix, store } = yield* redisWorld
+      yield* all(
+        times(60, () =>
+          Effect.gen(function* () {
+            const wanted = session({ principal: null, renewEvery: Duration.zero })
+            yield* create(store, wanted)
+            let token = wanted.token
+            for (const next of times(12, newToken)) {
+              yield* store.renew({ token, next })
+              token = next
+            }
+          })
+        )
+      )
+      yield* advance("37 hours")
+      const { pruned } = yield* Effect.provideService(SessionPruning.round(), SessionStore, store)
+      assert.strictEqual(pruned, 60)
+      assert.deepStrictEqual(yield* keysOf(client, prefix), [])
+    })
+  )
+
+  it.live("S12 how long pruning took is never unknown: servers show a script the same time until its end", () =>
+    Effect.gen(function* () {
+      const { store } = yield* redisWorld
+      assert.isAbove(Duration.toMillis((yield* store.prune(1)).took), 0)
+      const way = Duration.millis(7)
+      assert.deepStrictEqual(yield* RedisSessionReply.pruned([3, "0", 1], way), { sessions: 3, more: true, took: way })
+      const told = yield* RedisSessionReply.pruned([3, "250", 0], way)
+      assert.deepStrictEqual(told, { sessions: 3, more: false, took: Duration.micros(250n) })
     })
   )
 

@@ -90,6 +90,10 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         const updated = yield* another.update({ id: created.id, version: 1, data: { cart: [] }, dataVersion: 8 })
         assert.deepStrictEqual(updated, { ...created, data: { cart: [] }, dataVersion: 8, version: 2 })
         assert.deepStrictEqual(yield* store.load(wanted.token), updated)
+        // As where something is in quarantine beside the data.
+        const below = yield* store.update({ id: created.id, version: 2, data: [], dataVersion: -8 })
+        assert.deepStrictEqual(below, { ...updated, data: [], dataVersion: -8, version: 3 })
+        assert.deepStrictEqual(yield* another.load(wanted.token), below)
       })
     )
 
