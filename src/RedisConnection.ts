@@ -291,4 +291,6 @@ export const make = Effect.fnUntraced(function* (
 })
 
 const cutting = (cut: AbortController) => Effect.sync(() => cut.abort())
-const destroying = (client: NodeRedis.NodeRedis["Service"]["client"]) => Effect.sync(() => client.destroy())
+/** Version 5 of the driver throws where the connection is over already. */
+const destroying = (client: NodeRedis.NodeRedis["Service"]["client"]) =>
+  Effect.ignoreCause(Effect.sync(() => client.destroy()))

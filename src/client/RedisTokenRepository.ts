@@ -45,7 +45,10 @@ export interface Options {
   readonly applicationName?: string | undefined
 }
 
-/** An infinite moment is not written. Numbers go as text: a reply would cut them down to whole ones. */
+/**
+ * An infinite moment is not written. Numbers go as text: a reply would cut them down to whole ones. With a full memory a script
+ * is refused its first write if that may take more, and no later one: what ends a lock begins with a removal.
+ */
 const prelude = `
 local key = KEYS[1]
 local moment = redis.call('TIME')
@@ -55,6 +58,7 @@ local function field(name) return redis.call('HGET', key, name) or nil end
 local function until_(name) local at = field(name) return at and text(tonumber(at) - now) end
 local function is_over(name) local at = field(name) return at ~= nil and tonumber(at) <= now end
 local version = tonumber(field('version') or '0')
+local function give_back() redis.call('HDEL', key, 'owner', 'lockedAt', 'lockedUntil', 'failure', 'pausedUntil') end
 `
 
 const script = (lua: string) =>
@@ -79,6 +83,7 @@ return { 'Locked' }`),
 local owner, sealed, access, is_kept, refresh = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
 if field('owner') ~= owner then return false end
 local locked_at, second_try = tonumber(field('lockedAt')), field('rejected') or '0'
+give_back()
 local function limit(name, millis)
   if millis == math.huge then redis.call('HDEL', key, name)
   else redis.call('HSET', key, name, text(locked_at + millis)) end
@@ -87,16 +92,18 @@ limit('accessUntil', access)
 if not is_kept then limit('refreshUntil', refresh) end
 redis.call('HSET', key, 'version', string.format('%d', version + 1), 'sealed', sealed, 'obtainedAt', text(locked_at),
   'rejected', '0', 'secondTry', second_try)
-redis.call('HDEL', key, 'owner', 'lockedAt', 'lockedUntil', 'failure', 'pausedUntil')
 return version + 1`),
   unlock: script(`
 local owner, failure, length = ARGV[1], ARGV[2], ARGV[3]
 if field('owner') ~= owner then return false end
-redis.call('HDEL', key, 'owner', 'lockedAt', 'lockedUntil', 'failure', 'pausedUntil')
+give_back()
 if failure then redis.call('HSET', key, 'failure', failure, 'pausedUntil', text(now + tonumber(length))) end
 return true`),
   invalidate: script(`
-if version > 0 and version == tonumber(ARGV[1]) then redis.call('HSET', key, 'rejected', '1') end
+if version > 0 and version == tonumber(ARGV[1]) then
+  redis.call('HDEL', key, 'rejected')
+  redis.call('HSET', key, 'rejected', '1')
+end
 return true`)
 }
 

@@ -54,6 +54,24 @@ describe("RedisTokenRepository", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("a token that was had before the memory was full is kept: the one before may be of no use any more", () =>
+    Effect.gen(function* () {
+      const server = yield* ownServer()
+      const own = yield* client(Effect.succeed(server.url))
+      const repository = yield* RedisTokenRepository.make({ url: server.url, keys })
+      assert.strictEqual(yield* replace(repository, "alice", replacement("a1", "r1")), 1)
+      assert.strictEqual((yield* repository.lock("alice", claim("first", 1)))._tag, "Locked")
+      yield* own.send("CONFIG", "SET", "maxmemory", "1")
+      assert.strictEqual(yield* repository.put("alice", "first", replacement("a2", "r2")), 2)
+      yield* repository.invalidate("alice", 2)
+      const { access, refresh } = yield* repository.get("alice")
+      assert.isTrue(access?.isRejected)
+      assert.strictEqual(refresh && Redacted.value(refresh), "r2")
+      const error = yield* Effect.flip(repository.lock("bob", claim("second", 0)))
+      assert.match(error.message, /OOM/)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("what this version cannot read is RefreshFailed, and takes no other account down", () =>
     Effect.gen(function* () {
       const { options, redis, repository } = yield* world
