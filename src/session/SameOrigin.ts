@@ -35,7 +35,7 @@ export const layer = (origin: string) =>
         isForeign(request, origin)
           ? HttpServerRespondable.toResponse(
               new OriginRefused({
-                detail: `Send unsafe requests from ${origin}, or set HOLDFAST_ORIGIN to where you are.`
+                detail: `Send unsafe requests from ${origin}, or configure the origin where you are.`
               })
             )
           : handled

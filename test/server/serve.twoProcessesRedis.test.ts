@@ -23,7 +23,7 @@ laws(
       }
     })
   ),
-  "quick",
+  "all",
   (it) => {
     it.effect("failed logins count over both: ten on one are all, and the right password is refused on the other", () =>
       Effect.gen(function* () {
