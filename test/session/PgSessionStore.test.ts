@@ -222,6 +222,49 @@ describe("PgSessionStore", () => {
     })
   )
 
+  it.live("S6 a login that meets a renewal kills the token that this is just issuing", () =>
+    Effect.gen(function* () {
+      const { another, blocker, connection, store } = yield* pgWorld
+      const [wanted, next] = [session({ principal: null }), newToken()]
+      yield* create(store, wanted)
+      // Holds the renewal up after the new token was inserted and before it is committed.
+      yield* connection.query(
+        `create function wait() returns trigger language plpgsql as
+         $$ begin if new.predecessor is not null then perform pg_advisory_xact_lock(1); end if; return new; end $$`
+      )
+      yield* connection.query(
+        "create trigger waits after insert on holdfast.session_tokens for each row execute function wait()"
+      )
+      yield* blocker.query("select pg_advisory_lock(1)")
+      const renewing = yield* fork(store.renew({ token: wanted.token, next }))
+      yield* until(connection, waitsForLock("set successor"))
+      const login = authentication({ token: wanted.token })
+      const loggingIn = yield* fork(another.authenticate(login))
+      yield* until(
+        connection,
+        `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+           having count(*) = 2`
+      )
+      yield* blocker.query("select pg_advisory_unlock(1)")
+      yield* Fiber.join(renewing)
+      yield* Fiber.join(loggingIn)
+      const outcomes = yield* all([wanted.token, next, login.next].map((token) => outcome(store.load(token))))
+      assert.deepStrictEqual(outcomes, ["SessionSuperseded", "SessionSuperseded", "ok"])
+    })
+  )
+
+  it.live("S7 a revocation is later than the one before, also when the server's clock was set back between them", () =>
+    Effect.gen(function* () {
+      const { connection, store } = yield* pgWorld
+      yield* store.revokeAll("alice")
+      yield* connection.query("update holdfast.principals set revoked_at = now() + interval '1 hour'")
+      const epoch = yield* store.epoch("alice")
+      yield* store.revokeAll("alice")
+      assert.strictEqual(yield* outcome(store.create(session({ epoch }))), "SessionRevoked")
+      assert.strictEqual(yield* outcome(store.create(session({ epoch: yield* store.epoch("alice") }))), "ok")
+    })
+  )
+
   it.live("S6 a first load whose write meets another writer begins the time of grace after it", () =>
     Effect.gen(function* () {
       const { advance, blocker, connection, store } = yield* pgWorld

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -66,6 +67,31 @@ describe("SessionPruning", () => {
     )
   })
 
+  it.effect("S12 instances that start together do not prune together", () =>
+    Effect.gen(function* () {
+      const at: Array<number> = []
+      const counted = Layer.effect(
+        SessionStore,
+        Effect.map(SessionStore, (store) => ({
+          ...store,
+          prune: (limit: number) =>
+            Effect.andThen(
+              Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.sync(() => at.push(now))),
+              store.prune(limit)
+            )
+        }))
+      ).pipe(Layer.provide(MemorySessionStore.layer))
+      for (let instance = 0; instance < 10; instance++) {
+        yield* Layer.build(Layer.fresh(SessionPruning.layer({ interval: "1 minute" })).pipe(Layer.provide(counted)))
+      }
+      for (let seconds = 0; seconds < 73; seconds++) yield* TestClock.adjust("1 second")
+      assert.lengthOf(at, 10)
+      assert.isAtLeast(Math.min(...at), 48_000)
+      assert.isAtMost(Math.max(...at), 72_000)
+      assert.isAbove(new Set(at).size, 3)
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("S12 a batch is as large as the store removes in a moment, whatever it is made of", () =>
     Effect.gen(function* () {
       for (const [millisEach, smallest, largest] of [
@@ -74,23 +100,27 @@ describe("SessionPruning", () => {
         [100, 1, 1]
       ] as const) {
         const sizes: Array<number> = []
+        const rests: Array<number> = []
+        let over = Number.NaN
         const slow = SessionStore.use((store) =>
           SessionPruning.round(400).pipe(
             Effect.provideService(SessionStore, {
               ...store,
-              prune: (limit) => {
+              prune: Effect.fnUntraced(function* (limit) {
+                rests.push(((yield* Clock.currentTimeMillis) - over) / ((sizes.at(-1) ?? 0) * millisEach))
                 const took = Duration.millis(limit * millisEach)
                 // The way to the store is long, which is no reason for small batches.
-                return Effect.as(Effect.sleep(Duration.sum(took, Duration.millis(50))), {
-                  sessions: sizes.push(limit) < 30 ? limit : 0,
-                  took
-                })
-              }
+                yield* Effect.sleep(Duration.sum(took, Duration.millis(50)))
+                over = yield* Clock.currentTimeMillis
+                return { sessions: sizes.push(limit) < 30 ? limit : 0, took }
+              })
             })
           )
         ).pipe(Effect.provide(MemorySessionStore.layer))
         const working = yield* Effect.forkChild(slow, { startImmediately: true })
         while (working.pollUnsafe() === undefined) yield* TestClock.adjust("1 second")
+        // It rests nineteen times as long as each of them took.
+        for (const rest of rests.slice(1)) assert.closeTo(rest, 19, 1)
         const last = sizes.slice(10)
         assert.isAtLeast(Math.min(...last), smallest, `${millisEach} ms each`)
         assert.isAtMost(Math.max(...last), largest, `${millisEach} ms each`)

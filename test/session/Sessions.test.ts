@@ -150,6 +150,32 @@ describe("Sessions", () => {
     })
   )
 
+  it.effect("S9 an end that is heard is not left to the polling because the store failed once", () =>
+    Effect.gen(function* () {
+      const { isOver, record } = yield* working
+      const store = yield* SessionStore.SessionStore
+      yield* store.revoke(record.id)
+      for (let turns = 0; turns < 20; turns++) yield* Effect.yieldNow
+      assert.isTrue(yield* isOver)
+    }).pipe(
+      Effect.provide(
+        layerOver((store) => {
+          let failures = 0
+          return {
+            endedOf: (ids) =>
+              Effect.suspend(() =>
+                ids.length > 0 && failures++ < 2
+                  ? Effect.fail(
+                      new SessionError({ reason: new SessionsUnavailable({ cause: new Error("once and twice") }) })
+                    )
+                  : store.endedOf(ids)
+              )
+          }
+        })
+      )
+    )
+  )
+
   it.effect("S9 a forged hint ends nothing, and costs the store no question about sessions that nobody holds", () =>
     Effect.gen(function* () {
       const hints = yield* Queue.unbounded<SessionStore.Ended>()
