@@ -253,6 +253,35 @@ describe("PgSessionStore", () => {
     })
   )
 
+  it.live(
+    "S6 two principals that take each other's sessions over, the one held up at the other's, do not deadlock",
+    () =>
+      Effect.gen(function* () {
+        const { another, blocker, connection, store } = yield* pgWorld
+        const [hers, his] = [session({ principal: "alice" }), session({ principal: "bob" })]
+        yield* create(store, hers)
+        const { id } = yield* create(store, his)
+        const waiting = (count: number) =>
+          until(
+            connection,
+            `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+             having count(*) = ${count}`
+          )
+        yield* blocker.query("begin")
+        yield* blocker.query("select from holdfast.sessions where id = $1 for update", [id])
+        const alice = yield* fork(
+          outcome(store.authenticate(authentication({ token: his.token, principal: "alice", maxPerPrincipal: 1 })))
+        )
+        yield* waiting(1)
+        const bob = yield* fork(
+          outcome(another.authenticate(authentication({ token: hers.token, principal: "bob", maxPerPrincipal: 1 })))
+        )
+        yield* waiting(2)
+        yield* blocker.query("commit")
+        assert.deepStrictEqual([yield* Fiber.join(alice), yield* Fiber.join(bob)], ["ok", "SessionRevoked"])
+      })
+  )
+
   it.live("S7 a revocation is later than the one before, also when the server's clock was set back between them", () =>
     Effect.gen(function* () {
       const { connection, store } = yield* pgWorld

@@ -45,7 +45,6 @@ const defaults = [
   "default_transaction_isolation=serializable",
   "DateStyle=SQL,DMY",
   "IntervalStyle=sql_standard",
-  "bytea_output=escape",
   "extra_float_digits=-15"
 ]
 
