@@ -56,9 +56,7 @@ const isMoment = (value: unknown): value is Date => value instanceof Date && !Nu
 const isFinite = (value: unknown): boolean => {
   if (typeof value === "number") return Number.isFinite(value)
   if (typeof value !== "object" || value === null) return true
-  if (Array.isArray(value)) return value.every(isFinite)
-  for (const key in value) if (!isFinite(value[key as never])) return false
-  return true
+  return Object.values(value).every(isFinite)
 }
 
 const parse = (text: unknown): Schema.Json | undefined => {

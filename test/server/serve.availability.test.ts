@@ -2,12 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import {
-  type Answer,
   type Browser,
+  inTime,
   login,
   make as makeBrowser,
   problemOf,
@@ -18,14 +17,6 @@ import {
 import { eventually } from "../support/conditions.ts"
 import * as FreezableProxy from "../support/FreezableProxy.ts"
 import * as Service from "../support/service.ts"
-
-/** How the answer came out, which must be there within the 5 seconds that the service promises. */
-const inTime = (answer: Effect.Effect<Answer>) =>
-  Effect.map(Effect.timeoutOption(answer, "5 seconds"), (it) => {
-    if (Option.isNone(it)) return "no answer within 5 seconds"
-    const { status } = it.value
-    return status < 400 ? ([status, ""] as const) : ([status, problemOf(it.value).code] as const)
-  })
 
 const credentials = { username: "demo", password: Service.demoPassword }
 

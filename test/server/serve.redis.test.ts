@@ -4,21 +4,12 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { type Answer, type Browser, make as makeBrowser, problemOf, rowsOf } from "../support/browser.ts"
+import { type Browser, inTime, make as makeBrowser, rowsOf } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as RedisService from "../support/redisService.ts"
 import { client, ownServer } from "../support/redis.ts"
 import * as Service from "../support/service.ts"
-
-/** How the answer came out, which must be there within the 5 seconds that the service promises. */
-const inTime = (answer: Effect.Effect<Answer>) =>
-  Effect.map(Effect.timeoutOption(answer, "5 seconds"), (it) => {
-    if (Option.isNone(it)) return "no answer within 5 seconds"
-    const { status } = it.value
-    return status < 400 ? ([status, ""] as const) : ([status, problemOf(it.value).code] as const)
-  })
 
 const credentials = { username: "demo", password: Service.demoPassword }
 const unavailable = [503, "SessionsUnavailable"] as const

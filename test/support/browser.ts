@@ -4,6 +4,7 @@
  */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { eventually } from "./conditions.ts"
 
@@ -160,3 +161,11 @@ export const problemOf = (answer: Pick<Answer, "status" | "headers" | "json" | "
   assert.strictEqual(problem.type, `urn:holdfast:problem:${problem.code}`)
   return problem
 }
+
+/** How the answer came out, which must be there within the 5 seconds that the service promises. */
+export const inTime = (answer: Effect.Effect<Answer>) =>
+  Effect.map(Effect.timeoutOption(answer, "5 seconds"), (it) => {
+    if (Option.isNone(it)) return "no answer within 5 seconds"
+    const { status } = it.value
+    return status < 400 ? ([status, ""] as const) : ([status, problemOf(it.value).code] as const)
+  })
