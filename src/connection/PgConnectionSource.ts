@@ -18,6 +18,7 @@ import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -107,11 +108,11 @@ export const configOf = Effect.fnUntraced(function* (options: Options) {
 const noWire =
   "This version of @effect/sql-pg does not show its socket, so connections cannot be reset and are opened anew. Use a version that Holdfast knows."
 
-const send = (wire: PgWire.PgWire, { cycles, generators, messages }: PgRecycle.Compiled) =>
-  cycles === 0
+const send = (wire: PgWire.PgWire, compiled: PgRecycle.Compiled) =>
+  compiled.cycles === 0
     ? Effect.succeed([])
-    : Effect.map(wire.exchange(messages, cycles), (answers) =>
-        generators.flatMap((cycle) => answers[cycle] ?? []).map(([statement]) => statement)
+    : Effect.map(wire.exchange(compiled), (answers) =>
+        compiled.generators.flatMap((cycle) => answers[cycle] ?? []).map(([statement]) => statement)
       )
 
 /** What was prepared for the reset is gone, and so is everything that the driver believes to have prepared. */
@@ -128,10 +129,25 @@ const resetOver = (
   const once = Effect.suspend(() => send(wire, wire.isOutsideTransaction() ? recipe.outsideTransaction : recipe.reset))
   const prepare = send(wire, recipe.prepare)
   const reset = Effect.flatMap(once, (statements) =>
-    statements.length === 0 ? Effect.void : Effect.asVoid(wire.exchange(PgFrames.query(statements.join(";")), 1))
+    statements.length === 0
+      ? Effect.void
+      : Effect.asVoid(wire.exchange({ messages: PgFrames.query(statements.join(";")), cycles: 1 }))
   ).pipe(Effect.mapError(explained))
-  return Effect.as(prepare, reset)
+  // What travelled behind a statement that left a transaction open did not undo that.
+  const rest = Effect.suspend(() => {
+    const behind = wire.takeBehind()
+    return behind === undefined
+      ? reset
+      : Effect.flatMap(Effect.exit(behind), (exit) =>
+          Exit.isSuccess(exit) && wire.isOutsideTransaction() ? Effect.void : reset
+        )
+  })
+  return Effect.as(prepare, rest)
 }
+
+/** What may travel behind a statement: there is nothing to be sent after it was answered. */
+const behindOf = ({ outsideTransaction }: Record<"outsideTransaction", PgRecycle.Compiled>) =>
+  outsideTransaction.cycles > 0 && outsideTransaction.generators.length === 0 ? outsideTransaction : undefined
 
 /** How much later than its own end a statement's answer may arrive. */
 const lateAnswer = Duration.seconds(5)
@@ -151,6 +167,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
     })
   const recipe = PgRecycle.compile(recycle)
+  const behind = behindOf(recipe)
   const deadlines = yield* Deadlines.make(answerLimit(config))
   const connect = yield* PgDriver.connect
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" }, connect)
@@ -178,7 +195,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
           Reactivity.Reactivity,
           reactivity
         ),
-        services: Context.make(PgDriver.Pinned, { connection, pinned })
+        services: Context.make(PgDriver.Pinned, { connection, pinned, reset: behind })
       }))
     const wire = PgWire.attach(connection)
     const reset = wire === undefined ? Effect.fail(new Error(noWire)) : yield* resetOver(wire, recipe)

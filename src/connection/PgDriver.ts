@@ -27,6 +27,8 @@ export class Pinned extends Context.Service<
   {
     readonly connection: PgConnection.PgConnection
     readonly pinned: PgConnection.PgConnection
+    /** What resets the connection, where that may travel behind the borrower's last statement. */
+    readonly reset: PgWire.Messages | undefined
   }
 >()("holdfast/connection/PgDriver/Pinned") {}
 
@@ -63,7 +65,7 @@ export const orClose = <A, E>(scope: Scope.Closeable, statement: Effect.Effect<A
 const cancelLimit = Duration.seconds(1)
 
 /** What is left of an end that takes longer waits for the answer to a cancel that will not come, on a closed connection. */
-const endOrKill = <A>(end: Effect.Effect<A>, kill: Effect.Effect<void>): Effect.Effect<void> =>
+export const endOrKill = <A>(end: Effect.Effect<A>, kill: Effect.Effect<void>): Effect.Effect<void> =>
   Effect.flatMap(Effect.timeoutOption(end, cancelLimit), (ended) => (Option.isSome(ended) ? Effect.void : kill))
 
 /** What a statement's connection is killed by, and after which time without an answer, if any. */

@@ -49,20 +49,97 @@ export const parse = (name: string, sql: string): Buffer => frame("P", text(name
 export const execute = (name: string): Buffer =>
   Buffer.concat([frame("B", text(""), text(name), int16(0), int16(0), int16(0)), frame("E", text(""), int32(0))])
 
-/** The values of a `DataRow`, as text. */
-export const valuesOf = (dataRow: Buffer): ReadonlyArray<string | null> => {
-  let at = headerBytes + 2
-  return Array.from({ length: dataRow.readUInt16BE(headerBytes) }, () => {
-    const length = dataRow.readInt32BE(at)
-    at += 4 + Math.max(length, 0)
-    return length < 0 ? null : dataRow.toString("utf8", at - length, at)
+/** The longest list of parameters that a `Bind` can have. */
+export const maxParameters = 65_535
+
+/**
+ * A cycle of its own: one statement with its parameters, which the server reads as whatever type the statement asks for; it
+ * answers with columns and rows, all values as text.
+ */
+export const statement = (sql: string, params: ReadonlyArray<string | null>): Buffer => {
+  const sqlBytes = Buffer.byteLength(sql)
+  let paramBytes = 0
+  for (const param of params) paramBytes += 4 + (param === null ? 0 : Buffer.byteLength(param))
+  const parseBytes = 4 + 1 + sqlBytes + 1 + 2
+  const bindBytes = 4 + 1 + 1 + 2 + 2 + paramBytes + 2
+  const frames = Buffer.allocUnsafe(headerBytes - 4 + parseBytes + (headerBytes - 4) + bindBytes + rest.length)
+  let at = frames.writeUInt8(code("P"), 0)
+  at = frames.writeUInt32BE(parseBytes, at)
+  at = frames.writeUInt8(0, at)
+  at += frames.write(sql, at)
+  at = frames.writeUInt8(0, at)
+  at = frames.writeUInt16BE(0, at)
+  at = frames.writeUInt8(code("B"), at)
+  at = frames.writeUInt32BE(bindBytes, at)
+  at = frames.writeUInt32BE(0, at)
+  at = frames.writeUInt16BE(params.length, at)
+  for (const param of params) {
+    const lengthAt = at
+    at += 4
+    if (param !== null) at += frames.write(param, at)
+    frames.writeInt32BE(param === null ? -1 : at - lengthAt - 4, lengthAt)
+  }
+  at = frames.writeUInt16BE(0, at)
+  frames.set(rest, at)
+  return frames
+}
+
+/** What follows a `Bind`: describe the portal, execute it to its end, and be done. */
+const rest = Buffer.concat([frame("D", Buffer.from("P\0")), frame("E", text(""), int32(0)), sync])
+
+/** The values of a `DataRow`, as text. The frame is the part of `bytes` that begins at `at`. */
+export const valuesOf = (bytes: Buffer, at: number): Array<string | null> => {
+  const values: Array<string | null> = []
+  const count = bytes.readUInt16BE(at + headerBytes)
+  let next = at + headerBytes + 2
+  for (let index = 0; index < count; index++) {
+    const length = bytes.readInt32BE(next)
+    next += 4
+    values.push(length < 0 ? null : bytes.toString("utf8", next, next + length))
+    next += Math.max(length, 0)
+  }
+  return values
+}
+
+/** One column of a result, with the object id of its type. */
+export interface Column {
+  readonly name: string
+  readonly typeId: number
+}
+
+/** The columns of a `RowDescription` that begins at `at`. */
+export const columnsOf = (bytes: Buffer, at: number): ReadonlyArray<Column> => {
+  let next = at + headerBytes + 2
+  return Array.from({ length: bytes.readUInt16BE(at + headerBytes) }, () => {
+    const end = bytes.indexOf(0, next)
+    const name = bytes.toString("utf8", next, end)
+    // A zero byte, the table's id and the column's number, the type, its size and modifier, the format.
+    next = end + 19
+    return { name, typeId: bytes.readUInt32BE(end + 7) }
   })
 }
 
-/** The SQLSTATE and the message of an `ErrorResponse`. */
-export const errorOf = (errorResponse: Buffer): { readonly code: string | undefined; readonly message: string } => {
+/** What the server says of an error: the SQLSTATE, the message, and more where it has more. */
+export interface ServerError {
+  readonly code: string | undefined
+  readonly message: string
+  readonly detail: string | undefined
+  readonly hint: string | undefined
+  /** In characters of the statement, from 1. */
+  readonly position: number | undefined
+}
+
+/** The content of an `ErrorResponse`. */
+export const errorOf = (errorResponse: Buffer): ServerError => {
   const fields = new Map<string, string>()
   for (const field of errorResponse.toString("utf8", headerBytes).split("\0"))
     fields.set(field.slice(0, 1), field.slice(1))
-  return { code: fields.get("C"), message: fields.get("M") ?? "The server reported an error" }
+  const position = fields.get("P")
+  return {
+    code: fields.get("C"),
+    message: fields.get("M") ?? "The server reported an error",
+    detail: fields.get("D"),
+    hint: fields.get("H"),
+    position: position === undefined ? undefined : Number(position)
+  }
 }

@@ -11,6 +11,7 @@
  */
 import { Buffer } from "node:buffer"
 import * as PgFrames from "./PgFrames.ts"
+import type * as PgWire from "./PgWire.ts"
 
 /** One thing that is reset. */
 export interface Step {
@@ -93,10 +94,7 @@ export const custom = (steps: ReadonlyArray<Step>, options?: { readonly prepare?
 })
 
 /** A recipe as it is sent: everything at once, so that it costs one round trip. */
-export interface Compiled {
-  readonly messages: Uint8Array
-  /** How often the server answers that it is ready. */
-  readonly cycles: number
+export interface Compiled extends PgWire.Messages {
   /** In which of them rows are statements to send next. */
   readonly generators: ReadonlyArray<number>
 }

@@ -1,17 +1,17 @@
 /**
- * The one place that reaches into the PostgreSQL driver: sees the frames of a connection as they pass.
+ * The one place that reaches into the PostgreSQL driver: talks with the server on a connection while the driver is idle.
  *
- * A wire lives as long as the connection it is attached to. It offers what the driver keeps to itself: the columns of a
- * streamed result with their types, the command tag, the transaction status; and it can let a statement's values travel
- * as PostgreSQL's own text, so that every type arrives exact (microseconds, `numeric`, `infinity`, types of extensions)
- * and columns that share a name stay apart.
+ * A wire lives as long as the connection it is attached to. What is answered to its own messages is kept from the driver:
+ * those of a {@link PgWire.send statement}, whose values travel as PostgreSQL's own text, so that every type arrives exact
+ * (microseconds, `numeric`, `infinity`, types of extensions) and columns that share a name stay apart; and those of an
+ * {@link PgWire.exchange exchange}.
  *
  * **Details**
  *
- * {@link attach} finds the driver's socket in a private field (`session.socket`, `@effect/sql-pg` 4.0). Where it is not
- * there, there is no wire, and whoever needs one says so when its layer is built. In text mode, outgoing `Bind` messages
- * ask for text results and incoming `RowDescription` messages are rewritten to text columns named by their position; the
- * driver never knows. Frames: https://www.postgresql.org/docs/current/protocol-message-formats.html
+ * {@link attach} finds the driver's socket in a private field (`session.socket`, `@effect/sql-pg` 4.0), and while a statement
+ * is under way it takes the place of the driver's own (`consumer`), so that the driver can cancel it and judges by the answer
+ * whether the connection may be used again. Where these are not there, there is no wire, and whoever needs one says so when its
+ * layer is built. Frames: https://www.postgresql.org/docs/current/protocol-message-formats.html
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as Deferred from "effect/Deferred"
@@ -19,47 +19,39 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { hasProperty } from "effect/Predicate"
 import { Buffer } from "node:buffer"
-import process from "node:process"
 import { Duplex } from "node:stream"
 import { code, errorOf, headerBytes, valuesOf } from "./PgFrames.ts"
+import { type Flow, maxMessageBytes, PgStatement, type Texts } from "./PgStatement.ts"
 
-/** One column of a result, with the object id of its type. */
-export interface Column {
-  readonly name: string
-  readonly typeId: number
-}
-
-/** What passed for the statement that ran last. */
-export interface Passed {
-  readonly columns: ReadonlyArray<Column>
-  /** The command tag, such as `SELECT 3` or `INSERT 0 1`; empty until the server says it, and when an error came after it. */
-  readonly command: string
-  /** How far it came: the server has `answered` when it reported an error or that it is ready for the next one. */
-  readonly stage: "unsent" | "sent" | "answered"
+/** Messages, and how often the server says that it is ready when it has answered them. */
+export interface Messages {
+  readonly messages: Uint8Array
+  readonly cycles: number
 }
 
 export interface PgWire {
-  /** Runs an effect during which results travel as text. The connection must be the caller's alone. */
-  readonly asText: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** What passed since the last {@link asText} began. */
-  readonly passed: () => Passed
-  /** Whether the server said, after the last statement, that no transaction is open: what it did is committed. */
+  /** Whether the server said, when it was last ready, that no transaction is open: what was done is committed. */
   readonly isOutsideTransaction: () => boolean
   /**
    * Sends messages of one's own and returns, for each cycle of them, the rows that came back, their values as text, when
    * the server has said for the last one that it is ready. The driver must be idle, and hears nothing of it. Fails with the first error
    * of the server's, or when the connection is lost. Exchanges may follow one another at once. Interrupted, what is answered later is still kept from the driver.
    */
-  readonly exchange: (messages: Uint8Array, cycles: number) => Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>
+  readonly exchange: (messages: Messages) => Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>
   /**
-   * Sends messages as {@link exchange} does, but at once, and in one packet with what is written in the same turn. The effect waits
-   * for the answers, which are kept from the driver also when nobody runs it.
+   * Sends a statement, behind the messages that it counts as ahead of it, and returns at once. The connection must be the caller's
+   * alone, and stay so until the statement is over.
+   *
+   * What is `behind` is an exchange that travels in the same packet; its answer is told by {@link takeBehind}, as long as
+   * nothing else was sent on the connection.
    */
-  readonly sendUnsafe: (messages: Uint8Array, cycles: number) => Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>
+  readonly send: (statement: PgStatement, messages: Uint8Array, behind?: Messages) => void
+  /** The answer of what travelled last on the connection, behind a statement; once. */
+  readonly takeBehind: () => Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed> | undefined
 }
 
 /** Rows of values as the server writes them. */
-export type Rows = ReadonlyArray<ReadonlyArray<string | null>>
+export type Rows = ReadonlyArray<Texts>
 
 /** The server refused a message of ours, or did not answer it. */
 export class ExchangeFailed extends Error {
@@ -77,18 +69,12 @@ const lost = () => Effect.fail(new ExchangeFailed({ message: "The connection was
 
 const wires = new WeakMap<object, PgWire>()
 
-const Bind = code("B")
-const RowDescription = code("T")
-const CommandComplete = code("C")
 const ReadyForQuery = code("Z")
 const DataRow = code("D")
 const ErrorResponse = code("E")
 /** What a server may send at any time, and to nobody's question: notices, parameters and notifications. */
 const unasked: ReadonlySet<number | undefined> = new Set(Array.from("NSA", code))
-/** What is read of a result that travels as text. */
-const readAsText: ReadonlySet<number | undefined> = new Set([RowDescription, CommandComplete, ErrorResponse])
 const outsideTransaction = code("I")
-const textTypeId = 25
 
 const socketOf = (connection: PgConnection): Duplex | undefined => {
   if (!hasProperty(connection, "session") || !hasProperty(connection.session, "socket")) return undefined
@@ -96,14 +82,14 @@ const socketOf = (connection: PgConnection): Duplex | undefined => {
   return socket instanceof Duplex ? socket : undefined
 }
 
-/** The wire of a connection, or `undefined` where the driver does not show its socket. Idempotent. */
+/** The wire of a connection, or `undefined` where the driver does not show what it needs. Idempotent. */
 export const attach = (connection: PgConnection): PgWire | undefined => {
   const known = wires.get(connection)
   if (known !== undefined) return known
   const socket = socketOf(connection)
   const [deliver] = socket?.listeners("data") ?? []
-  if (socket === undefined || deliver === undefined) return undefined
-  const wire = new Wire(socket, (chunk) => Reflect.apply(deliver, socket, [chunk]))
+  if (socket === undefined || deliver === undefined || !hasProperty(connection, "consumer")) return undefined
+  const wire = new Wire(connection, socket, (chunk) => Reflect.apply(deliver, socket, [chunk]))
   socket.off("data", deliver as (chunk: Buffer) => void)
   socket.on("data", wire.receive)
   wires.set(connection, wire)
@@ -129,181 +115,180 @@ export const gone = (connection: PgConnection): Effect.Effect<void> =>
     return Effect.timeoutOrElse(closed, { duration: farewell, orElse: () => Effect.sync(() => socket.destroy()) })
   })
 
-interface Exchange {
-  readonly cycles: number
-  readonly answers: Array<Rows>
-  rows: Array<ReadonlyArray<string | null>>
-  failure: ExchangeFailed | undefined
-  readonly done: (result: Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>) => void
+/** Messages of ours that are not answered yet. */
+class Exchange {
+  readonly answer = Deferred.makeUnsafe<ReadonlyArray<Rows>, ExchangeFailed>()
+  private readonly cycles: number
+  private readonly rows: Array<Rows> = []
+  private current: Array<Texts> = []
+  private failure: ExchangeFailed | undefined
+  isOver = false
+  readonly isBroken = false
+
+  constructor(cycles: number) {
+    this.cycles = cycles
+  }
+
+  hear(bytes: Buffer, at: number, end: number): void {
+    const type = bytes[at]
+    if (type === DataRow) this.current.push(valuesOf(bytes, at))
+    else if (type === ErrorResponse) this.failure ??= new ExchangeFailed(errorOf(bytes.subarray(at, end)))
+    else if (type === ReadyForQuery) {
+      this.rows.push(this.current)
+      this.current = []
+      this.isOver = this.rows.length === this.cycles
+    }
+  }
+
+  tells(): boolean {
+    return false
+  }
+
+  breaks(): void {}
+
+  ends(): void {
+    this.failure = new ExchangeFailed({ message: "The connection was lost" })
+    this.isOver = true
+  }
+
+  /** All that arrived was heard: whoever waits may go on. */
+  heard(): void {
+    if (!this.isOver) return
+    Deferred.doneUnsafe(this.answer, this.failure === undefined ? Effect.succeed(this.rows) : Effect.fail(this.failure))
+  }
 }
+
+/** Whose messages are answered. */
+type Conversation = Exchange | PgStatement
+
+/** For the driver, in place of a statement of its own. */
+const consumer = { onMessage: () => {}, onFatal: () => {} }
 
 class Wire implements PgWire {
   /** In the order they were sent, which is that of their answers. */
-  private readonly exchanges: Array<Exchange> = []
-  private text = false
-  private columns: ReadonlyArray<Column> = []
-  private command = ""
-  private stage: Passed["stage"] = "unsent"
+  private readonly conversations: Array<Conversation> = []
+  private behind: Exchange | undefined
   private status: number | undefined
-  /** The beginning of a frame whose rest has not arrived: its header, or all of it where it is to be read. */
-  private held: Buffer | undefined
-  /** Bytes of a frame that may pass unread. */
+  /** The beginning of a message whose rest has not arrived, and how many bytes there must be to go on. */
+  private held: Array<Buffer> = []
+  private heldBytes = 0
+  private wantedBytes = 0
+  /** Bytes of a message that may pass unread. */
   private passing = 0
-  private readonly deliver: (chunk: Buffer) => void
+  private readonly connection: PgConnection
   private readonly socket: Duplex
+  private readonly deliver: (chunk: Buffer) => void
+  private readonly flow: Flow
 
-  constructor(socket: Duplex, deliver: (chunk: Buffer) => void) {
+  constructor(connection: PgConnection, socket: Duplex, deliver: (chunk: Buffer) => void) {
+    this.connection = connection
+    this.socket = socket
     this.deliver = deliver
+    this.flow = { pause: () => socket.pause(), resume: () => socket.resume() }
     const write = socket.write.bind(socket) as (chunk: Uint8Array, ...rest: ReadonlyArray<unknown>) => boolean
     socket.write = (chunk: Uint8Array, ...rest: ReadonlyArray<unknown>) => {
-      if (this.text) {
-        askForText(chunk)
-        this.stage = "sent"
-      }
+      this.behind = undefined
       return write(chunk, ...rest)
     }
-    socket.once("close", () => {
-      for (const exchange of this.exchanges.splice(0)) exchange.done(lost())
-    })
-    this.socket = socket
+    socket.once("close", this.ends)
   }
-
-  readonly sendUnsafe: PgWire["sendUnsafe"] = (messages, cycles) => {
-    const { socket } = this
-    if (socket.destroyed) return lost()
-    const answers = Deferred.makeUnsafe<ReadonlyArray<Rows>, ExchangeFailed>()
-    const done = (result: Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>) => {
-      Deferred.doneUnsafe(answers, result)
-    }
-    this.exchanges.push({ cycles, answers: [], rows: [], failure: undefined, done })
-    socket.cork()
-    socket.write(messages)
-    process.nextTick(() => socket.uncork())
-    return Deferred.await(answers)
-  }
-
-  readonly exchange: PgWire["exchange"] = (messages, cycles) =>
-    Effect.callback((resume) => {
-      if (this.socket.destroyed) return resume(lost())
-      this.exchanges.push({ cycles, answers: [], rows: [], failure: undefined, done: resume })
-      this.socket.write(messages)
-    })
 
   readonly isOutsideTransaction = (): boolean => this.status === outsideTransaction
 
-  readonly passed = (): Passed => ({
-    columns: this.columns,
-    command: this.command,
-    stage: this.stage
-  })
+  readonly exchange: PgWire["exchange"] = ({ cycles, messages }) =>
+    Effect.suspend(() => {
+      if (this.socket.destroyed) return lost()
+      const exchange = new Exchange(cycles)
+      this.conversations.push(exchange)
+      this.socket.write(messages)
+      return Deferred.await(exchange.answer)
+    })
 
-  readonly asText = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.acquireUseRelease(
-      Effect.sync(() => {
-        this.text = true
-        this.columns = []
-        this.command = ""
-        this.stage = "unsent"
-      }),
-      () => effect,
-      () =>
-        Effect.sync(() => {
-          this.text = false
-        })
-    )
+  readonly send: PgWire["send"] = (statement, messages, behind) => {
+    if (this.socket.destroyed) return statement.ends()
+    statement.sent(this.flow)
+    this.conversations.push(statement)
+    Reflect.set(this.connection, "consumer", consumer)
+    this.socket.write(behind === undefined ? messages : Buffer.concat([messages, behind.messages]))
+    if (behind === undefined) return
+    this.behind = new Exchange(behind.cycles)
+    this.conversations.push(this.behind)
+  }
+
+  readonly takeBehind: PgWire["takeBehind"] = () => {
+    const { behind } = this
+    this.behind = undefined
+    return behind === undefined ? undefined : Deferred.await(behind.answer)
+  }
 
   readonly receive = (arrived: Buffer): void => {
-    const chunk = this.held === undefined ? arrived : Buffer.concat([this.held, arrived])
-    this.held = undefined
-    let done = 0
+    const chunk = this.gather(arrived)
+    if (chunk === undefined) return
+    /** The last first. */
+    const done: Array<Conversation> = []
+    let passed = 0
     let at = Math.min(this.passing, chunk.length)
     this.passing -= at
     while (at < chunk.length) {
-      const rest = chunk.length - at
-      const size = rest < headerBytes ? undefined : 1 + chunk.readUInt32BE(at + 1)
-      const read = size !== undefined && this.isRead(chunk[at])
-      if (size === undefined || (read && rest < size)) {
-        this.held = Buffer.from(chunk.subarray(at))
+      const type = chunk[at]
+      const [conversation] = this.conversations
+      const isOurs = conversation !== undefined && !unasked.has(type)
+      const left = chunk.length - at
+      const size = left < headerBytes ? headerBytes : 1 + chunk.readUInt32BE(at + 1)
+      if (isOurs && size > maxMessageBytes) {
+        conversation.breaks("too large")
+        return void this.socket.destroy()
+      }
+      if (left < headerBytes || (left < size && (isOurs || type === ReadyForQuery))) {
+        this.hold(chunk.subarray(at), size)
         break
       }
-      if (read) {
-        const frame = chunk.subarray(at, at + size)
-        const [exchange] = this.exchanges
-        if (exchange !== undefined) {
-          if (at > done) this.deliver(chunk.subarray(done, at))
-          this.answered(exchange, frame)
-          done = at + size
-        } else if (frame[0] === ReadyForQuery) {
-          this.status = frame[headerBytes]
-          this.stage = "answered"
-        } else if (frame[0] === CommandComplete) {
-          this.command = frame.toString("utf8", headerBytes, size - 1)
-          this.status = undefined
-        } else if (frame[0] === ErrorResponse) {
-          this.command = ""
-          this.stage = "answered"
-        } else {
-          if (at > done) this.deliver(chunk.subarray(done, at))
-          this.deliver(this.describe(frame))
-          done = at + size
-        }
-      }
-      if (rest < size) this.passing = size - rest
-      at = Math.min(at + size, chunk.length)
+      const end = at + size
+      if (isOurs) {
+        if (at > passed) this.deliver(chunk.subarray(passed, at))
+        if (type === ReadyForQuery) this.status = chunk[at + headerBytes]
+        if (conversation.tells(type)) this.deliver(chunk.subarray(at, end))
+        conversation.hear(chunk, at, end)
+        if (conversation.isBroken) return void this.socket.destroy()
+        if (conversation.isOver) done.unshift(this.leave(conversation))
+        passed = end
+      } else if (type === ReadyForQuery) this.status = chunk[at + headerBytes]
+      if (end > chunk.length) this.passing = end - chunk.length
+      at = Math.min(end, chunk.length)
     }
-    if (at > done) this.deliver(done === 0 && at === chunk.length ? chunk : chunk.subarray(done, at))
+    if (at > passed) this.deliver(passed === 0 && at === chunk.length ? chunk : chunk.subarray(passed, at))
+    this.conversations[0]?.heard()
+    // Whoever goes on after a statement finds what travelled behind it answered, where it is.
+    for (const conversation of done) conversation.heard()
   }
 
-  private answered(exchange: Exchange, frame: Buffer): void {
-    if (frame[0] === DataRow) exchange.rows.push(valuesOf(frame))
-    else if (frame[0] === ErrorResponse) exchange.failure ??= new ExchangeFailed(errorOf(frame))
-    else if (frame[0] === ReadyForQuery) {
-      this.status = frame[headerBytes]
-      exchange.answers.push(exchange.rows)
-      exchange.rows = []
-      if (exchange.answers.length < exchange.cycles) return
-      this.exchanges.shift()
-      exchange.done(exchange.failure === undefined ? Effect.succeed(exchange.answers) : Effect.fail(exchange.failure))
+  /** All that is held and what arrived, when that is enough to go on. */
+  private gather(arrived: Buffer): Buffer | undefined {
+    if (this.held.length === 0) return arrived
+    this.held.push(arrived)
+    this.heldBytes += arrived.length
+    if (this.heldBytes < this.wantedBytes) return undefined
+    const all = Buffer.concat(this.held, this.heldBytes)
+    this.held = []
+    return all
+  }
+
+  private hold(begun: Buffer, wantedBytes: number): void {
+    this.held = [Buffer.from(begun)]
+    this.heldBytes = begun.length
+    this.wantedBytes = wantedBytes
+  }
+
+  private leave(conversation: Conversation): Conversation {
+    this.conversations.shift()
+    if (conversation instanceof PgStatement) Reflect.set(this.connection, "consumer", undefined)
+    return conversation
+  }
+
+  private readonly ends = (): void => {
+    for (const conversation of this.conversations.splice(0)) {
+      conversation.ends()
+      conversation.heard()
     }
-  }
-
-  private isRead(type: number | undefined): boolean {
-    if (this.exchanges.length > 0) return !unasked.has(type)
-    return type === ReadyForQuery || (this.text && readAsText.has(type))
-  }
-
-  private describe(frame: Buffer): Buffer {
-    const count = frame.readUInt16BE(headerBytes)
-    const columns: Array<Column> = []
-    const parts: Array<Buffer> = []
-    let at = headerBytes + 2
-    for (let index = 0; index < count; index++) {
-      const end = frame.indexOf(0, at)
-      columns.push({ name: frame.toString("utf8", at, end), typeId: frame.readUInt32BE(end + 7) })
-      at = end + 19
-      const field = Buffer.alloc(18)
-      field.writeUInt32BE(textTypeId, 6)
-      field.writeInt16BE(-1, 10)
-      field.writeInt32BE(-1, 12)
-      field.writeInt16BE(1, 16)
-      parts.push(Buffer.from(`${index}\0`), field)
-    }
-    this.columns = columns
-    const header = Buffer.alloc(headerBytes + 2)
-    const body = Buffer.concat(parts)
-    header[0] = RowDescription
-    header.writeUInt32BE(6 + body.length, 1)
-    header.writeUInt16BE(count, headerBytes)
-    return Buffer.concat([header, body])
-  }
-}
-
-/** Turns the last field of each `Bind` in an outgoing batch, "one result format: binary", into "text". */
-const askForText = (batch: Uint8Array): void => {
-  const view = Buffer.from(batch.buffer, batch.byteOffset, batch.byteLength)
-  for (let at = 0; at + headerBytes <= view.length;) {
-    const end = at + 1 + view.readUInt32BE(at + 1)
-    if (view[at] === Bind && end <= view.length) view.writeUInt16BE(0, end - 2)
-    at = end
   }
 }

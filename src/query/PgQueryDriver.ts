@@ -9,26 +9,25 @@
  * Values travel as PostgreSQL's text (see `PgWire`) and become JSON by the rules of `PgValues`. One statement per call:
  * the extended protocol refuses several, with the server's own message.
  */
-import type { PgConnection, Row as PgRow } from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
-import type { SqlError } from "effect/sql/SqlError"
-import * as Stream from "effect/Stream"
+import { Buffer } from "node:buffer"
 import type { ConnectionError } from "../connection/ConnectionError.ts"
 import { ConnectionPool } from "../connection/ConnectionPool.ts"
 import * as PgDriver from "../connection/PgDriver.ts"
 import * as PgFrames from "../connection/PgFrames.ts"
+import * as PgStatement from "../connection/PgStatement.ts"
 import * as PgWire from "../connection/PgWire.ts"
 import * as PgValues from "./PgValues.ts"
 import {
   type Execution,
   type QueryConnection,
   QueryDriver,
+  type Row,
   type RowSink,
   type Statement,
   type Summary
@@ -47,126 +46,124 @@ const unavailable = (problem: string) => new QueryError({ reason: new QueriesUna
 /** A remote caller learns that there is no connection, and how many hold one, but not who. */
 const fromConnectionError = (error: ConnectionError) => unavailable(error.message)
 
-const ServerError = Schema.Struct({
-  code: Schema.String,
-  message: Schema.String,
-  detail: Schema.optional(Schema.String),
-  hint: Schema.optional(Schema.String),
-  position: Schema.optional(Schema.Union([Schema.String, Schema.Finite]))
-})
-const decodeServerError = Schema.decodeUnknownOption(ServerError)
-
-const fromSqlError = (error: SqlError): QueryError =>
-  Option.match(decodeServerError(error.reason.cause), {
-    onNone: () =>
-      ofStatement(reasonText(error)) ??
-      (error.reason._tag === "ConnectionError"
-        ? unavailable(`The connection broke while the statement ran: ${reasonText(error)}`)
-        : new QueryError({ reason: new StatementFailed({ problem: reasonText(error) }) })),
-    onSome: ({ code, detail, hint, message, position }) =>
-      new QueryError({
-        reason: new StatementFailed({
-          problem: message,
-          code,
-          ...(detail !== undefined && { detail }),
-          ...(hint !== undefined && { hint }),
-          ...(position !== undefined && { position: Number(position) })
-        })
-      })
+const fromServerError = ({ code, detail, hint, message, position }: PgFrames.ServerError) =>
+  new QueryError({
+    reason: new StatementFailed({
+      problem: message,
+      ...(code !== undefined && { code }),
+      ...(detail !== undefined && { detail }),
+      ...(hint !== undefined && { hint }),
+      ...(position !== undefined && { position })
+    })
   })
 
-/** The driver's limit for one message of the server's, which holds a whole row. */
-const maxRowBytes = 16 * 1024 * 1024
+const fromBroken: Record<PgStatement.Broken, () => QueryError> = {
+  lost: () => unavailable("The connection broke while the statement ran. Look at what it wrote before you try again."),
+  copy: () =>
+    new QueryError({ reason: new StatementFailed({ problem: "COPY is not supported. Use SELECT or INSERT." }) }),
+  "too large": () => new QueryError({ reason: new ResultTooLarge({ limitBytes: PgStatement.maxMessageBytes }) })
+}
 
-/** What breaks the connection although the statement is at fault. */
-const ofStatement = (text: string): QueryError | undefined =>
-  text.includes("COPY is not supported")
-    ? new QueryError({ reason: new StatementFailed({ problem: "COPY is not supported. Use SELECT or INSERT." }) })
-    : text.includes("maxMessageSize")
-      ? new QueryError({ reason: new ResultTooLarge({ limitBytes: maxRowBytes }) })
-      : undefined
+/** What ends a statement that is not wanted any more, and how long it may end by itself before. */
+interface Ending {
+  readonly cancel: Effect.Effect<void>
+  readonly kill: Effect.Effect<void>
+}
 
-const reasonText = ({ reason }: SqlError) => (reason.cause instanceof Error ? reason.cause.message : reason.message)
+/** A statement that ends by itself meanwhile costs no cancel, whose answer would come too late: that costs the connection. */
+const grace = Duration.millis(5)
 
+/** A cancel hits whatever runs when it arrives, so that what is ahead of the statement must have been answered. */
+const end = (running: PgStatement.PgStatement, { cancel, kill }: Ending) =>
+  PgDriver.endOrKill(
+    Effect.timeoutOrElse(running.over, {
+      duration: grace,
+      orElse: () =>
+        Effect.andThen(
+          running.begun,
+          Effect.suspend(() => (running.isOver ? Effect.void : Effect.andThen(cancel, running.over)))
+        )
+    }),
+    kill
+  )
+
+/** Runs the messages of a statement to the end of what the server says. */
 const execute = (
-  connection: PgConnection,
-  wire: PgWire.PgWire,
-  statement: Statement,
+  running: PgStatement.PgStatement,
+  send: Effect.Effect<void>,
+  ending: Ending,
   sink: RowSink,
   { onDone, onGivenUp }: Execution
-) =>
-  Effect.suspend(() => {
-    let described = false
-    let refused = false
-    let decoders: ReadonlyArray<ReturnType<typeof PgValues.decoderOf>> = []
-    let count = 0
-    const describe = Effect.suspend(() => {
-      if (described) return Effect.void
-      const { columns } = wire.passed()
-      decoders = columns.map(({ typeId }) => PgValues.decoderOf(typeId))
-      return Effect.map(
-        sink.columns(columns.map(({ name, typeId }) => ({ name, type: PgValues.typeName(typeId) }))),
-        () => {
-          described = true
-        }
+): Effect.Effect<Summary, QueryError> => {
+  let isDescribed = false
+  let isRefused = false
+  let decoders: ReadonlyArray<ReturnType<typeof PgValues.decoderOf>> = []
+  let count = 0
+  const refusable = Effect.tapError<QueryError, void, never, never>(() =>
+    Effect.sync(() => {
+      isRefused = true
+    })
+  )
+  const describe = Effect.suspend(() => {
+    if (isDescribed) return Effect.void
+    decoders = running.columns.map(({ typeId }) => PgValues.decoderOf(typeId))
+    const columns = running.columns.map(({ name, typeId }) => ({ name, type: PgValues.typeName(typeId) }))
+    return Effect.map(refusable(sink.columns(columns)), () => {
+      isDescribed = true
+    })
+  })
+  const toRow = (texts: PgStatement.Texts): Row =>
+    texts.map((text, index) => (text === null ? null : (decoders[index] ?? PgValues.text)(text)))
+  const take = (texts: ReadonlyArray<PgStatement.Texts>) =>
+    Effect.andThen(
+      describe,
+      Effect.suspend(() =>
+        Effect.map(refusable(sink.rows(texts.map(toRow))), () => {
+          count += texts.length
+        })
       )
-    })
-    const toRow = (row: PgRow) =>
-      decoders.map((decode, index) => {
-        const value = row[index]
-        return typeof value === "string" ? decode(value) : null
-      })
-    const done = Effect.sync(() => {
-      const summary = summaryOf(wire.passed().command, count)
-      onDone(Exit.succeed(summary))
-      return summary
-    })
-    // A cancel that came too late changed nothing: what the statement did is committed. Rows that waited for whoever takes
-    // them are gone then; of a statement that only reads, nothing is lost that the cancel did not ask for.
-    const whatTheServerSaid = Effect.suspend(() => {
-      const { columns, command, stage } = wire.passed()
-      if (stage === "sent") return Effect.sync(() => onGivenUp("unknown"))
-      if (command === "" || !wire.isOutsideTransaction()) return Effect.void
-      const isComplete = columns.length === 0 || summaryOf(command, count).rowCount === count
-      if (isComplete) return Effect.ignore(Effect.andThen(describe, done))
-      const mayOnlyRead = onlyReads.has(summaryOf(command, count).command)
-      return Effect.sync(() => (mayOnlyRead ? onGivenUp("committed") : onDone(rowsLost)))
-    })
-    // Known when the server is done with the statement, which is after its rows were refused.
-    const asFarAsItWent = (error: QueryError) => {
-      const { command, stage } = wire.passed()
-      if (!refused && error.reason._tag !== "ResultTooLarge") return error
-      return stage === "sent" ? andWritten(error, "unknown") : command === "" ? error : andWritten(error, "committed")
-    }
-    return connection.stream(statement.sql, statement.params.map(PgValues.encodeParameter)).pipe(
-      Stream.mapError(fromSqlError),
-      Stream.runForEachArray((chunk) =>
-        describe.pipe(
-          Effect.andThen(Effect.suspend(() => sink.rows(chunk.map(toRow)))),
-          Effect.tapError(() =>
-            Effect.sync(() => {
-              refused = true
-            })
-          ),
-          Effect.andThen(
-            Effect.sync(() => {
-              count += chunk.length
-            })
-          )
-        )
-      ),
-      Effect.mapError(asFarAsItWent),
-      Effect.andThen(describe),
-      Effect.andThen(
-        Effect.suspend(() =>
-          wire.isOutsideTransaction()
-            ? done
-            : Effect.fail(new QueryError({ reason: new StatementFailed({ problem: leftOpen }) }))
-        )
-      ),
-      Effect.onInterrupt(() => whatTheServerSaid)
     )
-  }).pipe(wire.asText)
+  const takeAll: Effect.Effect<void, QueryError> = Effect.flatMap(running.next, (texts) =>
+    texts.length === 0 ? Effect.void : Effect.andThen(take(texts), takeAll)
+  )
+  const done = Effect.suspend(() => {
+    const summary = summaryOf(running.command, count)
+    onDone(Exit.succeed(summary))
+    return Effect.succeed(summary)
+  })
+  const whatItCameTo = Effect.suspend((): Effect.Effect<Summary, QueryError> => {
+    if (running.error !== undefined) return Effect.fail(fromServerError(running.error))
+    if (running.broken !== undefined) return Effect.fail(fromBroken[running.broken]())
+    return running.isTransactionOpen
+      ? Effect.fail(new QueryError({ reason: new StatementFailed({ problem: leftOpen }) }))
+      : Effect.andThen(describe, done)
+  })
+  // A cancel that came too late changed nothing: what the statement did is committed. Rows that waited for whoever takes
+  // them are gone then; of a statement that only reads, nothing is lost that the cancel did not ask for.
+  const whatTheServerSaid = Effect.suspend(() => {
+    const { columns, command, isTransactionOpen, stage } = running
+    if (stage === "sent") return Effect.sync(() => onGivenUp("unknown"))
+    if (command === "" || isTransactionOpen) return Effect.void
+    const summary = summaryOf(command, count)
+    if (columns.length === 0 || summary.rowCount === count) return Effect.ignore(Effect.andThen(describe, done))
+    const mayOnlyRead = onlyReads.has(summary.command)
+    return Effect.sync(() => (mayOnlyRead ? onGivenUp("committed") : onDone(rowsLost)))
+  })
+  // Known when the server is done with the statement, which is after its rows were refused.
+  const asFarAsItWent = (error: QueryError) => {
+    const { command, stage } = running
+    if (!isRefused && error.reason._tag !== "ResultTooLarge") return error
+    return stage === "sent" ? andWritten(error, "unknown") : command === "" ? error : andWritten(error, "committed")
+  }
+  return Effect.acquireUseRelease(
+    send,
+    () => Effect.andThen(takeAll, whatItCameTo),
+    () => (running.isOver ? Effect.void : end(running, ending))
+  ).pipe(
+    Effect.mapError(asFarAsItWent),
+    Effect.onInterrupt(() => whatTheServerSaid)
+  )
+}
 
 /** As the server calls them when they are done. */
 const onlyReads: ReadonlySet<string> = new Set(["SELECT", "SHOW", "FETCH", "EXPLAIN"])
@@ -213,19 +210,31 @@ const timeoutOf = (deadline: Duration.Duration) =>
   Math.min(Math.ceil(Duration.toMillis(deadline)) + graceMillis, longestMillis)
 
 /**
- * Makes the settings of a statement. The app's are confirmed before it is sent; ours, which no server refuses, travel ahead of
- * it in the same flight. The reset of the connection undoes both.
+ * What is sent: our settings, which no server refuses, ahead of the statement in the same flight. The reset of the connection
+ * undoes them.
  */
-const prepare = (wire: PgWire.PgWire, { settings }: Statement, { deadline, id }: Execution) => {
-  const ours = {
-    application_name: `holdfast ${id}`,
-    ...(deadline !== undefined && { statement_timeout: String(timeoutOf(deadline)) })
-  }
-  const send = Effect.sync(() => wire.sendUnsafe(setOurs(ours), 1))
-  return settings === undefined
-    ? send
-    : Effect.andThen(Effect.mapError(wire.exchange(setAny(settings), 1), refused), send)
-}
+const messagesOf = ({ params, sql }: Statement, { deadline, id }: Execution) =>
+  Buffer.concat([
+    setOurs({
+      application_name: `holdfast ${id}`,
+      ...(deadline !== undefined && { statement_timeout: String(timeoutOf(deadline)) })
+    }),
+    PgFrames.statement(sql, params.map(PgValues.encodeParameter))
+  ])
+
+/** What the protocol has no room for. */
+const unsendable = ({ params, sql }: Statement): string | undefined =>
+  sql.includes("\0")
+    ? "The statement holds a zero character, which PostgreSQL does not take. Remove it."
+    : params.length > PgFrames.maxParameters
+      ? `The statement has ${params.length} parameters, and PostgreSQL takes ${PgFrames.maxParameters}. Pass arrays.`
+      : undefined
+
+/** The app's settings are confirmed before the statement is sent. */
+const prepare = (wire: PgWire.PgWire, { settings }: Statement) =>
+  settings === undefined
+    ? Effect.void
+    : Effect.mapError(wire.exchange({ messages: setAny(settings), cycles: 1 }), refused)
 
 const summaryOf = (tag: string, count: number): Summary => {
   const words = tag.split(" ")
@@ -249,15 +258,20 @@ export const make = Effect.gen(function* () {
     return {
       id,
       execute: (statement, sink, execution) =>
-        Effect.flatMap(prepare(wire, statement, execution), (sent) =>
-          PgDriver.orKill({
+        Effect.suspend(() => {
+          const problem = unsendable(statement)
+          if (problem !== undefined) return Effect.fail(new QueryError({ reason: new StatementFailed({ problem }) }))
+          const running = new PgStatement.PgStatement(1)
+          const send = Effect.sync(() => wire.send(running, messagesOf(statement, execution), lent.value.reset))
+          const ending = {
+            cancel: lent.value.pinned.interrupt,
             kill: Effect.andThen(
               Effect.sync(() => execution.onGivenUp("unknown")),
               kill
-            ),
-            ahead: Effect.exit(sent)
-          })(execute(lent.value.pinned, wire, statement, sink, execution))
-        )
+            )
+          }
+          return Effect.andThen(prepare(wire, statement), execute(running, send, ending, sink, execution))
+        })
     } satisfies QueryConnection
   })
   return QueryDriver.of({ open })

@@ -25,7 +25,8 @@ const float: Decode = (text) => {
   const value = Number(text)
   return Number.isFinite(value) ? value : text
 }
-const text: Decode = (text) => text
+/** As it is. */
+export const text: Decode = (text) => text
 const timestampPattern = /^(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(?:([+-]\d\d)(:\d\d)?)?$/
 
 const timestamp: Decode = (text) => {

@@ -205,8 +205,8 @@ it.live(
           const gate = yield* PgConnection.make({ url })
           const waits = `select from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into written%'`
           const succeeded: Array<number> = []
-          // The driver asks the server ten milliseconds after the interruption: the statement ends about then.
-          const [first, last] = [8000, 14_000]
+          // The server is asked five milliseconds after the interruption: the statement ends about then.
+          const [first, last] = [3000, 9000]
           const rounds = 40 * scale
           for (let n = 0; n < rounds; n++) {
             yield* gate.query("select pg_advisory_lock(1)")
