@@ -26,7 +26,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as References from "effect/References"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
 /** What may be noted about a held thing: printable values only, never a secret. */
@@ -272,16 +272,33 @@ export const hold = <A, E, R>(
   acquire: Effect.Effect<A, E, R>,
   release: (resource: A, exit: Exit.Exit<unknown, unknown>) => Effect.Effect<unknown>
 ): Effect.Effect<A, E, R | Scope.Scope> =>
-  Effect.withFiber((fiber) => {
-    const ledger = fiber.getRef(Ledger)
-    return Effect.acquireRelease(
-      Effect.map(acquire, (resource) => {
-        const described = typeof options === "function" ? options(resource) : options
-        return { resource, described, entry: ledger.open(described, fiber) }
+  Effect.uninterruptible(
+    Effect.flatMap(Effect.scope, (scope) =>
+      Effect.flatMap(acquire, (resource) =>
+        Effect.withFiber((fiber) => {
+          const described = typeof options === "function" ? options(resource) : options
+          const ledger = fiber.getRef(Ledger)
+          const entry = ledger.open(described, fiber)
+          const finalizer = (exit: Exit.Exit<unknown, unknown>) =>
+            releaseWithin(ledger, entry, described, release(resource, exit))
+          return Effect.as(Scope.addFinalizerExit(scope, finalizer), resource)
+        })
+      )
+    )
+  )
+
+/** Keeps an entry for as long as an effect runs. */
+export const during =
+  (options: Pick<Options, "kind" | "id" | "attributes">) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.acquireUseRelease(
+      Effect.withFiber((fiber) => {
+        const ledger = fiber.getRef(Ledger)
+        return Effect.succeed([ledger, ledger.open(options, fiber)] as const)
       }),
-      ({ described, entry, resource }, exit) => releaseWithin(ledger, entry, described, release(resource, exit))
-    ).pipe(Effect.map(({ resource }) => resource))
-  })
+      () => effect,
+      ([ledger, entry]) => Effect.sync(() => ledger.strike(entry, Exit.void))
+    )
 
 /** Runs a release for an entry: within the limit, logged and counted when it fails, struck when it is done. */
 const releaseWithin = (

@@ -44,6 +44,8 @@ export interface Lifetime {
   readonly end: (exit?: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
   /** Asks for the end without waiting for it. Cannot be interrupted between the two. */
   readonly begin: (exit?: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+  /** As {@link Lifetime.begin}, for a callback; what is released has these services. With nothing to release it is over at once. */
+  readonly beginUnsafe: (exit: Exit.Exit<unknown, unknown>, services: Context.Context<never>) => void
   /** Waits for the end without asking for it. */
   readonly ended: Effect.Effect<void>
   /** True from the moment somebody asked for the end. */
@@ -53,7 +55,7 @@ export interface Lifetime {
   /** @internal */
   readonly enter: () => void
   /** @internal */
-  readonly leave: () => Effect.Effect<unknown>
+  readonly leave: (services: Context.Context<never>) => void
 }
 
 /** How to describe and close a lifetime. */
@@ -133,7 +135,10 @@ class LifetimeImpl implements Lifetime {
 
   get begin() {
     return (exit: Exit.Exit<unknown, unknown> = Exit.void): Effect.Effect<void> =>
-      Effect.uninterruptible(Effect.asVoid(Effect.suspend(() => this.start(exit))))
+      Effect.withFiber(({ context }) => {
+        this.beginUnsafe(exit, context)
+        return Effect.void
+      })
   }
 
   get end() {
@@ -157,34 +162,37 @@ class LifetimeImpl implements Lifetime {
   }
 
   // Asked and begun in one step: a child that comes in between would find a lifetime that is about to end.
-  leave(): Effect.Effect<unknown> {
+  leave(services: Context.Context<never>): void {
     this.childCount--
-    if (this.childCount > 0 || !this.endsWithLastChild) return Effect.void
-    return Effect.uninterruptible(Effect.suspend(() => (this.childCount === 0 ? this.start(Exit.void) : Effect.void)))
+    if (this.childCount === 0 && this.endsWithLastChild) this.beginUnsafe(Exit.void, services)
   }
 
-  // Somebody else always closes: the caller may be one of those who are interrupted by the close, and must be able to
-  // let go. It is nobody's child, because a child of a closing scope would wait for itself.
-  start(exit: Exit.Exit<unknown, unknown>): Effect.Effect<unknown> {
-    if (this.ending) return Effect.void
+  // A fiber of its own closes, which is nobody's child: the caller may be one of those who are interrupted by the close, and
+  // must be able to let go, and a child of a closing scope would wait for itself.
+  beginUnsafe(exit: Exit.Exit<unknown, unknown>, services: Context.Context<never>): void {
+    if (this.ending) return
     this.ending = true
     this.ledger.note(this.entry, "ending")
     this.onEnding?.()
-    return Effect.forkDetach(this.close(exit), { startImmediately: true, uninterruptible: true })
+    const release = Scope.closeUnsafe(this.scope, exit)
+    if (release === undefined) return this.released(Exit.void, services)
+    Effect.runForkWith(Context.add(services, Closing, this))(
+      Effect.flatMap(Effect.exit(release), (closed) => Effect.sync(() => this.released(closed, services))),
+      { uninterruptible: true }
+    )
   }
 
-  close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
-    return Effect.gen({ self: this }, function* () {
-      const closed = yield* Effect.exit(Effect.provideService(Scope.close(this.scope, exit), Closing, this))
-      if (this.parent !== undefined) yield* this.parent.leave()
-      this.ledger.strike(this.entry, closed)
-      this.onEnded?.(this)
-      Deferred.doneUnsafe(this.over, Exit.void)
-      if (Exit.isFailure(closed)) {
-        yield* Effect.logWarning(`Ending ${this.entry.kind} ${this.entry.id} met a failure`, Cause.pretty(closed.cause))
-      }
-      yield* Scope.close(this.link, Exit.void)
-    })
+  private released(closed: Exit.Exit<unknown, unknown>, services: Context.Context<never>): void {
+    this.parent?.leave(services)
+    this.ledger.strike(this.entry, closed)
+    this.onEnded?.(this)
+    Deferred.doneUnsafe(this.over, Exit.void)
+    if (Exit.isFailure(closed)) {
+      const { id, kind } = this.entry
+      Effect.runForkWith(services)(Effect.logWarning(`Ending ${kind} ${id} met a failure`, Cause.pretty(closed.cause)))
+    }
+    // Its finalizer would wait for the end, which is over.
+    void Scope.closeUnsafe(this.link, Exit.void)
   }
 }
 
@@ -211,10 +219,15 @@ export const scoped = (options: Options): Effect.Effect<Lifetime, never, Scope.S
 export const within =
   (lifetime: Lifetime) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, Exclude<R, Scope.Scope>> =>
-    Effect.provideContext(effect, contextOf(lifetime))
+    Effect.updateContext(
+      effect,
+      (context: Context.Context<Exclude<R, Scope.Scope>>) => contextOf(lifetime, context) as Context.Context<R>
+    )
 
-const contextOf = (lifetime: Lifetime): Context.Context<Scope.Scope> =>
-  Context.make(Scope.Scope, lifetime.scope).pipe(
+// One by one: a context that is merged is copied, and known to no fiber.
+const contextOf = <R>(lifetime: Lifetime, services: Context.Context<R>): Context.Context<R | Scope.Scope> =>
+  services.pipe(
+    Context.add(Scope.Scope, lifetime.scope),
     Context.add(Current, lifetime),
     Context.add(Ledger.Parent, lifetime.entry)
   )
@@ -230,6 +243,6 @@ export const forkUnsafe =
   <R>(lifetime: Lifetime, services: Context.Context<R>) =>
   <A, E>(effect: Effect.Effect<A, E, R | Scope.Scope>): Fiber.Fiber<A, E> =>
     Fiber.runIn(
-      Effect.runForkWith(Context.merge(services, contextOf(lifetime)))(Effect.andThen(Effect.yieldNow, effect)),
+      Effect.runForkWith(contextOf(lifetime, services))(Effect.andThen(Effect.yieldNow, effect)),
       lifetime.scope
     )

@@ -109,14 +109,15 @@ export interface Column {
 
 /** The columns of a `RowDescription` that begins at `at`. */
 export const columnsOf = (bytes: Buffer, at: number): ReadonlyArray<Column> => {
+  const columns: Array<Column> = []
   let next = at + headerBytes + 2
-  return Array.from({ length: bytes.readUInt16BE(at + headerBytes) }, () => {
+  for (let left = bytes.readUInt16BE(at + headerBytes); left > 0; left--) {
     const end = bytes.indexOf(0, next)
-    const name = bytes.toString("utf8", next, end)
+    columns.push({ name: bytes.toString("utf8", next, end), typeId: bytes.readUInt32BE(end + 7) })
     // A zero byte, the table's id and the column's number, the type, its size and modifier, the format.
     next = end + 19
-    return { name, typeId: bytes.readUInt32BE(end + 7) }
-  })
+  }
+  return columns
 }
 
 /** What the server says of an error: the SQLSTATE, the message, and more where it has more. */

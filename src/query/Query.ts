@@ -125,10 +125,10 @@ export const start = (
         // An interruption that nobody asked for is a failure of the driver's, not a cancel.
         const interrupted = Exit.isFailure(result) && Cause.hasInterruptsOnly(result.cause)
         exit ??= interrupted ? (lifetime.isEnding() ? undefined : takenAway) : result
-        return Effect.andThen(options.onReleased?.(outcome()) ?? Effect.void, lifetime.begin(result))
+        return options.onReleased?.(outcome()) ?? Effect.void
       })
     )
-    Lifetime.forkUnsafe(lifetime, services)(work)
+    Lifetime.forkUnsafe(lifetime, services)(work).addObserver((exit) => lifetime.beginUnsafe(exit, services))
   }
   const late = (lifetime: Lifetime.Lifetime, deadline: Duration.Duration) =>
     Effect.andThen(
@@ -159,8 +159,9 @@ const execute = (
       const rows = yield* sink()
       const connection = yield* driver.open
       told("Running")
-      yield* Ledger.hold({ kind: "statement", id, releaseLimit: "none" }, Effect.void, () => Effect.void)
-      return yield* connection.execute(statement, rows, { id, deadline, onDone, onGivenUp })
+      return yield* Ledger.during({ kind: "statement", id })(
+        connection.execute(statement, rows, { id, deadline, onDone, onGivenUp })
+      )
     })
   )
 
