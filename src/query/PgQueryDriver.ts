@@ -188,14 +188,6 @@ const setAny = (settings: Readonly<Record<string, string>>) =>
       .join(";")
   )
 
-/** Cheaper than a SELECT, which is planned and has rows; for names that need no quotes. */
-const setOurs = (settings: Readonly<Record<string, string>>) =>
-  PgFrames.query(
-    Object.entries(settings)
-      .map(([name, value]) => `SET ${name} TO ${literal(value)}`)
-      .join(";")
-  )
-
 /** What is refused here was chosen by the operator or the app, not by who wrote the statement. */
 const refused = (error: PgWire.ExchangeFailed) => unavailable(`A setting of the query was refused: ${error.message}`)
 
@@ -213,14 +205,14 @@ const timeoutOf = (deadline: Duration.Duration) =>
  * What is sent: our settings, which no server refuses, ahead of the statement in the same flight. The reset of the connection
  * undoes them.
  */
-const messagesOf = ({ params, sql }: Statement, { deadline, id }: Execution) =>
-  Buffer.concat([
-    setOurs({
-      application_name: `holdfast ${id}`,
-      ...(deadline !== undefined && { statement_timeout: String(timeoutOf(deadline)) })
-    }),
+const messagesOf = ({ params, sql }: Statement, { deadline, id }: Execution) => {
+  const name = `SET application_name TO ${literal(`holdfast ${id}`)}`
+  return Buffer.concat([
+    // Cheaper than a SELECT, which is planned and has rows.
+    PgFrames.query(deadline === undefined ? name : `${name};SET statement_timeout TO ${timeoutOf(deadline)}`),
     PgFrames.statement(sql, params.map(PgValues.encodeParameter))
   ])
+}
 
 /** What the protocol has no room for. */
 const unsendable = ({ params, sql }: Statement): string | undefined =>

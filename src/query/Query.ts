@@ -153,14 +153,14 @@ const execute = (
   { onDone, onGivenUp }: Pick<Execution, "onDone" | "onGivenUp">
 ) =>
   Effect.scoped(
-    Effect.gen(function* () {
-      const driver = yield* QueryDriver
+    Effect.flatMap(QueryDriver, (driver) => {
       told("Starting")
-      const rows = yield* sink()
-      const connection = yield* driver.open
-      told("Running")
-      return yield* Ledger.during({ kind: "statement", id })(
-        connection.execute(statement, rows, { id, deadline, onDone, onGivenUp })
+      return Effect.flatMap(sink(), (rows) =>
+        Effect.flatMap(driver.open, (connection) => {
+          told("Running")
+          const running = connection.execute(statement, rows, { id, deadline, onDone, onGivenUp })
+          return Ledger.during({ kind: "statement", id })(running)
+        })
       )
     })
   )

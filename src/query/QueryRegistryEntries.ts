@@ -83,19 +83,23 @@ export class Entry {
 
   /** The only place that changes a record. */
   step(state: QueryState.QueryState, at: DateTime.Utc, change: Change = {}): void {
-    const { state: from, transitions } = this.current
+    const { bytes, error, expiresAt, id, principal, rowCount, session, sql, state: from, transitions } = this.current
     if (!QueryState.isStep(from, state)) throw new Error(`A query cannot go from ${from} to ${state}`)
-    const isOutcome = QueryState.isTerminal(state) && state !== "Expired"
+    const isExpired = state === "Expired"
     this.current = {
-      ...this.current,
-      ...change,
-      ...(isOutcome && { expiresAt: after(at, this.retention) }),
+      id,
+      principal,
+      session,
+      // An idempotency key remembers the entry for long.
+      sql: isExpired ? "" : sql,
       state,
-      transitions: [...transitions, { state, at }]
+      transitions: [...transitions, { state, at }],
+      expiresAt: QueryState.isTerminal(state) && !isExpired ? after(at, this.retention) : expiresAt,
+      rowCount: change.rowCount ?? rowCount,
+      bytes: change.bytes ?? bytes,
+      error: change.error ?? error
     }
     if (this.isOver) this.running = undefined
-    // An idempotency key remembers the entry for long.
-    if (state === "Expired") this.current = { ...this.current, sql: "" }
     this.tell()
   }
 

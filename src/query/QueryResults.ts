@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
 import { QueryError, ResultsFull, ResultsUnavailable, ResultTooLarge } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
@@ -70,46 +70,48 @@ const makeMemory = (options: MemoryOptions): QueryResults["Service"] => {
   const totalBytes = options.totalBytes ?? 256 * 1024 * 1024
   let total = 0
 
-  const empty = Effect.acquireRelease(
-    Effect.sync(() => ({ columns: [] as ReadonlyArray<Column>, rows: [] as Array<Row>, bytes: 0 })),
-    (kept) =>
-      Effect.sync(() => {
-        total -= kept.bytes
-        kept.bytes = 0
-        kept.rows = []
-      })
-  )
-  const open = Effect.map(Effect.zip(empty, Effect.scope), ([kept, scope]): QueryResult => ({
-    sink: {
-      columns: (columns) =>
-        Effect.sync(() => {
-          kept.columns = columns
-        }),
-      rows: (rows) =>
-        Effect.suspend(() => {
-          // A driver that cannot be stopped may go on when its query is given up.
-          if (scope.state._tag === "Closed") return Effect.fail(removed())
-          const bytes = rows.reduce((sum, row) => sum + sizeOf(row), 0)
-          if (kept.bytes + bytes > limitBytes) {
-            return Effect.fail(new QueryError({ reason: new ResultTooLarge({ limitBytes }) }))
-          }
-          if (total + bytes > totalBytes) {
-            return Effect.fail(new QueryError({ reason: new ResultsFull({ limitBytes: totalBytes }) }))
-          }
-          kept.bytes += bytes
-          total += bytes
-          for (const row of rows) kept.rows.push(row)
-          return Effect.void
-        })
-    },
-    page: (offset, limit) =>
-      Effect.sync(() => ({
-        columns: kept.columns,
-        rows: kept.rows.slice(offset, offset + limit),
-        next: offset + limit < kept.rows.length ? offset + limit : undefined
-      })),
-    bytes: Effect.sync(() => kept.bytes)
-  }))
+  const open = Effect.flatMap(Effect.scope, (scope) => {
+    let columns: ReadonlyArray<Column> = []
+    let kept: Array<Row> = []
+    let bytes = 0
+    const free = () => {
+      total -= bytes
+      bytes = 0
+      kept = []
+    }
+    const result: QueryResult = {
+      sink: {
+        columns: (found) =>
+          Effect.sync(() => {
+            columns = found
+          }),
+        rows: (rows) =>
+          Effect.suspend(() => {
+            // A driver that cannot be stopped may go on when its query is given up.
+            if (scope.state._tag === "Closed") return Effect.fail(removed())
+            const more = rows.reduce((sum, row) => sum + sizeOf(row), 0)
+            if (bytes + more > limitBytes) {
+              return Effect.fail(new QueryError({ reason: new ResultTooLarge({ limitBytes }) }))
+            }
+            if (total + more > totalBytes) {
+              return Effect.fail(new QueryError({ reason: new ResultsFull({ limitBytes: totalBytes }) }))
+            }
+            bytes += more
+            total += more
+            for (const row of rows) kept.push(row)
+            return Effect.void
+          })
+      },
+      page: (offset, limit) =>
+        Effect.sync(() => ({
+          columns,
+          rows: kept.slice(offset, offset + limit),
+          next: offset + limit < kept.length ? offset + limit : undefined
+        })),
+      bytes: Effect.sync(() => bytes)
+    }
+    return Effect.as(Scope.addFinalizer(scope, Effect.sync(free)), result)
+  })
   return QueryResults.of({ open: () => open })
 }
 
