@@ -65,7 +65,7 @@ const registered = (registry: QueryRegistry.QueryRegistry["Service"]): Once =>
   Effect.flatMap(registry.submit({ statement, principal }), ({ id }) => registry.await(principal, id))
 
 const cpuOf = (once: Once) => async () => {
-  const times = 1000
+  const times = 3000
   const cpu = process.cpuUsage()
   await Effect.runPromise(Effect.repeat(once, { times: times - 1 }))
   const { system, user } = process.cpuUsage(cpu)
@@ -78,7 +78,7 @@ const cancels = (round: Effect.Effect<number, unknown>) => async () => {
   await Effect.runPromise(
     Effect.repeat(
       Effect.map(round, (millis) => waited.push(millis)),
-      { times: 99 }
+      { times: 199 }
     )
   )
   return { p50: quantile(waited, 0.5), p99: quantile(waited, 0.99) }
@@ -132,7 +132,7 @@ export const run = async () => {
       driver: cpuOf(driven(Context.get(ours, QueryDriver))),
       registry: cpuOf(registered(Context.get(ours, QueryRegistry.QueryRegistry)))
     },
-    11,
+    15,
     2
   )
   const [lease, driver] = ["lease, reset", "driver"].map((name) => cpus.get(name) ?? [])
@@ -153,7 +153,7 @@ export const run = async () => {
       lease: cancels(interruption(leased(pool, sleep), had(pool.lease()))),
       registry: cancels(registryCancel(Context.get(one, QueryRegistry.QueryRegistry), pool))
     },
-    7
+    5
   )
   const base = canceled.get("bare driver") ?? []
   console.table(
