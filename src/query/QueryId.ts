@@ -13,4 +13,4 @@ export const QueryId = Schema.String.pipe(
 export type QueryId = typeof QueryId.Type
 
 /** A new name. */
-export const make = (): QueryId => QueryId.make(`q_${randomUUID()}`, { disableChecks: true })
+export const make = (): QueryId => QueryId.make(`q_${randomUUID()}`)
