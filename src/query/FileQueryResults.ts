@@ -25,9 +25,10 @@ import * as Directory from "./FileQueryResultsDirectory.ts"
 import * as File from "./FileQueryResultsFile.ts"
 import * as Index from "./FileQueryResultsIndex.ts"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
-import { QueryError, ResultsFull, ResultTooLarge } from "./QueryError.ts"
+import type { QueryError } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
-import { type Page, type QueryResult, QueryResults, removed } from "./QueryResults.ts"
+import { type Owner, type Page, type QueryResult, QueryResults, removed } from "./QueryResults.ts"
+import * as QueryRoom from "./QueryRoom.ts"
 
 /** Where rows are kept, and how many. Bytes are those of the rows' JSON text. */
 export interface Options {
@@ -39,6 +40,8 @@ export interface Options {
   readonly memoryTotalBytes?: number | undefined
   /** For the rows of one query; more fails it with `ResultTooLarge`. Default: 1 GiB. */
   readonly limitBytes?: number | undefined
+  /** For the rows of one principal's queries; more fails the one that adds them with `ResultsFull`. Default: half of all. */
+  readonly principalBytes?: number | undefined
   /** For the rows of all queries together; more fails the one that adds them with `ResultsFull`. Default: 8 GiB. */
   readonly totalBytes?: number | undefined
 }
@@ -57,12 +60,11 @@ const noBytes = Buffer.alloc(0)
 
 /** What the results of one store have in common. */
 interface Store {
-  readonly limits: Required<{ readonly [Name in Exclude<keyof Options, "directory">]: number }>
+  readonly limits: Required<{ readonly [Name in "memoryBytes" | "memoryTotalBytes" | "totalBytes"]: number }>
+  readonly room: QueryRoom.Room
   readonly directory: string
   /** Files are opened by whoever writes first; they stand in the account of the store, not under a statement. */
   readonly context: Context.Context<never>
-  /** Bytes of all rows. */
-  total: number
   /** Bytes of memory set aside for rows. */
   memory: number
 }
@@ -81,11 +83,13 @@ class FileQueryResult implements QueryResult {
   private used = 0
   private readonly store: Store
   private readonly id: QueryId
+  private readonly principal: string
   private readonly scope: Scope.Scope
 
-  constructor(store: Store, id: QueryId, scope: Scope.Scope) {
+  constructor(store: Store, { id, principal }: Owner, scope: Scope.Scope) {
     this.store = store
     this.id = id
+    this.principal = principal
     this.scope = scope
   }
 
@@ -108,7 +112,7 @@ class FileQueryResult implements QueryResult {
   }
 
   free(): void {
-    this.store.total -= this.written + this.used
+    this.store.room.leave(this.principal, this.written + this.used)
     this.written = this.used = this.rowCount = 0
     this.resize(0)
   }
@@ -121,22 +125,18 @@ class FileQueryResult implements QueryResult {
   }
 
   private append(row: Row): QueryError | undefined {
-    const { limitBytes, totalBytes } = this.store.limits
     // A driver that cannot be stopped may go on when its query is given up.
     if (this.scope.state._tag === "Closed") return removed()
     const text = JSON.stringify(row)
     const size = Buffer.byteLength(text) + 1
     const begin = this.written + this.used
-    if (begin + size > limitBytes) return new QueryError({ reason: new ResultTooLarge({ limitBytes }) })
-    if (this.store.total + size > totalBytes) {
-      return new QueryError({ reason: new ResultsFull({ limitBytes: totalBytes }) })
-    }
+    const refused = this.store.room.take(this.principal, begin, size)
+    if (refused !== undefined) return refused
     if (this.used + size > this.recent.length) this.resize(Math.max(this.used + size, this.recent.length * 2))
     if (begin >= indexOptions.span) (this.index ??= Index.make(indexOptions)).add(this.rowCount, begin)
     this.recent.write(text, this.used)
     this.used += size
     this.recent[this.used - 1] = File.newline
-    this.store.total += size
     this.rowCount++
     return undefined
   }
@@ -201,21 +201,25 @@ class FileQueryResult implements QueryResult {
 
 /** Makes a store whose directory is removed with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
+  const totalBytes = options.totalBytes ?? 8 * 1024 * mebibyte
   const store: Store = {
     limits: {
       memoryBytes: options.memoryBytes ?? mebibyte,
       memoryTotalBytes: options.memoryTotalBytes ?? 64 * mebibyte,
-      limitBytes: options.limitBytes ?? 1024 * mebibyte,
-      totalBytes: options.totalBytes ?? 8 * 1024 * mebibyte
+      totalBytes
     },
+    room: new QueryRoom.Room({
+      limitBytes: options.limitBytes ?? 1024 * mebibyte,
+      principalBytes: options.principalBytes ?? totalBytes / 2,
+      totalBytes
+    }),
     directory: yield* Directory.make(options.directory ?? Os.tmpdir()),
     context: yield* Effect.context<never>(),
-    total: 0,
     memory: 0
   }
-  const open = (id: QueryId) =>
+  const open = (owner: Owner) =>
     Effect.flatMap(Effect.scope, (scope) => {
-      const result = new FileQueryResult(store, id, scope)
+      const result = new FileQueryResult(store, owner, scope)
       return Effect.as(
         Scope.addFinalizer(
           scope,

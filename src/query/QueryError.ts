@@ -86,16 +86,23 @@ export class ResultTooLarge extends Schema.TaggedError<ResultTooLarge>("holdfast
   }
 }
 
-/** The rows that are kept for all queries leave no room for more, or the disk that they are kept on has none. */
+/** The rows that are kept for all queries, or for this principal's, leave no room for more, or the disk that they are kept on has none. */
 export class ResultsFull extends Schema.TaggedError<ResultsFull>("holdfast/query/QueryError/ResultsFull")(
   "ResultsFull",
-  { limitBytes: Schema.Int, diskFull: Schema.optionalKey(Schema.Boolean), written }
+  {
+    limitBytes: Schema.Int,
+    ofPrincipal: Schema.optionalKey(Schema.Boolean),
+    diskFull: Schema.optionalKey(Schema.Boolean),
+    written
+  }
 ) {
   override get message(): string {
     const problem =
       this.diskFull === true
         ? "The disk that rows are kept on is full. Select less, or try again when there is room."
-        : `The rows of finished queries fill the ${this.limitBytes} bytes that are kept for them. Try again when some have passed their retention.`
+        : this.ofPrincipal === true
+          ? `The rows of your finished queries fill the ${this.limitBytes} bytes that are kept for them. Select less, or try again when some have passed their retention.`
+          : `The rows of finished queries fill the ${this.limitBytes} bytes that are kept for them. Try again when some have passed their retention.`
     return problem + noteOf(this.written)
   }
 }
@@ -187,9 +194,14 @@ export const andWritten = (error: QueryError, written: Written): QueryError => {
     case "ResultTooLarge":
       return new QueryError({ reason: new ResultTooLarge({ limitBytes: reason.limitBytes, written }) })
     case "ResultsFull": {
-      const { diskFull, limitBytes } = reason
+      const { diskFull, limitBytes, ofPrincipal } = reason
       return new QueryError({
-        reason: new ResultsFull({ limitBytes, ...(diskFull !== undefined && { diskFull }), written })
+        reason: new ResultsFull({
+          limitBytes,
+          ...(ofPrincipal !== undefined && { ofPrincipal }),
+          ...(diskFull !== undefined && { diskFull }),
+          written
+        })
       })
     }
     case "ResultsUnavailable":

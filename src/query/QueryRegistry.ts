@@ -226,13 +226,14 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     { owner, statement }: Submission,
     place: QueryAdmission.Place,
     deadline: Duration.Duration | undefined
-  ) =>
-    Query.start(
+  ) => {
+    const { id, principal } = entry.record
+    return Query.start(
       {
-        id: entry.record.id,
+        id,
         attributes: () => ({ principal: entry.record.principal, state: entry.record.state }),
         statement,
-        sink: () => Effect.map(entry.open(results.open(entry.record.id), context), ({ sink }) => sink),
+        sink: () => Effect.map(entry.open(results.open({ id, principal }), context), ({ sink }) => sink),
         owner,
         deadline,
         place,
@@ -242,6 +243,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       },
       context
     ).pipe(Scope.provide(running))
+  }
 
   /** Takes a query in. It is one step in which nothing else runs, so that a key starts one query. */
   const enter = (submission: Submission, deadline: Duration.Duration | undefined) => {

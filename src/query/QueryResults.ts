@@ -10,8 +10,9 @@ import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
-import { QueryError, ResultsFull, ResultsUnavailable, ResultTooLarge } from "./QueryError.ts"
+import { QueryError, ResultsUnavailable } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
+import * as QueryRoom from "./QueryRoom.ts"
 
 /** Part of a result. */
 export interface Page {
@@ -30,11 +31,17 @@ export interface QueryResult {
   readonly bytes: Effect.Effect<number>
 }
 
+/** Whose rows they are. */
+export interface Owner {
+  readonly id: QueryId
+  readonly principal: string
+}
+
 export class QueryResults extends Context.Service<
   QueryResults,
   {
-    /** Opens the result of the query, which is empty yet; closing the scope frees its space. */
-    readonly open: (id: QueryId) => Effect.Effect<QueryResult, never, Scope.Scope>
+    /** Opens the result of a query, which is empty yet; closing the scope frees its space. */
+    readonly open: (query: Owner) => Effect.Effect<QueryResult, never, Scope.Scope>
   }
 >()("holdfast/query/QueryResults") {}
 
@@ -61,58 +68,58 @@ export const removed = (): QueryError =>
 export interface MemoryOptions {
   /** For the rows of one query; more fails it with `ResultTooLarge`. Default: 64 MiB. */
   readonly limitBytes?: number | undefined
+  /** For the rows of one principal's; more fails the one that adds them with `ResultsFull`. Default: half of all. */
+  readonly principalBytes?: number | undefined
   /** For the rows of all queries together; more fails the one that adds them with `ResultsFull`. Default: 256 MiB. */
   readonly totalBytes?: number | undefined
 }
 
 const makeMemory = (options: MemoryOptions): QueryResults["Service"] => {
-  const limitBytes = options.limitBytes ?? 64 * 1024 * 1024
   const totalBytes = options.totalBytes ?? 256 * 1024 * 1024
-  let total = 0
-
-  const open = Effect.flatMap(Effect.scope, (scope) => {
-    let columns: ReadonlyArray<Column> = []
-    let kept: Array<Row> = []
-    let bytes = 0
-    const free = () => {
-      total -= bytes
-      bytes = 0
-      kept = []
-    }
-    const result: QueryResult = {
-      sink: {
-        columns: (found) =>
-          Effect.sync(() => {
-            columns = found
-          }),
-        rows: (rows) =>
-          Effect.suspend(() => {
-            // A driver that cannot be stopped may go on when its query is given up.
-            if (scope.state._tag === "Closed") return Effect.fail(removed())
-            const more = rows.reduce((sum, row) => sum + sizeOf(row), 0)
-            if (bytes + more > limitBytes) {
-              return Effect.fail(new QueryError({ reason: new ResultTooLarge({ limitBytes }) }))
-            }
-            if (total + more > totalBytes) {
-              return Effect.fail(new QueryError({ reason: new ResultsFull({ limitBytes: totalBytes }) }))
-            }
-            bytes += more
-            total += more
-            for (const row of rows) kept.push(row)
-            return Effect.void
-          })
-      },
-      page: (offset, limit) =>
-        Effect.sync(() => ({
-          columns,
-          rows: kept.slice(offset, offset + limit),
-          next: offset + limit < kept.length ? offset + limit : undefined
-        })),
-      bytes: Effect.sync(() => bytes)
-    }
-    return Effect.as(Scope.addFinalizer(scope, Effect.sync(free)), result)
+  const room = new QueryRoom.Room({
+    limitBytes: options.limitBytes ?? 64 * 1024 * 1024,
+    principalBytes: options.principalBytes ?? totalBytes / 2,
+    totalBytes
   })
-  return QueryResults.of({ open: () => open })
+  const open = ({ principal }: Owner) =>
+    Effect.flatMap(Effect.scope, (scope) => {
+      let columns: ReadonlyArray<Column> = []
+      let kept: Array<Row> = []
+      let bytes = 0
+      const free = () => {
+        room.leave(principal, bytes)
+        bytes = 0
+        kept = []
+      }
+      const result: QueryResult = {
+        sink: {
+          columns: (found) =>
+            Effect.sync(() => {
+              columns = found
+            }),
+          rows: (rows) =>
+            Effect.suspend(() => {
+              // A driver that cannot be stopped may go on when its query is given up.
+              if (scope.state._tag === "Closed") return Effect.fail(removed())
+              const more = rows.reduce((sum, row) => sum + sizeOf(row), 0)
+              const refused = room.take(principal, bytes, more)
+              if (refused !== undefined) return Effect.fail(refused)
+              bytes += more
+              for (const row of rows) kept.push(row)
+              return Effect.void
+            })
+        },
+        page: (offset, limit) =>
+          Effect.sync(() => ({
+            columns,
+            rows: kept.slice(offset, offset + limit),
+            next: offset + limit < kept.length ? offset + limit : undefined
+          })),
+        bytes: Effect.sync(() => bytes)
+      }
+      return Effect.as(Scope.addFinalizer(scope, Effect.sync(free)), result)
+    })
+  return QueryResults.of({ open })
 }
 
 /** Keeps rows in the memory of this process. */

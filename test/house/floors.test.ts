@@ -16,7 +16,7 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
     3
   ],
   [
-    /\/(ConnectionSource|SessionStore|SessionRow|SessionBatches|SessionMemory|MemorySessionStore|QueryDriver|QueryResults|TokenSource|TokenRepository)\.ts$/,
+    /\/(ConnectionSource|SessionStore|SessionRow|SessionBatches|SessionMemory|MemorySessionStore|QueryDriver|QueryResults|QueryRoom|TokenSource|TokenRepository)\.ts$/,
     2
   ],
   [

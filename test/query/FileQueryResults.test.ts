@@ -55,7 +55,7 @@ const within = <A, E>(
       const path = join(parent, name)
       yield* test({
         directory: path,
-        open: Effect.suspend(() => results.open(QueryId.make())),
+        open: Effect.suspend(() => results.open({ id: QueryId.make(), principal: "alice" })),
         files: () => readdirSync(path).map((file) => join(path, file))
       }).pipe(Effect.scoped)
       assert.deepStrictEqual(readdirSync(path), [])
@@ -333,7 +333,7 @@ describe("queries whose rows are in files", () => {
     )
 
   it.live("fail when there is no room, leave no file, and the next has the room", () =>
-    withRegistry({ totalBytes: 5_000_000 }, (registry, files) =>
+    withRegistry({ principalBytes: 5_000_000 }, (registry, files) =>
       Effect.gen(function* () {
         const failed = yield* registry.submit(sql(10_000))
         const { error, state } = yield* registry.await("alice", failed.id)

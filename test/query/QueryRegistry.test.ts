@@ -98,7 +98,7 @@ describe("QueryRegistry", () => {
       })
     )
     return Effect.gen(function* () {
-      const results = QueryResults.layerMemory({ limitBytes: 1000, totalBytes: 1500 })
+      const results = QueryResults.layerMemory({ limitBytes: 1000, principalBytes: 1500, totalBytes: 1500 })
       const registry = yield* make(yield* Effect.scope, results)
       const outcome = Effect.gen(function* () {
         const { id } = yield* registry.submit({ statement, principal: "alice" })

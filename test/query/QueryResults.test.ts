@@ -14,6 +14,7 @@ import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 
 interface Limits {
   readonly limitBytes?: number
+  readonly principalBytes?: number
   readonly totalBytes?: number
 }
 
@@ -30,7 +31,9 @@ const stores = {
 const numbered = (from: number, to: number): ReadonlyArray<Row> =>
   Array.from({ length: to - from }, (_, index) => [from + index, "é".repeat((from + index) % 40), null])
 
-const open = Effect.flatMap(QueryResults, (results) => results.open(QueryId.make()))
+const openOf = (principal: string) =>
+  Effect.flatMap(QueryResults, (results) => results.open({ id: QueryId.make(), principal }))
+const open = openOf("alice")
 const reasonOf = <A, E extends { readonly reason: { readonly _tag: string } }, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.map(Effect.flip(effect), ({ reason }) => reason._tag)
 
@@ -137,7 +140,25 @@ for (const [name, layer] of Object.entries(stores)) {
           assert.strictEqual(yield* first.bytes, 0)
           yield* second.sink.rows([["x".repeat(400)]])
         }),
-        { limitBytes: 3000, totalBytes: 1500 }
+        { limitBytes: 3000, principalBytes: 3000, totalBytes: 1500 }
+      )
+    )
+
+    it.live("are limited for each principal, who leaves half the room to the others and is told why", () =>
+      within(
+        Effect.gen(function* () {
+          const scope = yield* Scope.make()
+          const first = yield* Scope.provide(open, scope)
+          yield* first.sink.rows([["x".repeat(400)]])
+          const second = yield* open
+          const error = yield* Effect.flip(second.sink.rows([["x".repeat(1200)]]))
+          assert.deepInclude(error.reason, { _tag: "ResultsFull", ofPrincipal: true, limitBytes: 1500 })
+          assert.match(error.message, /your finished queries/)
+          yield* (yield* openOf("bob")).sink.rows([["x".repeat(600)]])
+          yield* Scope.close(scope, Exit.void)
+          yield* second.sink.rows([["x".repeat(600)]])
+        }),
+        { limitBytes: 3000, totalBytes: 3000 }
       )
     )
 
@@ -149,7 +170,7 @@ for (const [name, layer] of Object.entries(stores)) {
           const result = yield* open
           yield* result.sink.rows([["x".repeat(400)]])
         }),
-        { totalBytes: 1000 }
+        { principalBytes: 1000, totalBytes: 1000 }
       )
     )
   })

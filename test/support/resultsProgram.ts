@@ -10,17 +10,18 @@ import { QueryError } from "../../src/query/QueryError.ts"
 import * as QueryId from "../../src/query/QueryId.ts"
 
 const [, , task, directory = ""] = process.argv
+const owner = () => ({ id: QueryId.make(), principal: "alice" })
 const row = ["x".repeat(1000)]
 
 const program = Effect.gen(function* () {
   const results = yield* FileQueryResults.make({ directory, memoryBytes: 0 })
-  const add = Effect.flatMap(results.open(QueryId.make()), ({ sink }) => sink.rows([row]))
+  const add = Effect.flatMap(results.open(owner()), ({ sink }) => sink.rows([row]))
   if (task === "leave") {
     yield* add
     console.log("ready")
     return yield* Effect.never
   }
-  const error = yield* Effect.flatMap(results.open(QueryId.make()), ({ sink }) =>
+  const error = yield* Effect.flatMap(results.open(owner()), ({ sink }) =>
     Effect.flip(Effect.forever(sink.rows([row, row])))
   ).pipe(Effect.scoped)
   const left = readdirSync(directory, { recursive: true }).filter((name) => String(name).endsWith(".jsonl"))
