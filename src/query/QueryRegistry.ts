@@ -44,6 +44,7 @@ import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./QueryIdempotency.ts"
 import * as QueryMetrics from "./QueryMetrics.ts"
 import * as QueryRecord from "./QueryRecord.ts"
+import * as QueryRegistryClosing from "./QueryRegistryClosing.ts"
 import { Entries, type Entry, type Listing, type ListOptions } from "./QueryRegistryEntries.ts"
 import { type Page, QueryResults } from "./QueryResults.ts"
 import * as QueryState from "./QueryState.ts"
@@ -160,9 +161,6 @@ const reasonOf = (cause: Cause.Cause<QueryError>): QueryError["reason"] => {
 }
 
 const pageSize = 1000
-
-/** The part of what is left of the time to close that ending queries has; the rest is for freeing rows. */
-const endingShare = 0.8
 
 /** Makes a registry that closes with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
@@ -362,26 +360,9 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     return Effect.forEach(entries.due(now()), forget, { discard: true })
   }).pipe(freeing.withPermit)
 
-  const abandon = (entry: Entry) =>
-    Effect.map(entry.lifetime(), (lifetime) => {
-      if (lifetime !== null) ledger.note(lifetime.entry, "stalled")
-    })
-
-  const close = Effect.gen(function* () {
+  const close = Effect.suspend(() => {
     closing = true
-    const until = clock.currentTimeMillisUnsafe() + Duration.toMillis(closeTimeout)
-    const left = () => Math.max(until - clock.currentTimeMillisUnsafe(), 0)
-    yield* Effect.timeoutOption(
-      inParallel(entries.all(), (entry) => entry.when(() => entry.isOver || undefined)),
-      drain
-    )
-    yield* Effect.timeoutOption(
-      inParallel(entries.all(), (entry) => entry.end()),
-      left() * endingShare
-    )
-    yield* inParallel(entries.all(), abandon)
-    yield* inParallel([...entries.due(now()), ...entries.all()], (entry) => entries.forget(entry, now(), left()))
-    yield* Effect.timeoutOption(freeing.withPermit(Effect.void), left())
+    return QueryRegistryClosing.close(entries, { drain, closeTimeout, now, clock, ledger, freeing })
   })
 
   const sample = Effect.sync(() => metrics.sample(entries.all().map(({ record }) => record.state)))
