@@ -71,9 +71,12 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
     const isNew = Option.isSome(databases.demo) && (yield* putDemo(databases.demo.value))
+    // A new password ends the sessions that began with the old one, as `holdfast user add` does: before anybody is told the
+    // new one, where the sessions can be reached.
+    const revoke = store.revokeAll(demo)
+    const isLeft = isNew && (yield* Effect.isFailure(revoke))
     yield* Deferred.succeed(prepared, undefined)
-    // A new password ends the sessions that began with the old one, as `holdfast user add` does.
-    if (isNew) yield* Effect.retry(store.revokeAll(demo), Schedule.spaced("1 second"))
+    if (isLeft) yield* Effect.retry(revoke, Schedule.spaced("1 second"))
     yield* Deferred.succeed(done, undefined)
   })
   let told = false

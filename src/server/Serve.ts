@@ -97,10 +97,15 @@ const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
   Option.match(databases.queries, {
     onNone: () => Layer.empty,
     onSome: (url) =>
-      QueryRegistry.layer({ retention: settings.queryRetention, drain: "2 seconds" }).pipe(
+      QueryRegistry.layer({
+        maxRunning: settings.maxQueries,
+        maxRunningPerPrincipal: settings.maxQueriesPerUser,
+        retention: settings.queryRetention,
+        drain: "2 seconds"
+      }).pipe(
         Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
         // The registry has drained when the pool closes.
-        Layer.provide(ConnectionPool.layer({ closeTimeout: "500 millis" })),
+        Layer.provide(ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" })),
         Layer.provide(
           PgConnectionSource.layer({
             url,

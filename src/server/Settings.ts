@@ -43,6 +43,10 @@ export interface Settings {
   /** The age from which a session's token is replaced by a new one. */
   readonly renewEvery: Duration.Duration
   readonly maxSessions: number
+  /** Queries that run at a time, each on a connection of its own. */
+  readonly maxQueries: number
+  /** Of these, one user's. */
+  readonly maxQueriesPerUser: number
   readonly queryRetention: Duration.Duration
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
@@ -144,6 +148,7 @@ const networks = (variable: string) =>
 
 /** Decodes the environment. */
 export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function* () {
+  const maxQueries = yield* integer("HOLDFAST_MAX_QUERIES", 10, 1, 10_000)
   const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
   const settings: Settings = {
     host,
@@ -166,6 +171,8 @@ export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function*
     absoluteTimeout: yield* duration("HOLDFAST_ABSOLUTE_TIMEOUT", "12 hours"),
     renewEvery: yield* duration("HOLDFAST_RENEW_EVERY", "1 hour"),
     maxSessions: yield* integer("HOLDFAST_MAX_SESSIONS", 5, 1, 1_000_000),
+    maxQueries,
+    maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, 10_000),
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }

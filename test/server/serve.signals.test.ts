@@ -7,6 +7,8 @@ import * as RawHttp from "../support/rawHttp.ts"
 import { backends, eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
+const forTen = { env: { HOLDFAST_MAX_QUERIES_PER_USER: "10" } }
+
 const tenQueries = (service: Service.Service) =>
   Effect.gen(function* () {
     const browser = yield* service.login()
@@ -32,7 +34,7 @@ const endedBy = (service: Service.Service, signals: Effect.Effect<unknown>) =>
 describe("the end of the service", { concurrent: true }, () => {
   it.live("SIGTERM with ten running queries: all are cancelled at the server, exit code 0 within 5 seconds", () =>
     Effect.gen(function* () {
-      const service = yield* Service.startService()
+      const service = yield* Service.startService(forTen)
       yield* tenQueries(service)
       // More run than may run at once: the waiting ones must not start now.
       const browser = yield* service.login()
@@ -62,7 +64,7 @@ describe("the end of the service", { concurrent: true }, () => {
 
   it.live("SIGINT, twice, does the same", () =>
     Effect.gen(function* () {
-      const service = yield* Service.startService()
+      const service = yield* Service.startService(forTen)
       yield* tenQueries(service)
       const took = yield* endedBy(service, Effect.andThen(service.signal("SIGINT"), service.signal("SIGINT")))
       assert.isBelow(took, 5000)
@@ -105,7 +107,7 @@ describe("the end of the service", { concurrent: true }, () => {
 
   it.live("SIGKILL with a running query: the server notices within a few seconds", () =>
     Effect.gen(function* () {
-      const service = yield* Service.startService()
+      const service = yield* Service.startService(forTen)
       yield* tenQueries(service)
       yield* service.signal("SIGKILL")
       assert.strictEqual((yield* service.exited).signal, "SIGKILL")

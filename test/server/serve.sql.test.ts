@@ -17,7 +17,10 @@ const failed = (sql: string, more?: Readonly<Record<string, unknown>>) =>
     return query.error
   })
 
-layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" })("SQL", (it) => {
+layer(Service.layerShared({ HOLDFAST_MAX_QUERIES_PER_USER: "10" }), {
+  excludeTestServices: true,
+  timeout: "60 seconds"
+})("SQL", (it) => {
   it.effect("SQL that does not parse is Failed, with the server's code and the position", () =>
     Effect.gen(function* () {
       const error = yield* failed("select 'ä' from from")

@@ -193,8 +193,8 @@ const queries = (it: It) => {
       const { login, queries } = yield* Service.Shared
       const browser = yield* login()
       const ids: Array<string> = []
-      for (let index = 0; index < 12; index++) ids.push(yield* submit(browser, "select pg_sleep(60)"))
-      yield* Service.runs(queries.name, "pg_sleep", 10)
+      for (let index = 0; index < 7; index++) ids.push(yield* submit(browser, "select pg_sleep(60)"))
+      yield* Service.runs(queries.name, "pg_sleep", 5)
       const states = Effect.map(browser.send("GET", "/queries"), (answer) =>
         queriesOf(answer)
           .filter(({ id }) => ids.includes(id))
@@ -202,14 +202,14 @@ const queries = (it: It) => {
       )
       const running = (all: ReadonlyArray<string>) => all.filter((state) => state === "Running").length
       // The newest first.
-      const all = yield* eventually(states, (all) => running(all) === 10)
+      const all = yield* eventually(states, (all) => running(all) === 5)
       assert.deepStrictEqual(all.slice(0, 2), ["Queued", "Queued"])
       const [took, answer] = yield* Effect.timed(browser.send("DELETE", `/queries/${ids.at(-1)}`))
       assert.strictEqual(queryOf(answer).state, "Canceled")
       assert.isBelow(Duration.toMillis(took), 500)
       yield* browser.send("DELETE", `/queries/${ids[0]}`)
       yield* eventually(
-        Effect.map(browser.send("GET", `/queries/${ids[10]}`), queryOf),
+        Effect.map(browser.send("GET", `/queries/${ids[5]}`), queryOf),
         ({ state }) => state === "Running"
       )
       assert.strictEqual((yield* browser.send("POST", "/logout")).status, 204)
