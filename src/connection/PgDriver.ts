@@ -64,7 +64,10 @@ export const orClose = <A, E>(scope: Scope.Closeable, statement: Effect.Effect<A
 /** How long the server may take to confirm a cancel before the connection is given up. */
 const cancelLimit = Duration.seconds(1)
 
-/** What is left of an end that takes longer waits for the answer to a cancel that will not come, on a closed connection. */
+/**
+ * Waits a second for an end, and kills where that was not enough. What is left of the end waits for the answer to a cancel that
+ * will not come, on a closed connection.
+ */
 export const endOrKill = <A>(end: Effect.Effect<A>, kill: Effect.Effect<void>): Effect.Effect<void> =>
   Effect.flatMap(Effect.timeoutOption(end, cancelLimit), (ended) => (Option.isSome(ended) ? Effect.void : kill))
 
@@ -72,20 +75,17 @@ export const endOrKill = <A>(end: Effect.Effect<A>, kill: Effect.Effect<void>): 
 export interface Guard {
   readonly kill: Effect.Effect<void>
   readonly deadlines?: Deadlines.Deadlines | undefined
-  /** What the server must have answered before it is asked to cancel: a cancel hits whatever runs when it arrives. */
-  readonly ahead?: Effect.Effect<unknown> | undefined
 }
 
 /** Runs a statement whose interruption is over when the server has confirmed the cancel, or when the connection was killed. */
 export const orKill =
-  ({ ahead, deadlines, kill }: Guard) =>
+  ({ deadlines, kill }: Guard) =>
   <A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.forkDetach(statement, { startImmediately: true }), (fiber) => {
         const forget = deadlines?.add(() => Effect.runForkWith(fiber.context)(kill))
         fiber.addObserver(() => forget?.())
-        const end = Effect.andThen(ahead ?? Effect.void, Fiber.interrupt(fiber))
-        return Effect.onInterrupt(restore(Fiber.join(fiber)), () => endOrKill(end, kill))
+        return Effect.onInterrupt(restore(Fiber.join(fiber)), () => endOrKill(Fiber.interrupt(fiber), kill))
       })
     )
 
