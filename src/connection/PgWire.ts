@@ -222,10 +222,22 @@ class Wire implements PgWire {
   }
 
   readonly receive = (arrived: Buffer): void => {
-    const chunk = this.gather(arrived)
-    if (chunk === undefined) return
     /** The last first. */
     const done: Array<Conversation> = []
+    try {
+      this.read(arrived, done)
+    } catch {
+      // No message of the protocol. Whoever waits hears of it when the socket is closed.
+      this.socket.destroy()
+    }
+    this.conversations[0]?.heard()
+    // Whoever goes on after a statement finds what travelled behind it answered, where it is.
+    for (const conversation of done) conversation.heard()
+  }
+
+  private read(arrived: Buffer, done: Array<Conversation>): void {
+    const chunk = this.gather(arrived)
+    if (chunk === undefined) return
     let passed = 0
     let at = Math.min(this.passing, chunk.length)
     this.passing -= at
@@ -257,9 +269,6 @@ class Wire implements PgWire {
       at = Math.min(end, chunk.length)
     }
     if (at > passed) this.deliver(passed === 0 && at === chunk.length ? chunk : chunk.subarray(passed, at))
-    this.conversations[0]?.heard()
-    // Whoever goes on after a statement finds what travelled behind it answered, where it is.
-    for (const conversation of done) conversation.heard()
   }
 
   /** All that is held and what arrived, when that is enough to go on. */

@@ -1,0 +1,126 @@
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import { Buffer } from "node:buffer"
+import { createServer, type AddressInfo } from "node:net"
+import * as PgFrames from "../../src/connection/PgFrames.ts"
+import * as PgStatement from "../../src/connection/PgStatement.ts"
+import * as PgWire from "../../src/connection/PgWire.ts"
+import { freshDatabase } from "../support/postgres.ts"
+
+/** A message of a server's. */
+const message = (type: string, body: Uint8Array | string = "", length = 4 + Buffer.from(body).length) => {
+  const header = Buffer.alloc(5)
+  header.write(type)
+  header.writeUInt32BE(length, 1)
+  return Buffer.concat([header, Buffer.from(body)])
+}
+
+const ready = message("Z", "I")
+const hello = [message("R", "\0\0\0\0"), message("K", "\0\0\0\x01\0\0\0\x02"), ready]
+
+/** A server that greets and then gives each packet the next answer. */
+const serverOf = (...answers: ReadonlyArray<ReadonlyArray<Buffer>>) =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly url: Redacted.Redacted<string>; readonly close: Effect.Effect<void> }>((resume) => {
+      const server = createServer((socket) => {
+        const next = [hello, ...answers].values()
+        socket.on("error", () => {})
+        socket.on("data", () => socket.write(Buffer.concat(next.next().value ?? [])))
+      })
+      server.listen(0, "127.0.0.1", () => {
+        const { port } = server.address() as AddressInfo
+        resume(
+          Effect.succeed({
+            url: Redacted.make(`postgres://somebody@127.0.0.1:${port}/nothing?sslmode=disable`),
+            close: Effect.callback<void>((done) => void server.close(() => done(Effect.void)))
+          })
+        )
+      })
+    }),
+    ({ close }) => close
+  )
+
+/** A connection with its wire, for the current scope. */
+const connect = Effect.fnUntraced(function* (url: Redacted.Redacted<string>) {
+  const connection = yield* PgConnection.make({ url })
+  return { connection, wire: PgWire.attach(connection) ?? assert.fail("no wire") }
+})
+
+const select = PgFrames.statement("select 1", [])
+const done = [message("1"), message("2"), message("n"), message("C", "SELECT 1\0"), ready]
+
+/** What was not caught by anybody meanwhile. */
+const uncaught = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => {
+      const errors: Array<unknown> = []
+      const others = process.listeners("uncaughtException")
+      const note = (error: unknown) => void errors.push(error)
+      process.removeAllListeners("uncaughtException")
+      process.on("uncaughtException", note)
+      return { errors, others, note }
+    }),
+    ({ errors }) => Effect.as(effect, errors),
+    ({ note, others }) =>
+      Effect.sync(() => {
+        process.off("uncaughtException", note)
+        for (const other of others) process.on("uncaughtException", other)
+      })
+  )
+
+describe("what the server answers", () => {
+  it.live("is heard to the end of what can be read, also when what comes next cannot", () =>
+    Effect.gen(function* () {
+      const { url } = yield* serverOf([...done, message("D", "", PgStatement.maxMessageBytes + 1)])
+      const { wire } = yield* connect(url)
+      const statement = new PgStatement.PgStatement()
+      wire.send(statement, select, { messages: PgFrames.query("select 'too large'"), cycles: 1 })
+      const behind = wire.takeBehind() ?? assert.fail("nothing travels behind")
+      yield* Effect.timeout(statement.over, "3 seconds")
+      assert.deepInclude({ ...statement }, { command: "SELECT 1", broken: undefined })
+      assert.match((yield* Effect.flip(behind)).message, /lost/)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("costs the connection and nothing else where it is no message of the protocol", () =>
+    Effect.gen(function* () {
+      const beyond = message("D", "\x7f\xff")
+      const { url } = yield* serverOf([message("1"), beyond])
+      const errors = yield* uncaught(
+        Effect.gen(function* () {
+          const { wire } = yield* connect(url)
+          const statement = new PgStatement.PgStatement()
+          wire.send(statement, select)
+          assert.deepStrictEqual(yield* Effect.timeout(statement.next, "3 seconds"), [])
+          assert.strictEqual(statement.broken, "lost")
+        })
+      )
+      assert.deepStrictEqual(errors, [])
+    }).pipe(Effect.scoped)
+  )
+})
+
+it.live("nothing is sent on a connection that was closed, and whoever wanted to hears that it is lost", () =>
+  Effect.gen(function* () {
+    const { url } = yield* freshDatabase
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    const { connection, wire } = yield* Scope.provide(connect(url), scope)
+    const errors = yield* uncaught(
+      Effect.gen(function* () {
+        yield* Scope.close(scope, Exit.void)
+        const statement = new PgStatement.PgStatement()
+        wire.send(statement, select)
+        assert.match((yield* Effect.flip(wire.exchange({ messages: PgFrames.query(""), cycles: 1 }))).message, /lost/)
+        yield* statement.over
+        assert.strictEqual(statement.broken, "lost")
+        yield* PgWire.gone(connection)
+        yield* Effect.yieldNow
+      })
+    )
+    assert.deepStrictEqual(errors, [])
+  }).pipe(Effect.scoped)
+)
