@@ -279,8 +279,9 @@ export const hold = <A, E, R>(
           const described = typeof options === "function" ? options(resource) : options
           const ledger = fiber.getRef(Ledger)
           const entry = ledger.open(described, fiber)
+          const held = { ledger, entry, services: fiber.context }
           const finalizer = (exit: Exit.Exit<unknown, unknown>) =>
-            releaseWithin(ledger, entry, described, release(resource, exit))
+            releaseWithin(held, described, release(resource, exit))
           return Effect.as(Scope.addFinalizerExit(scope, finalizer), resource)
         })
       )
@@ -300,16 +301,27 @@ export const during =
       ([ledger, entry]) => Effect.sync(() => ledger.strike(entry, Exit.void))
     )
 
+/** What is held, and the services of whoever acquired it: a scope may be closed where nobody set up any logging. */
+interface Held {
+  readonly ledger: Ledger
+  readonly entry: Entry
+  readonly services: Context.Context<never>
+}
+
 /** Runs a release for an entry: within the limit, logged and counted when it fails, struck when it is done. */
 const releaseWithin = (
-  ledger: Ledger,
-  entry: Entry,
+  { entry, ledger, services }: Held,
   options: Pick<Options, "releaseLimit" | "onStalled">,
   release: Effect.Effect<unknown>
 ): Effect.Effect<void> => {
+  const warn = (problem: string, ...more: ReadonlyArray<unknown>) =>
+    Effect.updateContext<void, never, never, never>(
+      Effect.logWarning(`Releasing ${entry.kind} ${entry.id} ${problem}`, ...more),
+      () => services
+    )
   const settle = (exit: Exit.Exit<unknown, unknown>) => {
     ledger.strike(entry, exit)
-    return Exit.isFailure(exit) ? complain(entry, exit.cause) : Effect.void
+    return Exit.isFailure(exit) ? warn("failed; the result of the work stands", Cause.pretty(exit.cause)) : Effect.void
   }
   if (options.releaseLimit === "none") return Effect.flatMap(Effect.exit(release), settle)
   const limit = options.releaseLimit ?? defaultReleaseLimit
@@ -319,13 +331,10 @@ const releaseWithin = (
     return Effect.flatMap(Effect.timeoutOption(Fiber.await(fiber), limit), (exit) => {
       if (Option.isSome(exit)) return settle(exit.value)
       ledger.note(entry, "stalled")
-      return Effect.logWarning(`Releasing ${entry.kind} ${entry.id} takes too long; it goes on in the background`).pipe(
+      return warn("takes too long; it goes on in the background").pipe(
         Effect.andThen(options.onStalled ?? Effect.void),
         Effect.andThen(Effect.forkDetach(Effect.flatMap(Fiber.await(fiber), settle)))
       )
     })
   })
 }
-
-const complain = (entry: Entry, cause: Cause.Cause<unknown>) =>
-  Effect.logWarning(`Releasing ${entry.kind} ${entry.id} failed; the result of the work stands`, Cause.pretty(cause))

@@ -1,6 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
 import * as Ledger from "../src/Ledger.ts"
 
 describe("Ledger", () => {
@@ -29,4 +33,24 @@ describe("Ledger", () => {
       )
     }
   }
+
+  it.effect(
+    "C8 a release that fails or takes long is logged where whoever acquired it logs, whoever closes the scope",
+    () =>
+      Effect.gen(function* () {
+        const lines: Array<string> = []
+        const logger = Logger.make(({ message }) => lines.push(String(message)))
+        const scope = yield* Scope.make()
+        yield* Effect.all([
+          Ledger.hold({ kind: "thing", id: "t1", releaseLimit: "none" }, Effect.void, () => Effect.die("broken")),
+          Ledger.hold({ kind: "thing", id: "t2" }, Effect.void, () => Effect.sleep("4 seconds"))
+        ]).pipe(Scope.provide(scope), Effect.provide(Logger.layer([logger])))
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+        yield* TestClock.adjust("3 seconds")
+        yield* Fiber.join(closing)
+        assert.strictEqual(lines.length, 2)
+        assert.match(lines[0] ?? "", /^Releasing thing t2 takes too long/)
+        assert.match(lines[1] ?? "", /^Releasing thing t1 failed/)
+      }).pipe(Effect.provide(Ledger.layer))
+  )
 })
