@@ -17,11 +17,12 @@ export type Stage = "unsent" | "sent" | "answered"
 /** Why the server's own word on a statement will not come. */
 export type Broken = "lost" | "copy" | "too large"
 
-/** The longest row, and any other message, that is taken; the same as the driver's own limit. */
+/** The longest row, and any other message, that is taken, without its type; the same as the driver's own limit. */
 export const maxMessageBytes = 16 * 1024 * 1024
 
-/** Rows that nobody has asked for yet, and no more are read. */
+/** With so many rows that nobody has asked for yet, or so many bytes of them, no more are read. */
 const enoughRows = 512
+const enoughBytes = 1024 * 1024
 
 const RowDescription = code("T")
 const DataRow = code("D")
@@ -55,6 +56,7 @@ export class PgStatement {
   /** Cycles of messages that travel ahead of it and are not answered yet. */
   ahead: number
   private rows: Array<Texts> = []
+  private rowBytes = 0
   private isDropped = false
   private isPaused = false
   private flow: Flow | undefined
@@ -71,6 +73,7 @@ export class PgStatement {
       this.look = undefined
       const { rows } = this
       this.rows = []
+      this.rowBytes = 0
       resume(Effect.succeed(rows))
     }
     this.go()
@@ -132,7 +135,9 @@ export class PgStatement {
     if (this.ahead > 0) {
       if (type === ReadyForQuery) this.ahead--
     } else if (type === DataRow) {
-      if (!this.isDropped) this.rows.push(valuesOf(bytes, at))
+      if (this.isDropped) return
+      this.rows.push(valuesOf(bytes, at))
+      this.rowBytes += end - at
     } else if (type === RowDescription) this.columns = columnsOf(bytes, at)
     else if (type === CommandComplete) this.command = bytes.toString("utf8", at + headerBytes, end - 1)
     else if (type === ErrorResponse) {
@@ -160,7 +165,8 @@ export class PgStatement {
   /** @internal All that arrived was heard: whoever waits may look. */
   heard(): void {
     this.look?.()
-    if (this.isOver || this.isPaused || this.isDropped || this.rows.length < enoughRows) return
+    if (this.isOver || this.isPaused || this.isDropped) return
+    if (this.rows.length < enoughRows && this.rowBytes < enoughBytes) return
     this.isPaused = true
     this.flow?.pause()
   }

@@ -247,7 +247,7 @@ class Wire implements PgWire {
       const isOurs = conversation !== undefined && !unasked.has(type)
       const left = chunk.length - at
       const size = left < headerBytes ? headerBytes : 1 + chunk.readUInt32BE(at + 1)
-      if (isOurs && size > maxMessageBytes) {
+      if (isOurs && size > 1 + maxMessageBytes) {
         conversation.breaks("too large")
         return void this.socket.destroy()
       }

@@ -5,10 +5,12 @@ import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { Buffer } from "node:buffer"
+import { Duplex } from "node:stream"
 import { createServer, type AddressInfo } from "node:net"
 import * as PgFrames from "../../src/connection/PgFrames.ts"
 import * as PgStatement from "../../src/connection/PgStatement.ts"
 import * as PgWire from "../../src/connection/PgWire.ts"
+import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
 /** A message of a server's. */
@@ -47,7 +49,9 @@ const serverOf = (...answers: ReadonlyArray<ReadonlyArray<Buffer>>) =>
 /** A connection with its wire, for the current scope. */
 const connect = Effect.fnUntraced(function* (url: Redacted.Redacted<string>) {
   const connection = yield* PgConnection.make({ url })
-  return { connection, wire: PgWire.attach(connection) ?? assert.fail("no wire") }
+  const wire = PgWire.attach(connection) ?? assert.fail("no wire")
+  const socket: unknown = Reflect.get(Reflect.get(connection, "session"), "socket")
+  return { connection, wire, socket: socket instanceof Duplex ? socket : assert.fail("no socket") }
 })
 
 const select = PgFrames.statement("select 1", [])
@@ -103,6 +107,43 @@ describe("what the server answers", () => {
     }).pipe(Effect.scoped)
   )
 })
+
+it.live("rows that nobody asks for are left with the server, few that are large as well as many that are small", () =>
+  Effect.gen(function* () {
+    const { url } = yield* freshDatabase
+    const { socket, wire } = yield* connect(url)
+    for (const [length, count, most] of [
+      [1_000_000, 40, 5],
+      [10, 100_000, 15_000]
+    ] as const) {
+      const statement = new PgStatement.PgStatement()
+      wire.send(statement, PgFrames.statement(`select repeat('x', ${length}) from generate_series(1, ${count})`, []))
+      for (let got = 0; got < count;) {
+        if (got < count / 2)
+          yield* eventually(
+            Effect.sync(() => socket.isPaused()),
+            Boolean,
+            "3 seconds"
+          )
+        const rows = yield* statement.next
+        assert.strictEqual(rows[0]?.[0]?.length, length)
+        assert.isBelow(rows.length, most)
+        got += rows.length
+      }
+      assert.deepStrictEqual(yield* statement.next, [])
+      assert.isFalse(socket.isPaused())
+    }
+    const dropped = new PgStatement.PgStatement()
+    wire.send(dropped, PgFrames.statement("select generate_series(1, 100000)", []))
+    yield* eventually(
+      Effect.sync(() => socket.isPaused()),
+      Boolean
+    )
+    yield* dropped.over
+    assert.strictEqual(dropped.command, "SELECT 100000")
+    assert.isFalse(socket.isPaused())
+  }).pipe(Effect.scoped)
+)
 
 it.live("nothing is sent on a connection that was closed, and whoever wanted to hears that it is lost", () =>
   Effect.gen(function* () {

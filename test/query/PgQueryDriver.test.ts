@@ -199,7 +199,12 @@ describe("PgQueryDriver", () => {
     withQueries(() =>
       Effect.gen(function* () {
         assert.strictEqual((yield* Effect.flip(run("copy (select 1) to stdout"))).reason._tag, "StatementFailed")
-        assert.strictEqual((yield* Effect.flip(run("select repeat('x', 20000000)"))).reason._tag, "ResultTooLarge")
+        // A length, the number of values and the length of the one there is.
+        const most = 16 * 1024 * 1024 - 4 - 2 - 4
+        const tooLong = run(`select repeat('x', ${most + 1})`)
+        assert.strictEqual((yield* Effect.flip(tooLong)).reason._tag, "ResultTooLarge")
+        const { rows } = yield* run(`select repeat('x', ${most})`)
+        assert.strictEqual(String(rows[0]?.[0]).length, most)
         assert.deepStrictEqual((yield* run("select 1")).rows, [[1]])
       })
     )
