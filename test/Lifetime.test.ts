@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Ledger from "../src/Ledger.ts"
@@ -162,13 +164,42 @@ describe("Lifetime", () => {
     }).pipe(Effect.provide(Ledger.layer))
   )
 
-  it.effect("a failing finalizer is counted and does not keep the end from returning", () =>
+  it.effect("a failing finalizer is counted and logged, and does not keep the end from returning", () =>
     Effect.gen(function* () {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => lines.push(String(message)))
       const lifetime = yield* Lifetime.make(yield* scope, { kind: "test", id: "a" })
       yield* Scope.addFinalizer(lifetime.scope, Effect.die("broken"))
-      yield* lifetime.end()
+      yield* Effect.provide(lifetime.end(), Logger.layer([logger]))
       assert.strictEqual((yield* (yield* Ledger.Ledger).totals).get("test")?.failed, 1)
+      assert.strictEqual(lines.length, 1)
+      assert.match(lines[0] ?? "", /^Ending test a met a failure,.*broken/s)
     }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("one that ends with its last child does so at once, also when a callback ends that one", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const parent = yield* Lifetime.make(yield* scope, {
+        kind: "test",
+        id: "parent",
+        endWithLastChild: true,
+        onEnding: () => told.push("ending"),
+        onEnded: () => told.push("ended")
+      })
+      yield* Scope.addFinalizer(
+        parent.scope,
+        Effect.sync(() => told.push("released"))
+      )
+      const first = yield* Lifetime.child(parent, { kind: "test", id: "first" })
+      const last = yield* Lifetime.child(parent, { kind: "test", id: "last" })
+      yield* first.end()
+      assert.deepStrictEqual(told, [])
+      last.beginUnsafe(Exit.void, Context.empty())
+      last.beginUnsafe(Exit.void, Context.empty())
+      assert.deepStrictEqual(told, ["ending", "released", "ended"])
+      yield* parent.ended
+    })
   )
 })
 

@@ -2,16 +2,19 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { Buffer } from "node:buffer"
+import { randomUUID } from "node:crypto"
 import { Duplex } from "node:stream"
 import { createServer, type AddressInfo } from "node:net"
+import * as PgDriver from "../../src/connection/PgDriver.ts"
 import * as PgFrames from "../../src/connection/PgFrames.ts"
 import * as PgStatement from "../../src/connection/PgStatement.ts"
 import * as PgWire from "../../src/connection/PgWire.ts"
 import { eventually } from "../support/conditions.ts"
-import { freshDatabase } from "../support/postgres.ts"
+import { freshDatabase, superuserUrl } from "../support/postgres.ts"
 
 /** A message of a server's. */
 const message = (type: string, body: Uint8Array | string = "", length = 4 + Buffer.from(body).length) => {
@@ -142,6 +145,83 @@ it.live("rows that nobody asks for are left with the server, few that are large 
     yield* dropped.over
     assert.strictEqual(dropped.command, "SELECT 100000")
     assert.isFalse(socket.isPaused())
+    // All of it fits into one packet: there is nothing more to hold back.
+    const short = new PgStatement.PgStatement()
+    wire.send(short, PgFrames.statement("select from generate_series(1, 600)", []))
+    yield* eventually(
+      Effect.sync(() => short.isOver),
+      Boolean
+    )
+    assert.isFalse(socket.isPaused())
+  }).pipe(Effect.scoped)
+)
+
+const cyclesOf = (...sqls: ReadonlyArray<string>): PgWire.Messages => ({
+  messages: Buffer.concat(sqls.map(PgFrames.query)),
+  cycles: sqls.length
+})
+
+it.live("an exchange has the rows of each of its cycles, or the first error", () =>
+  Effect.gen(function* () {
+    const { wire } = yield* connect(yield* superuserUrl)
+    const rows = yield* wire.exchange(cyclesOf("select 1", "", "select 2; select 3"))
+    assert.deepStrictEqual(rows, [[["1"]], [], [["2"], ["3"]]])
+    const error = yield* Effect.flip(wire.exchange(cyclesOf("select 1", "select 1 / 0", "select nothing")))
+    assert.strictEqual(error.code, "22012")
+  }).pipe(Effect.scoped)
+)
+
+it.live(
+  "what is sent together is answered each for itself: what is ahead, a statement, what is behind, the driver's own",
+  () =>
+    Effect.gen(function* () {
+      const { connection, wire } = yield* connect(yield* superuserUrl)
+      const channel = `heard_${randomUUID().replaceAll("-", "_")}`
+      const heard = yield* connection.listen(channel)
+      const send = Effect.suspend(() => {
+        const statement = new PgStatement.PgStatement(2)
+        const ahead = cyclesOf("select 'ahead'", "select nothing").messages
+        const own = PgFrames.statement("select pg_notify($1, 'a payload')", [channel])
+        wire.send(statement, Buffer.concat([ahead, own]), cyclesOf("select 'behind'"))
+        return Effect.as(statement.over, statement)
+      })
+      const { columns, error } = yield* send
+      assert.deepStrictEqual([columns.map(({ name }) => name), error], [["pg_notify"], undefined])
+      const behind = yield* wire.takeBehind() ?? assert.fail("nothing travelled behind")
+      assert.deepStrictEqual(behind, [[["behind"]]])
+      assert.isUndefined(wire.takeBehind())
+      assert.deepInclude(yield* Effect.timeout(Queue.take(heard), "3 seconds"), { channel, payload: "a payload" })
+      yield* send
+      yield* wire.exchange(cyclesOf("select 1"))
+      assert.isUndefined(wire.takeBehind(), "something else was sent since")
+    }).pipe(Effect.scoped)
+)
+
+it.live("C6 the driver gives up a connection unless it is its statement that confirmed the cancel", () =>
+  Effect.gen(function* () {
+    const witness = yield* PgConnection.make({ url: yield* superuserUrl })
+    const sleeping = (processId: number) =>
+      eventually(
+        witness.query("select from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'", [processId]),
+        ({ rows }) => rows.length > 0
+      )
+    const cancelled = Effect.fnUntraced(function* (
+      sql: string,
+      when: (processId: number) => Effect.Effect<unknown, unknown>
+    ) {
+      const { connection, wire } = yield* connect(yield* superuserUrl)
+      const state = PgDriver.watch(connection)
+      const statement = new PgStatement.PgStatement()
+      wire.send(statement, PgFrames.statement(sql, []))
+      yield* Effect.andThen(when(connection.processId), when === sleeping ? Effect.void : statement.over)
+      yield* connection.interrupt
+      yield* statement.over
+      return [statement.error?.code, state()]
+    })
+    assert.deepStrictEqual(yield* cancelled("select pg_sleep(60)", sleeping), ["57014", "usable"])
+    const deaf = "do $$ begin perform pg_sleep(60); exception when query_canceled then null; end $$"
+    assert.deepStrictEqual(yield* cancelled(deaf, sleeping), [undefined, "retired"])
+    assert.deepStrictEqual(yield* cancelled("select 1", () => Effect.void), [undefined, "retired"])
   }).pipe(Effect.scoped)
 )
 
@@ -150,6 +230,8 @@ it.live("nothing is sent on a connection that was closed, and whoever wanted to 
     const { url } = yield* freshDatabase
     const scope = yield* Scope.fork(yield* Effect.scope)
     const { connection, wire } = yield* Scope.provide(connect(url), scope)
+    const unanswered = new PgStatement.PgStatement(9)
+    wire.send(unanswered, select)
     const errors = yield* uncaught(
       Effect.gen(function* () {
         yield* Scope.close(scope, Exit.void)
@@ -159,7 +241,9 @@ it.live("nothing is sent on a connection that was closed, and whoever wanted to 
         yield* statement.over
         assert.strictEqual(statement.broken, "lost")
         yield* PgWire.gone(connection)
-        yield* Effect.yieldNow
+        yield* Effect.timeout(unanswered.begun, "3 seconds")
+        const late = wire.exchange(cyclesOf("select 1"))
+        assert.match((yield* Effect.flip(Effect.timeout(late, "3 seconds"))).message, /lost/)
       })
     )
     assert.deepStrictEqual(errors, [])

@@ -1,10 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { Duplex } from "node:stream"
+import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
+import * as PgDriver from "../../src/connection/PgDriver.ts"
+import * as PgRecycle from "../../src/connection/PgRecycle.ts"
+import * as Ledger from "../../src/Ledger.ts"
 import * as Query from "../../src/query/Query.ts"
 import { QueryDriver, type Row, type Statement } from "../../src/query/QueryDriver.ts"
 import * as QueryId from "../../src/query/QueryId.ts"
+import { layerOf } from "../support/connections.ts"
+import { freshDatabase } from "../support/postgres.ts"
 import { withQueries } from "../support/queries.ts"
 
 const run = (sql: string, params?: Parameters<typeof Query.layer>[1]) =>
@@ -221,6 +231,76 @@ describe("PgQueryDriver", () => {
           assert.deepStrictEqual((yield* run("select 1")).rows, [[1]])
         }),
       { max: 1 }
+    )
+  )
+
+  it.live(
+    "a statement travels with its settings and its reset in one packet, and the connection is the next one's",
+    () =>
+      withQueries(
+        () =>
+          Effect.gen(function* () {
+            const pool = yield* ConnectionPool.ConnectionPool
+            const { services } = yield* Effect.scoped(pool.lease())
+            const { connection } = Option.getOrThrow(Context.getOption(services, PgDriver.Pinned))
+            const socket: unknown = Reflect.get(Reflect.get(connection, "session"), "socket")
+            if (!(socket instanceof Duplex)) return assert.fail("no socket")
+            let packets = 0
+            const write = socket.write.bind(socket) as (...args: ReadonlyArray<unknown>) => boolean
+            socket.write = (...args: ReadonlyArray<unknown>) => {
+              packets++
+              return write(...args)
+            }
+            const pid = yield* run("select pg_backend_pid(), pg_advisory_lock(1)")
+            assert.strictEqual(packets, 1)
+            yield* Effect.flip(run("begin"))
+            assert.strictEqual(packets, 3)
+            const { rows } = yield* run(
+              "select pg_backend_pid(), count(*)::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+            )
+            assert.deepStrictEqual(rows, [[pid.rows[0]?.[0] ?? null, 0]])
+          }),
+        { max: 1 }
+      )
+  )
+
+  it.live("C3 a connection is reset before it is lent again, whatever its recipe and its last statement", () =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      const on = (recycle: PgRecycle.Recipe, ...sqls: ReadonlyArray<string>) =>
+        Effect.forEach(sqls, (sql) =>
+          Effect.map(
+            Effect.exit(run(sql)),
+            Exit.map(({ rows }) => rows)
+          )
+        ).pipe(Effect.provide(layerOf(url, { max: 1, recycle })))
+      const pid = "select pg_backend_pid()"
+      const same = (exits: ReadonlyArray<Exit.Exit<unknown, unknown>>) => {
+        const [first, , last = assert.fail("no answer")] = exits
+        assert.deepStrictEqual(last, first)
+      }
+      same(yield* on(PgRecycle.none, pid, "select 1", pid))
+      // The reset that travels behind succeeds within the transaction that it was to find ended.
+      same(yield* on(PgRecycle.and(PgRecycle.transaction, PgRecycle.settings), pid, "begin", pid))
+      const prepared = "select count(*)::int from pg_prepared_statements where from_sql"
+      same(yield* on(PgRecycle.complete, prepared, "prepare mine as select 1", prepared))
+      const picky = PgRecycle.custom([
+        { name: "picky", sql: "select 1 / (1 - count(*)) from pg_class where relname = 'here'", kind: "alone" }
+      ])
+      const [first, , , last] = yield* on(picky, pid, "create table here (a int)", pid, pid)
+      assert.notDeepEqual(first, last)
+    }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
+  )
+
+  it.live("takes as many parameters as the protocol has room for, and says what it has none for", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const params = Array.from({ length: 65_535 }, (_, n) => (n === 65_534 ? "last" : null))
+        const sql = `select coalesce(${params.map((_, n) => `$${n + 1}`).join(",")})`
+        assert.deepStrictEqual((yield* run(sql, params)).rows, [["last"]])
+        assert.match((yield* Effect.flip(run(sql, [...params, null]))).message, /has 65536 parameters/)
+        assert.match((yield* Effect.flip(run("select 1\0"))).message, /zero character/)
+      })
     )
   )
 

@@ -6,6 +6,9 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Ledger from "../../src/Ledger.ts"
+import { QueryDriver, type RowSink } from "../../src/query/QueryDriver.ts"
+import { QueryError, ResultsUnavailable } from "../../src/query/QueryError.ts"
+import * as QueryId from "../../src/query/QueryId.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
@@ -250,3 +253,91 @@ it.live("C6 a cancel waits for the settings that travel ahead of its statement, 
     }).pipe(Effect.scoped, Effect.provide(layerQueries(proxy.through(url), { max: 1 })))
   }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
 )
+
+const lazy = `create function lazy() returns setof int language plpgsql as $$
+  begin perform pg_sleep(60); exception when query_canceled then return; end $$`
+
+it.live("C6 a statement that takes a cancel for nothing succeeds, and its connection is given up", () =>
+  withQueries(
+    ({ url }) =>
+      Effect.gen(function* () {
+        const witness = yield* PgConnection.make({ url })
+        yield* run(lazy)
+        const before = yield* run("select pg_backend_pid()")
+        const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+        const { id } = yield* registry.submit({ statement: { sql: "select * from lazy()", params: [] }, principal })
+        const asleep = "select from pg_stat_activity where wait_event = 'PgSleep' and query like '%from lazy()'"
+        yield* eventually(witness.query(asleep), ({ rows }) => rows.length > 0)
+        assert.deepInclude(yield* registry.cancel(principal, id), { state: "Succeeded", rowCount: 0 })
+        assert.notDeepEqual(yield* run("select pg_backend_pid()"), before)
+      }),
+    { max: 1 }
+  )
+)
+
+describe("what is told of a statement", () => {
+  /** Executes on a connection of its own, with a sink of the test's. */
+  const execute = Effect.fnUntraced(function* (sql: string, sink: Partial<RowSink>) {
+    const driver = yield* QueryDriver
+    return yield* Effect.scoped(
+      Effect.flatMap(driver.open, (connection) =>
+        connection.execute(
+          { sql, params: [] },
+          { columns: () => Effect.void, rows: () => Effect.void, ...sink },
+          { id: QueryId.make(), onDone: () => {}, onGivenUp: () => {} }
+        )
+      )
+    )
+  })
+
+  it.live("its columns once, and how many rows there were where the server does not say", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        let columns = 0
+        let count = 0
+        const sink = {
+          columns: () => Effect.sync(() => void columns++),
+          rows: (rows: ReadonlyArray<unknown>) => Effect.sync(() => void (count += rows.length))
+        }
+        const summary = yield* execute("explain select 1 union select 2", sink)
+        assert.isAbove(count, 1)
+        assert.deepStrictEqual([columns, summary], [1, { command: "EXPLAIN", rowCount: count }])
+        yield* execute("select generate_series(1, 20000)", sink)
+        assert.strictEqual(columns, 2)
+      })
+    )
+  )
+
+  it.live(
+    "nothing of one that was interrupted and left a transaction open, and of refused rows what became of them",
+    () =>
+      withQueries(
+        () =>
+          Effect.gen(function* () {
+            const outcomes: Array<unknown> = []
+            yield* Effect.scoped(
+              Effect.gen(function* () {
+                const connection = yield* (yield* QueryDriver).open
+                const sink = { columns: () => Effect.void, rows: () => Effect.void }
+                const execution = {
+                  id: QueryId.make(),
+                  onDone: (it: unknown) => void outcomes.push(it),
+                  onGivenUp: () => {}
+                }
+                const begun = connection.execute({ sql: "begin", params: [] }, sink, execution)
+                // The server is done with it before it would be asked to cancel.
+                yield* Fiber.interrupt(yield* Effect.forkChild(begun, { startImmediately: true }))
+              })
+            )
+            assert.deepStrictEqual(outcomes, [])
+            const full = new QueryError({ reason: new ResultsUnavailable({ problem: "full" }) })
+            const refused = execute("create table made as select 1 as a", {}).pipe(
+              Effect.andThen(execute("insert into made values (2) returning a", { rows: () => Effect.fail(full) }))
+            )
+            const { reason } = yield* Effect.flip(refused)
+            assert.deepInclude(reason, { _tag: "ResultsUnavailable", written: "committed" })
+          }),
+        { max: 1 }
+      )
+  )
+})
