@@ -6,14 +6,15 @@
  * Keys, under the store's prefix:
  *
  * - `session:<id>`, hash: the session, from its creation until it is pruned. Its `stamp` is the moment of the last write to
- *   it or to one of its tokens (microseconds), no two alike, by which it is known again; 0 once it is ended, whatever the
- *   server's clock says then.
+ *   it or to one of its tokens (microseconds), no two alike, by which it is known again; 0 once it is over for good, whatever
+ *   the server's clock says then: it was ended, or is not among those of its principal any more.
  * - `content:<id>`, string: its device and its data, a line each, until it is ended. Apart, because the server keeps a hash
  *   of short values in one piece, which takes half the memory and time.
  * - `token:<hash>`, hash: whose token it is, as long. From `first` to `last` of the session, each token names its
  *   `successor`, so that whoever removes the session finds them all. One that was presented in vain belongs to the session
  *   that took the place of its own, and knows whose it `was`.
- * - `sessions-of:<principal>`, sorted set: its sessions that have not ended, in the order of their logins (microseconds).
+ * - `sessions-of:<principal>`, sorted set: its sessions that are not over for good, in the order of their logins
+ *   (microseconds). One that is not there cannot live again, whichever way the clock is set.
  * - `deadlines-of:<principal>`, sorted set: the same by the moment of their end for idleness or age (milliseconds). How
  *   many live is one look-up, and those that expired are dropped in the next login without looking at the others.
  * - `ends`, sorted set: every session by its end (milliseconds), the absolute one until it is ended. For pruning.
@@ -105,6 +106,7 @@ end
 local function state_of(s)
   if s[ENDEDAT] then return 'revoked' end
   if not (s[VERSION] or s[CREATEDAT] or s[EXPIRESAT]) then return 'missing' end
+  if s[STAMP] == '0' then return 'expired' end
   local at = deadline(s, number(s[LASTSEENAT]))
   if not (at and number(s[RENEW]) and number(s[VERSION]) and number(s[ERA]) and s[FIRST] and s[LAST]) then return 'broken' end
   return now < at and 'live' or 'expired'
@@ -190,11 +192,19 @@ local function place(principal, id, at)
   redis.call('ZADD', DEADLINES .. principal, text(at), id)
 end
 
-local function drop_expired(principal)
-  local ids = redis.call('ZRANGEBYSCORE', DEADLINES .. principal, '-inf', text(now), 'LIMIT', 0, ${dropped})
+-- Expired sessions, of a principal if it is given, stay so though the clock be set back: nobody would count or end them.
+local function drop(ids, principal)
   if #ids == 0 then return end
+  for _, id in ipairs(ids) do
+    if redis.call('EXISTS', SESSION .. id) == 1 then redis.pcall('HSET', SESSION .. id, 'stamp', '0') end
+  end
+  if not principal then return end
   redis.call('ZREM', ORDER .. principal, unpack(ids))
   redis.call('ZREM', DEADLINES .. principal, unpack(ids))
+end
+
+local function drop_expired(principal)
+  drop(redis.call('ZRANGEBYSCORE', DEADLINES .. principal, '-inf', text(now), 'LIMIT', 0, ${dropped}), principal)
 end
 
 -- Ends sessions, those of a principal if it is given.

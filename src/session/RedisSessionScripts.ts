@@ -163,6 +163,7 @@ return row('live', id, s)`),
     revoke: always(`
 local s = read(ARGV[1])
 local state = state_of(s)
+if state == 'expired' then drop({ ARGV[1] }, s[PRINCIPAL]) end
 if state ~= 'live' and state ~= 'broken' then return 0 end
 redis.call('ZCARD', ENDS)
 finish({ ARGV[1] }, s[PRINCIPAL])
@@ -194,10 +195,7 @@ for _, id in ipairs(ids) do
   end
 end
 finish(ended, principal)
-if #dropped > 0 then
-  redis.call('ZREM', ORDER .. principal, unpack(dropped))
-  redis.call('ZREM', DEADLINES .. principal, unpack(dropped))
-end
+drop(dropped, principal)
 return { upto, ended, #ids == AT_ONCE and 1 or 0 }`),
 
     /** Principal. */

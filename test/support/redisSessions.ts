@@ -34,7 +34,7 @@ for _, key in ipairs(redis.call('KEYS', prefix .. ':*')) do
   local kind = string.match(string.sub(key, #prefix + 2), '^[^:]+')
   if kind == 'session' then
     back(key, 'createdAt', 'lastSeenAt', 'expiresAt', 'endedAt')
-    redis.call('HINCRBY', key, 'stamp', 1)
+    if redis.call('HGET', key, 'stamp') ~= '0' then redis.call('HINCRBY', key, 'stamp', 1) end
   elseif kind == 'token' then back(key, 'issuedAt', 'validUntil')
   elseif kind == 'ends' or kind == 'deadlines-of' then score(key, by)
   elseif kind == 'epochs' or kind == 'sessions-of' then score(key, by * 1000) end
@@ -106,7 +106,8 @@ export const contradictions = Effect.fnUntraced(function* (own: Client, prefix: 
   const taken = new Set<string>()
   for (const [id, session] of sessions) {
     if (!ends.has(id)) wrong.push(`${id} would never be pruned`)
-    const isOver = Number(session.get("lastSeenAt")) + Number(session.get("idle")) < now || session.has("endedAt")
+    // What is over for good has no stamp.
+    const isOver = Number(session.get("lastSeenAt")) + Number(session.get("idle")) < now || session.get("stamp") === "0"
     if (session.has("principal") && !isOver && !indexed.has(id)) wrong.push(`${id} is in no list`)
     let token = session.get("first")
     while (token !== undefined && !reached.has(token)) {
