@@ -50,6 +50,11 @@ export interface Options {
   readonly listenerCheck?: Duration.Input | undefined
   /** Shown by the server to operators, in `CLIENT LIST`. Default: `holdfast`. */
   readonly name?: string | undefined
+  /**
+   * Judges the server on each new connection, before anything else is asked of it: it may be another one. One that it fails
+   * is as good as away, and is judged again with the next attempt, within a second or so.
+   */
+  readonly accept?: ((redis: Pick<RedisConnection, "send">) => Effect.Effect<void, Redis.RedisError>) | undefined
 }
 
 /**
@@ -180,7 +185,9 @@ export const make = Effect.fnUntraced(function* (
       if (!client.isOpen) Deferred.doneUnsafe(over, Effect.fail(new Redis.RedisError({ cause })))
     })
     if (!client.isOpen) yield* Deferred.fail(over, failed("The connection was closed"))
-    return { redis: Context.get(context, Redis.Redis), client, over } satisfies Attempt
+    const redis = Context.get(context, Redis.Redis)
+    if (options.accept !== undefined) yield* inTime(options.accept(redis))
+    return { redis, client, over } satisfies Attempt
   })
 
   /** The first attempt since there was a connection. */

@@ -16,8 +16,6 @@ import type { Ended } from "./SessionStore.ts"
 export interface Options {
   readonly connection: Pick<RedisConnection.RedisConnection, "listen">
   readonly channel: string
-  /** Done each time the subscription is there, beside what is heard. */
-  readonly onListening: Effect.Effect<void>
 }
 
 /** How many hints a reader may be behind. What is lost then, it finds by polling. */
@@ -30,13 +28,12 @@ const endedIn = (text: string): ReadonlyArray<Ended> =>
   text.split(" ").flatMap((id) => (isSessionId(id) ? [{ _tag: "Session" as const, id }] : []))
 
 /** Listens until the scope closes; a reader hears everything from when it began to read. */
-export const make = Effect.fnUntraced(function* ({ channel, connection, onListening }: Options) {
-  const scope = yield* Effect.scope
+export const make = Effect.fnUntraced(function* ({ channel, connection }: Options) {
   const ended = yield* PubSub.sliding<Ended>(hints)
   const hear = (heard: RedisConnection.Heard): Effect.Effect<void> => {
     if (heard._tag === "Message") return Effect.asVoid(PubSub.publishAll(ended, endedIn(heard.text)))
     if (heard._tag === "Lost") return Effect.void
-    return Effect.andThen(PubSub.publish(ended, { _tag: "Unknown" }), Effect.forkIn(onListening, scope))
+    return Effect.asVoid(PubSub.publish(ended, { _tag: "Unknown" }))
   }
   yield* Effect.forkScoped(connection.listen(channel, hear), { startImmediately: true })
   return Stream.fromPubSub(ended)

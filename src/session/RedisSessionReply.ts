@@ -24,7 +24,7 @@ const withoutArguments = (message: string) =>
   message
     .replace(/,? with args beginning with:[^]*/i, "")
     .replace(/[0-9a-f]{40,}/gi, "…")
-    .slice(0, 300)
+    .slice(0, 1000)
 
 /** A failure of the connection's or of the server's as the store reports it. */
 export const failed = (error: { readonly cause?: unknown }): SessionError => {

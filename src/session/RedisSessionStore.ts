@@ -12,7 +12,7 @@
  *
  * An operation that is interrupted goes on in the background, within the same time limit.
  *
- * Whenever the server is reached anew it is looked at: what puts sessions at risk (eviction, nothing on the disk) is logged
+ * Whenever the server is reached anew it is looked at before anything else is asked of it: what puts sessions at risk (eviction, nothing on the disk) is logged
  * with what to do, or refused, see {@link Options.onUnsafe}.
  *
  * **Gotchas**
@@ -133,17 +133,17 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       url,
       operationTimeout: limit,
       listenerCheck,
-      name: options.applicationName ?? "holdfast-sessions"
+      name: options.applicationName ?? "holdfast-sessions",
+      accept: RedisSessionServer.make({ onUnsafe: options.onUnsafe ?? "warn" })
     })
   )
-  const server = yield* RedisSessionServer.make({ redis: connection, onUnsafe: options.onUnsafe ?? "warn" })
-  const ended = yield* RedisSessionEnds.make({ connection, channel: channelOf(prefix), onListening: server.look })
+  const ended = yield* RedisSessionEnds.make({ connection, channel: channelOf(prefix) })
   const within = yield* TimeLimit.make(limit, (limit) =>
     RedisSessionReply.unavailable(new Error(`No answer within ${limit}`))
   )
 
   const sent = (script: RedisSessionScripts.Script, parameters: ReadonlyArray<string>) =>
-    Effect.andThen(server.accepted, Effect.mapError(connection.eval(script)(...parameters), RedisSessionReply.failed))
+    Effect.mapError(connection.eval(script)(...parameters), RedisSessionReply.failed)
   const run = (script: RedisSessionScripts.Script, ...parameters: ReadonlyArray<string>) =>
     within(sent(script, parameters))
 

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { contradictions, redisWorld } from "../support/redisSessions.ts"
+import { contradictions, instance, redisWorld } from "../support/redisSessions.ts"
 import { authentication, create, newToken, outcome, session } from "./sessionStoreLaws.ts"
 
 const hours = (count: number) => Duration.hours(count)
@@ -81,6 +81,39 @@ describe("RedisSessionStore, when the server's clock is set on and back", () => 
       assert.deepStrictEqual((yield* store.create(session({ maxPerPrincipal: 1 }))).displaced, [id])
       assert.lengthOf(yield* store.list("alice"), 1)
       assert.deepStrictEqual(yield* contradictions(client, prefix), [])
+    })
+  )
+})
+
+describe("RedisSessionStore, at the moment at which a session ends", () => {
+  it.live("S4 S5 no load is a moment early or late by the server's clock, remembered or not", () =>
+    Effect.gen(function* () {
+      const { client, prefix, store, url } = yield* redisWorld
+      const forgetful = yield* instance({ url, prefix, rememberedBytes: 0 })
+      const time = Effect.map(client.send("TIME"), (reply) => {
+        const [seconds = 0, micros = 0] = Array.isArray(reply) ? reply.map(Number) : []
+        return seconds * 1000 + Math.floor(micros / 1000)
+      })
+      for (const one of [store, forgetful]) {
+        const absoluteTimeout = Duration.millis(100)
+        const wanted = Array.from({ length: 5 }, () => session({ principal: null, absoluteTimeout }))
+        yield* Effect.forEach(
+          wanted,
+          Effect.fnUntraced(function* (wanted) {
+            const end = (yield* create(store, wanted)).expiresAt.epochMilliseconds
+            for (let before = 0; before <= end;) {
+              before = yield* time
+              const told = yield* outcome(one.load(wanted.token))
+              if (told === "ok") assert.isBelow(before, end)
+              else {
+                assert.strictEqual(told, "SessionExpired")
+                assert.isAtLeast(yield* time, end)
+              }
+            }
+          }),
+          { concurrency: "unbounded" }
+        )
+      }
     })
   )
 })

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as Redis from "effect/persistence/Redis"
+import { parse as info } from "../../src/RedisServerInfo.ts"
 import * as RedisSessionServer from "../../src/session/RedisSessionServer.ts"
 import { eventually } from "../support/conditions.ts"
 import { client, ownServer } from "../support/redis.ts"
@@ -16,7 +17,7 @@ const logged = <A, E, R>(work: (lines: Array<string>) => Effect.Effect<A, E, R>)
     return Effect.provide(work(lines), Logger.layer([logger]))
   })
 
-const info = (values: Readonly<Record<string, string>>) =>
+const textOf = (values: Readonly<Record<string, string>>) =>
   ["# Server", ...Object.entries(values).map(([name, value]) => `${name}:${value}`), ""].join("\r\n")
 const good = {
   redis_version: "7.0.15",
@@ -29,7 +30,7 @@ const good = {
 describe("RedisSessionServer", () => {
   it("judges by what a server says of itself, and says what to do", () => {
     const judged = (change: Partial<typeof good>, save?: string) => {
-      const { refusals, warnings } = RedisSessionServer.judge(info({ ...good, ...change }), save)
+      const { refusals, warnings } = RedisSessionServer.judge(info(textOf({ ...good, ...change })), save)
       return [...refusals.map((text) => `refused: ${text}`), ...warnings].join("\n")
     }
     assert.strictEqual(judged({}), "")
@@ -44,15 +45,16 @@ describe("RedisSessionServer", () => {
     assert.match(judged({ aof_enabled: "0" }, "3600 1"), /^Redis saves only now and then.*Set appendonly yes$/)
     assert.match(judged({ redis_version: "6.2.14" }), /^refused: The server is Redis 6\.2\.14: .*version 7/)
     assert.match(judged({ cluster_enabled: "1" }), /^refused: .*Redis Cluster.*Use one primary/)
-    assert.match(RedisSessionServer.judge("what?", undefined).refusals.join(), /INFO names no redis_version/)
+    assert.match(RedisSessionServer.judge(info("what?"), undefined).refusals.join(), /INFO names no redis_version/)
   })
 
   it.effect("a service that refuses to show its settings, in whatever words, is taken for what INFO says", () =>
     Effect.gen(function* () {
+      const accept = RedisSessionServer.make({ onUnsafe: "refuse" })
       // No server to be had here says so.
       const answering = (refusal: string) => (command: string) =>
         command === "INFO"
-          ? Effect.succeed(info(good) as never)
+          ? Effect.succeed(textOf(good) as never)
           : Effect.fail(new Redis.RedisError({ cause: new Error(refusal) }))
       for (const refusal of [
         "ERR unknown command 'CONFIG'",
@@ -60,12 +62,10 @@ describe("RedisSessionServer", () => {
         "ERR Command is not available: 'CONFIG'",
         "NOPERM User app has no permissions to run the 'config|get' command"
       ]) {
-        const server = yield* RedisSessionServer.make({ redis: { send: answering(refusal) }, onUnsafe: "refuse" })
-        assert.strictEqual(yield* outcome(server.accepted), "ok", refusal)
+        yield* accept({ send: answering(refusal) })
       }
       const loading = answering("LOADING Redis is loading the dataset in memory")
-      const server = yield* RedisSessionServer.make({ redis: { send: loading }, onUnsafe: "refuse" })
-      assert.strictEqual(yield* outcome(server.accepted), "SessionsUnavailable")
+      assert.match(String((yield* Effect.flip(accept({ send: loading }))).cause), /LOADING/)
     })
   )
 
@@ -117,6 +117,28 @@ describe("RedisSessionServer", () => {
         const own = yield* client(Effect.succeed(server.url))
         yield* own.send("CONFIG", "SET", "maxmemory-policy", "noeviction")
         yield* eventually(outcome(create(store, session())), (told) => told === "ok", "5 seconds")
+      })
+    )
+  )
+
+  it.live("nothing is asked of a server that took the place of another before it was looked at", () =>
+    logged(() =>
+      Effect.gen(function* () {
+        const server = yield* ownServer()
+        const store = yield* instance({ url: server.url, onUnsafe: "refuse" })
+        yield* create(store, session())
+        const own = yield* client(Effect.succeed(server.url))
+        yield* eventually(own.send("PUBSUB", "NUMSUB", "holdfast:ended"), (reply) => String(reply).endsWith(",1"))
+        yield* own.send("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        yield* own.send("CLIENT", "KILL", "TYPE", "normal")
+        const said = Effect.match(create(store, session()), {
+          onFailure: ({ reason }) => String(reason._tag === "SessionsUnavailable" && reason.cause),
+          onSuccess: () => "ok"
+        })
+        // Until it is noticed that the connection is lost, that is the answer.
+        const told = yield* eventually(said, (told) => /^ok$|Set maxmemory-policy/.test(told), "5 seconds")
+        assert.match(told, /noeviction/)
+        assert.strictEqual(yield* own.send("ZCARD", "holdfast:ends"), 1)
       })
     )
   )
