@@ -2,7 +2,7 @@
  * What a Redis (or Valkey) server says of itself, and whether it can be used at all. Pure, but for the question.
  */
 import * as Effect from "effect/Effect"
-import type * as Redis from "effect/persistence/Redis"
+import * as Redis from "effect/persistence/Redis"
 import type * as RedisConnection from "./RedisConnection.ts"
 
 /** What somebody needs a server for. */
@@ -58,3 +58,17 @@ export const ask = ({
   send
 }: Pick<RedisConnection.RedisConnection, "send">): Effect.Effect<Info | undefined, Redis.RedisError> =>
   ifAllowed(Effect.map(send("INFO"), (text) => parse(typeof text === "string" ? text : "")))
+
+/** Fails for a server that cannot be used; what does not let itself be asked is tried. */
+export const accept = (needs: Needs) =>
+  Effect.fnUntraced(function* (
+    redis: Pick<RedisConnection.RedisConnection, "send">
+  ): Effect.fn.Return<void, Redis.RedisError> {
+    const info = yield* ask(redis)
+    const problems = info === undefined ? [] : refusals(info, needs)
+    if (problems.length > 0) return yield* refused(problems)
+  })
+
+/** The error of a server that is refused. */
+export const refused = (problems: ReadonlyArray<string>) =>
+  new Redis.RedisError({ cause: new Error(problems.join(". ")) })

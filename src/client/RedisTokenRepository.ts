@@ -14,7 +14,8 @@
  *
  * What the server forgets (by a restart without persistence, or by eviction) is had again with a login, at most once for
  * each account. A lock that is forgotten lets a second refresh begin: keep `maxmemory-policy noeviction`, and
- * `appendonly yes` where a refresh token is good for one use only. One primary: Redis Cluster is not supported.
+ * `appendonly yes` where a refresh token is good for one use only. Needs Redis 6 or newer, or Valkey; one primary: an older
+ * server and Redis Cluster are refused, with `RefreshFailed` that says so, if the user may run `INFO`.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -26,6 +27,7 @@ import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import * as Ledger from "../Ledger.ts"
 import * as RedisConnection from "../RedisConnection.ts"
+import * as RedisServerInfo from "../RedisServerInfo.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "./ClientError.ts"
 import { time } from "./ClientSessionOptions.ts"
 import * as TokenCipher from "./TokenCipher.ts"
@@ -137,6 +139,13 @@ const prefixOf = ({ prefix = "holdfast" }: Options): Effect.Effect<string, Clien
     ? Effect.succeed(prefix)
     : Effect.fail(invalid("prefix", "must be 1 to 64 letters, digits and _ . : -"))
 
+/** The oldest that this was tried with. Before version 5 a script may not write once it has asked for the time. */
+const needs: RedisServerInfo.Needs = {
+  what: "tokens",
+  oldest: 6,
+  notInCluster: "a connection leads to one node, and the accounts lie on all of them"
+}
+
 /**
  * Makes a repository whose connection closes with the current scope. Fails with `InvalidConfig` where an option makes no
  * sense, and in no other way: also while the server is away.
@@ -157,7 +166,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const redis = yield* RedisConnection.make({
     url: options.url,
     operationTimeout: limit,
-    name: options.applicationName ?? "holdfast-tokens"
+    name: options.applicationName ?? "holdfast-tokens",
+    accept: RedisServerInfo.accept(needs)
   }).pipe(Effect.mapError(toClientError))
 
   const run = (script: (typeof scripts)[keyof typeof scripts], account: string, ...args: ReadonlyArray<string>) =>

@@ -10,7 +10,7 @@
  * taken for never where that is forbidden.
  */
 import * as Effect from "effect/Effect"
-import * as Redis from "effect/persistence/Redis"
+import type * as Redis from "effect/persistence/Redis"
 import type * as RedisConnection from "../RedisConnection.ts"
 import * as RedisServerInfo from "../RedisServerInfo.ts"
 
@@ -83,6 +83,6 @@ export const make = ({ onUnsafe }: Options) => {
       (problem) => (problems.includes(problem) ? Effect.logError(problem) : Effect.logWarning(problem)),
       { discard: true }
     )
-    if (problems.length > 0) return yield* new Redis.RedisError({ cause: new Error(problems.join(". ")) })
+    if (problems.length > 0) return yield* RedisServerInfo.refused(problems)
   })
 }

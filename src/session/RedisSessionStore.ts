@@ -12,8 +12,8 @@
  *
  * An operation that is interrupted goes on in the background, within the same time limit.
  *
- * Whenever the server is reached anew it is looked at before anything else is asked of it: what puts sessions at risk (eviction, nothing on the disk) is logged
- * with what to do, or refused, see {@link Options.onUnsafe}.
+ * Whenever the server is reached anew it is looked at before anything else is asked of it: what puts sessions at risk
+ * (eviction, nothing on the disk) is logged with what to do, or refused, see {@link Options.onUnsafe}.
  *
  * **Gotchas**
  *

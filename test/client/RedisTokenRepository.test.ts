@@ -72,6 +72,21 @@ describe("RedisTokenRepository", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("Redis Cluster is RefreshFailed and says what to use instead", () =>
+    Effect.gen(function* () {
+      const server = yield* ownServer({ config: ["cluster-enabled yes"] })
+      const repository = yield* RedisTokenRepository.make({ url: server.url, keys })
+      for (const operation of [
+        Effect.asVoid(repository.get("alice")),
+        Effect.asVoid(repository.lock("alice", claim("first", 0)))
+      ]) {
+        const error = yield* Effect.flip(operation)
+        assert.strictEqual(error.reason._tag, "RefreshFailed")
+        assert.match(error.message, /tokens cannot be kept in Redis Cluster.*Use one primary/)
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.live("what this version cannot read is RefreshFailed, and takes no other account down", () =>
     Effect.gen(function* () {
       const { options, redis, repository } = yield* world
