@@ -33,6 +33,7 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import * as FairSemaphore from "../FairSemaphore.ts"
 import * as Ledger from "../Ledger.ts"
+import * as SteadyClock from "../SteadyClock.ts"
 import { AcquireTimeout, Closed, ConnectionError, TooManyWaiters } from "./ConnectionError.ts"
 import * as ConnectionPoolBackends from "./ConnectionPoolBackends.ts"
 import * as ConnectionPoolLeases from "./ConnectionPoolLeases.ts"
@@ -92,7 +93,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   const source = yield* ConnectionSource
   const clock = yield* Clock.Clock
   const metrics = yield* ConnectionPoolMetrics.make(source.name)
-  const now = () => clock.currentTimeMillisUnsafe()
+  const now = () => SteadyClock.millis(clock)
   const poolId = ++pools
   const attributes = { source: source.name, pool: poolId }
   const fail = (reason: ConnectionError["reason"]) => Effect.fail(new ConnectionError({ reason }))
@@ -106,10 +107,13 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     ) as Effect.Effect<A, E, R>
 
   const closed = yield* Deferred.make<never, ConnectionError>()
-  const leased = new Set<ConnectionPoolBackends.Pooled>()
+  /** Who is lent, and since when. */
+  const leased = new Map<ConnectionPoolBackends.Pooled, number>()
   const noneLeased = yield* Latch.make(true)
   const backends = yield* ConnectionPoolBackends.make(source, limits, metrics)
-  const { holders } = yield* ConnectionPoolLeases.make(source.name, poolId, limits, metrics)
+  const heldMillis = () =>
+    new Map(Array.from(leased, ([{ connection }, since]) => [connection.id, Math.round(now() - since)]))
+  const { holders } = yield* ConnectionPoolLeases.make(source.name, poolId, limits, metrics, heldMillis)
 
   const timedOut = Effect.flatMap(holders, (holders) => {
     const afterMillis = Duration.toMillis(limits.acquireTimeout)
@@ -149,7 +153,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   const begin = (pooled: ConnectionPoolBackends.Pooled, scope: Scope.Scope) =>
     Effect.suspend(() => {
       const since = now()
-      leased.add(pooled)
+      leased.set(pooled, since)
       noneLeased.closeUnsafe()
       return Scope.addFinalizer(
         scope,
@@ -219,12 +223,12 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   const evict = Effect.gen(function* () {
     if (leased.size === 0) return
     yield* report
-    const rest = Array.from(leased)
+    const rest = Array.from(leased.keys())
     yield* Effect.forEach(rest, ({ connection }) => connection.expel(Duration.zero), { concurrency: "unbounded" }).pipe(
       Effect.andThen(noneLeased.await),
       Effect.timeoutOption(evictionTime)
     )
-    yield* Effect.forEach(leased, (pooled) => Scope.close(pooled.scope, Exit.void), { discard: true })
+    yield* Effect.forEach(leased.keys(), (pooled) => Scope.close(pooled.scope, Exit.void), { discard: true })
   })
 
   yield* Effect.addFinalizer((exit) =>

@@ -17,6 +17,7 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Ledger from "../Ledger.ts"
+import * as SteadyClock from "../SteadyClock.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import { ConnectionError, ResetFailed } from "./ConnectionError.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
@@ -61,7 +62,7 @@ export const make = Effect.fnUntraced(function* (
   metrics: ConnectionPoolMetrics.ConnectionPoolMetrics
 ) {
   const clock = yield* Clock.Clock
-  const now = () => clock.currentTimeMillisUnsafe()
+  const now = () => SteadyClock.millis(clock)
   const attributes = { source: source.name }
   let open = 0
 
@@ -131,12 +132,16 @@ export const make = Effect.fnUntraced(function* (
 
   const poolScope = yield* Scope.make()
   const pool = yield* Pool.makeWithTTL({
-    acquire,
+    acquire: Effect.provideService(acquire, Clock.Clock, clock),
     min: limits.min,
     max: limits.max,
     timeToLive: limits.idleTimeout,
     timeToLiveStrategy: "usage"
-  }).pipe(Scope.provide(poolScope))
+  }).pipe(
+    // It measures idleness by the time of day (effect 4.1).
+    Effect.provideService(Clock.Clock, SteadyClock.from(clock)),
+    Scope.provide(poolScope)
+  )
 
   // Closed before the pool hears of it and opens another, so that there are never more than `max`.
   const retire = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) =>

@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as SteadyClock from "../SteadyClock.ts"
 import * as PgDriver from "./PgDriver.ts"
 
 /** A backend, as the server tells it. */
@@ -33,6 +34,7 @@ export interface PgReaper {
 }
 
 interface Target extends Backend {
+  /** On the steady clock. */
   readonly after: number
   readonly gone: Deferred.Deferred<void>
   queryStart: string | null | undefined
@@ -77,7 +79,7 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config, co
         target.queryStart ??= queryStart
       }
     }
-    const now = clock.currentTimeMillisUnsafe()
+    const now = SteadyClock.millis(clock)
     const due = all.filter((target) => targets.has(keyOf(target)) && target.after <= now)
     if (due.length > 0) {
       yield* ask(end, [
@@ -106,7 +108,7 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config, co
     expel: (backend, grace) =>
       Effect.gen(function* () {
         const known = targets.get(keyOf(backend))
-        const after = clock.currentTimeMillisUnsafe() + Duration.toMillis(grace)
+        const after = SteadyClock.millis(clock) + Duration.toMillis(grace)
         const gone = known?.gone ?? (yield* Deferred.make<void>())
         targets.set(keyOf(backend), {
           ...backend,

@@ -6,6 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as PgReaper from "../../src/connection/PgReaper.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
+import { onSettableClock } from "../support/clocks.ts"
 import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
@@ -53,4 +54,32 @@ it.live("C6 a backend that has come to another statement between the look at it 
     assert.strictEqual((yield* Fiber.join(second)).rows.length, 1)
     yield* Fiber.join(expelled)
   }).pipe(Effect.scoped)
+)
+
+it.live("C6 a backend is ended after its grace and not before, also when somebody sets the clock meanwhile", () =>
+  onSettableClock((clock) =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      const reaper = yield* PgReaper.make({ url, applicationName: "reaper" })
+      /** A statement that runs so long, on a backend that has so much grace; told is what became of the statement. */
+      const given = Effect.fnUntraced(function* (sql: string, grace: Duration.Input) {
+        const connection = yield* PgConnection.make({ url })
+        const {
+          rows: [self]
+        } = yield* connection.query(
+          "select pid, backend_start::text from pg_stat_activity where pid = pg_backend_pid()"
+        )
+        const backend = { pid: Number(self?.["pid"]), startedAt: String(self?.["backend_start"]) }
+        const running = yield* Effect.forkChild(Effect.exit(connection.query(sql)), { startImmediately: true })
+        yield* Effect.forkChild(reaper.expel(backend, Duration.fromInputUnsafe(grace)), { startImmediately: true })
+        return Effect.map(Fiber.join(running), ({ _tag }) => _tag)
+      })
+      const patient = yield* given("select pg_sleep(0.5)", "1 minute")
+      yield* clock.forward("1 hour")
+      assert.strictEqual(yield* patient, "Success")
+      const ended = yield* given("select pg_sleep(60)", "200 millis")
+      yield* clock.back("1 hour")
+      assert.strictEqual(yield* Effect.timeout(ended, "10 seconds"), "Failure")
+    })
+  )
 )

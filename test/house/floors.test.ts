@@ -20,7 +20,7 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
     2
   ],
   [
-    /^(Lifetime|Ledger|FairSemaphore|Deadlines|TimeLimit|ProcessTable)\.ts$|\/(TokenCipher|ClientDecoding|ClientRetries)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/,
+    /^(Lifetime|Ledger|FairSemaphore|Deadlines|SteadyClock|TimeLimit|ProcessTable)\.ts$|\/(TokenCipher|ClientDecoding|ClientRetries)\.ts$|(Error|Id|Token|Record|State|Times|Options)\.ts$/,
     1
   ]
 ]
