@@ -3,11 +3,9 @@
  *
  * A place is taken when a query is submitted, and left when its connection is back or it was given up.
  */
-import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as FairSemaphore from "../FairSemaphore.ts"
 import { QueryError, QueryRejected } from "./QueryError.ts"
-import * as QueryRecord from "./QueryRecord.ts"
 
 /** How many queries run and wait. */
 export interface Options {
@@ -62,13 +60,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       const place = places.enterUnsafe(principal)
       return typeof place === "string" ? rejected(principal) : place
     },
-    /** Learns from a query that is over how long one takes. */
-    took: (record: QueryRecord.QueryRecord): void => {
-      const [from, to] = [QueryRecord.since(record, "Starting"), QueryRecord.endedAt(record)]
-      if (from === null || to === null) return
-      meanMillis += weight * (millisBetween(from, to) - meanMillis)
+    /** Learns how long one took that is over. */
+    took: (millis: number): void => {
+      meanMillis += weight * (millis - meanMillis)
     }
   }
 })
-
-const millisBetween = (from: DateTime.Utc, to: DateTime.Utc) => to.epochMilliseconds - from.epochMilliseconds

@@ -31,7 +31,7 @@ const digestOf = ({ deadline, statement: { params, settings, sql } }: Request): 
     .update(JSON.stringify([sql, params, settings ?? {}, deadline === undefined ? null : Duration.toMillis(deadline)]))
     .digest("base64url")
 
-/** The keys of all principals. Times are in milliseconds of the epoch. */
+/** The keys of all principals. Times are in milliseconds of a steady clock. */
 export class Keys {
   private readonly byPrincipal = new Map<string, Map<string, Kept>>()
   private readonly windowMillis: number

@@ -36,6 +36,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as Ledger from "../Ledger.ts"
 import type * as Lifetime from "../Lifetime.ts"
+import * as SteadyClock from "../SteadyClock.ts"
 import * as Query from "./Query.ts"
 import * as QueryAdmission from "./QueryAdmission.ts"
 import type { QueryDriver, Row, Statement } from "./QueryDriver.ts"
@@ -197,6 +198,9 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     return moment
   }
 
+  /** For spans: nobody sets it. */
+  const steady = () => SteadyClock.millis(clock)
+
   /** Rows that nobody may read need no room. */
   const tidy = (entry: Entry, outcome: Query.Outcome): Effect.Effect<void> => {
     if (Exit.isSuccess(outcome)) return entry.measure()
@@ -208,6 +212,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const settle = (entry: Entry, outcome: Query.Outcome): void => {
     // Before it is told, so that nobody sees one too many.
     entries.ended(entry, now())
+    const took = entry.ended(steady())
     if (Exit.isSuccess(outcome)) {
       entry.step("Succeeded", now(), { rowCount: outcome.value.rowCount, bytes: entry.bytes })
     } else {
@@ -215,7 +220,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
       entry.step(isCanceled ? "Canceled" : "Failed", now(), { error })
     }
-    admission.took(entry.record)
+    if (took !== undefined) admission.took(took)
     metrics.ended(entry.record)
   }
 
@@ -235,7 +240,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         owner,
         deadline,
         place,
-        onState: (state) => entry.step(state, now()),
+        onState: (state) => {
+          if (state === "Starting") entry.started(steady())
+          entry.step(state, now())
+        },
         onReleased: (outcome) => tidy(entry, outcome),
         onOutcome: (outcome) => settle(entry, outcome)
       },
@@ -247,9 +255,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const enter = (submission: Submission, deadline: Duration.Duration | undefined) => {
     if (closing) return fail(shuttingDown)
     const { idempotencyKey: key, principal, session, statement } = submission
-    const at = now()
     const request = key === undefined ? undefined : { principal, key, statement, deadline }
-    const answer = request && keys.answer(request, at.epochMilliseconds)
+    const answer = request && keys.answer(request, steady())
     if (answer !== undefined) return answer
     const kept = submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
     const place = admission.enter(principal)
@@ -263,10 +270,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       principal,
       session: session ?? null,
       sql: statement.sql,
-      at,
+      at: now(),
       retention: kept
     })
-    if (request !== undefined) keys.keep(request, entry, at.epochMilliseconds)
+    if (request !== undefined) keys.keep(request, entry, steady())
     return Effect.map(start(entry, submission, place, deadline), (lifetime) => {
       entry.begun(lifetime)
       return entry.record
@@ -354,15 +361,15 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     })
 
   const prune = Effect.suspend(() => {
-    keys.prune(now().epochMilliseconds)
+    keys.prune(steady())
     // Closing frees the rest, all at once.
     const forget = (entry: Entry) => (closing ? Effect.void : entries.forget(entry, now()))
-    return Effect.forEach(entries.due(now()), forget, { discard: true })
+    return Effect.forEach(entries.due(steady()), forget, { discard: true })
   }).pipe(freeing.withPermit)
 
   const close = Effect.suspend(() => {
     closing = true
-    return QueryRegistryClosing.close(entries, { drain, closeTimeout, now, clock, ledger, freeing })
+    return QueryRegistryClosing.close(entries, { drain, closeTimeout, now, steady, ledger, freeing })
   })
 
   const sample = Effect.sync(() => metrics.sample(entries.all().map(({ record }) => record.state)))

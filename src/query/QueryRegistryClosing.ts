@@ -4,7 +4,6 @@
  * It is over when everything was released, or at the end of its time; what is left then is stuck in a driver or a store and
  * stands in the ledger as `stalled`.
  */
-import type * as Clock from "effect/Clock"
 import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,7 +17,8 @@ export interface Closing {
   /** For all of it. */
   readonly closeTimeout: Duration.Duration
   readonly now: () => DateTime.Utc
-  readonly clock: Clock.Clock
+  /** Milliseconds of the steady clock. */
+  readonly steady: () => number
   readonly ledger: Ledger.Ledger
   /** Held by whoever frees rows already. */
   readonly freeing: Semaphore.Semaphore
@@ -33,10 +33,10 @@ const inParallel = <A>(some: ReadonlyArray<Entry>, f: (entry: Entry) => Effect.E
 /** Ends what is in a registry that takes nothing in any more. */
 export const close = Effect.fnUntraced(function* (
   entries: Entries,
-  { clock, closeTimeout, drain, freeing, ledger, now }: Closing
+  { closeTimeout, drain, freeing, ledger, now, steady }: Closing
 ) {
-  const until = clock.currentTimeMillisUnsafe() + Duration.toMillis(closeTimeout)
-  const left = () => Math.max(until - clock.currentTimeMillisUnsafe(), 0)
+  const until = steady() + Duration.toMillis(closeTimeout)
+  const left = () => Math.max(until - steady(), 0)
   const abandon = (entry: Entry) =>
     Effect.map(entry.lifetime(), (lifetime) => {
       if (lifetime !== null) ledger.note(lifetime.entry, "stalled")
@@ -50,6 +50,6 @@ export const close = Effect.fnUntraced(function* (
     left() * endingShare
   )
   yield* inParallel(entries.all(), abandon)
-  yield* inParallel([...entries.due(now()), ...entries.all()], (entry) => entries.forget(entry, now(), left()))
+  yield* inParallel([...entries.due(steady()), ...entries.all()], (entry) => entries.forget(entry, now(), left()))
   yield* Effect.timeoutOption(freeing.withPermit(Effect.void), left())
 })

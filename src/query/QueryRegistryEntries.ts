@@ -36,6 +36,8 @@ export class Entry {
   /** Counts the submissions of a registry: an entry comes after those of a smaller number. */
   readonly order: number
   private readonly retention: Duration.Duration
+  /** On the steady clock, in milliseconds: when it started, and once it is over, when it ended. */
+  private turnedAt: number | undefined
   private current: QueryRecord
   private running: Lifetime.Lifetime | undefined
   /** What its rows take up, as far as it was measured. */
@@ -72,6 +74,24 @@ export class Entry {
   /** Its rows, from when it started until they are freed. */
   get result(): QueryResult | undefined {
     return this.opened
+  }
+
+  /** Takes note of when its turn came. */
+  started(now: number): void {
+    this.turnedAt = now
+  }
+
+  /** Takes note of when it is over. Returns how long it took, if its turn ever came. */
+  ended(now: number): number | undefined {
+    const from = this.turnedAt
+    this.turnedAt = now
+    return from === undefined ? undefined : now - from
+  }
+
+  /** Whether it is over for longer than it is kept. */
+  isPast(now: number): boolean {
+    const { retention, turnedAt } = this
+    return this.isOver && turnedAt !== undefined && now - turnedAt >= Duration.toMillis(retention)
   }
 
   /** The query runs, or waits to. */
@@ -286,12 +306,9 @@ export class Entries {
   }
 
   /** Those whose rows are to be freed: whose retention is over, or that were taken off the list. */
-  due(now: DateTime.Utc): ReadonlyArray<Entry> {
+  due(now: number): ReadonlyArray<Entry> {
     const due = Array.from(this.unlisted)
-    for (const entry of this.byId.values()) {
-      const { expiresAt } = entry.record
-      if (expiresAt !== null && DateTime.isLessThanOrEqualTo(expiresAt, now)) due.push(entry)
-    }
+    for (const entry of this.byId.values()) if (entry.isPast(now)) due.push(entry)
     return due
   }
 
