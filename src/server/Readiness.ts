@@ -5,6 +5,7 @@
  * its database is live at once and ready when the database is.
  */
 import type * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -14,6 +15,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as PgDriver from "../connection/PgDriver.ts"
 import { SessionStore } from "../session/SessionStore.ts"
+import * as SteadyClock from "../SteadyClock.ts"
 import type { Databases } from "./Databases.ts"
 import { FailureCounts } from "./FailureCounts.ts"
 import * as SessionStores from "./SessionStores.ts"
@@ -52,6 +54,15 @@ const answers = (url: Redacted.Redacted<string>) =>
     Effect.flatMap((ask) => ask("select 1")),
     Effect.scoped
   )
+
+/**
+ * For what every submission asks, and everybody's load balancer: one answer a second is enough. Its age would be one by the time
+ * of day (effect 4.1).
+ */
+const onceASecond = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const steady = SteadyClock.from(yield* Clock.Clock)
+  return Effect.provideService(yield* Effect.cachedWithTTL(effect, "1 second"), Clock.Clock, steady)
+})
 
 /** Prepares the databases and keeps an eye on them. */
 export const make = Effect.fnUntraced(function* (settings: Settings, databases: Databases) {
@@ -95,12 +106,10 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const succeeds = <E>(effect: Effect.Effect<unknown, E>) => Effect.isSuccess(Effect.timeout(effect, "3 seconds"))
   const check = <E>(name: string, effect: Effect.Effect<unknown, E>) =>
     Effect.map(succeeds(effect), (isThere) => (isThere ? [] : [name]))
-  // Asked by every submission, and by everybody's load balancer: one answer a second is enough.
-  const runsQueries = yield* Effect.cachedWithTTL(
-    Option.match(databases.queries, { onNone: () => Effect.succeed(false), onSome: (url) => succeeds(answers(url)) }),
-    "1 second"
+  const runsQueries = yield* onceASecond(
+    Option.match(databases.queries, { onNone: () => Effect.succeed(false), onSome: (url) => succeeds(answers(url)) })
   )
-  const waitingFor = yield* Effect.cachedWithTTL(
+  const waitingFor = yield* onceASecond(
     Effect.map(
       Effect.all(
         [
@@ -120,8 +129,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
         { concurrency: "unbounded" }
       ),
       (missing) => missing.flat()
-    ),
-    "1 second"
+    )
   )
 
   return Readiness.of({ prepared: Deferred.await(prepared), waitingFor, runsQueries })

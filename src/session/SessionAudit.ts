@@ -16,6 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
+import * as SteadyClock from "../SteadyClock.ts"
 import type { SessionError } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import type { Device, SessionRecord } from "./SessionRecord.ts"
@@ -85,6 +86,8 @@ const refusals: { readonly [Reason in Refusal]: readonly [event: string, message
   SessionSuperseded: ["session.superseded", "Tokens that were followed by another were refused"]
 }
 
+const now = Clock.clockWith((clock) => Effect.sync(() => SteadyClock.millis(clock)))
+
 /** Logs at info level, refusals at warning level, with the event's parts as annotations; and counts. */
 export const makeUnsafe = (): SessionAudit => {
   const bursts = new Map<Refusal, { loggedAt: number; since: number }>()
@@ -95,7 +98,7 @@ export const makeUnsafe = (): SessionAudit => {
   }
 
   const refuse = (reason: Refusal) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    Effect.flatMap(now, (now) => {
       const last = bursts.get(reason)
       if (last !== undefined && now - last.loggedAt < Duration.toMillis(burst)) {
         last.since++
@@ -105,7 +108,7 @@ export const makeUnsafe = (): SessionAudit => {
       return tell(reason, 1 + (last?.since ?? 0))
     })
 
-  const flush = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+  const flush = Effect.flatMap(now, (now) => {
     const held = Array.from(bursts).filter(([, { since }]) => since > 0)
     for (const [reason] of held) bursts.set(reason, { loggedAt: now, since: 0 })
     return Effect.forEach(held, ([reason, { since }]) => tell(reason, since), { discard: true })

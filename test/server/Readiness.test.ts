@@ -9,7 +9,9 @@ import * as Readiness from "../../src/server/Readiness.ts"
 import * as Settings from "../../src/server/Settings.ts"
 import * as Users from "../../src/server/Users.ts"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
+import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
+import { onSettableClock } from "../support/clocks.ts"
 import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
@@ -50,5 +52,35 @@ describe("Readiness", () => {
       // The password is the same.
       assert.strictEqual(yield* started, 1)
     }).pipe(Effect.scoped)
+  )
+
+  it.live("the last answer is good for a second, also when the clock is set back", () =>
+    onSettableClock(({ back }) =>
+      Effect.gen(function* () {
+        const { url } = yield* freshDatabase
+        const databases = { own: url, queries: Option.none(), demo: Option.none(), embedded: Option.none() }
+        const away = Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: new Error("away") }) }))
+        let isAway = false
+        const unsteady = Layer.effect(
+          SessionStore,
+          Effect.map(SessionStore, (store) =>
+            SessionStore.of({ ...store, ping: Effect.suspend(() => (isAway ? away : store.ping)) })
+          )
+        ).pipe(Layer.provide(MemorySessionStore.layer))
+        yield* Effect.gen(function* () {
+          const { waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
+          yield* eventually(waitingFor, (missing) => missing.length === 0)
+          isAway = true
+          yield* back("1 hour")
+          yield* eventually(waitingFor, (missing) => missing.includes("sessions"), "8 seconds")
+        }).pipe(
+          Effect.provide([
+            unsteady,
+            FailureCounts.layerMemory,
+            Users.layer.pipe(Layer.provide(PgClient.layer({ url })))
+          ])
+        )
+      })
+    )
   )
 })

@@ -17,6 +17,7 @@ import * as SessionAudit from "../../src/session/SessionAudit.ts"
 import * as Sessions from "../../src/session/Sessions.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
+import { onSettableClock } from "../support/clocks.ts"
 import { eventually } from "../support/conditions.ts"
 import { pgWorld } from "../support/sessions.ts"
 import { client, Counter, instanceOver, outcome } from "./sessionHandleLaws.ts"
@@ -177,6 +178,28 @@ describe("SessionAudit", () => {
         })
       )
   )
+
+  for (const set of ["forward", "back"] as const) {
+    it.effect(`a burst of refused tokens is one line a minute, also when the clock is set ${set}`, () =>
+      onSettableClock((clock) =>
+        collecting((lines) =>
+          Effect.gen(function* () {
+            const audit = yield* SessionAudit.SessionAudit
+            const guess = audit.note({ _tag: "Refused", reason: "SessionMissing" })
+            const counts = () => eventsIn(lines).map(({ count }) => count)
+            yield* guess
+            yield* clock[set]("1 hour")
+            yield* TestClock.adjust("59 seconds")
+            yield* guess
+            assert.deepStrictEqual(counts(), [1])
+            yield* TestClock.adjust("1 second")
+            yield* guess
+            assert.deepStrictEqual(counts(), [1, 2])
+          })
+        )
+      )
+    )
+  }
 
   it.effect("counts every token that is refused, and logs a burst of them as one line a minute", () =>
     collecting((lines) =>
