@@ -1,12 +1,15 @@
 /**
  * Moments by which things are to be over, each equally far from when it was added, on one clock.
  *
- * A deadline is kept until it is taken back or reached. It costs no timer and no fiber of its own: one fiber of the scope that
- * they were made in sleeps until the oldest is due, as long as there is any.
+ * A deadline is kept until it is taken back or reached, also beyond the end of the scope that they were made in. It costs no timer
+ * and no fiber of its own: one fiber sleeps until the oldest is due. That one goes with the last of them, and until the scope closes
+ * it may sleep on for those to come.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as SteadyClock from "./SteadyClock.ts"
 
 export interface Deadlines {
   /** Adds one; `late` is called when it is reached. Returns how to take it back. */
@@ -20,14 +23,13 @@ interface Deadline {
 
 /** Makes deadlines that are `limit` away. With an infinite one they are never reached. */
 export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
-  const scope = yield* Effect.scope
   const clock = yield* Clock.Clock
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const millis = Duration.toMillis(limit)
-  // Not the time of day: nobody sets this one back.
-  const nowMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const nowMillis = () => SteadyClock.millis(clock)
   const deadlines = new Set<Deadline>()
-  let isWatched = false
+  let watching: Fiber.Fiber<void> | undefined
+  let isClosed = false
 
   const due = () => {
     const now = nowMillis()
@@ -39,21 +41,37 @@ export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
   }
   const watch: Effect.Effect<void> = Effect.suspend(() => {
     const [oldest] = deadlines
-    isWatched = oldest !== undefined
     return oldest === undefined
       ? Effect.void
       : Effect.sleep(Math.max(oldest.at - nowMillis(), 0)).pipe(Effect.andThen(Effect.sync(due)), Effect.andThen(watch))
   })
+  const begin = () => {
+    watching = runFork(watch)
+    watching.addObserver(() => {
+      watching = undefined
+      // Added in the very moment in which it ended.
+      if (deadlines.size > 0) begin()
+    })
+  }
+  const leave = () => {
+    if (isClosed && deadlines.size === 0) watching?.interruptUnsafe()
+  }
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isClosed = true
+      leave()
+    })
+  )
 
   return {
     add: (late) => {
       const deadline = { at: nowMillis() + millis, late }
       deadlines.add(deadline)
-      if (!isWatched && millis !== Infinity) {
-        isWatched = true
-        runFork(Effect.forkIn(watch, scope))
+      if (watching === undefined && millis !== Infinity) begin()
+      return () => {
+        deadlines.delete(deadline)
+        leave()
       }
-      return () => deadlines.delete(deadline)
     }
   } satisfies Deadlines as Deadlines
 })

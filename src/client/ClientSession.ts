@@ -28,7 +28,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { CircuitBreakerError } from "effect/persistence/CircuitBreaker"
 import type { RateLimiterError } from "effect/persistence/RateLimiter"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Deadlines from "../Deadlines.ts"
 import * as Lifetime from "../Lifetime.ts"
 import type { Home } from "./ClientCall.ts"
@@ -103,14 +103,12 @@ const makeHome = Effect.fnUntraced(function* (limits: Limits, sockets: ClientSoc
   const clock = yield* Clock.Clock
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const idle = yield* Latch.make(true)
-  // Closed after the drain: what runs in its grace has its limits until then.
-  const limited = yield* Scope.fork(yield* Effect.scope)
   const home: Home = {
     limits,
     dispatcher: sockets.dispatcher,
-    totalDeadlines: yield* Scope.provide(Deadlines.make(limits.timeout), limited),
-    headersDeadlines: yield* Scope.provide(Deadlines.make(limits.headersTimeout), limited),
-    bodyDeadlines: yield* Scope.provide(Deadlines.make(limits.bodyTimeout), limited),
+    totalDeadlines: yield* Deadlines.make(limits.timeout),
+    headersDeadlines: yield* Deadlines.make(limits.headersTimeout),
+    bodyDeadlines: yield* Deadlines.make(limits.bodyTimeout),
     running: new Set(),
     budget: limits.retry === undefined ? undefined : ClientRetries.makeBudget(limits.retry),
     after: (millis, then) => {

@@ -108,7 +108,7 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
   // Before the dispatcher, so closed after it; side by side, because none needs another.
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const deadlines = yield* Scope.provide(Deadlines.make(limits.connectTimeout), scope)
+  const deadlines = yield* Deadlines.make(limits.connectTimeout)
   const open = new Set<Socket>()
   let count = 0
 

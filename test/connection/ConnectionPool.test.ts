@@ -381,6 +381,35 @@ describe("ConnectionPool", () => {
     }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
   )
 
+  it.effect("when it closes, resets what is given back in time, each reset within its limit", () =>
+    Effect.gen(function* () {
+      const { log, source } = yield* ScriptedConnectionSource.make({
+        reset: (number) => (number === 1 ? Effect.void : Effect.never)
+      })
+      const scope = yield* Scope.make()
+      const pool = yield* ConnectionPool.make({ max: 2, closeTimeout: "10 seconds", resetTimeout: "3 seconds" }).pipe(
+        Effect.provide(ScriptedConnectionSource.layer(source)),
+        Scope.provide(scope)
+      )
+      const [good, bad] = [yield* Scope.make(), yield* Scope.make()]
+      for (const borrower of [good, bad]) yield* Scope.provide(pool.lease(), borrower)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      yield* Scope.close(good, Exit.void)
+      assert.deepStrictEqual(log.events.slice(4), ["back 1", "reset 1"])
+      const returned = yield* Effect.forkChild(Scope.close(bad, Exit.void), { startImmediately: true })
+      yield* TestClock.adjust("2999 millis")
+      assert.isUndefined(returned.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      yield* Fiber.join(returned)
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(
+        log.events.filter((event) => event.startsWith("expel")),
+        ["expel 2"]
+      )
+      yield* LedgerRecorder.assertEmpty()
+    }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
+  )
+
   for (const [field, options] of Object.entries<Options>({
     max: { max: 0 },
     min: { min: 3, max: 2 },

@@ -31,3 +31,16 @@ export const onSettableClock = <A, E, R>(
       })
     return yield* Effect.provideService(test({ forward: set(1), back: set(-1) }), Clock.Clock, settable)
   }).pipe(Effect.scoped)
+/** Runs a test on a clock that goes so many times as fast as the one in use: for limits of seconds and a server that is real. */
+export const onFastClock = <A, E, R>(times: number, test: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Clock.Clock, (clock) => {
+    const nanos = () => clock.monotonicTimeNanosUnsafe() * BigInt(times)
+    const fast: Clock.Clock = Object.create(clock, {
+      monotonicTimeNanosUnsafe: { value: nanos },
+      monotonicTimeNanos: { value: Effect.sync(nanos) },
+      sleep: {
+        value: (duration: Duration.Duration) => clock.sleep(Duration.millis(Duration.toMillis(duration) / times))
+      }
+    })
+    return Effect.provideService(test, Clock.Clock, fast)
+  })
