@@ -255,13 +255,7 @@ export const make = Effect.gen(function* () {
           if (problem !== undefined) return Effect.fail(new QueryError({ reason: new StatementFailed({ problem }) }))
           const running = new PgStatement.PgStatement(1)
           const send = Effect.sync(() => wire.send(running, messagesOf(statement, execution), lent.value.reset))
-          const ending = {
-            cancel: lent.value.pinned.interrupt,
-            kill: Effect.andThen(
-              Effect.sync(() => execution.onGivenUp("unknown")),
-              kill
-            )
-          }
+          const ending = { cancel: lent.value.pinned.interrupt, kill }
           return Effect.andThen(prepare(wire, statement), execute(running, send, ending, sink, execution))
         })
     } satisfies QueryConnection

@@ -2,6 +2,7 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
@@ -160,6 +161,24 @@ const cyclesOf = (...sqls: ReadonlyArray<string>): PgWire.Messages => ({
   messages: Buffer.concat(sqls.map(PgFrames.query)),
   cycles: sqls.length
 })
+
+it.live("it is known whether the driver's own statement left a transaction open, however the answer is cut", () =>
+  Effect.gen(function* () {
+    const { connection, wire } = yield* connect(yield* superuserUrl)
+    yield* connection.query("begin")
+    assert.isFalse(wire.isOutsideTransaction())
+    yield* connection.query("rollback")
+    assert.isTrue(wire.isOutsideTransaction())
+    const silent = yield* connect((yield* serverOf([])).url)
+    const own = yield* Effect.forkChild(silent.connection.query("rollback"), { startImmediately: true })
+    const answer = Buffer.concat(done)
+    silent.socket.emit("data", answer.subarray(0, -1))
+    assert.isFalse(silent.wire.isOutsideTransaction())
+    silent.socket.emit("data", answer.subarray(-1))
+    yield* Fiber.join(own)
+    assert.isTrue(silent.wire.isOutsideTransaction())
+  }).pipe(Effect.scoped)
+)
 
 it.live("an exchange has the rows of each of its cycles, or the first error", () =>
   Effect.gen(function* () {
