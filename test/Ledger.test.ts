@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -52,5 +53,32 @@ describe("Ledger", () => {
         assert.match(lines[0] ?? "", /^Releasing thing t2 takes too long/)
         assert.match(lines[1] ?? "", /^Releasing thing t1 failed/)
       }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("C1 an acquire is not interrupted, and what it obtained is released once", () =>
+    Effect.gen(function* () {
+      let releases = 0
+      const gate = yield* Deferred.make<void>()
+      const held = Ledger.hold({ kind: "thing", id: "t1" }, Deferred.await(gate), () => Effect.sync(() => releases++))
+      const holder = yield* Effect.forkChild(Effect.scoped(held), { startImmediately: true })
+      const interrupting = yield* Effect.forkChild(Fiber.interrupt(holder), { startImmediately: true })
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(interrupting)
+      assert.strictEqual(releases, 1)
+      const totals = yield* (yield* Ledger.Ledger).totals
+      assert.deepInclude(totals.get("thing"), { acquired: 1, released: 1 })
+    }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("an entry that is kept during an effect is gone after it, however it ends", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger.Ledger
+      const kept = Effect.map(ledger.holdings, (holdings) => holdings.map(({ id }) => id))
+      const during = Ledger.during({ kind: "thing", id: "t1" })
+      assert.deepStrictEqual(yield* during(kept), ["t1"])
+      yield* Effect.exit(during(Effect.fail("own failure")))
+      yield* Fiber.interrupt(yield* Effect.forkChild(during(Effect.never), { startImmediately: true }))
+      assert.deepStrictEqual(yield* kept, [])
+    }).pipe(Effect.provide(Ledger.layer))
   )
 })
