@@ -289,7 +289,10 @@ describe("C7 after closing", () => {
         const { name, url } = yield* freshDatabase
         // One that is open already asks at once.
         const witness = yield* PgConnection.make({ url: yield* superuserUrl })
-        const left = witness.query("select application_name, query from pg_stat_activity where datname = $1", [name])
+        const left = witness.query(
+          "select application_name, query from pg_stat_activity where datname = $1 and backend_type = 'client backend'",
+          [name]
+        )
         for (const _ of Array.from({ length: 5 * scale })) {
           const scope = yield* Scope.make()
           const pool = Context.get(

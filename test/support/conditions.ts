@@ -28,12 +28,12 @@ export const eventually = <A, E, R>(
   )
 }
 
-/** What the server says about a database's backends that run, or hold a transaction open. */
+/** What the server says about a database's backends that run, or hold a transaction open; its own, such as autovacuum, aside. */
 export const busyBackends = (database: string, server = superuserUrl) =>
   Effect.gen(function* () {
     const connection = yield* PgConnection.make({ url: yield* server })
     const { rows } = yield* connection.query(
-      "select pid, state, query from pg_stat_activity where datname = $1 and state <> 'idle'",
+      "select pid, state, query from pg_stat_activity where datname = $1 and state <> 'idle' and backend_type = 'client backend'",
       [database]
     )
     return rows
@@ -43,6 +43,9 @@ export const busyBackends = (database: string, server = superuserUrl) =>
 export const backends = (database: string, server = superuserUrl) =>
   Effect.gen(function* () {
     const connection = yield* PgConnection.make({ url: yield* server })
-    const { rows } = yield* connection.query("select pid from pg_stat_activity where datname = $1", [database])
+    const { rows } = yield* connection.query(
+      "select pid from pg_stat_activity where datname = $1 and backend_type = 'client backend'",
+      [database]
+    )
     return rows.length
   }).pipe(Effect.scoped)

@@ -73,7 +73,9 @@ const witnessOf = Effect.fnUntraced(function* (database: string) {
   const connection = yield* PgConnection.make({ url: yield* superuserUrl, applicationName: "witness" })
   const ask = <Row>(sql: string, params: ReadonlyArray<unknown> = [database]) =>
     Effect.map(Effect.orDie(connection.query(sql, params)), ({ rows }) => rows as unknown as ReadonlyArray<Row>)
-  const backends = ask<Backend>("select pid, state, query from pg_stat_activity where datname = $1 order by pid")
+  const backends = ask<Backend>(
+    "select pid, state, query from pg_stat_activity where datname = $1 and backend_type = 'client backend' order by pid"
+  )
   const witness: Witness = {
     backends,
     busy: Effect.map(backends, (all) => all.filter(({ state }) => state !== "idle" && state !== null)),

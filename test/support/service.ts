@@ -247,7 +247,7 @@ export const statements = (database: string) =>
   Effect.gen(function* () {
     const connection = yield* PgConnection.make({ url: yield* superuserUrl })
     const { rows } = yield* connection.query(
-      "select query from pg_stat_activity where datname = $1 and state <> 'idle' and pid <> pg_backend_pid()",
+      "select query from pg_stat_activity where datname = $1 and state <> 'idle' and backend_type = 'client backend' and pid <> pg_backend_pid()",
       [database]
     )
     return rows.map(({ query }) => String(query))
