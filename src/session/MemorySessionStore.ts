@@ -50,6 +50,8 @@ interface Held {
   version: number
   lastSeenAt: number
   endedAt: number | undefined
+  /** It was past its time when it was ended, and stays expired, whatever the clock says later. */
+  isExpired: boolean
 }
 
 /** A token of a session. It has a predecessor until it is presented, and a successor once it was renewed. */
@@ -113,15 +115,19 @@ export const make = Effect.gen(function* () {
   const liveOf = (principal: string, now: number) =>
     Array.from(sessions.values()).filter((held) => held.principal === principal && isLive(held, now))
 
-  const finish = (held: Held, now: number) => {
+  /** Returns whether it was live; whoever looks on is told only of those. */
+  const finish = (held: Held, now: number): boolean => {
+    if (held.endedAt !== undefined) return false
+    held.isExpired = !isLive(held, now)
     held.endedAt = now
-    PubSub.publishUnsafe(ended, { _tag: "Session", id: held.id })
+    if (!held.isExpired) PubSub.publishUnsafe(ended, { _tag: "Session", id: held.id })
+    return !held.isExpired
   }
 
   /** The session if it is live, else why it is not. */
   const find = (held: Held | undefined, now: number): Held | SessionError => {
     if (held === undefined) return because(new SessionMissing())
-    if (held.endedAt !== undefined) return because(new SessionRevoked())
+    if (held.endedAt !== undefined) return because(held.isExpired ? new SessionExpired() : new SessionRevoked())
     return isLive(held, now) ? held : because(new SessionExpired())
   }
 
@@ -183,7 +189,8 @@ export const make = Effect.gen(function* () {
         data: JSON.stringify(session.data),
         dataVersion: session.dataVersion,
         version: 1,
-        endedAt: undefined
+        endedAt: undefined,
+        isExpired: false
       }
       sessions.set(held.id, held)
       issue(token, held, now)
@@ -248,15 +255,15 @@ export const make = Effect.gen(function* () {
   const revoke = (id: SessionId.SessionId) =>
     step((now) => {
       const held = sessions.get(id)
-      const live = held !== undefined && isLive(held, now)
-      if (live) finish(held, now)
-      return live
+      return held !== undefined && finish(held, now)
     })
 
   const revokeAll: SessionStore["Service"]["revokeAll"] = (principal, options) =>
     step((now) => {
-      const live = liveOf(principal, now).filter((held) => held.id !== options?.except)
-      for (const held of live) finish(held, now)
+      const theirs = Array.from(sessions.values()).filter(
+        (held) => held.principal === principal && held.id !== options?.except
+      )
+      const live = theirs.filter((held) => finish(held, now))
       epochs.set(principal, { count: (epochs.get(principal)?.count ?? 0) + 1, at: now })
       return live.map(({ id }) => id)
     })

@@ -25,7 +25,8 @@ const isLive = (s: string, at: string) => `(${s}.ended_at is null and ${isInTime
 const isDue = (s: string) => `${s}.last_seen_at < now() - ${touchInterval(s)}`
 
 const state = (s: string, at: string) => `
-  case when ${s}.ended_at is not null then 'revoked'
+  case when ${s}.end_reason = 'expired' then 'expired'
+       when ${s}.ended_at is not null then 'revoked'
        when not ${isInTime(s, at)} then 'expired'
        else 'live' end`
 
@@ -80,6 +81,14 @@ export const make = (schema: string, channel: string) => {
   const forgotten = (mine: string) => `
       forgotten as (
         delete from ${tokens} d using ${mine} where d.session = ${mine}.id and d.valid_until < ${pruneBefore}
+      )`
+
+  /** Ends sessions; those that are past their time are expired for good, also when the clock is set back. */
+  const ended = (which: string, reason: string) => `
+      ended as (
+        update ${sessions} s set ended_at = clock_timestamp(),
+          end_reason = case when ${isInTime("s", "clock_timestamp()")} then '${reason}' else 'expired' end
+        where ${which} and s.ended_at is null returning s.id, s.end_reason
       )`
 
   /** Ends the oldest sessions of a principal but the newest ones, which are as many as the parameter `keep` says. */
@@ -280,17 +289,12 @@ export const make = (schema: string, channel: string) => {
 
     /** $1 id. A row if it was live. */
     revoke: `
-      with ended as (
-        update ${sessions} s set ended_at = clock_timestamp(), end_reason = 'revoked'
-        where s.id = $1 and ${isStillLive("s", "clock_timestamp()")} returning s.id
-      ), ${told("ended")} select id from told`,
+      with ${ended("s.id = $1", "revoked")}, ${told("ended where end_reason <> 'expired'")} select id from told`,
 
     /** $1 principal, $2 an id to spare, or null. */
     revokeAll: `
-      with ended as (
-        update ${sessions} s set ended_at = clock_timestamp(), end_reason = 'revoked with all'
-        where s.principal = $1 and s.id is distinct from $2::text and ${isLive("s", "clock_timestamp()")} returning s.id
-      ), ${told("ended")} select id from told`,
+      with ${ended("s.principal = $1 and s.id is distinct from $2::text", "revoked with all")},
+      ${told("ended where end_reason <> 'expired'")} select id from told`,
 
     /** $1 principal. */
     list: `

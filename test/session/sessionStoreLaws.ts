@@ -167,6 +167,30 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       })
     )
 
+    law(
+      "S3 S7 what was past its time when it was ended is over for good, also when the clock is set back",
+      ({ advance, another, store }) =>
+        Effect.gen(function* () {
+          const ends: ReadonlyArray<(id: SessionId.SessionId) => Effect.Effect<unknown, unknown>> = [
+            (id) => Effect.map(store.revoke(id), (wasLive) => assert.isFalse(wasLive)),
+            () => Effect.map(store.revokeAll("alice"), (ended) => assert.isEmpty(ended))
+          ]
+          for (const end of ends) {
+            const wanted = session()
+            const { id } = yield* create(store, wanted)
+            yield* another.load(wanted.token)
+            yield* advance("2 hours")
+            yield* end(id)
+            yield* advance(Duration.hours(-2))
+            for (const instance of [store, another]) {
+              assert.strictEqual(yield* outcome(instance.load(wanted.token)), "SessionExpired")
+              assert.strictEqual(yield* outcome(instance.touch(wanted.token)), "SessionExpired")
+            }
+            assert.isEmpty(yield* store.list("alice"))
+          }
+        })
+    )
+
     law("S3 an end among updates and loads is final", ({ another, store }) =>
       Effect.gen(function* () {
         for (const round of times(5, (index) => index)) {
