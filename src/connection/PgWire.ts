@@ -247,6 +247,7 @@ class Wire implements PgWire {
       const isOurs = conversation !== undefined && !unasked.has(type)
       const left = chunk.length - at
       const size = left < headerBytes ? headerBytes : 1 + chunk.readUInt32BE(at + 1)
+      if (size < headerBytes) throw new RangeError("A message is never so short")
       if (isOurs && size > 1 + maxMessageBytes) {
         conversation.breaks("too large")
         return void this.socket.destroy()

@@ -180,13 +180,13 @@ const rowsLost = Exit.fail(
 const leftOpen =
   "The statement left a transaction open, and it was rolled back. Each query is a transaction of its own: leave BEGIN out."
 
-const literal = (value: string) => `'${value.replaceAll("'", "''")}'`
-const setAny = (settings: Readonly<Record<string, string>>) =>
-  PgFrames.query(
-    Object.entries(settings)
-      .map(([name, value]) => `SELECT pg_catalog.set_config(${literal(name)}, ${literal(value)}, false)`)
-      .join(";")
+/** Bound, not quoted: what a quoted text means is for the settings of the server to say. */
+const setAny = (settings: Readonly<Record<string, string>>): PgWire.Messages => {
+  const each = Object.entries(settings).map((setting) =>
+    PgFrames.statement("SELECT pg_catalog.set_config($1, $2, false)", setting)
   )
+  return { messages: Buffer.concat(each), cycles: each.length }
+}
 
 /** What is refused here was chosen by the operator or the app, not by who wrote the statement. */
 const refused = (error: PgWire.ExchangeFailed) => unavailable(`A setting of the query was refused: ${error.message}`)
@@ -206,7 +206,8 @@ const timeoutOf = (deadline: Duration.Duration) =>
  * undoes them.
  */
 const messagesOf = ({ params, sql }: Statement, { deadline, id }: Execution) => {
-  const name = `SET application_name TO ${literal(`holdfast ${id}`)}`
+  // An id has nothing in it that would end a text.
+  const name = `SET application_name TO 'holdfast ${id}'`
   return Buffer.concat([
     // Cheaper than a SELECT, which is planned and has rows.
     PgFrames.query(deadline === undefined ? name : `${name};SET statement_timeout TO ${timeoutOf(deadline)}`),
@@ -224,9 +225,9 @@ const unsendable = ({ params, sql }: Statement): string | undefined =>
 
 /** The app's settings are confirmed before the statement is sent. */
 const prepare = (wire: PgWire.PgWire, { settings }: Statement) =>
-  settings === undefined
+  settings === undefined || Object.keys(settings).length === 0
     ? Effect.void
-    : Effect.mapError(wire.exchange({ messages: setAny(settings), cycles: 1 }), refused)
+    : Effect.mapError(wire.exchange(setAny(settings)), refused)
 
 const summaryOf = (tag: string, count: number): Summary => {
   const words = tag.split(" ")

@@ -70,7 +70,7 @@ export interface Summary {
   readonly rowCount: number
 }
 
-/** An open connection to the engine. */
+/** An open connection to the engine. One statement at a time; what one leaves behind, the next need not find. */
 export interface QueryConnection {
   readonly id: string
   readonly execute: (statement: Statement, sink: RowSink, execution: Execution) => Effect.Effect<Summary, QueryError>

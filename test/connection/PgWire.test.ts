@@ -97,17 +97,20 @@ describe("what the server answers", () => {
   it.live("costs the connection and nothing else where it is no message of the protocol", () =>
     Effect.gen(function* () {
       const beyond = message("D", "\x7f\xff")
-      const { url } = yield* serverOf([message("1"), beyond])
-      const errors = yield* uncaught(
-        Effect.gen(function* () {
-          const { wire } = yield* connect(url)
-          const statement = new PgStatement.PgStatement()
-          wire.send(statement, select)
-          assert.deepStrictEqual(yield* Effect.timeout(statement.next, "3 seconds"), [])
-          assert.strictEqual(statement.broken, "lost")
-        })
-      )
-      assert.deepStrictEqual(errors, [])
+      const short = Buffer.from("1\0\0\0\x02")
+      for (const unreadable of [beyond, short]) {
+        const { url } = yield* serverOf([message("1"), unreadable])
+        const errors = yield* uncaught(
+          Effect.gen(function* () {
+            const { wire } = yield* connect(url)
+            const statement = new PgStatement.PgStatement()
+            wire.send(statement, select)
+            assert.deepStrictEqual(yield* Effect.timeout(statement.next, "3 seconds"), [])
+            assert.strictEqual(statement.broken, "lost")
+          })
+        )
+        assert.deepStrictEqual(errors, [])
+      }
     }).pipe(Effect.scoped)
   )
 })

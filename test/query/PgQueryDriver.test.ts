@@ -13,9 +13,11 @@ import * as Ledger from "../../src/Ledger.ts"
 import * as Query from "../../src/query/Query.ts"
 import { QueryDriver, type Row, type Statement } from "../../src/query/QueryDriver.ts"
 import * as QueryId from "../../src/query/QueryId.ts"
+import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
+import * as QueryResults from "../../src/query/QueryResults.ts"
 import { layerOf } from "../support/connections.ts"
 import { freshDatabase } from "../support/postgres.ts"
-import { withQueries } from "../support/queries.ts"
+import { layerQueries, withQueries } from "../support/queries.ts"
 
 const run = (sql: string, params?: Parameters<typeof Query.layer>[1]) =>
   Effect.gen(function* () {
@@ -336,7 +338,7 @@ describe("PgQueryDriver", () => {
             const far = yield* execute({ sql: shown }, deadline)
             assert.deepStrictEqual(far, [[`holdfast ${id}`, "2147483647ms", "off"]])
           }
-          const next = yield* execute({ sql: shown })
+          const next = yield* execute({ sql: shown, settings: {} })
           assert.deepStrictEqual(next, [[`holdfast ${id}`, "1h", "off"]])
           const refused = yield* Effect.flip(execute({ sql: "create table never (a int)", settings: { no_such: "x" } }))
           assert.strictEqual(refused.reason._tag, "QueriesUnavailable")
@@ -346,6 +348,20 @@ describe("PgQueryDriver", () => {
           assert.deepInclude(readOnly.reason, { _tag: "StatementFailed", code: "25006" })
         }),
       { max: 1 }
+    )
+  )
+
+  it.live("a setting is what it is, whatever a quoted text means to the server", () =>
+    withQueries(({ name, url }) =>
+      Effect.gen(function* () {
+        yield* run(`alter database ${name} set standard_conforming_strings to off`)
+        const word = "\\'; select 'é"
+        const statement = { sql: "select current_setting('my.word')", params: [], settings: { "my.word": word } }
+        const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+        const { id } = yield* registry.submit({ statement, principal: "alice" })
+        assert.strictEqual((yield* registry.await("alice", id)).error, null)
+        assert.deepStrictEqual((yield* registry.page("alice", id, { offset: 0, limit: 1 })).rows, [[word]])
+      }).pipe(Effect.provide(layerQueries(url)))
     )
   )
 
