@@ -103,15 +103,14 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
     this.fail(error)
   }
 
-  /** The body is of no interest. A short one is let in, so that its connection can be used again. */
+  /** The body is of no interest. One that says to be short is let in, so that its connection can be used again. */
   discard(): void {
     this.isUnwanted = true
     this.pieces = []
-    if (Number(this.headers["content-length"] ?? Infinity) > readAhead) this.fail(this.closed())
-    else {
+    if (Number(this.headers["content-length"]) <= readAhead) {
       this.go()
       this.watch()
-    }
+    } else this.fail(this.closed())
   }
 
   /** Calls back once, when there is a piece or an end. Without back-pressure when all of it is wanted. */
@@ -170,10 +169,9 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
   onResponseData(_: Controller, bytes: Uint8Array): void {
     if (this.isOver) return
     if (this.reader !== undefined || this.isUnwanted) this.watch()
-    if (this.isUnwanted) {
-      this.total += bytes.length
-      if (this.total > readAhead) this.fail(this.closed())
-    } else if (this.codings === undefined) {
+    // It is no longer than it says: undici sees to that.
+    if (this.isUnwanted) return
+    if (this.codings === undefined) {
       this.decoded(bytes)
     } else {
       this.decoder ??= ClientDecoding.make(this.codings, bytes[0] ?? 0, this)

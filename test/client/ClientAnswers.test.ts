@@ -259,6 +259,39 @@ describe("a redirect", () => {
     })
   )
 
+  for (const [name, headers] of [
+    ["of more than 64 KiB", { "content-length": 64 * 1024 + 1 }],
+    ["of a length that nobody knows", {}]
+  ] as const) {
+    it.live(`whose own body is one ${name} has its connection closed, though the call goes on`, () =>
+      Effect.gen(function* () {
+        const target = yield* Servers.http((_, response) => {
+          response.writeHead(200).write("begun")
+        })
+        const server = yield* Servers.http((_, response) => {
+          response.writeHead(302, { location: target.url, ...headers }).write("begun")
+        })
+        const session = yield* ClientSession.make({ retry: false, grace: 0 })
+        yield* session.client.get(server.url)
+        yield* server.allClosed
+        assert.strictEqual(session.running(), 1)
+      })
+    )
+  }
+
+  it.live("whose own body is a shorter one leaves its connection to the next", () =>
+    Effect.gen(function* () {
+      const body = "x".repeat(64 * 1024)
+      const server = yield* Servers.http((request, response) => {
+        if (request.url === "/there") response.end("there")
+        else response.writeHead(302, { location: "/there", "content-length": body.length }).end(body)
+      })
+      const session = yield* client({ connectionsPerOrigin: 1 })
+      assert.strictEqual(yield* text(session, server.url), "there")
+      assert.strictEqual(server.accepted(), 1)
+    })
+  )
+
   it.live("for ever, to nowhere or of a stream is refused; with none allowed it is handed on", () =>
     Effect.gen(function* () {
       const endless = yield* Servers.redirecting

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
@@ -127,3 +128,16 @@ describe("a connection without a request", () => {
     })
   )
 })
+
+it.live("the ledger tells where each connection leads to", () =>
+  Effect.gen(function* () {
+    const servers = yield* Effect.all([Servers.good, Servers.https((_, response) => void response.end())])
+    const session = yield* ClientSession.make({ retry: false, tls: { ca: Servers.ca() } })
+    for (const { url } of servers) yield* get(session.client, `${url}/secret?token=secret`)
+    const holdings = yield* (yield* Ledger.Ledger).holdings
+    assert.deepStrictEqual(
+      holdings.filter(({ kind }) => kind === "socket").map(({ attributes }) => attributes),
+      servers.map(({ url }) => ({ origin: url }))
+    )
+  }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
+)

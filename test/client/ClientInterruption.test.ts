@@ -4,13 +4,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
 import * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { ClientError } from "../../src/client/ClientError.ts"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 import type { Options } from "../../src/client/ClientSessionOptions.ts"
 import * as Ledger from "../../src/Ledger.ts"
@@ -94,4 +97,52 @@ describe("a request that is interrupted at any step", () => {
       )
     }
   }
+})
+
+describe("a request with a scope of its own is given up when that closes, though nobody interrupts it", () => {
+  const given = Effect.gen(function* () {
+    const session = yield* ClientSession.make({ retry: false, grace: 0 })
+    const scope = yield* Scope.make()
+    const get = (url: string) => Scope.provide(HttpClient.withScope(session.client).get(url), scope)
+    return { session, get, close: Scope.close(scope, Exit.void) }
+  })
+  const isClosed = (error: HttpClientError) => assert.strictEqual(ClientError.from(error).reason._tag, "Closed")
+
+  it.live("while it waits for its answer", () =>
+    Effect.gen(function* () {
+      const server = yield* Servers.silent
+      const { close, get, session } = yield* given
+      const waiting = yield* Effect.forkChild(Effect.flip(get(server.url)), { startImmediately: true })
+      yield* eventually(Effect.sync(server.sockets), (open) => open === 1)
+      yield* close
+      isClosed(yield* Fiber.join(waiting))
+      assert.strictEqual(session.running(), 0)
+      yield* server.allClosed
+    })
+  )
+
+  it.live("while its body is read", () =>
+    Effect.gen(function* () {
+      const server = yield* Servers.http((_, response) => {
+        response.writeHead(200).write("begun")
+      })
+      const { close, get, session } = yield* given
+      const { text } = yield* get(server.url)
+      const reading = yield* Effect.forkChild(Effect.flip(text), { startImmediately: true })
+      yield* close
+      isClosed(yield* Fiber.join(reading))
+      assert.strictEqual(session.running(), 0)
+      yield* server.allClosed
+    })
+  )
+
+  it.live("before it begins: then nothing is sent", () =>
+    Effect.gen(function* () {
+      const server = yield* Servers.good
+      const { close, get } = yield* given
+      yield* close
+      isClosed(yield* Effect.flip(get(server.url)))
+      assert.strictEqual(server.accepted(), 0)
+    })
+  )
 })
