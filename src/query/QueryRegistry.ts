@@ -176,10 +176,15 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const metrics = yield* QueryMetrics.make
   const maxKept = options.maxKept ?? 10_000
   const maxKeptText = options.maxKeptText ?? 64 * 1024 * 1024
-  const entries = new Entries({
-    all: { count: maxKept, text: maxKeptText },
-    ofPrincipal: { count: Math.min(options.maxKeptPerPrincipal ?? 1000, maxKept), text: maxKeptText / 4 }
-  })
+  /** For spans: nobody sets it. */
+  const steady = () => SteadyClock.millis(clock)
+  const entries = new Entries(
+    {
+      all: { count: maxKept, text: maxKeptText },
+      ofPrincipal: { count: Math.min(options.maxKeptPerPrincipal ?? 1000, maxKept), text: maxKeptText / 4 }
+    },
+    steady()
+  )
   const keys = new QueryIdempotency.Keys(
     Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24)),
     options.maxKeysPerPrincipal ?? 10_000
@@ -197,9 +202,6 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     if (moment.epochMilliseconds !== millis) moment = DateTime.makeUnsafe(millis)
     return moment
   }
-
-  /** For spans: nobody sets it. */
-  const steady = () => SteadyClock.millis(clock)
 
   /** Rows that nobody may read need no room. */
   const tidy = (entry: Entry, outcome: Query.Outcome): Effect.Effect<void> => {
@@ -265,14 +267,17 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       return Effect.fail(place)
     }
     metrics.submitted()
-    const entry = entries.add({
-      id: QueryId.make(),
-      principal,
-      session: session ?? null,
-      sql: statement.sql,
-      at: now(),
-      retention: kept
-    })
+    const entry = entries.add(
+      {
+        id: QueryId.make(),
+        principal,
+        session: session ?? null,
+        sql: statement.sql,
+        at: now(),
+        retention: kept
+      },
+      steady()
+    )
     if (request !== undefined) keys.keep(request, entry, steady())
     return Effect.map(start(entry, submission, place, deadline), (lifetime) => {
       entry.begun(lifetime)

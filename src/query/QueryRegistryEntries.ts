@@ -33,7 +33,7 @@ export type Change = Partial<Pick<QueryRecord, "rowCount" | "bytes" | "error">>
 
 /** A query that was submitted. */
 export class Entry {
-  /** Counts the submissions of a registry: an entry comes after those of a smaller number. */
+  /** Counts the submissions of its principal: an entry comes after those of a smaller number. */
   readonly order: number
   private readonly retention: Duration.Duration
   /** On the steady clock, in milliseconds: when it started, and once it is over, when it ended. */
@@ -215,7 +215,7 @@ const freeWithin = (id: QueryId.QueryId, free: Effect.Effect<void>, limit: Durat
 /** Part of a principal's queries. */
 export interface Listing {
   readonly queries: ReadonlyArray<QueryRecord>
-  /** Pass it as `after` to get those that follow, if there are any. */
+  /** Pass it as `after` to get those that follow, if there are any. It tells nothing about the queries of others. */
   readonly next: number | undefined
 }
 
@@ -264,27 +264,44 @@ class Kept {
   }
 }
 
-/** Every entry that is listed. */
+/** The entries of one principal, as long as it has any. */
+class Theirs {
+  readonly entries = new Set<Entry>()
+  submitted = 0
+  /**
+   * The place before the first of them, in microseconds of the registry: nobody submits faster than that, so it comes after every
+   * place that was told of theirs before.
+   */
+  readonly begin: number
+
+  constructor(begin: number) {
+    this.begin = begin
+  }
+}
+
+/** Every entry that is listed. Times are in milliseconds of a steady clock. */
 export class Entries {
-  private submitted = 0
+  private readonly born: number
   private readonly bounds: Bounds
   private readonly kept = new Kept()
   private readonly keptOf = new Map<string, Kept>()
   /** Taken off the list, but their rows are not freed yet. */
   private readonly unlisted = new Set<Entry>()
   private readonly byId = new Map<QueryId.QueryId, Entry>()
-  private readonly byPrincipal = new Map<string, Set<Entry>>()
+  private readonly byPrincipal = new Map<string, Theirs>()
 
-  constructor(bounds: Bounds) {
+  constructor(bounds: Bounds, now: number) {
     this.bounds = bounds
+    this.born = now
   }
 
-  add(submitted: Submitted): Entry {
-    const entry = new Entry(++this.submitted, submitted)
-    this.byId.set(submitted.id, entry)
-    const others = this.byPrincipal.get(submitted.principal)
-    if (others === undefined) this.byPrincipal.set(submitted.principal, new Set([entry]))
-    else others.add(entry)
+  add(submitted: Submitted, now: number): Entry {
+    const { id, principal } = submitted
+    const theirs = this.byPrincipal.get(principal) ?? new Theirs(Math.floor((now - this.born) * 1000))
+    this.byPrincipal.set(principal, theirs)
+    const entry = new Entry(++theirs.submitted, submitted)
+    theirs.entries.add(entry)
+    this.byId.set(id, entry)
     return entry
   }
 
@@ -302,7 +319,7 @@ export class Entries {
   }
 
   of(principal: string): ReadonlyArray<Entry> {
-    return Array.from(this.byPrincipal.get(principal) ?? [])
+    return Array.from(this.byPrincipal.get(principal)?.entries ?? [])
   }
 
   /** Those whose rows are to be freed: whose retention is over, or that were taken off the list. */
@@ -334,9 +351,9 @@ export class Entries {
     const kept = this.keptOf.get(principal)
     kept?.remove(entry)
     if (kept?.entries.size === 0) this.keptOf.delete(principal)
-    const others = this.byPrincipal.get(principal)
-    others?.delete(entry)
-    if (others?.size === 0) this.byPrincipal.delete(principal)
+    const theirs = this.byPrincipal.get(principal)
+    theirs?.entries.delete(entry)
+    if (theirs?.entries.size === 0) this.byPrincipal.delete(principal)
     if (entry.isOver) entry.step("Expired", at)
     else entry.tell()
   }
@@ -355,12 +372,14 @@ export class Entries {
   /** A principal's queries, the newest first. */
   list(principal: string, { after = Number.POSITIVE_INFINITY, limit = 100, state }: ListOptions = {}): Listing {
     const queries: Array<QueryRecord> = []
+    const begin = this.byPrincipal.get(principal)?.begin ?? 0
     let last: number | undefined
     for (const { order, record } of this.of(principal).toReversed()) {
-      if (order >= after || (state !== undefined && record.state !== state)) continue
+      const place = begin + order
+      if (place >= after || (state !== undefined && record.state !== state)) continue
       if (queries.length === limit) return { queries, next: last }
       queries.push(record)
-      last = order
+      last = place
     }
     return { queries, next: undefined }
   }

@@ -718,6 +718,50 @@ describe("what is known about a query", () => {
   )
 })
 
+describe("a place in the list of a principal", () => {
+  /** The cursors of three queries, before and between which others submit so many. */
+  const cursors = (others: number) =>
+    alone(
+      Effect.gen(function* () {
+        const { registry, submit } = yield* open({ maxRunning: 100 })
+        const between = Effect.forEach(Array.from({ length: others }), () => submit(instant, { principal: "bob" }))
+        for (let count = 0; count < 3; count++) {
+          yield* between
+          yield* submit(instant)
+          yield* TestClock.adjust("1 millis")
+        }
+        const { next } = yield* registry.list(alice, { limit: 1 })
+        return [next, (yield* registry.list(alice, { limit: 1, after: next })).next]
+      })
+    )
+
+  it.effect("tells nothing about the queries of others", () =>
+    Effect.gen(function* () {
+      const alone = yield* cursors(0)
+      assert.deepStrictEqual(
+        alone.map((next) => typeof next),
+        ["number", "number"]
+      )
+      assert.deepStrictEqual(yield* cursors(7), alone)
+    })
+  )
+
+  it.effect("has nothing behind it when all before it are gone, though newer ones are there", () =>
+    alone(
+      Effect.gen(function* () {
+        const { registry, submit } = yield* open({ retention: "1 minute", maxRunning: 100 })
+        for (let count = 0; count < 3; count++) yield* submit(instant)
+        const { next } = yield* registry.list(alice, { limit: 2 })
+        yield* TestClock.adjust("2 minutes")
+        yield* submit(hang)
+        const newer = yield* registry.list(alice)
+        assert.lengthOf(newer.queries, 1)
+        assert.deepStrictEqual((yield* registry.list(alice, { after: next })).queries, [])
+      })
+    )
+  )
+})
+
 describe("admission", () => {
   it.effect("runs and lets wait so many of one principal, and says when to come again", () =>
     alone(

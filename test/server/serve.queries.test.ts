@@ -176,6 +176,15 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       // Nobody else's, whoever has the cursor.
       const stranger = yield* yield* userOf("stranger")
       assert.deepStrictEqual(yield* list(stranger, nextOf(failed)), [])
+      // It tells nothing about what others do.
+      const place = Effect.map(browser.send("GET", "/queries?limit=1"), (answer) => {
+        const cursor = new URLSearchParams(nextOf(answer)).get("cursor") ?? ""
+        return Number(/^query:(\d+)$/.exec(Buffer.from(cursor, "base64url").toString())?.[1])
+      })
+      const before = yield* place
+      for (let count = 0; count < 3; count++) yield* run(stranger, "select 1")
+      yield* run(browser, "select 1")
+      assert.strictEqual((yield* place) - before, 1)
     })
   )
 
