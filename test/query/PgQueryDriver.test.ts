@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { Duplex } from "node:stream"
@@ -356,12 +357,17 @@ describe("PgQueryDriver", () => {
       Effect.gen(function* () {
         yield* run(`alter database ${name} set standard_conforming_strings to off`)
         const word = "\\'; select 'é"
-        const statement = { sql: "select current_setting('my.word')", params: [], settings: { "my.word": word } }
-        const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
-        const { id } = yield* registry.submit({ statement, principal: "alice" })
-        assert.strictEqual((yield* registry.await("alice", id)).error, null)
-        assert.deepStrictEqual((yield* registry.page("alice", id, { offset: 0, limit: 1 })).rows, [[word]])
-      }).pipe(Effect.provide(layerQueries(url)))
+        const shown = "select current_setting('standard_conforming_strings'), current_setting('my.word')"
+        const statement = { sql: shown, params: [], settings: { "my.word": word } }
+        // On connections that were opened since.
+        const rows = yield* Effect.gen(function* () {
+          const registry = yield* QueryRegistry.make().pipe(Effect.provide(QueryResults.layerMemory()))
+          const { id } = yield* registry.submit({ statement, principal: "alice" })
+          assert.strictEqual((yield* registry.await("alice", id)).error, null)
+          return (yield* registry.page("alice", id, { offset: 0, limit: 1 })).rows
+        }).pipe(Effect.scoped, Effect.provide(Layer.fresh(layerQueries(url))))
+        assert.deepStrictEqual(rows, [["off", word]])
+      })
     )
   )
 
