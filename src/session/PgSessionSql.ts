@@ -88,7 +88,7 @@ export const make = (schema: string, channel: string) => {
       ended as (
         update ${sessions} s set ended_at = clock_timestamp(),
           end_reason = case when ${isInTime("s", "clock_timestamp()")} then '${reason}' else 'expired' end
-        where ${which} and s.ended_at is null returning s.id, s.end_reason
+        where ${which} returning s.id, s.end_reason
       )`
 
   /** Ends the oldest sessions of a principal but the newest ones, which are as many as the parameter `keep` says. */
@@ -287,13 +287,13 @@ export const make = (schema: string, channel: string) => {
     /** $1 id. */
     standing: `select ${state("s", "clock_timestamp()")} from ${sessions} s where s.id = $1`,
 
-    /** $1 id. A row if it was live. */
+    /** $1 id. A row if it was live. Asks for the reason and not the end, for why see {@link isStillLive}. */
     revoke: `
-      with ${ended("s.id = $1", "revoked")}, ${told("ended where end_reason <> 'expired'")} select id from told`,
+      with ${ended("s.id = $1 and s.end_reason is null", "revoked")}, ${told("ended where end_reason <> 'expired'")} select id from told`,
 
     /** $1 principal, $2 an id to spare, or null. */
     revokeAll: `
-      with ${ended("s.principal = $1 and s.id is distinct from $2::text", "revoked with all")},
+      with ${ended("s.principal = $1 and s.id is distinct from $2::text and s.ended_at is null", "revoked with all")},
       ${told("ended where end_reason <> 'expired'")} select id from told`,
 
     /** $1 principal. */
