@@ -25,10 +25,9 @@ const isLive = (s: string, at: string) => `(${s}.ended_at is null and ${isInTime
 const isDue = (s: string) => `${s}.last_seen_at < now() - ${touchInterval(s)}`
 
 const state = (s: string, at: string) => `
-  case when ${s}.end_reason = 'expired' then 'expired'
-       when ${s}.ended_at is not null then 'revoked'
-       when not ${isInTime(s, at)} then 'expired'
-       else 'live' end`
+  case when ${s}.ended_at is null then case when ${isInTime(s, at)} then 'live' else 'expired' end
+       when ${s}.end_reason = 'expired' then 'expired'
+       else 'revoked' end`
 
 /**
  * The same as {@link isLive}, for a row that a key leads to. The planner does not recognise the condition of the index of
