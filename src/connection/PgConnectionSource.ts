@@ -83,6 +83,10 @@ export const configOf = Effect.fnUntraced(function* (options: Options) {
   yield* parse(options.url)
   const connectTimeout = yield* millis("connectTimeout", options.connectTimeout ?? "5 seconds")
   const statementTimeout = yield* millis("statementTimeout", options.statementTimeout ?? "1 hour")
+  for (const name of Object.keys(options.settings ?? {})) {
+    if (name.toLowerCase() !== "statement_timeout") continue
+    return yield* invalid(`settings.${name}`, "belongs to the option statementTimeout. Use that")
+  }
   const idleInTransaction = yield* millis("idleInTransactionTimeout", options.idleInTransactionTimeout ?? "1 minute")
   const config = {
     url: options.url,

@@ -12,7 +12,7 @@ import { code, type Column, columnsOf, errorOf, headerBytes, type ServerError, v
 export type Texts = ReadonlyArray<string | null>
 
 /** How far a statement came: the server has `answered` when it reported an error or that it is ready for the next one. */
-export type Stage = "unsent" | "sent" | "answered"
+type Stage = "unsent" | "sent" | "answered"
 
 /** Why the server's own word on a statement will not come. */
 export type Broken = "lost" | "copy" | "too large"
@@ -47,6 +47,8 @@ export class PgStatement {
   /** The command tag, such as `SELECT 3` or `INSERT 0 1`; empty until the server says it, and when an error came after it. */
   command = ""
   stage: Stage = "unsent"
+  /** Rows that the server has sent, also those that were dropped. */
+  rowCount = 0
   error: ServerError | undefined
   broken: Broken | undefined
   /** The server, or what broke the connection, has said the last word. */
@@ -135,6 +137,7 @@ export class PgStatement {
     if (this.ahead > 0) {
       if (type === ReadyForQuery) this.ahead--
     } else if (type === DataRow) {
+      this.rowCount++
       if (this.isDropped) return
       this.rows.push(valuesOf(bytes, at))
       this.rowBytes += end - at

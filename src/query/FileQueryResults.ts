@@ -210,7 +210,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     },
     room: new QueryRoom.Room({
       limitBytes: options.limitBytes ?? 1024 * mebibyte,
-      principalBytes: options.principalBytes ?? totalBytes / 2,
+      principalBytes: options.principalBytes,
       totalBytes
     }),
     directory: yield* Directory.make(options.directory ?? Os.tmpdir()),

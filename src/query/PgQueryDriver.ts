@@ -57,6 +57,8 @@ const fromServerError = ({ code, detail, hint, message, position }: PgFrames.Ser
     })
   })
 
+const notSent = () => unavailable("The connection broke before the statement was sent. Submit it again.")
+
 const fromBroken: Record<PgStatement.Broken, () => QueryError> = {
   lost: () => unavailable("The connection broke while the statement ran. Look at what it wrote before you try again."),
   copy: () =>
@@ -133,6 +135,7 @@ const execute = (
   })
   const whatItCameTo = Effect.suspend((): Effect.Effect<Summary, QueryError> => {
     if (running.error !== undefined) return Effect.fail(fromServerError(running.error))
+    if (running.stage === "unsent") return Effect.fail(notSent())
     if (running.broken !== undefined) return Effect.fail(fromBroken[running.broken]())
     return running.isTransactionOpen
       ? Effect.fail(new QueryError({ reason: new StatementFailed({ problem: leftOpen }) }))
@@ -144,9 +147,8 @@ const execute = (
     const { columns, command, isTransactionOpen, stage } = running
     if (stage === "sent") return Effect.sync(() => onGivenUp("unknown"))
     if (command === "" || isTransactionOpen) return Effect.void
-    const summary = summaryOf(command, count)
-    if (columns.length === 0 || summary.rowCount === count) return Effect.ignore(Effect.andThen(describe, done))
-    const mayOnlyRead = onlyReads.has(summary.command)
+    if (columns.length === 0 || running.rowCount === count) return Effect.ignore(Effect.andThen(describe, done))
+    const mayOnlyRead = onlyReads.has(summaryOf(command, count).command)
     return Effect.sync(() => (mayOnlyRead ? onGivenUp("committed") : onDone(rowsLost)))
   })
   // Known when the server is done with the statement, which is after its rows were refused.
@@ -189,7 +191,10 @@ const setAny = (settings: Readonly<Record<string, string>>): PgWire.Messages => 
 }
 
 /** What is refused here was chosen by the operator or the app, not by who wrote the statement. */
-const refused = (error: PgWire.ExchangeFailed) => unavailable(`A setting of the query was refused: ${error.message}`)
+const refused = (error: PgWire.ExchangeFailed) =>
+  error.code === undefined
+    ? notSent()
+    : unavailable(`A setting of the query was refused: ${error.message}. Correct the settings of the statement.`)
 
 /** How much later than the deadline the server ends a statement by itself, because we are gone. */
 const graceMillis = 1000

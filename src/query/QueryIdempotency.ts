@@ -10,7 +10,7 @@ import { createHash } from "node:crypto"
 import type { Statement } from "./QueryDriver.ts"
 import { IdempotencyConflict, QueryError, QueryRejected } from "./QueryError.ts"
 import type { QueryRecord } from "./QueryRecord.ts"
-import type { Entry } from "./QueryRegistryEntries.ts"
+import type { Entry } from "./QueryRegistryEntry.ts"
 
 /** What makes two submissions the same. */
 export interface Request {

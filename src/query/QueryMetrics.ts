@@ -1,10 +1,10 @@
 /**
  * What a `QueryRegistry` counts and measures. Times are in milliseconds; gauges are sampled once a second.
  */
-import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import * as QueryRecord from "./QueryRecord.ts"
+import type { QueryRecord } from "./QueryRecord.ts"
+import type { Spans } from "./QueryRegistryEntry.ts"
 import * as QueryState from "./QueryState.ts"
 
 const count = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
@@ -24,14 +24,12 @@ const runTime = Metric.histogram("holdfast_queries_run_milliseconds", {
   boundaries
 })
 
-const millisBetween = (from: DateTime.Utc, to: DateTime.Utc) => to.epochMilliseconds - from.epochMilliseconds
-
 /** The metrics of a registry, in the registry of metrics of the current context. */
 export const make = Effect.gen(function* () {
   const context = yield* Effect.context<never>()
   const outcomes = new Map<string, Metric.Counter<number>>()
 
-  const outcome = ({ error, state }: QueryRecord.QueryRecord) => {
+  const outcome = ({ error, state }: QueryRecord) => {
     const reason = error?._tag ?? ""
     const key = `${state} ${reason}`
     const known = outcomes.get(key)
@@ -45,12 +43,10 @@ export const make = Effect.gen(function* () {
     submitted: (): void => submitted.updateUnsafe(1, context),
     rejected: (limit: string): void => Metric.withAttributes(rejected, { limit }).updateUnsafe(1, context),
     /** Takes note of a query that is over. */
-    ended: (record: QueryRecord.QueryRecord): void => {
-      const [ran, over] = [QueryRecord.since(record, "Running"), QueryRecord.endedAt(record)]
+    ended: (record: QueryRecord, { ran, waited }: Spans): void => {
       outcome(record).updateUnsafe(1, context)
-      if (ran === null || over === null) return
-      waitTime.updateUnsafe(millisBetween(record.transitions[0].at, ran), context)
-      runTime.updateUnsafe(millisBetween(ran, over), context)
+      if (waited !== undefined) waitTime.updateUnsafe(waited, context)
+      if (ran !== undefined) runTime.updateUnsafe(ran, context)
     },
     /** Sets the gauges to how things are now. */
     sample: (states: Iterable<QueryState.QueryState>): void => {

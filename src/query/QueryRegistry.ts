@@ -46,7 +46,8 @@ import * as QueryIdempotency from "./QueryIdempotency.ts"
 import * as QueryMetrics from "./QueryMetrics.ts"
 import * as QueryRecord from "./QueryRecord.ts"
 import * as QueryRegistryClosing from "./QueryRegistryClosing.ts"
-import { Entries, type Entry, type Listing, type ListOptions } from "./QueryRegistryEntries.ts"
+import { Entries, type Listing, type ListOptions } from "./QueryRegistryEntries.ts"
+import type { Entry } from "./QueryRegistryEntry.ts"
 import { type Page, QueryResults } from "./QueryResults.ts"
 import * as QueryState from "./QueryState.ts"
 
@@ -214,7 +215,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const settle = (entry: Entry, outcome: Query.Outcome): void => {
     // Before it is told, so that nobody sees one too many.
     entries.ended(entry, now())
-    const took = entry.ended(steady())
+    const spans = entry.ended(steady())
     if (Exit.isSuccess(outcome)) {
       entry.step("Succeeded", now(), { rowCount: outcome.value.rowCount, bytes: entry.bytes })
     } else {
@@ -222,8 +223,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
       entry.step(isCanceled ? "Canceled" : "Failed", now(), { error })
     }
-    if (took !== undefined) admission.took(took)
-    metrics.ended(entry.record)
+    if (spans.held !== undefined) admission.took(spans.held)
+    metrics.ended(entry.record, spans)
   }
 
   const start = (
@@ -243,7 +244,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         deadline,
         place,
         onState: (state) => {
-          if (state === "Starting") entry.started(steady())
+          entry.came(state, steady())
           entry.step(state, now())
         },
         onReleased: (outcome) => tidy(entry, outcome),
@@ -274,6 +275,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         session: session ?? null,
         sql: statement.sql,
         at: now(),
+        steadyAt: steady(),
         retention: kept
       },
       steady()

@@ -9,7 +9,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Semaphore from "effect/Semaphore"
 import type * as Ledger from "../Ledger.ts"
-import type { Entries, Entry } from "./QueryRegistryEntries.ts"
+import type { Entries } from "./QueryRegistryEntries.ts"
+import type { Entry } from "./QueryRegistryEntry.ts"
 
 export interface Closing {
   /** For those that end by themselves. */

@@ -75,11 +75,10 @@ export interface MemoryOptions {
 }
 
 const makeMemory = (options: MemoryOptions): QueryResults["Service"] => {
-  const totalBytes = options.totalBytes ?? 256 * 1024 * 1024
   const room = new QueryRoom.Room({
     limitBytes: options.limitBytes ?? 64 * 1024 * 1024,
-    principalBytes: options.principalBytes ?? totalBytes / 2,
-    totalBytes
+    principalBytes: options.principalBytes,
+    totalBytes: options.totalBytes ?? 256 * 1024 * 1024
   })
   const open = ({ principal }: Owner) =>
     Effect.flatMap(Effect.scope, (scope) => {

@@ -8,17 +8,18 @@ import { QueryError, ResultsFull, ResultTooLarge } from "./QueryError.ts"
 /** In bytes. */
 export interface Limits {
   readonly limitBytes: number
-  readonly principalBytes: number
+  /** Default: half of all. */
+  readonly principalBytes?: number | undefined
   readonly totalBytes: number
 }
 
 export class Room {
-  private readonly limits: Limits
+  private readonly limits: { readonly [Name in keyof Limits]-?: number }
   private readonly taken = new Map<string, number>()
   private total = 0
 
   constructor(limits: Limits) {
-    this.limits = limits
+    this.limits = { ...limits, principalBytes: limits.principalBytes ?? Math.floor(limits.totalBytes / 2) }
   }
 
   /** Takes room for a query that has some already, or says why there is not enough. */

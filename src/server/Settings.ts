@@ -45,7 +45,7 @@ export interface Settings {
   readonly maxSessions: number
   /** Queries that run at a time, each on a connection of its own. */
   readonly maxQueries: number
-  /** Of these, one user's. */
+  /** Of these, one user's at most. */
   readonly maxQueriesPerUser: number
   readonly queryRetention: Duration.Duration
   /** Networks whose `X-Forwarded-For` is believed. */
@@ -172,7 +172,7 @@ export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function*
     renewEvery: yield* duration("HOLDFAST_RENEW_EVERY", "1 hour"),
     maxSessions: yield* integer("HOLDFAST_MAX_SESSIONS", 5, 1, 1_000_000),
     maxQueries,
-    maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, 10_000),
+    maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries),
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }

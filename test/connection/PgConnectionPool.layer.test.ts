@@ -65,6 +65,7 @@ describe("PgConnectionPool", () => {
     url: { url: Redacted.make("mysql://user:secret@host/db") },
     connectTimeout: { connectTimeout: -1 },
     statementTimeout: { statementTimeout: Number.POSITIVE_INFINITY },
+    "settings.Statement_Timeout": { settings: { Statement_Timeout: "10min" } },
     idleInTransactionTimeout: { idleInTransactionTimeout: 0 },
     sharedConnections: { sharedConnections: 0 },
     max: { max: 1.5 }

@@ -12,7 +12,7 @@ const floors: ReadonlyArray<readonly [pattern: RegExp, floor: number]> = [
   ],
   [/\/(AccessTokens|BearerClient|OAuth2|TokenEndpoint)\.ts$/, 3],
   [
-    /\/(ConnectionPool|ConnectionPoolMetrics|ConnectionPoolBackends|ConnectionPoolLeases|Connection|Session|SessionHandle|SessionEngine|SessionLogin|SessionEnding|SessionData|SessionLayers|SessionAudit|Sessions|SessionPruning|Query|QueryRegistry|QueryRegistryEntries|QueryRegistryClosing|QueryAdmission|QueryIdempotency|QueryMetrics)\.ts$/,
+    /\/(ConnectionPool|ConnectionPoolMetrics|ConnectionPoolBackends|ConnectionPoolLeases|Connection|Session|SessionHandle|SessionEngine|SessionLogin|SessionEnding|SessionData|SessionLayers|SessionAudit|Sessions|SessionPruning|Query|QueryRegistry|QueryRegistryEntries|QueryRegistryEntry|QueryRegistryClosing|QueryAdmission|QueryIdempotency|QueryMetrics)\.ts$/,
     3
   ],
   [

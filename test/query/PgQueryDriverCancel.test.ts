@@ -97,6 +97,13 @@ describe("Q2 a cancel while rows wait for whoever takes them ends in what the se
         assert.deepInclude({ ...error, state }, { state: "Canceled", _tag: "QueryCanceled", written: "committed" })
         assert.match(error?.message ?? "", /is committed/)
         assert.deepStrictEqual(yield* run("select count(*)::int from written"), [[0]])
+        // Nor does every tag tell how many rows there were.
+        const explained = yield* cancelHeldUp("explain (analyze, costs off) insert into written values (6)")
+        assert.deepInclude({ ...explained.error, state: explained.state }, { state: "Canceled", written: "committed" })
+        yield* run("create procedure write(out n int) language sql as 'insert into written values (7) returning 7'")
+        const called = yield* cancelHeldUp("call write(null)")
+        assert.deepInclude({ ...called, ...called.error }, { state: "Failed", _tag: "ResultsUnavailable" })
+        assert.deepStrictEqual(yield* run("select n from written order by n"), [[6], [7]])
       })
     )
   )

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import * as TestClock from "effect/testing/TestClock"
 import * as ScriptedQueryDriver from "../../src/testing/ScriptedQueryDriver.ts"
 import { onSettableClock } from "../support/clocks.ts"
@@ -129,6 +130,34 @@ describe("when to come again is told by how long queries take", () => {
           })
         )
       )
+    )
+  }
+})
+
+describe("how long queries wait and run is measured", () => {
+  for (const set of ["forward", "back"] as const) {
+    it.effect(`also when the clock is set ${set} meanwhile`, () =>
+      onSettableClock((clock) =>
+        alone(
+          Effect.gen(function* () {
+            const { registry, submit } = yield* open({ maxRunning: 1 })
+            const [first, second] = [yield* submit(hang), yield* submit(instant)]
+            yield* TestClock.adjust("60 seconds")
+            yield* clock[set]("1 day")
+            yield* registry.cancel(alice, first.id)
+            yield* registry.await(alice, second.id)
+            // Measured is what was told.
+            yield* Effect.yieldNow
+            const measured = (yield* Metric.snapshot).flatMap(({ id, state }) =>
+              "buckets" in state && id.startsWith("holdfast_queries_") ? [[id, state.count, state.min, state.max]] : []
+            )
+            assert.sameDeepMembers(measured, [
+              ["holdfast_queries_wait_milliseconds", 2, 0, 60_000],
+              ["holdfast_queries_run_milliseconds", 2, 0, 60_000]
+            ])
+          })
+        )
+      ).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
     )
   }
 })

@@ -158,7 +158,7 @@ for (const [name, layer] of Object.entries(stores)) {
           yield* Scope.close(scope, Exit.void)
           yield* second.sink.rows([["x".repeat(600)]])
         }),
-        { limitBytes: 3000, totalBytes: 3000 }
+        { limitBytes: 3001, totalBytes: 3001 }
       )
     )
 

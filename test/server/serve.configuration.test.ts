@@ -73,6 +73,7 @@ describe("the configuration of the service", () => {
       ["HOLDFAST_MAX_SESSIONS", "0"],
       ["HOLDFAST_MAX_QUERIES", "many"],
       ["HOLDFAST_MAX_QUERIES_PER_USER", "0"],
+      ["HOLDFAST_MAX_QUERIES_PER_USER", "11"],
       ["HOLDFAST_RENEW_EVERY", "often"],
       ["HOLDFAST_RENEW_EVERY", "0 seconds"],
       ["HOLDFAST_SESSION_STORE", "mongo"]
