@@ -1,9 +1,9 @@
 /**
  * Moments by which things are to be over, each equally far from when it was added, on one clock.
  *
- * A deadline is kept until it is taken back or reached, also beyond the end of the scope that they were made in. It costs no timer
- * and no fiber of its own: one fiber sleeps until the oldest is due. That one goes with the last of them, and until the scope closes
- * it may sleep on for those to come.
+ * A deadline is kept until it is taken back or reached, also when the scope that they were made in has closed. None costs a timer
+ * or a fiber of its own: one fiber sleeps until the oldest is due. Until the scope closes it may sleep on with none left; after
+ * that it ends with the last of them.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"

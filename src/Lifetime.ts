@@ -38,8 +38,8 @@ export interface Lifetime {
    * **Details**
    *
    * Waiting is interruptible, the end itself is not: a caller inside the lifetime is interrupted like all other work
-   * there, and a caller that gives up leaves the end running. A finalizer of this lifetime or of one under it does not wait,
-   * because the end waits for it. Never fails; a failing finalizer is logged.
+   * there, and a caller that gives up leaves the end running. A finalizer of this lifetime, or of one that was made under it
+   * with {@link child}, does not wait, because the end waits for it. Never fails; a failing finalizer is logged.
    */
   readonly end: (exit?: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
   /** Asks for the end without waiting for it. Cannot be interrupted between the two. */

@@ -51,8 +51,9 @@ export interface Options {
   /** Shown by the server to operators, in `CLIENT LIST`. Default: `holdfast`. */
   readonly name?: string | undefined
   /**
-   * Judges the server on each new connection, before anything else is asked of it: it may be another one. One that it fails
-   * is as good as away, and is judged again with the next attempt, within a second or so.
+   * Judges the server on each new connection for commands, before anything else is asked of it: it may be another one. A
+   * subscription's own connection is not judged. One that it fails is as good as away, and is judged again with the next
+   * attempt, within a second or so. Default: every server will do.
    */
   readonly accept?: ((redis: Pick<RedisConnection, "send">) => Effect.Effect<void, Redis.RedisError>) | undefined
 }
@@ -224,7 +225,10 @@ export const make = Effect.fnUntraced(function* (
   const again = Effect.gen(function* () {
     const exit = yield* Effect.exit(live)
     if (Exit.isFailure(exit) && failures === 0) {
-      yield* Effect.logWarning(`Redis at ${id} is away and is asked until it is back`, say(Cause.squash(exit.cause)))
+      yield* Effect.logWarning(
+        `Redis at ${id} is away or cannot be used, and is asked until it can`,
+        say(Cause.squash(exit.cause))
+      )
     }
     yield* wait(failures++)
   })

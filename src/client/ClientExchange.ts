@@ -103,7 +103,7 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
     this.fail(error)
   }
 
-  /** The body is of no interest. One that says to be short is let in, so that its connection can be used again. */
+  /** The body is of no interest. One that says that it is short is let in, so that its connection can be used again. */
   discard(): void {
     this.isUnwanted = true
     this.pieces = []

@@ -1,6 +1,6 @@
 /**
  * Who holds the connections of a `ConnectionPool`, read from the ledger: for the error of a borrower that waited in vain, for
- * the report of a pool that closes, and to warn of leases that are held for too long.
+ * the report of a pool that closes, and to warn of leases that are held for too long. It watches as long as the pool lives.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

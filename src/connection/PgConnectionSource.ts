@@ -110,7 +110,7 @@ export const configOf = Effect.fnUntraced(function* (options: Options) {
 })
 
 const noWire =
-  "This version of @effect/sql-pg does not show its socket, so connections cannot be reset and are opened anew. Use a version that Holdfast knows."
+  "This version of @effect/sql-pg does not show its socket, so connections cannot be reset and are opened anew. Install @effect/sql-pg ~4.0.5."
 
 const send = (wire: PgWire.PgWire, compiled: PgRecycle.Compiled) =>
   compiled.cycles === 0

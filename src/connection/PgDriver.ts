@@ -1,5 +1,5 @@
 /**
- * What the PostgreSQL driver shows only under the counter: whether a connection may be used again.
+ * What the PostgreSQL driver does not show in public: whether a connection may be used again.
  *
  * The driver marks a connection for retirement when it broke, or when a statement was cancelled and the server did not
  * confirm it; its own pool reads that mark from a private field. {@link watch} reads the same one, and where it is not

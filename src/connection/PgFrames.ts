@@ -8,6 +8,12 @@ import { Buffer } from "node:buffer"
 /** The byte of a message's type. */
 export const code = (letter: string): number => letter.charCodeAt(0)
 
+export const DataRow = code("D")
+export const ErrorResponse = code("E")
+export const ReadyForQuery = code("Z")
+/** What a `ReadyForQuery` says where no transaction is open. */
+export const outsideTransaction = code("I")
+
 /** The type and the length. */
 export const headerBytes = 5
 
@@ -62,7 +68,9 @@ export const statement = (sql: string, params: ReadonlyArray<string | null>): Bu
   for (const param of params) paramBytes += 4 + (param === null ? 0 : Buffer.byteLength(param))
   const parseBytes = 4 + 1 + sqlBytes + 1 + 2
   const bindBytes = 4 + 1 + 1 + 2 + 2 + paramBytes + 2
-  const frames = Buffer.allocUnsafe(headerBytes - 4 + parseBytes + (headerBytes - 4) + bindBytes + rest.length)
+  const frames = Buffer.allocUnsafe(
+    headerBytes - 4 + parseBytes + (headerBytes - 4) + bindBytes + describeExecuteSync.length
+  )
   let at = frames.writeUInt8(code("P"), 0)
   at = frames.writeUInt32BE(parseBytes, at)
   at = frames.writeUInt8(0, at)
@@ -80,12 +88,12 @@ export const statement = (sql: string, params: ReadonlyArray<string | null>): Bu
     frames.writeInt32BE(param === null ? -1 : at - lengthAt - 4, lengthAt)
   }
   at = frames.writeUInt16BE(0, at)
-  frames.set(rest, at)
+  frames.set(describeExecuteSync, at)
   return frames
 }
 
 /** What follows a `Bind`: describe the portal, execute it to its end, and be done. */
-const rest = Buffer.concat([frame("D", Buffer.from("P\0")), frame("E", text(""), int32(0)), sync])
+const describeExecuteSync = Buffer.concat([frame("D", Buffer.from("P\0")), frame("E", text(""), int32(0)), sync])
 
 /** The values of a `DataRow`, as text. The frame is the part of `bytes` that begins at `at`. */
 export const valuesOf = (bytes: Buffer, at: number): Array<string | null> => {

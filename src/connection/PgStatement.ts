@@ -6,7 +6,19 @@
  */
 import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
-import { code, type Column, columnsOf, errorOf, headerBytes, type ServerError, valuesOf } from "./PgFrames.ts"
+import {
+  code,
+  type Column,
+  columnsOf,
+  DataRow,
+  ErrorResponse,
+  errorOf,
+  headerBytes,
+  outsideTransaction,
+  ReadyForQuery,
+  type ServerError,
+  valuesOf
+} from "./PgFrames.ts"
 
 /** Values as the server writes them. */
 export type Texts = ReadonlyArray<string | null>
@@ -25,12 +37,8 @@ const enoughRows = 512
 const enoughBytes = 1024 * 1024
 
 const RowDescription = code("T")
-const DataRow = code("D")
 const CommandComplete = code("C")
-const ErrorResponse = code("E")
-const ReadyForQuery = code("Z")
 const copies: ReadonlySet<number | undefined> = new Set(Array.from("GHW", code))
-const outsideTransaction = code("I")
 
 const noColumns: ReadonlyArray<Column> = []
 

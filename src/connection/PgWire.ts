@@ -20,7 +20,16 @@ import * as Effect from "effect/Effect"
 import { hasProperty } from "effect/Predicate"
 import { Buffer } from "node:buffer"
 import { Duplex } from "node:stream"
-import { code, errorOf, headerBytes, valuesOf } from "./PgFrames.ts"
+import {
+  code,
+  DataRow,
+  ErrorResponse,
+  errorOf,
+  headerBytes,
+  outsideTransaction,
+  ReadyForQuery,
+  valuesOf
+} from "./PgFrames.ts"
 import { type Flow, maxMessageBytes, PgStatement, type Texts } from "./PgStatement.ts"
 
 /** Messages, and how often the server says that it is ready when it has answered them. */
@@ -34,8 +43,9 @@ export interface PgWire {
   readonly isOutsideTransaction: () => boolean
   /**
    * Sends messages of one's own and returns, for each cycle of them, the rows that came back, their values as text, when
-   * the server has said for the last one that it is ready. The driver must be idle, and hears nothing of it. Fails with the first error
-   * of the server's, or when the connection is lost. Exchanges may follow one another at once. Interrupted, what is answered later is still kept from the driver.
+   * the server has said for the last one that it is ready. The driver must be idle, and hears nothing of it. Fails with the
+   * first error of the server's, or when the connection is lost. Exchanges may follow one another at once. Interrupted, what is
+   * answered later is still kept from the driver.
    */
   readonly exchange: (messages: Messages) => Effect.Effect<ReadonlyArray<Rows>, ExchangeFailed>
   /**
@@ -65,16 +75,12 @@ export class ExchangeFailed extends Error {
   }
 }
 
-const lost = () => Effect.fail(new ExchangeFailed({ message: "The connection was lost" }))
+const lost = () => new ExchangeFailed({ message: "The connection was lost" })
 
 const wires = new WeakMap<object, PgWire>()
 
-const ReadyForQuery = code("Z")
-const DataRow = code("D")
-const ErrorResponse = code("E")
 /** What a server may send at any time, and to nobody's question: notices, parameters and notifications. */
 const unasked: ReadonlySet<number | undefined> = new Set(Array.from("NSA", code))
-const outsideTransaction = code("I")
 
 const socketOf = (connection: PgConnection): Duplex | undefined => {
   if (!hasProperty(connection, "session") || !hasProperty(connection.session, "socket")) return undefined
@@ -147,7 +153,7 @@ class Exchange {
   breaks(): void {}
 
   ends(): void {
-    this.failure = new ExchangeFailed({ message: "The connection was lost" })
+    this.failure = lost()
     this.isOver = true
   }
 
@@ -197,7 +203,7 @@ class Wire implements PgWire {
 
   readonly exchange: PgWire["exchange"] = ({ cycles, messages }) =>
     Effect.suspend(() => {
-      if (this.socket.destroyed) return lost()
+      if (this.socket.destroyed) return Effect.fail(lost())
       const exchange = new Exchange(cycles)
       this.conversations.push(exchange)
       this.socket.write(messages)

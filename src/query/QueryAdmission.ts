@@ -60,7 +60,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       const place = places.enterUnsafe(principal)
       return typeof place === "string" ? rejected(principal) : place
     },
-    /** Learns how long one took that is over. */
+    /** Learns how long a query that is over had its place. */
     took: (millis: number): void => {
       meanMillis += weight * (millis - meanMillis)
     }

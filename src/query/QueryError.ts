@@ -86,7 +86,10 @@ export class ResultTooLarge extends Schema.TaggedError<ResultTooLarge>("holdfast
   }
 }
 
-/** The rows that are kept for all queries, or for this principal's, leave no room for more, or the disk that they are kept on has none. */
+/**
+ * The rows that are kept for all queries, or for this principal's, leave no room for more, or the disk that they are kept on has
+ * none.
+ */
 export class ResultsFull extends Schema.TaggedError<ResultsFull>("holdfast/query/QueryError/ResultsFull")(
   "ResultsFull",
   {
@@ -101,8 +104,8 @@ export class ResultsFull extends Schema.TaggedError<ResultsFull>("holdfast/query
       this.diskFull === true
         ? "The disk that rows are kept on is full. Select less, or try again when there is room."
         : this.ofPrincipal === true
-          ? `The rows of your finished queries fill the ${this.limitBytes} bytes that are kept for them. Select less, or try again when some have passed their retention.`
-          : `The rows of finished queries fill the ${this.limitBytes} bytes that are kept for them. Try again when some have passed their retention.`
+          ? `The rows of your queries fill the ${this.limitBytes} bytes that are kept for them. Select less, or try again when some have passed their retention.`
+          : `The rows of all queries fill the ${this.limitBytes} bytes that are kept for them. Select less, or try again when some have passed their retention.`
     return problem + noteOf(this.written)
   }
 }

@@ -47,7 +47,7 @@ import * as QueryMetrics from "./QueryMetrics.ts"
 import * as QueryRecord from "./QueryRecord.ts"
 import * as QueryRegistryClosing from "./QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./QueryRegistryEntries.ts"
-import type { Entry } from "./QueryRegistryEntry.ts"
+import { type Entry, inParallel } from "./QueryRegistryEntry.ts"
 import { type Page, QueryResults } from "./QueryResults.ts"
 import * as QueryState from "./QueryState.ts"
 
@@ -348,9 +348,6 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         )
       )
     )
-
-  const inParallel = <A>(some: ReadonlyArray<Entry>, f: (entry: Entry) => Effect.Effect<A>) =>
-    Effect.forEach(some, f, { concurrency: "unbounded" })
 
   const cancelAll = (of: { readonly principal: string } | { readonly session: string }) =>
     Effect.suspend(() => {

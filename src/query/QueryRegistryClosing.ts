@@ -10,8 +10,9 @@ import * as Effect from "effect/Effect"
 import type * as Semaphore from "effect/Semaphore"
 import type * as Ledger from "../Ledger.ts"
 import type { Entries } from "./QueryRegistryEntries.ts"
-import type { Entry } from "./QueryRegistryEntry.ts"
+import { type Entry, inParallel } from "./QueryRegistryEntry.ts"
 
+/** What closing needs to know of the registry. */
 export interface Closing {
   /** For those that end by themselves. */
   readonly drain: Duration.Duration
@@ -27,9 +28,6 @@ export interface Closing {
 
 /** The part of what is left of the time that ending queries has; the rest is for freeing rows. */
 const endingShare = 0.8
-
-const inParallel = <A>(some: ReadonlyArray<Entry>, f: (entry: Entry) => Effect.Effect<A>) =>
-  Effect.forEach(some, f, { concurrency: "unbounded" })
 
 /** Ends what is in a registry that takes nothing in any more. */
 export const close = Effect.fnUntraced(function* (

@@ -221,6 +221,10 @@ const endOfTime = 8.64e15
 const after = (at: DateTime.Utc, duration: Duration.Duration): DateTime.Utc =>
   DateTime.makeUnsafe(Math.min(at.epochMilliseconds + Duration.toMillis(duration), endOfTime))
 
+/** Does something with some entries, side by side. */
+export const inParallel = <A>(some: ReadonlyArray<Entry>, f: (entry: Entry) => Effect.Effect<A>) =>
+  Effect.forEach(some, f, { concurrency: "unbounded" })
+
 /** What is free at once needs no account. */
 const freeWithin = (id: QueryId.QueryId, free: Effect.Effect<void>, limit: Duration.Input | undefined) =>
   Effect.flatMap(Effect.forkDetach(free, { startImmediately: true, uninterruptible: true }), (freeing) => {

@@ -56,8 +56,8 @@ const answers = (url: Redacted.Redacted<string>) =>
   )
 
 /**
- * For what every submission asks, and everybody's load balancer: one answer a second is enough. Its age would be one by the time
- * of day (effect 4.1).
+ * For what every submission asks, and everybody's load balancer: one answer a second is enough. `cachedWithTTL` would
+ * measure its age by the time of day (effect 4.1), which somebody may set.
  */
 const onceASecond = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
   const steady = SteadyClock.from(yield* Clock.Clock)

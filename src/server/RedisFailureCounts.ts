@@ -33,7 +33,7 @@ export interface Options {
   readonly url: Redacted.Redacted
   /** In front of every key. Default: `holdfast`. */
   readonly prefix?: string | undefined
-  /** Default: that of `FailureCounts`. */
+  /** Default: 5 minutes. */
   readonly window?: Duration.Duration | undefined
 }
 

@@ -288,7 +288,8 @@ export const make = (schema: string, channel: string) => {
 
     /** $1 id. A row if it was live. Asks for the reason and not the end, for why see {@link isStillLive}. */
     revoke: `
-      with ${ended("s.id = $1 and s.end_reason is null", "revoked")}, ${told("ended where end_reason <> 'expired'")} select id from told`,
+      with ${ended("s.id = $1 and s.end_reason is null", "revoked")},
+      ${told("ended where end_reason <> 'expired'")} select id from told`,
 
     /** $1 principal, $2 an id to spare, or null. */
     revokeAll: `

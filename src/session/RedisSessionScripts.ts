@@ -215,8 +215,8 @@ end)`),
     states: always(`return each(ARGV, function(id) return { state_of(read(id)) } end)`),
 
     /**
-     * Limit. How many sessions were removed, the microseconds it took (0 where the server cannot tell), and 1 if it stopped because they had a great many
-     * tokens, of which one turn removes only so many.
+     * Limit. How many sessions were removed, the microseconds it took (0 where the server cannot tell), and 1 if it stopped
+     * because they had a great many tokens, of which one turn removes only so many.
      */
     prune: always(`
 local limit = tonumber(ARGV[1])

@@ -1,5 +1,5 @@
 /**
- * Looks whether a Redis server is one that sessions can be left to.
+ * Looks whether a Redis server is one that sessions can be left to. What was found is remembered as long as whoever asks lives.
  *
  * **Details**
  *

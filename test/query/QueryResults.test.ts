@@ -153,7 +153,7 @@ for (const [name, layer] of Object.entries(stores)) {
           const second = yield* open
           const error = yield* Effect.flip(second.sink.rows([["x".repeat(1200)]]))
           assert.deepInclude(error.reason, { _tag: "ResultsFull", ofPrincipal: true, limitBytes: 1500 })
-          assert.match(error.message, /your finished queries/)
+          assert.match(error.message, /your queries/)
           yield* (yield* openOf("bob")).sink.rows([["x".repeat(600)]])
           yield* Scope.close(scope, Exit.void)
           yield* second.sink.rows([["x".repeat(600)]])
