@@ -54,7 +54,7 @@ export const logout = HttpApiEndpoint.post("logout", "/logout", {
 /** The session of the cookie. Needs a session. */
 export const current = HttpApiEndpoint.get("current", "/session", { success: SessionInfo })
 
-/** The client's own data: any JSON object, up to 64 KiB, at most {@link maxDepth} levels deep. */
+/** The client's own data: a JSON object of up to 64 KiB, at most {@link maxDepth} levels deep. */
 export const Data = Schema.Record(Schema.String, Schema.Json).check(
   Schema.makeFilter((data) => !isTooDeep(data) || `Expected at most ${maxDepth} levels`)
 )

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import type { ServerResponse } from "node:http"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 import * as ClientSessions from "../../src/client/ClientSessions.ts"
 import * as Ledger from "../../src/Ledger.ts"
@@ -42,7 +43,11 @@ describe("shared sessions", () => {
 
   it.live("keep to what the connections are told", () =>
     Effect.gen(function* () {
-      const server = yield* Servers.https((_, response) => void setTimeout(() => response.end("secret"), 5))
+      // Answers when there are two: so many connections are in use.
+      const asked: Array<ServerResponse> = []
+      const server = yield* Servers.https((_, response) => {
+        if (asked.push(response) === 2) for (const response of asked.splice(0)) response.end("secret")
+      })
       const shared = ClientSession.layerShared({ connectionsPerOrigin: 2, tls: { ca: server.ca } })
       const all = Effect.forEach(Array.from({ length: 10 }), () => job(server.url), { concurrency: "unbounded" })
       const answers = yield* Effect.provide(all, shared)

@@ -119,7 +119,7 @@ describe("SessionPruning", () => {
         ).pipe(Effect.provide(MemorySessionStore.layer))
         const working = yield* Effect.forkChild(slow, { startImmediately: true })
         while (working.pollUnsafe() === undefined) yield* TestClock.adjust("1 second")
-        // It rests nineteen times as long as each of them took.
+        // It rests 59 times as long as each of them took.
         for (const rest of rests.slice(1)) assert.closeTo(rest, 59, 1)
         const last = sizes.slice(10)
         assert.isAtLeast(Math.min(...last), smallest, `${millisEach} ms each`)
