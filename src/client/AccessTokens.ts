@@ -43,6 +43,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import { randomUUID } from "node:crypto"
 import * as Lifetime from "../Lifetime.ts"
+import * as SteadyClock from "../SteadyClock.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import { BadResponse, ClientError, Closed, InvalidConfig, RefreshFailed } from "./ClientError.ts"
 import { time } from "./ClientSessionOptions.ts"
@@ -167,7 +168,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const within = yield* Lifetime.within(lifetime)(
     TimeLimit.make(timeout, (limit) => unavailable(`no answer within ${limit}`))
   )
-  const nowMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const nowMillis = () => SteadyClock.millis(clock)
 
   const known = KnownToken.make({ marginMillis, pauseMillis, nowMillis })
   let paused: { readonly error: ClientError; readonly until: number } | undefined

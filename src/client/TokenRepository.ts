@@ -24,6 +24,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as SteadyClock from "../SteadyClock.ts"
 import { BadResponse, type ClientError, RefreshFailed, TokenRefused } from "./ClientError.ts"
 
 /** An access token that is kept. */
@@ -137,7 +138,7 @@ const empty: Row = {
 /** Makes a repository for the instance alone, which forgets everything when the process ends. */
 export const makeMemory = Effect.map(Clock.Clock, (clock): TokenRepository["Service"] => {
   const rows = new Map<string, Row>()
-  const nowMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const nowMillis = () => SteadyClock.millis(clock)
   const rowOf = (key: string): Row => rows.get(key) ?? empty
 
   const get = (key: string): Kept => {

@@ -18,6 +18,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as SteadyClock from "../SteadyClock.ts"
 
 /** How long a failure counts. */
 export const window = Duration.minutes(5)
@@ -152,7 +153,7 @@ export const make = (window: Duration.Duration, now: () => number): Counters => 
 export const makeMemory = (over = window) =>
   Effect.map(Clock.Clock, (clock) => {
     // Not the time of day: nobody sets this one back.
-    const counters = make(over, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+    const counters = make(over, () => SteadyClock.millis(clock))
     return FailureCounts.of({
       wait: (limits) => Effect.sync(() => counters.wait(limits)),
       begin: (limits) =>

@@ -29,6 +29,7 @@ import * as Scope from "effect/Scope"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
 import { randomBytes } from "node:crypto"
 import * as Ledger from "../Ledger.ts"
+import * as SteadyClock from "../SteadyClock.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import {
   connectionOf,
@@ -149,10 +150,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       within,
       find: batched(statements.find),
       confirm: batched(statements.confirm),
-      memory: SessionMemory.make(
-        options.rememberedBytes ?? 16 * 1024 * 1024,
-        () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-      ),
+      memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock)),
       load: batched(statements.load),
       settle
     }),

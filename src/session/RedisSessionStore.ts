@@ -29,6 +29,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { randomBytes } from "node:crypto"
 import * as RedisConnection from "../RedisConnection.ts"
+import * as SteadyClock from "../SteadyClock.ts"
 import * as TimeLimit from "../TimeLimit.ts"
 import * as RedisSessionEnds from "./RedisSessionEnds.ts"
 import * as RedisSessionLoads from "./RedisSessionLoads.ts"
@@ -153,10 +154,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     within,
     load: (tokens) => Effect.flatMap(sent(scripts.load, tokens), RedisSessionReply.answers(tokens.length)),
     confirm: (ids) => Effect.flatMap(sent(scripts.confirm, ids), RedisSessionReply.answers(ids.length + 1)),
-    memory: SessionMemory.make(
-      options.rememberedBytes ?? 16 * 1024 * 1024,
-      () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-    )
+    memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock))
   })
 
   /** A login, once all those who had to make room did. */

@@ -27,6 +27,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Lifetime from "../Lifetime.ts"
+import * as SteadyClock from "../SteadyClock.ts"
 import * as SessionAudit from "./SessionAudit.ts"
 import { SessionError, SessionRevoked } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
@@ -192,7 +193,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const close = (id: SessionId): Effect.Effect<Effect.Effect<void>> =>
     Effect.suspend(() => {
       // Not the time of day, which somebody may set.
-      const now = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      const now = SteadyClock.millis(clock)
       // The oldest comes first, so that ten thousand ends at once do not look through each other.
       for (const [id, at] of endedAt) {
         if (at >= now - Duration.toMillis(rememberEndsFor)) break
