@@ -158,7 +158,7 @@ describe("failures counted in Redis", () => {
       yield* Effect.forEach(names, (name) => attempt(counts, [limit(name), limit("192.0.2.1", 100)]))
       const keys = yield* keysOf(redis, prefix)
       assert.lengthOf(keys, 27)
-      for (const key of keys) assert.notMatch(key, /alice|192/)
+      for (const key of keys) assert.notMatch(key, /alice|192\.0/)
       // Whoever only looks takes away as many.
       const left = Effect.andThen(counts.wait([limit("bob")]), keysOf(redis, prefix))
       yield* eventually(left, (keys) => keys.length === 0, "2 seconds")
