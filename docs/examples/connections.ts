@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Connection from "holdfast/connection/Connection"
-import * as PgConnectionPool from "holdfast/connection/PgConnectionPool"
+import * as PgConnectionPool from "holdfast/postgres/PgConnectionPool"
 
 // #region pool
 export const layerPool = (url: Redacted.Redacted<string>) =>

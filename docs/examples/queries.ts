@@ -6,10 +6,10 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { ConnectionPool, type QueryId, QueryRegistry } from "holdfast"
-import * as PgConnectionSource from "holdfast/connection/PgConnectionSource"
-import * as PgRecycle from "holdfast/connection/PgRecycle"
-import * as FileQueryResults from "holdfast/query/FileQueryResults"
-import * as PgQueryDriver from "holdfast/query/PgQueryDriver"
+import * as PgConnectionSource from "holdfast/postgres/PgConnectionSource"
+import * as PgRecycle from "holdfast/postgres/PgRecycle"
+import * as FileQueryResults from "holdfast/node/FileQueryResults"
+import * as PgQueryDriver from "holdfast/postgres/PgQueryDriver"
 
 // #region registry
 /** As many connections as queries run. Nested: the registry closes before what it needs. */

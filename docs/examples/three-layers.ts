@@ -8,13 +8,13 @@ import { NodeRuntime } from "@effect/platform-node"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import type * as Redacted from "effect/Redacted"
-import * as PgSessionStore from "holdfast/session/PgSessionStore"
+import * as PgSessionStore from "holdfast/postgres/PgSessionStore"
 // #region three-layers
 import { Effect, Layer, Schema, Stream } from "effect"
 import { ConnectionPool, Query, Session, Sessions, type SessionToken } from "holdfast"
-import * as PgConnectionSource from "holdfast/connection/PgConnectionSource"
-import * as PgRecycle from "holdfast/connection/PgRecycle"
-import * as PgQueryDriver from "holdfast/query/PgQueryDriver"
+import * as PgConnectionSource from "holdfast/postgres/PgConnectionSource"
+import * as PgRecycle from "holdfast/postgres/PgRecycle"
+import * as PgQueryDriver from "holdfast/postgres/PgQueryDriver"
 
 export class AppSession extends Session.Service<AppSession>()("app/AppSession", {
   data: Schema.Struct({ cart: Schema.Array(Schema.String) }),

@@ -13,10 +13,10 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
-import * as Lifetime from "../Lifetime.ts"
+import * as Lifetime from "../lifetime/Lifetime.ts"
 import { ClientError, Closed } from "./ClientError.ts"
 import * as ClientSession from "./ClientSession.ts"
-import type { Options } from "./ClientSessionOptions.ts"
+import type { Options } from "./internal/ClientSessionOptions.ts"
 
 /** How the map makes and keeps its sessions. */
 export interface ClientSessionsOptions {

@@ -10,7 +10,7 @@
  * ```
  */
 import { CookieJar as Jar, MemoryCookieStore } from "tough-cookie"
-import type { CookieJar } from "./ClientSessionOptions.ts"
+import type { CookieJar } from "./internal/ClientSessionOptions.ts"
 
 /** What RFC 6265 (6.1) asks a client to keep at least: bytes of a cookie, and cookies of one server. */
 const longest = 4096

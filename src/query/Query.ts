@@ -23,9 +23,9 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type * as FairSemaphore from "../FairSemaphore.ts"
-import * as Ledger from "../Ledger.ts"
-import * as Lifetime from "../Lifetime.ts"
+import type * as FairSemaphore from "../lifetime/FairSemaphore.ts"
+import * as Ledger from "../lifetime/Ledger.ts"
+import * as Lifetime from "../lifetime/Lifetime.ts"
 import {
   type Column,
   type Execution,

@@ -12,7 +12,7 @@ import * as Scope from "effect/Scope"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
 import { QueryError, ResultsUnavailable } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
-import * as QueryRoom from "./QueryRoom.ts"
+import * as QueryRoom from "./internal/QueryRoom.ts"
 
 /** Part of a result. */
 export interface Page {

@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
-import * as EmbeddedPostgres from "./EmbeddedPostgres.ts"
+import * as EmbeddedPostgres from "../embedded/EmbeddedPostgres.ts"
 import type { Settings } from "./Settings.ts"
 
 export interface Databases {

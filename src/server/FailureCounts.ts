@@ -18,7 +18,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import * as SteadyClock from "../SteadyClock.ts"
+import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 
 /** How long a failure counts. */
 export const window = Duration.minutes(5)

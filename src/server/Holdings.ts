@@ -4,7 +4,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Ledger from "../Ledger.ts"
+import * as Ledger from "../lifetime/Ledger.ts"
 
 const fields = {
   kind: Schema.String,

@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import { Buffer } from "node:buffer"
 import { createServer } from "node:http"
 import type { Duplex } from "node:stream"
-import * as Problem from "../Problem.ts"
+import * as Problem from "../http/Problem.ts"
 import { SettingsError } from "./Settings.ts"
 
 /** What HTTP itself forbids never reaches the router, and is a problem all the same. */

@@ -23,7 +23,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as FairSemaphore from "../FairSemaphore.ts"
+import * as FairSemaphore from "../lifetime/FairSemaphore.ts"
 import * as FailureCounts from "./FailureCounts.ts"
 
 /** Too many attempts failed, or are waiting. */

@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
-import * as Ledger from "../Ledger.ts"
+import * as Ledger from "../lifetime/Ledger.ts"
 
 const held = Metric.gauge("holdfast_held", { description: "What is held now, by kind" })
 

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
-import * as SessionProblem from "../session/SessionProblem.ts"
+import * as SessionProblem from "../http/SessionProblem.ts"
 import * as Holdings from "./Holdings.ts"
 import { HoldfastApi, OperatorsOnly } from "./HoldfastApi.ts"
 import { ServiceSession } from "./ServiceSession.ts"

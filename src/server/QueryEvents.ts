@@ -6,8 +6,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import * as Ledger from "../Ledger.ts"
-import type * as Lifetime from "../Lifetime.ts"
+import * as Ledger from "../lifetime/Ledger.ts"
+import type * as Lifetime from "../lifetime/Lifetime.ts"
 import type { QueryId } from "../query/QueryId.ts"
 import type { Event, QueryRegistry } from "../query/QueryRegistry.ts"
 

@@ -26,7 +26,7 @@ import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as RedisConnection from "../RedisConnection.ts"
+import * as RedisConnection from "../redis/RedisConnection.ts"
 import * as FailureCounts from "./FailureCounts.ts"
 
 export interface Options {

@@ -5,7 +5,7 @@
  * end, no new connection is accepted and running requests are answered; running queries get two seconds, then they are cancelled;
  * sessions end; pools close; the embedded database shuts down.
  */
-import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as ByteSize from "effect/ByteSize"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -19,14 +19,14 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
-import * as PgConnectionSource from "../connection/PgConnectionSource.ts"
-import * as PgRecycle from "../connection/PgRecycle.ts"
-import * as Problem from "../Problem.ts"
-import * as FileQueryResults from "../query/FileQueryResults.ts"
-import * as PgQueryDriver from "../query/PgQueryDriver.ts"
+import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
+import * as PgRecycle from "../postgres/PgRecycle.ts"
+import * as Problem from "../http/Problem.ts"
+import * as FileQueryResults from "../node/FileQueryResults.ts"
+import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
-import * as SameOrigin from "../session/SameOrigin.ts"
-import * as SessionCookie from "../session/SessionCookie.ts"
+import * as SameOrigin from "../http/SameOrigin.ts"
+import * as SessionCookie from "../http/SessionCookie.ts"
 import * as SessionPruning from "../session/SessionPruning.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as ClientAddress from "./ClientAddress.ts"
@@ -88,7 +88,7 @@ const sessions = (settings: Settings.Settings, databases: Databases.Databases) =
     Layer.provideMerge(SessionStores.layer(settings, databases)),
     Layer.provideMerge(
       Users.layer.pipe(
-        Layer.provide(PgClient.layer({ url: databases.own, maxConnections: 2, applicationName: "holdfast-users" }))
+        Layer.provide(PgDirect.layer({ url: databases.own, maxConnections: 2, applicationName: "holdfast-users" }))
       )
     )
   )

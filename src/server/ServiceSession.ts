@@ -5,7 +5,7 @@
  */
 import * as Schema from "effect/Schema"
 import * as Session from "../session/Session.ts"
-import * as SessionMiddleware from "../session/SessionMiddleware.ts"
+import * as SessionMiddleware from "../http/SessionMiddleware.ts"
 
 export class ServiceSession extends Session.Service<ServiceSession>()("holdfast/server/ServiceSession", {
   data: Schema.Record(Schema.String, Schema.Json),

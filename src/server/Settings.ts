@@ -13,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as RedisConnection from "../RedisConnection.ts"
+import * as RedisConnection from "../redis/RedisConnection.ts"
 
 /** What to change, in one line. */
 export class SettingsError extends Schema.TaggedError<SettingsError>("holdfast/server/SettingsError")("SettingsError", {

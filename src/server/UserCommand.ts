@@ -1,7 +1,7 @@
 /**
  * `holdfast user`: makes users, removes them and ends their sessions, beside a running service or without one.
  */
-import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
@@ -47,7 +47,7 @@ const database = Effect.gen(function* () {
   // Nobody is changed whose sessions could not be ended after it.
   yield* Context.get(store, SessionStore).ping
   return Layer.merge(
-    Users.layer.pipe(Layer.provide(PgClient.layer({ url: databases.own, maxConnections: 1 }))),
+    Users.layer.pipe(Layer.provide(PgDirect.layer({ url: databases.own, maxConnections: 1 }))),
     Layer.succeedContext(store)
   )
 })

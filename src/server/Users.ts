@@ -12,7 +12,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlSchema from "effect/sql/SqlSchema"
-import * as TimeLimit from "../TimeLimit.ts"
+import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import * as Passwords from "./Passwords.ts"
 
 /** The users cannot be read or written. */

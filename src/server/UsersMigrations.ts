@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as PgMigrations from "../PgMigrations.ts"
+import * as PgMigrations from "../postgres/internal/PgMigrations.ts"
 
 const users = Effect.flatMap(
   SqlClient.SqlClient,

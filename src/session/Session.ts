@@ -21,18 +21,18 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Lifetime from "../Lifetime.ts"
+import * as Lifetime from "../lifetime/Lifetime.ts"
 import * as SessionAudit from "./SessionAudit.ts"
 import * as SessionData from "./SessionData.ts"
-import * as SessionEngine from "./SessionEngine.ts"
+import * as SessionEngine from "./internal/SessionEngine.ts"
 import type { SessionError } from "./SessionError.ts"
-import type { Policy, Session } from "./SessionHandle.ts"
-import * as SessionLogin from "./SessionLogin.ts"
+import type { Policy, Session } from "./internal/SessionHandle.ts"
+import * as SessionLogin from "./internal/SessionLogin.ts"
 import type { Device } from "./SessionRecord.ts"
 import { type CreatedSession, Sessions } from "./Sessions.ts"
 import type { SessionToken } from "./SessionToken.ts"
 
-export type { Login, Policy, Session, SessionDevice, TokenChange, Versioned } from "./SessionHandle.ts"
+export type { Login, Policy, Session, SessionDevice, TokenChange, Versioned } from "./internal/SessionHandle.ts"
 
 /** What the app keeps in its sessions, and how long they live. */
 export interface Options<S extends Schema.Codec<unknown, Schema.Json>> extends SessionData.Options<S>, Policy {}

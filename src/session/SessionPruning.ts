@@ -20,7 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
-import * as Ledger from "../Ledger.ts"
+import * as Ledger from "../lifetime/Ledger.ts"
 import { SessionStore } from "./SessionStore.ts"
 
 /** How often and how much. */

@@ -4,7 +4,7 @@
  * A recording begins when it is made and ends with the scope it was made in.
  */
 import * as Effect from "effect/Effect"
-import * as Ledger from "../Ledger.ts"
+import * as Ledger from "../lifetime/Ledger.ts"
 
 /** What was recorded so far. */
 export interface LedgerRecorder {

@@ -26,10 +26,10 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import * as PostgresProcess from "../server/PostgresProcess.ts"
-import { DirectoryUnusable } from "../server/PostgresProcessError.ts"
-import * as Postmaster from "../server/Postmaster.ts"
-import * as ServerDirectory from "./ServerDirectory.ts"
+import * as PostgresProcess from "../embedded/PostgresProcess.ts"
+import { DirectoryUnusable } from "../embedded/PostgresProcessError.ts"
+import * as Postmaster from "../embedded/Postmaster.ts"
+import * as ServerDirectory from "./internal/ServerDirectory.ts"
 
 /** Whom to connect as. */
 export interface Role {

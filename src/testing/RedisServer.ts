@@ -34,11 +34,11 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import * as Ledger from "../Ledger.ts"
-import * as ProcessTable from "../ProcessTable.ts"
-import * as Postmaster from "../server/Postmaster.ts"
-import * as RedisBinary from "./RedisBinary.ts"
-import * as ServerDirectory from "./ServerDirectory.ts"
+import * as Ledger from "../lifetime/Ledger.ts"
+import * as ProcessTable from "../node/internal/ProcessTable.ts"
+import * as Postmaster from "../embedded/Postmaster.ts"
+import * as RedisBinary from "./internal/RedisBinary.ts"
+import * as ServerDirectory from "./internal/ServerDirectory.ts"
 
 /** The server could not be had: the message says what to do. */
 export class RedisServerError extends Schema.TaggedError<RedisServerError>("holdfast/testing/RedisServerError")(

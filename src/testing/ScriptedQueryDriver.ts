@@ -6,7 +6,7 @@
 import * as Exit from "effect/Exit"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Ledger from "../Ledger.ts"
+import * as Ledger from "../lifetime/Ledger.ts"
 import {
   type Execution,
   QueryDriver,

@@ -4,8 +4,8 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import * as Ledger from "../../src/Ledger.ts"
-import * as Lifetime from "../../src/Lifetime.ts"
+import * as Ledger from "../../src/lifetime/Ledger.ts"
+import * as Lifetime from "../../src/lifetime/Lifetime.ts"
 import { range, takeTurns } from "./measure.ts"
 
 const times = 2000

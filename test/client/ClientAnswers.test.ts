@@ -9,7 +9,7 @@ import type * as Http from "node:http"
 import * as Zlib from "node:zlib"
 import { ClientError } from "../../src/client/ClientError.ts"
 import * as ClientSession from "../../src/client/ClientSession.ts"
-import type { CookieJar, Options } from "../../src/client/ClientSessionOptions.ts"
+import type { CookieJar, Options } from "../../src/client/internal/ClientSessionOptions.ts"
 import * as Servers from "../support/httpServers.ts"
 
 const client = (options: Options = {}) =>

@@ -15,7 +15,7 @@ import type { AddressInfo, Socket } from "node:net"
 import { Readable } from "node:stream"
 import { ClientError } from "../../src/client/ClientError.ts"
 import * as ClientSession from "../../src/client/ClientSession.ts"
-import type { Options } from "../../src/client/ClientSessionOptions.ts"
+import type { Options } from "../../src/client/internal/ClientSessionOptions.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Servers from "../support/httpServers.ts"
 

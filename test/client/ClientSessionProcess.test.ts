@@ -5,7 +5,7 @@ import { readdirSync } from "node:fs"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import * as ClientSession from "../../src/client/ClientSession.ts"
-import * as Ledger from "../../src/Ledger.ts"
+import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as InterruptSweep from "../../src/testing/InterruptSweep.ts"
 import * as Servers from "../support/httpServers.ts"
 

@@ -7,7 +7,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import type { ServerResponse } from "node:http"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 import * as ClientSessions from "../../src/client/ClientSessions.ts"
-import * as Ledger from "../../src/Ledger.ts"
+import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as Servers from "../support/httpServers.ts"
 
 const layer = ClientSession.layer({ reuse: "shared" })

@@ -9,7 +9,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import type { State } from "../../src/connection/ConnectionSource.ts"
-import * as Ledger from "../../src/Ledger.ts"
+import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as ScriptedConnectionSource from "../../src/testing/ScriptedConnectionSource.ts"
 import { onSettableClock } from "../support/clocks.ts"
 

@@ -16,7 +16,7 @@ import {
   pricedInJobs,
   pricedOnce
 } from "../../docs/examples/clientSessions.ts"
-import * as Ledger from "../../src/Ledger.ts"
+import * as Ledger from "../../src/lifetime/Ledger.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Servers from "../support/httpServers.ts"
 import { fileURLToPath } from "node:url"

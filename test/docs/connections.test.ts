@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { countOrders, layerPool, placeOrder } from "../../docs/examples/connections.ts"
-import * as Ledger from "../../src/Ledger.ts"
+import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { freshDatabase } from "../support/postgres.ts"
 

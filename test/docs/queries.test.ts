@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { layerRegistry, orderReport, readReport, watch } from "../../docs/examples/queries.ts"
-import * as Ledger from "../../src/Ledger.ts"
+import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { freshDatabase } from "../support/postgres.ts"
 

@@ -6,7 +6,7 @@ import * as Redacted from "effect/Redacted"
 import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import { layerTokens } from "../../docs/examples/tokens.ts"
-import { TokenRepository } from "../../src/client/TokenRepository.ts"
+import { TokenRepository } from "../../src/token/TokenRepository.ts"
 import { keys, tokenDatabase } from "../support/tokens.ts"
 
 describe("the example of tokens", () => {

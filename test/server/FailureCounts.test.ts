@@ -7,7 +7,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as FailureCounts from "../../src/server/FailureCounts.ts"
 import * as RedisFailureCounts from "../../src/server/RedisFailureCounts.ts"
-import * as RedisSessionStore from "../../src/session/RedisSessionStore.ts"
+import * as RedisSessionStore from "../../src/redis/RedisSessionStore.ts"
 import { eventually } from "../support/conditions.ts"
 import { client, freshPrefix, keysOf, ownServer, redisUrl } from "../support/redis.ts"
 

@@ -4,8 +4,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
-import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
-import * as RedisSessionStore from "../../src/session/RedisSessionStore.ts"
+import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
+import * as RedisSessionStore from "../../src/redis/RedisSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 
 /** Nobody is there: what a store promises is known before it is reached. */

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as SessionMemory from "../../src/session/SessionMemory.ts"
+import * as SessionMemory from "../../src/session/internal/SessionMemory.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
 import type { SessionRecord } from "../../src/session/SessionRecord.ts"
 import { pgWorld } from "../support/sessions.ts"

@@ -11,8 +11,8 @@ import * as Path from "node:path"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as Postmaster from "../../src/server/Postmaster.ts"
-import * as ProcessTable from "../../src/ProcessTable.ts"
+import * as Postmaster from "../../src/embedded/Postmaster.ts"
+import * as ProcessTable from "../../src/node/internal/ProcessTable.ts"
 
 /** An empty checkout and an empty shared directory, both gone afterwards. */
 export const checkout = (mode = 0o755) =>

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Net from "node:net"
-import * as RedisSessionStore from "../../src/session/RedisSessionStore.ts"
+import * as RedisSessionStore from "../../src/redis/RedisSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { type Client, client, freshPrefix, keysOf, redisUrl, type Reply } from "./redis.ts"
 

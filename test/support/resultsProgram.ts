@@ -5,7 +5,7 @@
 import { readdirSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as FileQueryResults from "../../src/query/FileQueryResults.ts"
+import * as FileQueryResults from "../../src/node/FileQueryResults.ts"
 import { QueryError } from "../../src/query/QueryError.ts"
 import * as QueryId from "../../src/query/QueryId.ts"
 

@@ -4,7 +4,7 @@
  * Arguments: the directory of the checkout, the shared directory. It prints the server's port when it is ready.
  */
 import * as Effect from "effect/Effect"
-import * as EmbeddedPostgres from "../../src/server/EmbeddedPostgres.ts"
+import * as EmbeddedPostgres from "../../src/embedded/EmbeddedPostgres.ts"
 
 const [cwd = ".", sharedDirectory = "."] = process.argv.slice(2)
 

@@ -7,7 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as PgSessionStore from "../../src/session/PgSessionStore.ts"
+import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { freshDatabase } from "./postgres.ts"
 

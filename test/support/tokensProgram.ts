@@ -11,11 +11,11 @@ import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { createInterface } from "node:readline"
-import * as AccessTokens from "../../src/client/AccessTokens.ts"
-import * as BearerClient from "../../src/client/BearerClient.ts"
-import * as PgTokenRepository from "../../src/client/PgTokenRepository.ts"
-import * as RedisTokenRepository from "../../src/client/RedisTokenRepository.ts"
-import * as TwoStepSource from "../../src/client/TwoStepSource.ts"
+import * as AccessTokens from "../../src/token/AccessTokens.ts"
+import * as BearerClient from "../../src/token/BearerClient.ts"
+import * as PgTokenRepository from "../../src/postgres/PgTokenRepository.ts"
+import * as RedisTokenRepository from "../../src/redis/RedisTokenRepository.ts"
+import * as TwoStepSource from "../../src/token/TwoStepSource.ts"
 
 const { TOKENS_DATABASE: database = "", TOKENS_SERVER: server = "", TOKENS_KEY: secret = "" } = process.env
 

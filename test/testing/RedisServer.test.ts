@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { existsSync } from "node:fs"
-import * as ProcessTable from "../../src/ProcessTable.ts"
+import * as ProcessTable from "../../src/node/internal/ProcessTable.ts"
 import { client, freshPrefix, keysOf, ownServer } from "../support/redis.ts"
 
 describe("the Redis servers of tests", () => {

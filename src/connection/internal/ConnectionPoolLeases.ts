@@ -1,0 +1,68 @@
+/**
+ * Who holds the connections of a `ConnectionPool`, read from the ledger: for the error of a borrower that waited in vain, for
+ * the report of a pool that closes, and to warn of leases that are held for too long. It watches as long as the pool lives.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as Schedule from "effect/Schedule"
+import * as Ledger from "../../lifetime/Ledger.ts"
+import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
+import type { Limits } from "./ConnectionPoolOptions.ts"
+
+/** Watches the leases of one pool for the current scope. `heldMillis` tells how long each connection is lent, by its id. */
+export const make = Effect.fnUntraced(function* (
+  source: string,
+  poolId: number,
+  limits: Limits,
+  metrics: ConnectionPoolMetrics.ConnectionPoolMetrics,
+  heldMillis: () => ReadonlyMap<string, number>
+) {
+  const ledger = yield* Ledger.Ledger
+
+  const isOurs = ({ attributes, kind }: Ledger.Holding) => kind === "connection" && attributes["pool"] === poolId
+  const leases = Effect.map(ledger.holdings, (holdings) => holdings.filter(isOurs))
+  const holders = Effect.map(ledger.holdings, (holdings) => {
+    const byKey = new Map(holdings.map((holding) => [holding.key, holding]))
+    const heldFor = heldMillis()
+    return holdings.filter(isOurs).map(({ attributes, id, kind, parent, site }) => {
+      const holder = parent === undefined ? undefined : byKey.get(parent)
+      const owner = attributes["key"]
+      return {
+        kind: holder?.kind ?? kind,
+        id: holder?.id ?? id,
+        connection: id,
+        owner: owner === undefined ? undefined : String(owner),
+        // One that is given back just now is none of the pool's any more, but in the ledger still.
+        heldForMillis: heldFor.get(id) ?? 0,
+        site
+      }
+    })
+  })
+
+  const warned = new Set<number>()
+  const warnOfLeaks = Effect.flatMap(leases, (leases) => {
+    const heldFor = heldMillis()
+    const late = leases.filter(
+      ({ id, key }) => !warned.has(key) && (heldFor.get(id) ?? 0) >= Duration.toMillis(limits.leakWarning)
+    )
+    for (const key of warned) if (!leases.some((lease) => lease.key === key)) warned.delete(key)
+    return Effect.forEach(
+      late,
+      ({ id, key, site }) => {
+        warned.add(key)
+        return Effect.andThen(
+          Metric.update(metrics.leaks, 1),
+          Effect.logWarning(
+            `Connection ${id} to ${source} has been leased for ${heldFor.get(id)} ms. Is its scope ever closed?`,
+            { site }
+          )
+        )
+      },
+      { discard: true }
+    )
+  })
+  yield* Effect.forkScoped(Effect.repeat(warnOfLeaks, Schedule.spaced("1 second")))
+
+  return { holders }
+})

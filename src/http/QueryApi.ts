@@ -1,0 +1,143 @@
+/**
+ * The query calls of the HTTP API: schemas only, shared by server, client and documentation. All of them need a session.
+ */
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as OpenApi from "effect/http-api/OpenApi"
+import * as Schema from "effect/Schema"
+import { Written } from "../query/QueryError.ts"
+import { QueryId } from "../query/QueryId.ts"
+import * as QueryProblem from "./QueryProblem.ts"
+import { all } from "../query/QueryState.ts"
+
+const Time = Schema.NullOr(Schema.DateTimeUtcFromString)
+
+/** Why a query failed or was cancelled. */
+export const QueryFailure = Schema.Struct({
+  code: Schema.String,
+  message: Schema.String,
+  /** The server's SQLSTATE, where the server refused the statement. */
+  sqlState: Schema.optionalKey(Schema.String),
+  detail: Schema.optionalKey(Schema.String),
+  hint: Schema.optionalKey(Schema.String),
+  /** Characters from the start of the statement, counted from 1. */
+  position: Schema.optionalKey(Schema.Int),
+  /** What it may have written all the same; not there where nothing is, or where the server refused the statement. */
+  written: Schema.optionalKey(Written)
+})
+
+export const QueryStateName = Schema.Literals(all)
+
+/** A query as its principal sees it. */
+export const QueryInfo = Schema.Struct({
+  id: QueryId,
+  /** The public id of the session that submitted it and whose end ends it. */
+  session: Schema.NullOr(Schema.String),
+  state: QueryStateName,
+  sql: Schema.String,
+  submittedAt: Schema.DateTimeUtcFromString,
+  startedAt: Time,
+  endedAt: Time,
+  /** When record and rows are removed. */
+  expiresAt: Time,
+  rowCount: Schema.NullOr(Schema.Int),
+  /** What the rows take up where they are kept; null until it succeeded. */
+  bytes: Schema.NullOr(Schema.Int),
+  error: Schema.NullOr(QueryFailure),
+  /** Every state so far and when it began, the first one first. */
+  transitions: Schema.Array(Schema.Struct({ state: QueryStateName, at: Schema.DateTimeUtcFromString }))
+})
+export type QueryInfo = typeof QueryInfo.Type
+
+/** A statement to run. */
+export const QuerySubmission = Schema.Struct({
+  sql: Schema.String.check(Schema.isMinLength(1)),
+  /** Values for `$1`, `$2`, … */
+  params: Schema.optionalKey(Schema.Array(Schema.Json)),
+  /** Milliseconds from now until the query fails with `QueryDeadlineExceeded`; at most a day. */
+  timeoutMs: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 86_400_000 })))
+})
+
+const Submitted = HttpApiSchema.WithHeaders(
+  Schema.Struct({ id: QueryId, state: QueryStateName }).pipe(HttpApiSchema.status(202)),
+  { location: Schema.String }
+)
+
+/** A page of rows. */
+export const RowsPage = Schema.Struct({
+  columns: Schema.Array(Schema.Struct({ name: Schema.String, type: Schema.String })),
+  rows: Schema.Array(Schema.Array(Schema.Json)),
+  /** The cursor of the next page; null after the last. */
+  next: Schema.NullOr(Schema.String)
+})
+
+/** Makes submitting again harmless. */
+const idempotencyKey = Schema.String.check(
+  Schema.isPattern(/^[\x21-\x7e]{1,255}$/, { message: "Expected 1 to 255 visible ASCII characters" })
+)
+
+const Listed = HttpApiSchema.WithHeaders(Schema.Array(QueryInfo), {
+  /** The next page, `rel="next"` (RFC 8288); not there after the last. */
+  link: Schema.optionalKey(Schema.String)
+})
+
+/** A state that the query came to, and the query at that moment. */
+export const QueryEvent = Schema.Struct({
+  /** Send the last one seen as `Last-Event-ID` to go on after it. */
+  id: Schema.String,
+  event: Schema.Literal("state"),
+  data: Schema.fromJsonString(QueryInfo)
+})
+
+const byId = { params: { id: Schema.String } }
+const look = [QueryProblem.QueryNotFound, QueryProblem.QueriesUnavailable, QueryProblem.QueriesNotConfigured] as const
+
+export class QueryApi extends HttpApiGroup.make("queries").add(
+  HttpApiEndpoint.post("submit", "/queries", {
+    headers: { "idempotency-key": Schema.optionalKey(idempotencyKey) },
+    payload: QuerySubmission,
+    success: Submitted,
+    error: [
+      QueryProblem.IdempotencyConflict,
+      QueryProblem.QueryRejected,
+      QueryProblem.QueriesUnavailable,
+      QueryProblem.QueriesNotConfigured
+    ]
+  }).annotate(
+    OpenApi.Description,
+    "202 says that the query was taken in, not that it runs. Whether the database of queries answers is asked at most once a second: queries submitted within a second of its loss are taken in and end as Failed with QueriesUnavailable, later ones are refused with 503."
+  ),
+  HttpApiEndpoint.get("list", "/queries", {
+    query: {
+      state: Schema.optionalKey(QueryStateName),
+      cursor: Schema.optionalKey(Schema.String),
+      /** Default: 100. */
+      limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1000 })))
+    },
+    success: Listed,
+    error: [QueryProblem.CursorInvalid, QueryProblem.QueriesNotConfigured]
+  }),
+  HttpApiEndpoint.get("status", "/queries/:id", { ...byId, success: QueryInfo, error: look }),
+  HttpApiEndpoint.get("events", "/queries/:id/events", {
+    ...byId,
+    headers: {
+      "last-event-id": Schema.optionalKey(
+        Schema.String.check(Schema.isPattern(/^\d{1,9}$/, { message: "Expected the id of an event" }))
+      )
+    },
+    // Nothing (204) is for whoever has seen the last one: a browser then stops asking (HTML Standard 9.2.3).
+    success: [HttpApiSchema.StreamSse({ events: QueryEvent }), HttpApiSchema.NoContent],
+    error: [...look, QueryProblem.EventUnknown]
+  }),
+  HttpApiEndpoint.get("rows", "/queries/:id/rows", {
+    ...byId,
+    query: {
+      cursor: Schema.optionalKey(Schema.String),
+      limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 10_000 })))
+    },
+    success: RowsPage,
+    error: [...look, QueryProblem.QueryNotSucceeded, QueryProblem.CursorInvalid]
+  }),
+  HttpApiEndpoint.delete("cancel", "/queries/:id", { ...byId, success: QueryInfo, error: look })
+) {}

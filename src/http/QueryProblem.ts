@@ -1,0 +1,91 @@
+/**
+ * What the query calls answer when they do not succeed.
+ */
+import * as Schema from "effect/Schema"
+import * as Problem from "./Problem.ts"
+import type { QueryError } from "../query/QueryError.ts"
+import { QueryId } from "../query/QueryId.ts"
+
+export class QueryNotFound extends Problem.Class<QueryNotFound>()("QueryNotFound", 404, "There is no such query") {}
+
+export class QueryNotSucceeded extends Problem.Class<QueryNotSucceeded>()(
+  "QueryNotSucceeded",
+  409,
+  "Only a query that succeeded has rows",
+  { state: Schema.String }
+) {}
+
+export class IdempotencyConflict extends Problem.Class<IdempotencyConflict>()(
+  "IdempotencyConflict",
+  409,
+  "The idempotency key belongs to another query",
+  {
+    /** That query. */
+    id: QueryId
+  }
+) {}
+
+export class QueryRejected extends Problem.Class<QueryRejected>()(
+  "QueryRejected",
+  429,
+  "Too many queries are waiting",
+  { retryAfterSeconds: Schema.Int }
+) {}
+
+export class QueriesUnavailable extends Problem.Class<QueriesUnavailable>()(
+  "QueriesUnavailable",
+  503,
+  "Queries cannot be run at the moment"
+) {}
+
+export class QueriesNotConfigured extends Problem.Class<QueriesNotConfigured>()(
+  "QueriesNotConfigured",
+  503,
+  "This service has no database for queries"
+) {}
+
+export class CursorInvalid extends Problem.Class<CursorInvalid>()(
+  "CursorInvalid",
+  400,
+  "The cursor is not one of ours"
+) {}
+
+export class EventUnknown extends Problem.Class<EventUnknown>()(
+  "EventUnknown",
+  400,
+  "The query has had no such event"
+) {}
+
+/** The problems of reading and cancelling. */
+export type Reading = QueryNotFound | QueryNotSucceeded | QueriesUnavailable
+export type Submitting = IdempotencyConflict | QueryRejected | QueriesUnavailable
+
+/** An error of a submission as the caller sees it. */
+export const fromSubmit = ({ reason }: QueryError): Submitting => {
+  switch (reason._tag) {
+    case "IdempotencyConflict":
+      return new IdempotencyConflict({ detail: reason.message, id: reason.id })
+    case "QueryRejected":
+      return new QueryRejected({ detail: reason.message, retryAfterSeconds: reason.retryAfterSeconds })
+    default:
+      return new QueriesUnavailable({ detail: reason.message })
+  }
+}
+
+/** An error of looking at a query as the caller sees it. */
+export const fromRead = ({ reason }: QueryError): Reading => {
+  switch (reason._tag) {
+    case "QueryNotFound":
+      return new QueryNotFound({ detail: reason.message })
+    case "QueryNotSucceeded":
+      return new QueryNotSucceeded({ detail: reason.message, state: reason.state })
+    default:
+      return new QueriesUnavailable({ detail: reason.message })
+  }
+}
+
+/** As {@link fromRead}, for calls that read no rows. */
+export const fromLook = ({ reason }: QueryError): QueryNotFound | QueriesUnavailable =>
+  reason._tag === "QueryNotFound"
+    ? new QueryNotFound({ detail: reason.message })
+    : new QueriesUnavailable({ detail: reason.message })

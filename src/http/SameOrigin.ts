@@ -1,0 +1,44 @@
+/**
+ * Refuses requests that another site makes a browser send (cross-site request forgery).
+ *
+ * An unsafe method (anything but GET, HEAD and OPTIONS) must come from the service's own origin: `Origin` must be it, and
+ * `Sec-Fetch-Site`, where the browser sends it, `same-origin` or `none`. A request with neither header comes from no
+ * browser, so nobody's cookie is sent without their will. Source: OWASP Cross-Site Request Forgery Prevention, "Verifying
+ * Origin With Standard Headers" and "Fetch Metadata".
+ */
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
+import * as Problem from "./Problem.ts"
+
+export class OriginRefused extends Problem.Class<OriginRefused>()(
+  "OriginRefused",
+  403,
+  "The request comes from another site"
+) {}
+
+const safe = new Set(["GET", "HEAD", "OPTIONS"])
+
+const isForeign = (request: HttpServerRequest.HttpServerRequest, origin: string): boolean => {
+  if (safe.has(request.method)) return false
+  const from = request.headers["origin"]
+  const site = request.headers["sec-fetch-site"]
+  return (from !== undefined && from !== origin) || (site !== undefined && site !== "same-origin" && site !== "none")
+}
+
+/** For all routes of a router; `origin` as browsers write it, such as `https://example.org`. */
+export const layer = (origin: string) =>
+  HttpRouter.middleware(
+    (handled) =>
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+        isForeign(request, origin)
+          ? HttpServerRespondable.toResponse(
+              new OriginRefused({
+                detail: `Send unsafe requests from ${origin}, or configure the origin where you are.`
+              })
+            )
+          : handled
+      ),
+    { global: true }
+  )

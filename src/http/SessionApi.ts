@@ -1,0 +1,110 @@
+/**
+ * The session calls of the HTTP API: schemas only, shared by server, client and documentation.
+ */
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as Schema from "effect/Schema"
+import { Buffer } from "node:buffer"
+import { isTooDeep, maxDepth } from "../session/SessionData.ts"
+import { SessionId } from "../session/SessionId.ts"
+import * as SessionProblem from "./SessionProblem.ts"
+
+/** A session as its owner sees it. */
+export const SessionInfo = Schema.Struct({
+  id: SessionId,
+  principal: Schema.String,
+  createdAt: Schema.DateTimeUtcFromString,
+  /** Not enforced before this moment; every request moves it on. */
+  idleExpiresAt: Schema.DateTimeUtcFromString,
+  /** The session is over at this moment, whatever happens. */
+  expiresAt: Schema.DateTimeUtcFromString
+})
+export type SessionInfo = typeof SessionInfo.Type
+
+const isBytes = (most: number) =>
+  Schema.makeFilter((text: string) => Buffer.byteLength(text) <= most || `Expected at most ${most} bytes`)
+
+/** User name and password; a password has at most 1,024 bytes. */
+export const Credentials = Schema.Struct({
+  username: Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(128)),
+  password: Schema.String.check(Schema.isMinLength(1), isBytes(1024))
+})
+
+/** Starts a session and sets its cookie. */
+export const login = HttpApiEndpoint.post("login", "/login", {
+  payload: Credentials,
+  success: SessionInfo,
+  error: [
+    SessionProblem.InvalidCredentials,
+    SessionProblem.TooManyLogins,
+    SessionProblem.SessionRevoked,
+    SessionProblem.SessionsUnavailable
+  ]
+})
+
+/**
+ * Ends the session, if there is one, and removes the cookie; answers after everything it held was released. 401 where the
+ * session goes on under a newer cookie, which another answer has brought: then ask again with that one.
+ */
+export const logout = HttpApiEndpoint.post("logout", "/logout", {
+  success: HttpApiSchema.NoContent,
+  error: [SessionProblem.SessionMissing, SessionProblem.SessionsUnavailable]
+})
+
+/** The session of the cookie. Needs a session. */
+export const current = HttpApiEndpoint.get("current", "/session", { success: SessionInfo })
+
+/** The client's own data: a JSON object of up to 64 KiB, at most {@link maxDepth} levels deep. */
+export const Data = Schema.Record(Schema.String, Schema.Json).check(
+  Schema.makeFilter((data) => !isTooDeep(data) || `Expected at most ${maxDepth} levels`)
+)
+
+/** The data and its version, to be sent back as `If-Match`. */
+const Versioned = HttpApiSchema.WithHeaders(Data, { etag: Schema.String })
+
+/** The session's data. Needs a session, as do all of the following. */
+export const data = HttpApiEndpoint.get("data", "/session/data", { success: Versioned })
+
+/** Changes the session's data by a JSON merge patch (RFC 7396); parallel patches all take effect. */
+export const patchData = HttpApiEndpoint.patch("patchData", "/session/data", {
+  payload: [Data, Data.pipe(HttpApiSchema.asJson({ contentType: "application/merge-patch+json" }))],
+  success: Versioned,
+  error: SessionProblem.changing
+})
+
+/** Replaces the session's data if it still has the version of `If-Match`, an `ETag` of ours; `*` replaces any. */
+export const putData = HttpApiEndpoint.put("putData", "/session/data", {
+  headers: { "if-match": Schema.optionalKey(Schema.String) },
+  payload: Data,
+  success: Versioned,
+  error: [SessionProblem.PreconditionRequired, ...SessionProblem.changing]
+})
+
+/** One of the caller's own sessions. */
+export const DeviceInfo = Schema.Struct({
+  id: SessionId,
+  /** Whether it is the session of this request. */
+  current: Schema.Boolean,
+  createdAt: Schema.DateTimeUtcFromString,
+  /** The last request of the session, at most a minute old. */
+  lastSeenAt: Schema.DateTimeUtcFromString,
+  expiresAt: Schema.DateTimeUtcFromString,
+  /** Where the login came from; null where that is not known. */
+  ip: Schema.NullOr(Schema.String),
+  /** What the client said that it is. */
+  userAgent: Schema.NullOr(Schema.String)
+})
+export type DeviceInfo = typeof DeviceInfo.Type
+
+/** The caller's live sessions, the newest first. */
+export const devices = HttpApiEndpoint.get("devices", "/sessions", { success: Schema.Array(DeviceInfo) })
+
+/** Ends one of the caller's sessions; answers after everything that it held on this instance was released. */
+export const end = HttpApiEndpoint.delete("end", "/sessions/:id", {
+  params: { id: Schema.String },
+  success: HttpApiSchema.NoContent,
+  error: SessionProblem.SessionNotFound
+})
+
+/** Ends all of the caller's sessions but this one, as `end` does. */
+export const endOthers = HttpApiEndpoint.delete("endOthers", "/sessions", { success: HttpApiSchema.NoContent })

@@ -1,0 +1,170 @@
+/**
+ * A file of rows, one line of JSON each.
+ *
+ * The file lives as long as the scope it was created in. A descriptor lives only as long as one call: however many
+ * results are kept, those that nobody reads or writes hold none, and an interruption finds none to lose.
+ */
+import { promises as Fs } from "node:fs"
+import * as Path from "node:path"
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import type * as Scope from "effect/Scope"
+import * as Ledger from "../../lifetime/Ledger.ts"
+import type { Row } from "../../query/QueryDriver.ts"
+import { QueryError, ResultsFull, ResultsUnavailable } from "../../query/QueryError.ts"
+
+/** What is wrong with a path is for the log; whoever reads the record may be anybody. */
+const complain = (doing: string, cause: unknown, reason: QueryError["reason"]) =>
+  Effect.andThen(Effect.logError(`Rows cannot be ${doing}: ${String(cause)}`), Effect.fail(new QueryError({ reason })))
+
+const codeOf = (cause: unknown): string =>
+  Predicate.hasProperty(cause, "code") && typeof cause.code === "string" ? cause.code : "no code"
+
+/** Disk full, quota of the user used up, file larger than the system or its limits allow. */
+const noRoom: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG"])
+
+/** The promise as an effect; `limitBytes` is what a full disk is reported with. */
+const onDisk = <A>(doing: "written" | "read", limitBytes: number, run: (signal: AbortSignal) => Promise<A>) =>
+  Effect.tryPromise({ try: run, catch: (cause) => cause }).pipe(
+    Effect.catch((cause) => {
+      const code = codeOf(cause)
+      return complain(
+        doing,
+        cause,
+        noRoom.has(code)
+          ? new ResultsFull({ limitBytes, diskFull: true })
+          : new ResultsUnavailable({ problem: `Rows cannot be ${doing} at the moment (${code}). Try again later.` })
+      )
+    })
+  )
+
+const withHandle = async <A>(path: string, flags: string, use: (handle: Fs.FileHandle) => Promise<A>): Promise<A> => {
+  const handle = await Fs.open(path, flags, 0o600)
+  try {
+    return await use(handle)
+  } finally {
+    await handle.close()
+  }
+}
+
+/** A file that only we may read or write. */
+export interface File {
+  /** Writes at a byte. Not to be interrupted: the operating system would go on behind the back of the next write. */
+  readonly write: (bytes: Uint8Array, at: number) => Effect.Effect<void, QueryError>
+  /** Gives the bytes from `from` to before `to` to `visit`, piece by piece until it has enough, and keeps none. */
+  readonly read: (from: number, to: number, visit: (piece: Buffer) => Enough) => Effect.Effect<void, QueryError>
+}
+
+/** Whether whoever reads has what it wanted. */
+export type Enough = boolean
+
+const pieceBytes = 64 * 1024
+
+/** Creates an empty file, which is removed with the current scope. `limitBytes` goes into the report of a full disk. */
+export const make = (
+  directory: string,
+  id: string,
+  limitBytes: number
+): Effect.Effect<File, QueryError, Scope.Scope> => {
+  const path = Path.join(directory, `${id}.jsonl`)
+  const file: File = {
+    write: (bytes, at) =>
+      onDisk("written", limitBytes, () =>
+        withHandle(path, "r+", async (handle) => {
+          for (let done = 0; done < bytes.length;) {
+            done += (await handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten
+          }
+        })
+      ),
+    read: (from, to, visit) =>
+      onDisk("read", limitBytes, (signal) =>
+        withHandle(path, "r", async (handle) => {
+          const buffer = Buffer.allocUnsafe(Math.min(pieceBytes, to - from))
+          for (let at = from; at < to && !signal.aborted;) {
+            const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, to - at), at)
+            if (bytesRead === 0) throw Object.assign(new Error(`${path} ends at ${at}, not ${to}`), { code: "cut off" })
+            if (visit(buffer.subarray(0, bytesRead))) return
+            at += bytesRead
+          }
+        })
+      )
+  }
+  return Effect.as(
+    Ledger.hold(
+      { kind: "result file", id },
+      onDisk("written", limitBytes, () => withHandle(path, "wx", () => Promise.resolve())),
+      () => Effect.promise(() => Fs.rm(path, { force: true }))
+    ),
+    file
+  )
+}
+
+/** What is taken out of lines: after `skip` of them up to `limit`, and no more once they have `maxBytes`, but one at least. */
+export interface Wanted {
+  readonly skip: number
+  readonly limit: number
+  readonly maxBytes: number
+}
+
+/** What ends a line. No other byte of JSON in UTF-8 is like it. */
+export const newline = 10
+
+/**
+ * Makes rows of lines that come in pieces of any size. What is passed to `take` may be overwritten afterwards. `expect`
+ * gives what was taken, and fails when a line was no row or when there were fewer than expected.
+ */
+export const collector = ({ limit, maxBytes, skip }: Wanted) => {
+  const rows: Array<Row> = []
+  let skipped = 0
+  let bytes = 0
+  let broken = false
+  let begun: Array<Buffer> = []
+  const enough = (): Enough => broken || rows.length >= limit || bytes >= maxBytes
+  const lineOf = (end: Buffer): string =>
+    begun.length === 0 ? end.toString("utf8") : Buffer.concat([...begun, end]).toString("utf8")
+  const take = (piece: Buffer): Enough => {
+    let at = 0
+    while (!enough()) {
+      const end = piece.indexOf(newline, at)
+      if (end === -1) {
+        if (skipped === skip && at < piece.length) begun.push(Buffer.from(piece.subarray(at)))
+        break
+      }
+      if (skipped < skip) skipped++
+      else {
+        const line = lineOf(piece.subarray(at, end))
+        const row = rowOf(line)
+        begun = []
+        bytes += line.length
+        if (row === undefined) broken = true
+        else rows.push(row)
+      }
+      at = end + 1
+    }
+    return enough()
+  }
+  const expect = (count: number): Effect.Effect<ReadonlyArray<Row>, QueryError> =>
+    Effect.suspend(() => {
+      if (broken) return damaged("a line is not JSON, or no array")
+      if (!enough() && rows.length < count) return damaged(`${count - rows.length} are missing`)
+      return Effect.succeed(rows)
+    })
+  return { take, enough, expect }
+}
+
+const damaged = (cause: string) =>
+  complain(
+    "read",
+    cause,
+    new ResultsUnavailable({ problem: "The rows that were kept are damaged. Submit the query again." })
+  )
+
+/** A row is written as JSON and was JSON before: that it is an array is all there is to check. */
+const rowOf = (line: string): Row | undefined => {
+  try {
+    const row: unknown = JSON.parse(line)
+    return Array.isArray(row) ? row : undefined
+  } catch {
+    return undefined
+  }
+}

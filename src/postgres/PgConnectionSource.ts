@@ -1,0 +1,224 @@
+/**
+ * PostgreSQL connections for a `ConnectionPool`.
+ *
+ * Every connection lives in the scope it was opened in and says goodbye (`Terminate`) when that closes; the source closes when
+ * the server has closed its side of each, and so has no backend of it any more, at most a second later. A statement that is
+ * interrupted is cancelled at the server over a side channel, and the interruption is over when the server has said so.
+ *
+ * **Details**
+ *
+ * `recycle` says what a returned connection goes through, see `PgRecycle`; the recipe `foreign` also makes the connections
+ * prepare nothing. A connection whose cancel nobody confirmed is closed, and its backend watched until it is gone, see
+ * `PgReaper`.
+ *
+ * Every connection asks the server to notice a lost client within a second (`client_connection_check_interval`), so that a
+ * killed process leaves no running statement. That needs PostgreSQL 14.
+ */
+import type * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Schema from "effect/Schema"
+import { isSqlError } from "effect/sql/SqlError"
+import * as Deadlines from "../lifetime/Deadlines.ts"
+import { ConnectionError, InvalidConfig, ResetFailed, Unavailable } from "../connection/ConnectionError.ts"
+import { ConnectionSource, type Lent, type OpenConnection } from "../connection/ConnectionSource.ts"
+import * as PgDriver from "./internal/PgDriver.ts"
+import * as PgFrames from "./internal/PgFrames.ts"
+import * as PgReaper from "./internal/PgReaper.ts"
+import * as PgRecycle from "./PgRecycle.ts"
+import * as PgSqlClient from "./internal/PgSqlClient.ts"
+import * as PgWire from "./internal/PgWire.ts"
+
+/** Where and as whom to connect. */
+export interface Options {
+  /** `postgres://user:password@host:port/database`. */
+  readonly url: Redacted.Redacted<string>
+  /** Default: `PgRecycle.complete`. */
+  readonly recycle?: PgRecycle.Recipe | undefined
+  /** Shown by the server to operators. Default: `holdfast`. */
+  readonly applicationName?: string | undefined
+  /** Default: 5 seconds. */
+  readonly connectTimeout?: Duration.Input | undefined
+  /** How long one statement may run. Default: 1 hour. */
+  readonly statementTimeout?: Duration.Input | undefined
+  /** How long a transaction may be open with nothing running in it. Default: 1 minute. */
+  readonly idleInTransactionTimeout?: Duration.Input | undefined
+  /** Further settings of every connection, such as `search_path`. */
+  readonly settings?: Readonly<Record<string, string>> | undefined
+}
+
+const describe = (url: URL) => `${url.hostname}:${url.port || "5432"}${url.pathname}`
+
+const invalid = (field: string, problem: string) =>
+  Effect.fail(new ConnectionError({ reason: new InvalidConfig({ field, problem }) }))
+
+const parse = (url: Redacted.Redacted<string>) =>
+  Effect.suspend(() => {
+    const parsed = URL.parse(Redacted.value(url))
+    return parsed === null || !["postgres:", "postgresql:"].includes(parsed.protocol)
+      ? invalid("url", "is not a PostgreSQL URL. Write postgres://user:password@host:port/database")
+      : Effect.succeed(parsed)
+  })
+
+const millis = (field: string, input: Duration.Input) =>
+  Option.match(
+    Option.filter(Duration.fromInput(input), (it) => Duration.isFinite(it) && Duration.toMillis(it) >= 1),
+    {
+      onNone: () => invalid(field, `must be a positive, finite duration such as "10 seconds", not ${String(input)}`),
+      onSome: (it) => Effect.succeed(Math.ceil(Duration.toMillis(it)))
+    }
+  )
+
+const StartedAt = Schema.Tuple([Schema.Tuple([Schema.Int, Schema.String])])
+const decodeStartedAt = Schema.decodeUnknownEffect(StartedAt)
+
+/** The options as the driver takes them. Fails with `InvalidConfig` naming what makes no sense. */
+export const configOf = Effect.fnUntraced(function* (options: Options) {
+  yield* parse(options.url)
+  const connectTimeout = yield* millis("connectTimeout", options.connectTimeout ?? "5 seconds")
+  const statementTimeout = yield* millis("statementTimeout", options.statementTimeout ?? "1 hour")
+  for (const name of Object.keys(options.settings ?? {})) {
+    if (name.toLowerCase() !== "statement_timeout") continue
+    return yield* invalid(`settings.${name}`, "belongs to the option statementTimeout. Use that")
+  }
+  const idleInTransaction = yield* millis("idleInTransactionTimeout", options.idleInTransactionTimeout ?? "1 minute")
+  const config = {
+    url: options.url,
+    applicationName: options.applicationName ?? "holdfast",
+    connectTimeout,
+    // A connection that a firewall forgot is noticed while it is idle.
+    keepAlive: "15 seconds",
+    startupParameters: {
+      client_connection_check_interval: "1s",
+      // How values are written is not for a role's or a database's settings to decide.
+      bytea_output: "hex",
+      DateStyle: "ISO",
+      IntervalStyle: "postgres",
+      extra_float_digits: "1",
+      statement_timeout: String(statementTimeout),
+      idle_in_transaction_session_timeout: String(idleInTransaction),
+      ...options.settings
+    }
+  } as const
+  return config satisfies PgConnection.Config
+})
+
+const noWire =
+  "This version of @effect/sql-pg does not show its socket, so connections cannot be reset and are opened anew. Install @effect/sql-pg ~4.0.5."
+
+const send = (wire: PgWire.PgWire, compiled: PgRecycle.Compiled) =>
+  compiled.cycles === 0
+    ? Effect.succeed([])
+    : Effect.map(wire.exchange(compiled), (answers) =>
+        compiled.generators.flatMap((cycle) => answers[cycle] ?? []).map(([statement]) => statement)
+      )
+
+/** What was prepared for the reset is gone, and so is everything that the driver believes to have prepared. */
+const explained = (error: PgWire.ExchangeFailed) =>
+  error.code === "26000"
+    ? new Error("A borrower sent DEALLOCATE ALL or DISCARD ALL. For such SQL, open the pool with PgRecycle.foreign.")
+    : error
+
+/** Prepares a connection for a recipe; the effect within follows it. */
+const resetOver = (
+  wire: PgWire.PgWire,
+  recipe: Record<"prepare" | "reset" | "outsideTransaction", PgRecycle.Compiled>
+) => {
+  const once = Effect.suspend(() => send(wire, wire.isOutsideTransaction() ? recipe.outsideTransaction : recipe.reset))
+  const prepare = send(wire, recipe.prepare)
+  const reset = Effect.flatMap(once, (statements) =>
+    statements.length === 0
+      ? Effect.void
+      : Effect.asVoid(wire.exchange({ messages: PgFrames.query(statements.join(";")), cycles: 1 }))
+  ).pipe(Effect.mapError(explained))
+  // What travelled behind a statement that left a transaction open did not undo that.
+  const rest = Effect.suspend(() => {
+    const behind = wire.takeBehind()
+    return behind === undefined
+      ? reset
+      : Effect.flatMap(Effect.exit(behind), (exit) =>
+          Exit.isSuccess(exit) && wire.isOutsideTransaction() ? Effect.void : reset
+        )
+  })
+  return Effect.as(prepare, rest)
+}
+
+/** What may travel behind a statement: there is nothing to be sent after it was answered. */
+const behindOf = ({ outsideTransaction }: Record<"outsideTransaction", PgRecycle.Compiled>) =>
+  outsideTransaction.cycles > 0 && outsideTransaction.generators.length === 0 ? outsideTransaction : undefined
+
+/** How much later than its own end a statement's answer may arrive. */
+const lateAnswer = Duration.seconds(5)
+
+/** The server ends a statement in time; where no answer comes even then, the network is gone. */
+export const answerLimit = ({ startupParameters }: Effect.Success<ReturnType<typeof configOf>>): Duration.Duration =>
+  Duration.sum(Duration.millis(Number(startupParameters.statement_timeout)), lateAnswer)
+
+/** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
+export const make = Effect.fnUntraced(function* (options: Options) {
+  const config = yield* configOf(options)
+  const name = describe(yield* parse(options.url))
+  const reactivity = yield* Reactivity.Reactivity
+  const recycle = options.recycle ?? PgRecycle.complete
+  const unavailable = (cause: unknown) =>
+    new ConnectionError({
+      reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
+    })
+  const recipe = PgRecycle.compile(recycle)
+  const behind = behindOf(recipe)
+  const deadlines = yield* Deadlines.make(answerLimit(config))
+  const connect = yield* PgDriver.connect
+  const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" }, connect)
+
+  const open = Effect.gen(function* () {
+    const connection = yield* connect({
+      ...config,
+      // Pinning is what lends it; multiplexing lets a check that is late be given up at once.
+      multiplex: true,
+      prepare: recycle.prepare
+    })
+    const [[pid, startedAt]] = yield* Effect.flatMap(
+      connection.queryValues(
+        "select pid, backend_start::text from pg_stat_activity where pid = pg_backend_pid()",
+        [],
+        false
+      ),
+      decodeStartedAt
+    )
+    const state = PgDriver.watch(connection)
+    const lend = (kill: Effect.Effect<void>) =>
+      Effect.map(connection.pin, (pinned): Lent => ({
+        sql: Effect.provideService(
+          PgSqlClient.make(pinned, { kill, deadlines }, state),
+          Reactivity.Reactivity,
+          reactivity
+        ),
+        services: Context.make(PgDriver.Pinned, { connection, pinned, reset: behind })
+      }))
+    const wire = PgWire.attach(connection)
+    const reset = wire === undefined ? Effect.fail(new Error(noWire)) : yield* resetOver(wire, recipe)
+    return {
+      id: String(pid),
+      lend,
+      check: Effect.mapError(connection.query("SELECT 1", [], false), unavailable).pipe(Effect.asVoid),
+      reset: Effect.mapError(
+        reset,
+        (cause) => new ConnectionError({ reason: new ResetFailed({ source: name, cause }) })
+      ),
+      state,
+      expel: (grace) => reaper.expel({ pid, startedAt }, grace)
+    } satisfies OpenConnection
+  })
+
+  return ConnectionSource.of({ name, open: Effect.mapError(open, unavailable) })
+})
+
+/** A source of PostgreSQL connections. */
+export const layer = (options: Options): Layer.Layer<ConnectionSource, ConnectionError> =>
+  Layer.effect(ConnectionSource, make(options)).pipe(Layer.provide(Reactivity.layer))

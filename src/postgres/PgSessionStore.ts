@@ -1,0 +1,349 @@
+/**
+ * Sessions in PostgreSQL, for any number of instances of a program.
+ *
+ * The store's connections live as long as its layer. The layer is built also while the database is away, and operations
+ * fail with `SessionsUnavailable` until it is back. The tables are made by {@link migrate}, which the program runs when it
+ * starts and as often as it takes.
+ *
+ * **Details**
+ *
+ * Half of the connections read and load, which never waits for a lock, many statements on one connection at a time. The
+ * other half write, one at a time, so that one that waits for a lock holds up no load. Loads of concurrent requests
+ * travel together, and so do changes of data. One more connection listens for the ends of sessions.
+ *
+ * An operation that is interrupted goes on in the background, within the same time limit.
+ *
+ * **Gotchas**
+ *
+ * A store never takes part in a transaction of the program, also when it is used within one. It needs PostgreSQL 14, and
+ * connections that let it set parameters (a pooler in front in session mode, or none).
+ */
+import type { PgConnection } from "@effect/sql-pg/PgConnection"
+import * as PgPool from "@effect/sql-pg/PgPool"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import { type SqlError, isSqlError } from "effect/sql/SqlError"
+import { randomBytes } from "node:crypto"
+import * as Ledger from "../lifetime/Ledger.ts"
+import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
+import * as TimeLimit from "../lifetime/TimeLimit.ts"
+import {
+  connectionOf,
+  describe,
+  isStandby,
+  late,
+  migrationTimeout,
+  type Options,
+  schemaOf,
+  toSessionError,
+  unavailable
+} from "./internal/PgSessionConfig.ts"
+import * as PgSessionEnds from "./internal/PgSessionEnds.ts"
+import * as PgSessionLoads from "./internal/PgSessionLoads.ts"
+import * as SessionMemory from "../session/internal/SessionMemory.ts"
+import * as PgSessionMigrations from "./internal/PgSessionMigrations.ts"
+import * as PgSessionPruned from "./internal/PgSessionPruned.ts"
+import * as PgSessionRow from "./internal/PgSessionRow.ts"
+import * as PgSessionSql from "./internal/PgSessionSql.ts"
+import * as PgSessionUpdates from "./internal/PgSessionUpdates.ts"
+import { SessionError, SessionRevoked } from "../session/SessionError.ts"
+import * as SessionId from "../session/SessionId.ts"
+import { principalOf, type SessionRecord } from "../session/SessionRecord.ts"
+import {
+  type Authentication,
+  type Limits,
+  type NewSession,
+  type Renewal,
+  SessionStore,
+  type Update
+} from "../session/SessionStore.ts"
+import type { TokenHash } from "../session/SessionToken.ts"
+
+export type { Options } from "./internal/PgSessionConfig.ts"
+
+const bytes = (hash: TokenHash): Uint8Array => Buffer.from(hash, "hex")
+
+const nonce = () => randomBytes(32).toString("base64url")
+
+const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked() }))
+
+/** Makes a store whose connections close with the current scope. */
+export const make = Effect.fnUntraced(function* (options: Options) {
+  const schema = yield* schemaOf(options)
+  const channel = PgSessionSql.channelOf(schema)
+  const statements = PgSessionSql.make(schema, channel)
+  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const clock = yield* Clock.Clock
+  const max = Math.max(options.maxConnections ?? 10, 2)
+  const config = connectionOf(options, limit, limit)
+
+  // Pools and operations end side by side: a pool waits for its connections, which operations give back when they end.
+  const scope = yield* Ledger.hold(
+    { kind: "session store", id: describe(options.url) },
+    Effect.sync(() => Scope.makeUnsafe("parallel")),
+    Scope.close
+  )
+  const open = (config: PgPool.Config) => Scope.provide(Effect.orDie(PgPool.make(config)), scope)
+  const readers = yield* open({ ...config, multiplex: true, maxConnections: Math.floor(max / 2) })
+  const writers = yield* open({ ...config, maxConnections: Math.ceil(max / 2) })
+
+  const ended = yield* PgSessionEnds.make({
+    connection: config,
+    channel,
+    checkInterval: Duration.fromInputUnsafe(options.listenerCheck ?? "4 seconds"),
+    answerWithin: limit,
+    id: describe(options.url)
+  }).pipe(Scope.provide(scope))
+
+  const within = yield* Scope.provide(TimeLimit.make(limit, late), scope)
+  const bounded = <A>(work: Effect.Effect<A, SqlError>) => within(Effect.mapError(work, toSessionError))
+
+  // A standby answers for as long as it is asked: the next connection may lead to the primary.
+  const orAnother =
+    (pool: PgPool.PgPool, connection: PgConnection) =>
+    <A>(work: Effect.Effect<A, SqlError>) =>
+      Effect.tapError(work, (error) => (isStandby(error) ? pool.invalidate(connection) : Effect.void))
+
+  const read = (sql: string, params: ReadonlyArray<unknown>) =>
+    bounded(
+      readers.use((connection) =>
+        // A shared connection cannot be cancelled. One that did not answer in time may be dead, and is not used again.
+        Effect.onInterrupt(connection.queryValues(sql, params), () => readers.invalidate(connection)).pipe(
+          orAnother(readers, connection)
+        )
+      )
+    )
+  const write = (sql: string, params: ReadonlyArray<unknown>) =>
+    bounded(writers.use((connection) => orAnother(writers, connection)(connection.queryValues(sql, params))))
+
+  // The connection of a transaction that did not succeed is closed, and the server rolls back. `withTransaction` of the
+  // driver's client would wait without limit for the answer to BEGIN where the network is gone.
+  const transaction = <A>(work: (connection: PgConnection) => Effect.Effect<A, SqlError>) =>
+    bounded(
+      writers.use((connection) =>
+        connection.query("begin").pipe(
+          Effect.andThen(work(connection)),
+          Effect.tap(() => connection.query("commit")),
+          Effect.onError(() => writers.invalidate(connection))
+        )
+      )
+    )
+
+  // Owed activity was skipped because somebody was writing the row. If that was not another touch, nobody would note it,
+  // and the session would end too early.
+  const settle = (token: TokenHash) =>
+    write(statements.settle, [bytes(token)]).pipe(
+      Effect.andThen(read(statements.load, [bytes(token)])),
+      Effect.flatMap(([row]) => Effect.fromResult(PgSessionRow.loaded(row))),
+      Effect.map(({ record }) => record)
+    )
+
+  const batched = (sql: string) => (tokens: ReadonlyArray<TokenHash>) =>
+    Effect.map(read(sql, [Buffer.from(tokens.join(""), "hex")]), PgSessionRow.inPlace)
+  const load = yield* Scope.provide(
+    PgSessionLoads.make({
+      concurrency: Math.floor(max / 2),
+      within,
+      find: batched(statements.find),
+      confirm: batched(statements.confirm),
+      memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock)),
+      load: batched(statements.load),
+      settle
+    }),
+    scope
+  )
+
+  const touch = Effect.fn("PgSessionStore.touch")(function* (token: TokenHash) {
+    const [row] = yield* read(statements.touch, [bytes(token)])
+    const owed = yield* Effect.fromResult(PgSessionRow.touched(row))
+    if (owed) yield* write(statements.settle, [bytes(token)])
+  })
+
+  /** Keeps logins and revocations of a principal one after the other, until the transaction is over. Tells the epoch. */
+  const lockPrincipal = Effect.fnUntraced(function* (connection: PgConnection, principal: string) {
+    const [locked] = yield* connection.queryValues(statements.lockPrincipal, [principal])
+    return locked ?? (yield* connection.queryValues(statements.addPrincipal, [principal]))[0]
+  })
+
+  const isRevokedSince = ({ epoch }: Limits, row: PgSessionRow.Row | undefined) =>
+    epoch !== undefined && Result.getOrElse(PgSessionRow.epoch(row), () => Infinity) > epoch
+
+  const limitsOf = (limits: Limits) => [
+    Duration.toMillis(limits.idleTimeout),
+    Duration.toMillis(limits.absoluteTimeout),
+    Duration.toMillis(limits.renewEvery),
+    Math.max(limits.maxPerPrincipal - 1, 0)
+  ]
+
+  const create = Effect.fn("PgSessionStore.create")(function* (session: NewSession) {
+    const principal = session.principal === null ? null : yield* principalOf(session.principal)
+    const params = [
+      SessionId.make(),
+      principal,
+      JSON.stringify(session.data),
+      session.dataVersion,
+      JSON.stringify(session.device),
+      ...limitsOf(session),
+      bytes(session.token),
+      nonce(),
+      session.instead === undefined ? null : bytes(session.instead)
+    ]
+    const rows = yield* principal === null
+      ? write(statements.create, params)
+      : transaction(
+          Effect.fnUntraced(function* (connection) {
+            const locked = yield* lockPrincipal(connection, principal)
+            return isRevokedSince(session, locked)
+              ? undefined
+              : yield* connection.queryValues(statements.create, params)
+          })
+        )
+    if (rows === undefined) return yield* revoked
+    return yield* Effect.fromResult(PgSessionRow.login(rows[0]))
+  })
+
+  /** Why nothing was done with a token. */
+  const refusal = (token: TokenHash) =>
+    Effect.flatMap(read(statements.refusal, [bytes(token)]), ([row]) => Effect.fail(PgSessionRow.standing(row)))
+
+  const authenticate = Effect.fn("PgSessionStore.authenticate")(function* (authentication: Authentication) {
+    const { data, device, next, token } = authentication
+    const principal = yield* principalOf(authentication.principal)
+    const params = [
+      bytes(token),
+      principal,
+      data === undefined ? null : JSON.stringify(data.value),
+      data?.version ?? null,
+      JSON.stringify(device),
+      ...limitsOf(authentication),
+      bytes(next),
+      nonce()
+    ]
+    const rows = yield* transaction(
+      Effect.fnUntraced(function* (connection) {
+        // Both principals, in one order for all, or two logins that take each other's sessions over would wait for ever.
+        const [owner] = yield* connection.queryValues(statements.owner, [bytes(token)])
+        const before = owner?.[0]
+        const names = typeof before === "string" && before !== principal ? [principal, before] : [principal]
+        for (const name of names.toSorted()) {
+          const locked = yield* lockPrincipal(connection, name)
+          if (name === principal && isRevokedSince(authentication, locked)) return undefined
+        }
+        yield* connection.queryValues(statements.lockSession, [bytes(token)])
+        return yield* connection.queryValues(statements.authenticate, params)
+      })
+    )
+    if (rows === undefined) return yield* revoked
+    if (rows[0] === undefined) return yield* refusal(token)
+    return yield* Effect.fromResult(PgSessionRow.login(rows[0]))
+  })
+
+  const renew = Effect.fn("PgSessionStore.renew")(function* ({ next, token }: Renewal) {
+    const [row] = yield* write(statements.renew, [bytes(token), bytes(next), nonce()])
+    if (row === undefined) return yield* refusal(token)
+    return yield* Effect.fromResult(PgSessionRow.record(row))
+  })
+
+  const change = yield* Scope.provide(
+    PgSessionUpdates.make({
+      concurrency: Math.max(Math.floor(max / 4), 1),
+      within,
+      updateFree: (changes) =>
+        Effect.map(write(statements.updateFree, PgSessionUpdates.columns(changes)), PgSessionRow.inPlace),
+      update: Effect.fnUntraced(function* ({ dataVersion, id, json, version }) {
+        const [row] = yield* write(statements.update, [id, version, json, dataVersion])
+        if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row))
+        const [standing] = yield* read(statements.standing, [id])
+        return yield* PgSessionRow.standing(standing)
+      })
+    }),
+    scope
+  )
+  const update = Effect.fn("PgSessionStore.update")(({ data, dataVersion, id, version }: Update) =>
+    change({ id, version, json: JSON.stringify(data), dataVersion })
+  )
+
+  const revokeAll: SessionStore["Service"]["revokeAll"] = Effect.fn("PgSessionStore.revokeAll")(
+    function* (principal, options) {
+      const name = yield* principalOf(principal)
+      const rows = yield* transaction((connection) =>
+        Effect.andThen(
+          connection.query(statements.beginEpoch, [name]),
+          connection.queryValues(statements.revokeAll, [name, options?.except ?? null])
+        )
+      )
+      return yield* PgSessionRow.ids(rows)
+    }
+  )
+
+  const list = Effect.fn("PgSessionStore.list")(function* (principal: string) {
+    const records: Array<SessionRecord> = []
+    for (const row of yield* read(statements.list, [yield* principalOf(principal)])) {
+      const record = PgSessionRow.record(row)
+      if (Result.isSuccess(record)) records.push(record.success)
+      else yield* Effect.logWarning("A session was left out of a list", record.failure.message)
+    }
+    return records
+  })
+
+  const pruned = PgSessionPruned.make()
+  const prune = Effect.fn("PgSessionStore.prune")(function* (limit: number) {
+    yield* write(statements.prunePrincipals, [limit])
+    const [row] = yield* write(statements.prune, [limit, pruned.from()])
+    const { sessions, took, upTo } = yield* Effect.fromResult(PgSessionRow.pruned(row))
+    pruned.note({ sessions, isFull: sessions >= limit, upTo, at: clock.monotonicTimeNanosUnsafe() })
+    return { sessions, took }
+  })
+
+  return SessionStore.of({
+    // Both unless an operator turned `fsync` or `synchronous_commit` off; with `synchronous_standby_names`, also a failover's.
+    capabilities: { sharedBy: "instances", afterCrash: "kept", afterFailover: "as configured", eviction: "never" },
+    create,
+    load,
+    touch,
+    update,
+    renew,
+    authenticate,
+    revoke: (id) => Effect.map(write(statements.revoke, [id]), (rows) => rows.length > 0),
+    revokeAll,
+    epoch: (principal) =>
+      principalOf(principal).pipe(
+        Effect.flatMap((name) => read(statements.epoch, [name])),
+        Effect.flatMap(([row]) => Effect.fromResult(PgSessionRow.epoch(row)))
+      ),
+    list,
+    endedOf: (ids) => Effect.flatMap(read(statements.endedOf, [ids]), PgSessionRow.ids),
+    ended,
+    prune,
+    pruneLag: Effect.flatMap(
+      Effect.suspend(() => read(statements.pruneLag, [pruned.from()])),
+      ([row]) => Effect.fromResult(PgSessionRow.lag(row))
+    ),
+    ping: Effect.asVoid(read(statements.ping, []))
+  })
+})
+
+/** Sessions in a database that has, or will have, the tables of {@link migrate}. */
+export const layer = (options: Options): Layer.Layer<SessionStore> => Layer.effect(SessionStore, make(options))
+
+/**
+ * Brings the store's tables up to date. Instances that start together apply each change once.
+ *
+ * The role needs the right to create the schema, or to create tables in one that exists. Fails with `SessionsUnavailable`
+ * where the database cannot be reached, or another program holds the tables for 30 seconds: then run it again later.
+ */
+export const migrate = Effect.fn("PgSessionStore.migrate")(function* (options: Options) {
+  const schema = yield* schemaOf(options)
+  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  yield* PgSessionMigrations.run(connectionOf(options, limit, migrationTimeout), schema).pipe(
+    Effect.mapError((error) => (isSqlError(error) ? toSessionError(error) : unavailable(error))),
+    Effect.timeoutOrElse({
+      duration: migrationTimeout,
+      orElse: () => Effect.fail(late(Duration.format(migrationTimeout)))
+    })
+  )
+})

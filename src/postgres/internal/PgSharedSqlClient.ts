@@ -1,0 +1,48 @@
+/**
+ * A `SqlClient` for short statements, many of which travel on each of a few PostgreSQL connections.
+ *
+ * The connections live as long as the scope the client was made in and are opened when they are first needed. A transaction
+ * or a stream has one of them to itself until it is over.
+ *
+ * **Details**
+ *
+ * A statement that gets no answer within the limit fails, and its connection is not used again: the network is gone. One
+ * whose caller is interrupted goes on at the server, because it cannot be cancelled alone.
+ */
+import type { PgConnection } from "@effect/sql-pg/PgConnection"
+import * as PgPool from "@effect/sql-pg/PgPool"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as SqlClient from "effect/sql/SqlClient"
+import { SqlError, StatementTimeoutError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import * as TimeLimit from "../../lifetime/TimeLimit.ts"
+import * as PgSqlClient from "./PgSqlClient.ts"
+
+const late = new SqlError({
+  reason: new StatementTimeoutError({
+    cause: new Error("No answer from the server"),
+    message: "The server did not answer in time. Whether the statement took effect is not known.",
+    operation: "query"
+  })
+})
+
+/** Makes the client; no statement waits for longer than `limit`. */
+export const make = Effect.fnUntraced(function* (config: PgPool.Config, limit: Duration.Duration) {
+  const pool = yield* PgPool.make({ ...config, multiplex: true })
+  const within = yield* TimeLimit.make(limit, () => late)
+
+  const adapt = (connection: PgConnection) => {
+    const statement = <A, E>(work: Effect.Effect<A, E>) =>
+      Effect.tapError(within(work), (error) => (error === late ? pool.invalidate(connection) : Effect.void))
+    const stream = <A>(rows: Stream.Stream<A, SqlError>) =>
+      Stream.unwrap(Effect.map(Stream.toPull(rows), (pull) => Stream.fromPull(Effect.succeed(statement(pull)))))
+    return PgSqlClient.adapt(connection, { statement, stream })
+  }
+  return yield* SqlClient.make({
+    acquirer: Effect.map(pool.get, adapt),
+    borrower: (use) => pool.use((connection) => use(adapt(connection))),
+    transactionAcquirer: Effect.map(pool.reserve, adapt),
+    ...PgSqlClient.dialect
+  })
+})

@@ -1,0 +1,97 @@
+/**
+ * Which query was submitted with which idempotency key.
+ *
+ * A key is remembered from the moment its query was admitted until the window is over, also when the query itself was
+ * forgotten long before.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { createHash } from "node:crypto"
+import type { Statement } from "../QueryDriver.ts"
+import { IdempotencyConflict, QueryError, QueryRejected } from "../QueryError.ts"
+import type { QueryRecord } from "../QueryRecord.ts"
+import type { Entry } from "./QueryRegistryEntry.ts"
+
+/** What makes two submissions the same. */
+export interface Request {
+  readonly principal: string
+  readonly key: string
+  readonly statement: Statement
+  readonly deadline: Duration.Duration | undefined
+}
+
+interface Kept {
+  readonly digest: string
+  readonly entry: Entry
+  readonly until: number
+}
+
+const digestOf = ({ deadline, statement: { params, settings, sql } }: Request): string =>
+  createHash("sha256")
+    .update(JSON.stringify([sql, params, settings ?? {}, deadline === undefined ? null : Duration.toMillis(deadline)]))
+    .digest("base64url")
+
+/** The keys of all principals. Times are in milliseconds of a steady clock. */
+export class Keys {
+  private readonly byPrincipal = new Map<string, Map<string, Kept>>()
+  private readonly windowMillis: number
+  private readonly maxPerPrincipal: number
+
+  constructor(window: Duration.Duration, maxPerPrincipal: number) {
+    this.windowMillis = Duration.toMillis(window)
+    this.maxPerPrincipal = maxPerPrincipal
+  }
+
+  /**
+   * What a submission with a key comes to, when it is not to be a new query: the query it was, or an error. The statement of
+   * one past its retention is the submission's: they are the same.
+   */
+  answer(request: Request, now: number): Effect.Effect<QueryRecord, QueryError> | undefined {
+    const keys = this.byPrincipal.get(request.principal)
+    if (keys === undefined) return undefined
+    const kept = keys.get(request.key)
+    if (kept !== undefined && kept.until > now) {
+      const { record } = kept.entry
+      return kept.digest === digestOf(request)
+        ? Effect.succeed({ ...record, sql: request.statement.sql })
+        : Effect.fail(new QueryError({ reason: new IdempotencyConflict({ id: record.id }) }))
+    }
+    this.removeUntil(keys, now)
+    if (keys.size < this.maxPerPrincipal) return undefined
+    const [oldest] = keys.values()
+    const millis = Math.max((oldest?.until ?? now) - now, 0)
+    return Effect.fail(
+      new QueryError({
+        reason: new QueryRejected({
+          limit: "keysOfPrincipal",
+          count: keys.size,
+          retryAfterSeconds: Math.max(1, Math.ceil(millis / 1000))
+        })
+      })
+    )
+  }
+
+  /** Remembers the query of a key. */
+  keep(request: Request, entry: Entry, now: number): void {
+    const kept: Kept = { digest: digestOf(request), entry, until: now + this.windowMillis }
+    const keys = this.byPrincipal.get(request.principal)
+    if (keys === undefined) this.byPrincipal.set(request.principal, new Map([[request.key, kept]]))
+    else keys.set(request.key, kept)
+  }
+
+  /** Forgets what is past the window. */
+  prune(now: number): void {
+    for (const [principal, keys] of this.byPrincipal) {
+      this.removeUntil(keys, now)
+      if (keys.size === 0) this.byPrincipal.delete(principal)
+    }
+  }
+
+  /** The window is the same for all, so the oldest are first. */
+  private removeUntil(keys: Map<string, Kept>, now: number): void {
+    for (const [key, { until }] of keys) {
+      if (until > now) return
+      keys.delete(key)
+    }
+  }
+}

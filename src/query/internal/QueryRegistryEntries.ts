@@ -1,0 +1,186 @@
+/**
+ * The entries of a registry: who is listed, in which order, and who is to go.
+ *
+ * An entry is listed from its submission until it is forgotten; then its rows are freed. What it was can still be seen by
+ * whoever has the entry.
+ */
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as QueryId from "../QueryId.ts"
+import type { QueryRecord } from "../QueryRecord.ts"
+import { Entry, type Submitted } from "./QueryRegistryEntry.ts"
+import type * as QueryState from "../QueryState.ts"
+
+/** Part of a principal's queries. */
+export interface Listing {
+  readonly queries: ReadonlyArray<QueryRecord>
+  /** Pass it as `after` to get those that follow, if there are any. It tells nothing about the queries of others. */
+  readonly next: number | undefined
+}
+
+/** Which of a principal's queries, and how many. */
+export interface ListOptions {
+  /** Default: those in any state. */
+  readonly state?: QueryState.QueryState | undefined
+  /** At most so many. Default: 100. */
+  readonly limit?: number | undefined
+  /** The `next` of the listing before. Default: from the newest. */
+  readonly after?: number | undefined
+}
+
+/** How many records of queries that are over are kept, and how many characters their statements may have together. */
+export interface Bounds {
+  readonly all: Bound
+  readonly ofPrincipal: Bound
+}
+
+/** Of records. */
+export interface Bound {
+  readonly count: number
+  readonly text: number
+}
+
+/** Entries in the order in which their queries ended. */
+class Kept {
+  readonly entries = new Set<Entry>()
+  private text = 0
+
+  add(entry: Entry): void {
+    this.entries.add(entry)
+    this.text += entry.record.sql.length
+  }
+
+  remove(entry: Entry): void {
+    if (this.entries.delete(entry)) this.text -= entry.record.sql.length
+  }
+
+  /** The oldest, when they are too many. The last one always stays: it is about to be told. */
+  excess({ count, text }: Bound): Entry | undefined {
+    const { size } = this.entries
+    if (size <= 1 || (size <= count && this.text <= text)) return undefined
+    const [oldest] = this.entries
+    return oldest
+  }
+}
+
+/** The entries of one principal, as long as it has any. */
+class Theirs {
+  readonly entries = new Set<Entry>()
+  submitted = 0
+  /**
+   * The place before the first of them, in microseconds of the registry: nobody submits faster than that, so it comes after every
+   * place that was told of theirs before.
+   */
+  readonly begin: number
+
+  constructor(begin: number) {
+    this.begin = begin
+  }
+}
+
+/** Every entry that is listed. Times are in milliseconds of a steady clock. */
+export class Entries {
+  private readonly born: number
+  private readonly bounds: Bounds
+  private readonly kept = new Kept()
+  private readonly keptOf = new Map<string, Kept>()
+  /** Taken off the list, but their rows are not freed yet. */
+  private readonly unlisted = new Set<Entry>()
+  private readonly byId = new Map<QueryId.QueryId, Entry>()
+  private readonly byPrincipal = new Map<string, Theirs>()
+
+  constructor(bounds: Bounds, now: number) {
+    this.bounds = bounds
+    this.born = now
+  }
+
+  add(submitted: Submitted, now: number): Entry {
+    const { id, principal } = submitted
+    const theirs = this.byPrincipal.get(principal) ?? new Theirs(Math.floor((now - this.born) * 1000))
+    this.byPrincipal.set(principal, theirs)
+    const entry = new Entry(++theirs.submitted, submitted)
+    theirs.entries.add(entry)
+    this.byId.set(id, entry)
+    return entry
+  }
+
+  find(principal: string, id: QueryId.QueryId): Entry | undefined {
+    const entry = this.byId.get(id)
+    return entry?.record.principal === principal ? entry : undefined
+  }
+
+  has(entry: Entry): boolean {
+    return this.byId.get(entry.record.id) === entry
+  }
+
+  all(): ReadonlyArray<Entry> {
+    return Array.from(this.byId.values())
+  }
+
+  of(principal: string): ReadonlyArray<Entry> {
+    return Array.from(this.byPrincipal.get(principal)?.entries ?? [])
+  }
+
+  /** Those whose rows are to be freed: whose retention is over, or that were taken off the list. */
+  due(now: number): ReadonlyArray<Entry> {
+    const due = Array.from(this.unlisted)
+    for (const entry of this.byId.values()) if (entry.isPast(now)) due.push(entry)
+    return due
+  }
+
+  /** Takes note of a query that is over, and takes those off the list that there is no room for any more. */
+  ended(entry: Entry, at: DateTime.Utc): void {
+    if (!this.has(entry)) return
+    const { principal } = entry.record
+    const theirs = this.keptOf.get(principal) ?? new Kept()
+    this.keptOf.set(principal, theirs)
+    theirs.add(entry)
+    this.kept.add(entry)
+    const excess = () => theirs.excess(this.bounds.ofPrincipal) ?? this.kept.excess(this.bounds.all)
+    for (let old = excess(); old !== undefined; old = excess()) {
+      this.unlist(old, at)
+      this.unlisted.add(old)
+    }
+  }
+
+  private unlist(entry: Entry, at: DateTime.Utc): void {
+    const { id, principal } = entry.record
+    this.byId.delete(id)
+    this.kept.remove(entry)
+    const kept = this.keptOf.get(principal)
+    kept?.remove(entry)
+    if (kept?.entries.size === 0) this.keptOf.delete(principal)
+    const theirs = this.byPrincipal.get(principal)
+    theirs?.entries.delete(entry)
+    if (theirs?.entries.size === 0) this.byPrincipal.delete(principal)
+    if (entry.isOver) entry.step("Expired", at)
+    else entry.tell()
+  }
+
+  /** Takes an entry off the list and frees its rows, as {@link Entry.free}. */
+  forget(entry: Entry, at: DateTime.Utc, limit?: Duration.Input): Effect.Effect<void> {
+    return Effect.uninterruptible(
+      Effect.suspend(() => {
+        if (this.has(entry)) this.unlist(entry, at)
+        this.unlisted.delete(entry)
+        return entry.free(limit)
+      })
+    )
+  }
+
+  /** A principal's queries, the newest first. */
+  list(principal: string, { after = Number.POSITIVE_INFINITY, limit = 100, state }: ListOptions = {}): Listing {
+    const queries: Array<QueryRecord> = []
+    const begin = this.byPrincipal.get(principal)?.begin ?? 0
+    let last: number | undefined
+    for (const { order, record } of this.of(principal).toReversed()) {
+      const place = begin + order
+      if (place >= after || (state !== undefined && record.state !== state)) continue
+      if (queries.length === limit) return { queries, next: last }
+      queries.push(record)
+      last = place
+    }
+    return { queries, next: undefined }
+  }
+}

@@ -1,0 +1,298 @@
+/**
+ * Sessions in Redis or Valkey, for any number of instances of a program.
+ *
+ * The store's connections live as long as its layer. The layer is built also while the server is away, and operations
+ * fail with `SessionsUnavailable` until it is back. There is nothing to migrate.
+ *
+ * **Details**
+ *
+ * One primary, with replicas, Sentinel or a managed service if you like. Every operation is one script, so nothing can come
+ * between its reading and its writing, and the server's clock decides everything. Loads of concurrent requests travel
+ * together. One more connection listens for the ends of sessions.
+ *
+ * An operation that is interrupted goes on in the background, within the same time limit.
+ *
+ * Whenever the server is reached anew it is looked at before anything else is asked of it: what puts sessions at risk
+ * (eviction, nothing on the disk) is logged with what to do, or refused, see {@link Options.onUnsafe}.
+ *
+ * **Gotchas**
+ *
+ * What was answered may be undone by a crash or a failover, which replication without waiting cannot prevent: see
+ * `SessionStore.Capabilities`. Needs Redis 7 or newer, or Valkey. Redis Cluster is refused: one step reads a token, its
+ * session and the sessions of the same principal, which lie on different nodes there.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import { randomBytes } from "node:crypto"
+import * as RedisConnection from "./RedisConnection.ts"
+import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
+import * as TimeLimit from "../lifetime/TimeLimit.ts"
+import * as RedisSessionEnds from "./internal/RedisSessionEnds.ts"
+import * as RedisSessionLoads from "./internal/RedisSessionLoads.ts"
+import { channelOf } from "./internal/RedisSessionLua.ts"
+import * as RedisSessionReply from "./internal/RedisSessionReply.ts"
+import * as RedisSessionScripts from "./internal/RedisSessionScripts.ts"
+import * as RedisSessionServer from "./internal/RedisSessionServer.ts"
+import * as SessionMemory from "../session/internal/SessionMemory.ts"
+import * as SessionId from "../session/SessionId.ts"
+import { principalOf, type SessionRecord } from "../session/SessionRecord.ts"
+import {
+  type Authentication,
+  type Limits,
+  type NewSession,
+  type Renewal,
+  SessionStore,
+  type Update
+} from "../session/SessionStore.ts"
+import * as SessionTimes from "../session/SessionTimes.ts"
+import type { TokenHash } from "../session/SessionToken.ts"
+
+/** Where the sessions are. */
+export interface Options {
+  /** `redis://user:password@host:port/database`, or `rediss://` for TLS. */
+  readonly url: Redacted.Redacted<string>
+  /** In front of every key and of the channel: letters, digits, `_`, `.` and `-`. Default: `holdfast`. */
+  readonly prefix?: string | undefined
+  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
+  readonly operationTimeout?: Duration.Input | undefined
+  /** How often the connection that listens is asked whether it is there. Default: 4 seconds. */
+  readonly listenerCheck?: Duration.Input | undefined
+  /**
+   * What to do on a server that may lose sessions: say so in the log, or fail every operation until it is set up. Default:
+   * `warn`.
+   */
+  readonly onUnsafe?: "warn" | "refuse" | undefined
+  /**
+   * Room for sessions that were loaded lately, so that their next load fetches only whether they changed. Each load asks the
+   * server, whatever is remembered. Default: 16 MiB; 0 for none.
+   */
+  readonly rememberedBytes?: number | undefined
+  /** Shown by the server to operators. Default: `holdfast-sessions`. */
+  readonly applicationName?: string | undefined
+}
+
+/** How many batches of loads may be under way: one is being answered while the next is on its way. */
+const concurrency = 4
+/** How many sessions one script looks at, so that it holds up the others for less than a millisecond or so. */
+const largest = 100
+
+const prefixOf = (options: Options): Effect.Effect<string> => {
+  const prefix = options.prefix ?? "holdfast"
+  return /^[A-Za-z0-9_.-]{1,64}$/.test(prefix)
+    ? Effect.succeed(prefix)
+    : Effect.die(new TypeError("The prefix of the sessions' keys must be letters, digits, _, . and -"))
+}
+
+const nonce = () => randomBytes(32).toString("base64url")
+/** No part of a moment's number is lost, and it stays one that a date can have. */
+const longest = 4e15
+const millis = (duration: Duration.Duration) => String(Math.min(Math.ceil(Duration.toMillis(duration)), longest))
+const chunks = <A>(all: ReadonlyArray<A>) =>
+  Array.from({ length: Math.ceil(all.length / largest) }, (_, index) =>
+    all.slice(index * largest, (index + 1) * largest)
+  )
+
+/** What the scripts take of limits: four times, the other sessions that may stay, and behind them hash, nonce and epoch. */
+const limitsOf = (limits: Limits) => [
+  millis(limits.idleTimeout),
+  millis(SessionTimes.touchInterval(limits.idleTimeout)),
+  millis(limits.absoluteTimeout),
+  millis(limits.renewEvery),
+  String(Math.max(limits.maxPerPrincipal - 1, 0))
+]
+const epochOf = ({ epoch }: Limits) => (epoch === undefined ? "" : String(epoch))
+
+/**
+ * What the store's user needs to be allowed, as arguments of `ACL SETUSER`. `INFO` and `CONFIG GET` are for looking whether the
+ * server may lose sessions; without them the store works and says that it could not look.
+ */
+export const permissions = (prefix: string): ReadonlyArray<string> => [
+  "resetkeys",
+  `~${prefix}:*`,
+  "resetchannels",
+  `&${channelOf(prefix)}`,
+  "-@all",
+  ..."hello auth ping client|setname select subscribe unsubscribe publish info config|get"
+    .split(" ")
+    .map((name) => `+${name}`),
+  ..."script|load evalsha time exists del get set hset hsetnx hmget hget hdel".split(" ").map((name) => `+${name}`),
+  ..."zadd zrem zcard zcount zscore zrange zrevrange zrangebyscore".split(" ").map((name) => `+${name}`)
+]
+
+/** Makes a store whose connections close with the current scope. */
+export const make = Effect.fnUntraced(function* (options: Options) {
+  const prefix = yield* prefixOf(options)
+  const scripts = RedisSessionScripts.make(prefix)
+  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const { listenerCheck, url } = options
+  const connection = yield* Effect.orDie(
+    RedisConnection.make({
+      url,
+      operationTimeout: limit,
+      listenerCheck,
+      name: options.applicationName ?? "holdfast-sessions",
+      accept: RedisSessionServer.make({ onUnsafe: options.onUnsafe ?? "warn" })
+    })
+  )
+  const ended = yield* RedisSessionEnds.make({ connection, channel: channelOf(prefix) })
+  const within = yield* TimeLimit.make(limit, (limit) =>
+    RedisSessionReply.unavailable(new Error(`No answer within ${limit}`))
+  )
+
+  const sent = (script: RedisSessionScripts.Script, parameters: ReadonlyArray<string>) =>
+    Effect.mapError(connection.eval(script)(...parameters), RedisSessionReply.failed)
+  const run = (script: RedisSessionScripts.Script, ...parameters: ReadonlyArray<string>) =>
+    within(sent(script, parameters))
+
+  const clock = yield* Clock.Clock
+  const load = yield* RedisSessionLoads.make({
+    concurrency,
+    within,
+    load: (tokens) => Effect.flatMap(sent(scripts.load, tokens), RedisSessionReply.answers(tokens.length)),
+    confirm: (ids) => Effect.flatMap(sent(scripts.confirm, ids), RedisSessionReply.answers(ids.length + 1)),
+    memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock))
+  })
+
+  /** A login, once all those who had to make room did. */
+  const login = Effect.fnUntraced(function* (script: RedisSessionScripts.Script, parameters: ReadonlyArray<string>) {
+    const made: Array<SessionId.SessionId> = []
+    for (;;) {
+      const { displaced, record } = yield* Effect.flatMap(sent(script, parameters), RedisSessionReply.login)
+      made.push(...displaced)
+      if (record !== undefined) return { record, displaced: made }
+    }
+  })
+
+  const record = (reply: unknown) => Effect.fromResult(RedisSessionReply.session(reply))
+
+  const create = Effect.fn("RedisSessionStore.create")(function* (session: NewSession) {
+    const principal = session.principal === null ? "" : yield* principalOf(session.principal)
+    const parameters = [
+      SessionId.make(),
+      principal,
+      JSON.stringify(session.data),
+      String(session.dataVersion),
+      JSON.stringify(session.device),
+      ...limitsOf(session),
+      session.token,
+      nonce(),
+      epochOf(session),
+      session.instead ?? ""
+    ]
+    return yield* within(login(scripts.create, parameters))
+  })
+
+  const authenticate = Effect.fn("RedisSessionStore.authenticate")(function* (authentication: Authentication) {
+    const { data, device, next, token } = authentication
+    const principal = yield* principalOf(authentication.principal)
+    const parameters = [
+      token,
+      principal,
+      data === undefined ? "" : JSON.stringify(data.value),
+      data === undefined ? "" : String(data.version),
+      JSON.stringify(device),
+      ...limitsOf(authentication),
+      next,
+      nonce(),
+      epochOf(authentication)
+    ]
+    return yield* within(login(scripts.authenticate, parameters))
+  })
+
+  const touch = Effect.fn("RedisSessionStore.touch")(function* (token: TokenHash) {
+    yield* Effect.fromResult(RedisSessionReply.live(yield* run(scripts.touch, token)))
+  })
+
+  const renew = Effect.fn("RedisSessionStore.renew")(function* ({ next, token }: Renewal) {
+    return yield* record(yield* run(scripts.renew, token, next, nonce()))
+  })
+
+  const update = Effect.fn("RedisSessionStore.update")(function* ({ data, dataVersion, id, version }: Update) {
+    return yield* record(yield* run(scripts.update, id, String(version), JSON.stringify(data), String(dataVersion)))
+  })
+
+  // A script at a time, so that nobody waits for the end of ten thousand. The first begins the epoch, which refuses logins that
+  // are under way, and says which sessions are meant: what is created from then on is spared.
+  const endAll = Effect.fnUntraced(function* (principal: string, spared: string) {
+    const ended: Array<SessionId.SessionId> = []
+    for (let from = ""; ;) {
+      const reply = yield* sent(scripts.revokeAll, [principal, spared, from])
+      const [upto, ids, more] = yield* RedisSessionReply.revokedSome(reply)
+      ended.push(...ids)
+      if (more === 0) return ended
+      from = upto
+    }
+  })
+  const revokeAll: SessionStore["Service"]["revokeAll"] = Effect.fn("RedisSessionStore.revokeAll")(
+    function* (principal, options) {
+      return yield* within(endAll(yield* principalOf(principal), options?.except ?? ""))
+    }
+  )
+
+  /** For each of these sessions what the script says of it, in scripts that are short. */
+  const ofEach = (script: RedisSessionScripts.Script, ids: ReadonlyArray<SessionId.SessionId>) =>
+    within(
+      Effect.map(
+        Effect.forEach(chunks(ids), (chunk) =>
+          Effect.flatMap(sent(script, chunk), RedisSessionReply.answers(chunk.length))
+        ),
+        (answers) => answers.flat()
+      )
+    )
+
+  const list = Effect.fn("RedisSessionStore.list")(function* (principal: string) {
+    const name = yield* principalOf(principal)
+    const ids = yield* RedisSessionReply.ids(yield* run(scripts.ids, name))
+    const records: Array<SessionRecord> = []
+    for (const reply of yield* ofEach(scripts.sessions, ids)) {
+      const read = RedisSessionReply.listed(reply)
+      if (read === undefined) continue
+      if (Result.isFailure(read)) {
+        yield* Effect.logWarning("A session was left out of a list", read.failure.message)
+        // Another's by now, it was only just taken over.
+      } else if (read.success.principal === name) records.push(read.success)
+    }
+    return records
+  })
+
+  return SessionStore.of({
+    capabilities: {
+      sharedBy: "instances",
+      afterCrash: "as configured",
+      afterFailover: "may be undone",
+      eviction: "as configured"
+    },
+    create,
+    load,
+    touch,
+    update,
+    renew,
+    authenticate,
+    revoke: (id) => Effect.flatMap(run(scripts.revoke, id), RedisSessionReply.isDone),
+    revokeAll,
+    epoch: (principal) =>
+      principalOf(principal).pipe(
+        Effect.flatMap((name) => run(scripts.epoch, name)),
+        Effect.flatMap(RedisSessionReply.epoch)
+      ),
+    list,
+    endedOf: (ids) =>
+      Effect.map(ofEach(scripts.states, ids), (states) =>
+        ids.filter((_, index) => RedisSessionReply.isOver(states[index]))
+      ),
+    ended,
+    prune: (limit) =>
+      Effect.flatMap(Effect.timed(run(scripts.prune, String(limit))), ([way, reply]) =>
+        RedisSessionReply.pruned(reply, way)
+      ),
+    pruneLag: Effect.flatMap(run(scripts.pruneLag), RedisSessionReply.lag),
+    ping: Effect.asVoid(run(scripts.ping))
+  })
+})
+
+/** Sessions on a server that is, or will be, there. */
+export const layer = (options: Options): Layer.Layer<SessionStore> => Layer.effect(SessionStore, make(options))

@@ -1,0 +1,153 @@
+/**
+ * Reads sessions as stores hold them: text, counts and moments, in one order. What cannot be read is that session's failure
+ * and nobody else's.
+ */
+import * as DateTime from "effect/DateTime"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import {
+  SessionConflict,
+  SessionError,
+  SessionExpired,
+  SessionMissing,
+  SessionRevoked,
+  SessionSuperseded,
+  SessionUndecodable
+} from "../SessionError.ts"
+import { SessionId } from "../SessionId.ts"
+import { Device, SessionRecord } from "../SessionRecord.ts"
+
+/** A row of values in the order of the statement's columns. */
+export type Row = ReadonlyArray<unknown>
+
+const decodeRecord = Schema.decodeUnknownResult(
+  Schema.Struct({
+    ...SessionRecord.fields,
+    data: Schema.fromJsonString(Schema.Json),
+    device: Schema.fromJsonString(Device),
+    createdAt: Schema.DateTimeUtcFromDate,
+    lastSeenAt: Schema.DateTimeUtcFromDate,
+    idleExpiresAt: Schema.DateTimeUtcFromDate,
+    expiresAt: Schema.DateTimeUtcFromDate
+  })
+)
+const State = Schema.Literals(["missing", "expired", "revoked", "superseded", "live"])
+const decodeState = Schema.decodeUnknownResult(State)
+const isId = Schema.is(SessionId)
+const decodeDevice = Schema.decodeUnknownResult(Device)
+const describeIssue = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** Says where a row is wrong and not what it holds there, which is somebody's data. */
+export const undecodable = (what: string) => (error: Schema.SchemaError) => {
+  const places = describeIssue(error.issue).issues.map(({ path }) => path?.map(String).join(".") ?? "")
+  const problem = `${what} has an unexpected ${places.filter((place) => place !== "").join(", ") || "value"}`
+  return new SessionError({ reason: new SessionUndecodable({ problem }) })
+}
+
+/** The same without a place. */
+export const unexpected = (what: string) =>
+  new SessionError({ reason: new SessionUndecodable({ problem: `${what} has an unexpected value` }) })
+
+const isInt = (value: unknown): value is number => Number.isSafeInteger(value)
+const isMoment = (value: unknown): value is Date => value instanceof Date && !Number.isNaN(value.getTime())
+
+/** What `JSON.parse` makes is JSON but for the numbers that are too large for one. */
+const isFinite = (value: unknown): boolean => {
+  if (typeof value === "number") return Number.isFinite(value)
+  if (typeof value !== "object" || value === null) return true
+  return Object.values(value).every(isFinite)
+}
+
+const parse = (text: unknown): Schema.Json | undefined => {
+  if (typeof text !== "string") return undefined
+  try {
+    const value: Schema.Json = JSON.parse(text)
+    return isFinite(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * The same as {@link decodeRecord} at a fifth of its cost, which is what most of a load costs this process. Undefined for
+ * whatever is not exactly as it should be.
+ */
+const plainRecord = (row: Row, from: number): SessionRecord | undefined => {
+  const id = row[from]
+  const principal = row[from + 1]
+  const data = parse(row[from + 2])
+  const dataVersion = row[from + 3]
+  const version = row[from + 4]
+  const device = decodeDevice(parse(row[from + 5]))
+  const createdAt = row[from + 6]
+  const lastSeenAt = row[from + 7]
+  const idleExpiresAt = row[from + 8]
+  const expiresAt = row[from + 9]
+  const renewalNonce = row[from + 10]
+  return isId(id) &&
+    (principal === null || typeof principal === "string") &&
+    data !== undefined &&
+    isInt(dataVersion) &&
+    isInt(version) &&
+    Result.isSuccess(device) &&
+    isMoment(createdAt) &&
+    isMoment(lastSeenAt) &&
+    isMoment(idleExpiresAt) &&
+    isMoment(expiresAt) &&
+    (renewalNonce === null || typeof renewalNonce === "string")
+    ? {
+        id,
+        principal,
+        data,
+        dataVersion,
+        version,
+        device: device.success,
+        createdAt: DateTime.fromDateUnsafe(createdAt),
+        lastSeenAt: DateTime.fromDateUnsafe(lastSeenAt),
+        idleExpiresAt: DateTime.fromDateUnsafe(idleExpiresAt),
+        expiresAt: DateTime.fromDateUnsafe(expiresAt),
+        renewalNonce
+      }
+    : undefined
+}
+
+/** A session, from the columns that begin at `from`. */
+export const record = (row: Row, from = 0): Result.Result<SessionRecord, SessionError> => {
+  const plain = plainRecord(row, from)
+  if (plain !== undefined) return Result.succeed(plain)
+  return Result.mapError(
+    decodeRecord({
+      id: row[from],
+      principal: row[from + 1],
+      data: row[from + 2],
+      dataVersion: row[from + 3],
+      version: row[from + 4],
+      device: row[from + 5],
+      createdAt: row[from + 6],
+      lastSeenAt: row[from + 7],
+      idleExpiresAt: row[from + 8],
+      expiresAt: row[from + 9],
+      renewalNonce: row[from + 10]
+    }),
+    undecodable(`session ${String(row[from])}`)
+  )
+}
+
+/** Why a session is none, from its state. A live one is somebody else's doing. */
+export const standing = (row: Row | undefined): SessionError => {
+  const state = row === undefined ? Result.succeed("missing" as const) : decodeState(row[0])
+  if (Result.isFailure(state)) return undecodable("the state of a session")(state.failure)
+  switch (state.success) {
+    case "missing":
+      return new SessionError({ reason: new SessionMissing() })
+    case "expired":
+      return new SessionError({ reason: new SessionExpired() })
+    case "revoked":
+      return new SessionError({ reason: new SessionRevoked() })
+    case "superseded":
+      return new SessionError({ reason: new SessionSuperseded() })
+    case "live":
+      return new SessionError({ reason: new SessionConflict() })
+  }
+}

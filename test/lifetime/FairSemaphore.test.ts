@@ -1,0 +1,146 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Scheduler from "effect/Scheduler"
+import * as FairSemaphore from "../../src/lifetime/FairSemaphore.ts"
+import { steps } from "../../src/testing/InterruptSweep.ts"
+
+const placeOf = <E>(place: FairSemaphore.Place<E> | FairSemaphore.Refusal): FairSemaphore.Place<E> => {
+  if (typeof place === "string") throw new Error(`There is no place: ${place}`)
+  return place
+}
+
+describe("FairSemaphore", () => {
+  it.effect("gives permits in turn between keys", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make(1)
+      const gate = yield* Deferred.make<void>()
+      const order: Array<string> = []
+      yield* Effect.forkChild(semaphore.withPermit("first")(Deferred.await(gate)), { startImmediately: true })
+      const many = Array.from({ length: 5 }, () => "many")
+      const fibers = yield* Effect.forEach([...many, "one", ...many], (key) =>
+        Effect.forkChild(semaphore.withPermit(key)(Effect.sync(() => order.push(key))), { startImmediately: true })
+      )
+      yield* Deferred.succeed(gate, undefined)
+      yield* Effect.forEach(fibers, Fiber.join)
+      assert.deepStrictEqual(order.slice(0, 3), ["many", "one", "many"])
+      assert.strictEqual(order.length, 11)
+    })
+  )
+
+  it.effect("C4 a waiter or holder that is interrupted at any point loses no permit", () =>
+    Effect.forEach(
+      steps,
+      (step) =>
+        Effect.forEach(
+          Array.from({ length: 40 }, (_, index) => index),
+          (delay) =>
+            Effect.scoped(
+              Effect.gen(function* () {
+                const semaphore = yield* FairSemaphore.make(1)
+                const user = semaphore
+                  .withPermit("key")(Effect.yieldNow)
+                  .pipe(Effect.andThen(Effect.scoped(semaphore.take("key"))))
+                const fibers = yield* Effect.forEach([user, user], (effect) =>
+                  Effect.forkChild(Effect.provideService(effect, Scheduler.MaxOpsBeforeYield, step))
+                )
+                yield* Effect.repeat(Effect.yieldNow, { times: delay })
+                yield* Effect.forEach(fibers, Fiber.interrupt)
+                const free = yield* Effect.timeoutOption(
+                  Effect.repeat(Effect.yieldNow, { times: 20 }).pipe(
+                    Effect.andThen(semaphore.withPermit("key")(Effect.succeed(true)))
+                  ),
+                  "1 hour"
+                )
+                assert.strictEqual(free._tag, "Some", `step ${step}, delay ${delay}`)
+              })
+            ),
+          { discard: true }
+        ),
+      { discard: true }
+    )
+  )
+
+  it.effect("a key that holds all it may is passed over, keeps its turn, and has a queue of its own length", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make<string>(3, {
+        maxWaiting: 4,
+        perKey: { permits: 2, maxWaiting: 2 },
+        refuse: Effect.fail
+      })
+      const granted: Array<string> = []
+      const enter = (name: string) => {
+        const place = placeOf(semaphore.enterUnsafe(name.charAt(0)))
+        place.told(() => granted.push(name))
+        return place
+      }
+      const [a1, a2] = [enter("a1"), enter("a2")]
+      const a3 = enter("a3")
+      enter("a4")
+      assert.deepStrictEqual([granted, semaphore.waiting(), semaphore.waiting("a")], [["a1", "a2"], 2, 2])
+      assert.strictEqual(semaphore.enterUnsafe("a"), "full")
+      const b1 = enter("b1")
+      enter("b2")
+      enter("c1")
+      assert.strictEqual(semaphore.enterUnsafe("d"), "full")
+      // What b gives back is b's, although a came first: a has two.
+      b1.leave()
+      assert.deepStrictEqual(granted, ["a1", "a2", "b1", "b2"])
+      a3.leave()
+      a1.leave()
+      a1.leave()
+      assert.deepStrictEqual(granted, ["a1", "a2", "b1", "b2", "a4"])
+      a2.leave()
+      assert.deepStrictEqual(granted, ["a1", "a2", "b1", "b2", "a4", "c1"])
+      assert.strictEqual(semaphore.waiting(), 0)
+    })
+  )
+
+  it.effect(
+    "C4 with caps per key: whatever is interrupted when, all permits come back and no key exceeds its cap",
+    () =>
+      Effect.forEach(
+        steps,
+        (step) =>
+          Effect.forEach(
+            Array.from({ length: 20 }, (_, index) => index),
+            (delay) =>
+              Effect.gen(function* () {
+                const semaphore = yield* FairSemaphore.make(3, {
+                  maxWaiting: 100,
+                  perKey: { permits: 2, maxWaiting: 100 },
+                  refuse: () => Effect.die(new Error("There is room for all of them"))
+                })
+                const holding = new Map<string, number>()
+                const change = (key: string, by: number) => {
+                  const now = (holding.get(key) ?? 0) + by
+                  holding.set(key, now)
+                  assert.isAtMost(now, 2, `key ${key}, step ${step}, delay ${delay}`)
+                }
+                const user = (key: string) =>
+                  semaphore.withPermit(key)(
+                    Effect.acquireUseRelease(
+                      Effect.sync(() => change(key, 1)),
+                      () => Effect.yieldNow,
+                      () => Effect.sync(() => change(key, -1))
+                    )
+                  )
+                const fibers = yield* Effect.forEach(["a", "a", "a", "b", "a", "b", "b"], (key) =>
+                  Effect.forkChild(Effect.provideService(user(key), Scheduler.MaxOpsBeforeYield, step))
+                )
+                yield* Effect.repeat(Effect.yieldNow, { times: delay })
+                yield* Effect.forEach(fibers.slice(0, 4), Fiber.interrupt)
+                yield* Effect.forEach(fibers, Fiber.await)
+                const places = ["a", "b", "a"].map((key) => placeOf(semaphore.enterUnsafe(key)))
+                let granted = 0
+                for (const place of places) place.told(() => granted++)
+                assert.strictEqual(granted, 3)
+                assert.strictEqual(semaphore.waiting(), 0)
+              }),
+            { discard: true }
+          ),
+        { discard: true }
+      )
+  )
+})

@@ -1,0 +1,84 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
+import * as Ledger from "../../src/lifetime/Ledger.ts"
+
+describe("Ledger", () => {
+  for (const releaseLimit of ["none", "3 seconds"] as const) {
+    for (const [name, use] of [
+      ["a success", Effect.succeed("result")],
+      ["a failure", Effect.fail("own failure")]
+    ] as const) {
+      it.effect(
+        `C8 a release that fails after ${name} is logged with what it was, and the result stands (limit: ${releaseLimit})`,
+        () =>
+          Effect.gen(function* () {
+            const lines: Array<string> = []
+            const logger = Logger.make(({ logLevel, message }) => lines.push(`${logLevel} ${String(message)}`))
+            const held = Ledger.hold({ kind: "thing", id: "t1", releaseLimit }, Effect.void, () => Effect.die("broken"))
+            const exit = yield* Effect.exit(Effect.scoped(Effect.andThen(held, use))).pipe(
+              Effect.provide(Logger.layer([logger]))
+            )
+            assert.deepStrictEqual(exit, yield* Effect.exit(use))
+            assert.strictEqual(lines.length, 1)
+            assert.match(lines[0] ?? "", /^Warn Releasing thing t1 failed; the result of the work stands,.*broken/s)
+            const ledger = yield* Ledger.Ledger
+            assert.isEmpty(yield* ledger.holdings)
+            assert.strictEqual((yield* ledger.totals).get("thing")?.failed, 1)
+          }).pipe(Effect.provide(Ledger.layer))
+      )
+    }
+  }
+
+  it.effect(
+    "C8 a release that fails or takes long is logged where whoever acquired it logs, whoever closes the scope",
+    () =>
+      Effect.gen(function* () {
+        const lines: Array<string> = []
+        const logger = Logger.make(({ message }) => lines.push(String(message)))
+        const scope = yield* Scope.make()
+        yield* Effect.all([
+          Ledger.hold({ kind: "thing", id: "t1", releaseLimit: "none" }, Effect.void, () => Effect.die("broken")),
+          Ledger.hold({ kind: "thing", id: "t2" }, Effect.void, () => Effect.sleep("4 seconds"))
+        ]).pipe(Scope.provide(scope), Effect.provide(Logger.layer([logger])))
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+        yield* TestClock.adjust("3 seconds")
+        yield* Fiber.join(closing)
+        assert.strictEqual(lines.length, 2)
+        assert.match(lines[0] ?? "", /^Releasing thing t2 takes too long/)
+        assert.match(lines[1] ?? "", /^Releasing thing t1 failed/)
+      }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("C1 an acquire is not interrupted, and what it obtained is released once", () =>
+    Effect.gen(function* () {
+      let releases = 0
+      const gate = yield* Deferred.make<void>()
+      const held = Ledger.hold({ kind: "thing", id: "t1" }, Deferred.await(gate), () => Effect.sync(() => releases++))
+      const holder = yield* Effect.forkChild(Effect.scoped(held), { startImmediately: true })
+      const interrupting = yield* Effect.forkChild(Fiber.interrupt(holder), { startImmediately: true })
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(interrupting)
+      assert.strictEqual(releases, 1)
+      const totals = yield* (yield* Ledger.Ledger).totals
+      assert.deepInclude(totals.get("thing"), { acquired: 1, released: 1 })
+    }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("an entry that is kept during an effect is gone after it, however it ends", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger.Ledger
+      const kept = Effect.map(ledger.holdings, (holdings) => holdings.map(({ id }) => id))
+      const during = Ledger.during({ kind: "thing", id: "t1" })
+      assert.deepStrictEqual(yield* during(kept), ["t1"])
+      yield* Effect.exit(during(Effect.fail("own failure")))
+      yield* Fiber.interrupt(yield* Effect.forkChild(during(Effect.never), { startImmediately: true }))
+      assert.deepStrictEqual(yield* kept, [])
+    }).pipe(Effect.provide(Ledger.layer))
+  )
+})
