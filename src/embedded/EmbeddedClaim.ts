@@ -100,6 +100,6 @@ export const take = Effect.fn("EmbeddedClaim.take")(function* (
   return { announce: (port) => write(file, { program, port }) }
 })
 
-class Contested extends Schema.TaggedError<Contested>("holdfast/server/EmbeddedClaim/Contested")("Contested", {
+class Contested extends Schema.TaggedError<Contested>("holdfast/embedded/EmbeddedClaim/Contested")("Contested", {
   other: Record
 }) {}

@@ -5,7 +5,7 @@ import * as Schema from "effect/Schema"
 
 /** Another living program serves from the directory. */
 export class AlreadyServed extends Schema.TaggedError<AlreadyServed>(
-  "holdfast/server/EmbeddedPostgresError/AlreadyServed"
+  "holdfast/embedded/EmbeddedPostgresError/AlreadyServed"
 )("AlreadyServed", { directory: Schema.String, pid: Schema.Int }) {
   override get message(): string {
     return (
@@ -17,7 +17,7 @@ export class AlreadyServed extends Schema.TaggedError<AlreadyServed>(
 
 /** The file with the passwords is missing beside existing data, or is not what it was when it was written. */
 export class SecretsUnusable extends Schema.TaggedError<SecretsUnusable>(
-  "holdfast/server/EmbeddedPostgresError/SecretsUnusable"
+  "holdfast/embedded/EmbeddedPostgresError/SecretsUnusable"
 )("SecretsUnusable", { file: Schema.String, problem: Schema.String }) {
   override get message(): string {
     return (
@@ -28,7 +28,7 @@ export class SecretsUnusable extends Schema.TaggedError<SecretsUnusable>(
 }
 
 /** The server runs, and its roles and databases could not be set up. */
-export class SetupFailed extends Schema.TaggedError<SetupFailed>("holdfast/server/EmbeddedPostgresError/SetupFailed")(
+export class SetupFailed extends Schema.TaggedError<SetupFailed>("holdfast/embedded/EmbeddedPostgresError/SetupFailed")(
   "SetupFailed",
   { directory: Schema.String, problem: Schema.String, cause: Schema.Defect() }
 ) {

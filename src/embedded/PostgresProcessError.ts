@@ -5,7 +5,7 @@ import * as Schema from "effect/Schema"
 
 /** The binaries are not installed, or are installed and cannot run. */
 export class BinariesMissing extends Schema.TaggedError<BinariesMissing>(
-  "holdfast/server/PostgresProcessError/BinariesMissing"
+  "holdfast/embedded/PostgresProcessError/BinariesMissing"
 )("BinariesMissing", { packageName: Schema.String, problem: Schema.String }) {
   override get message(): string {
     return (
@@ -17,10 +17,9 @@ export class BinariesMissing extends Schema.TaggedError<BinariesMissing>(
 }
 
 /** PostgreSQL refuses to run as root, and there is nobody else to run it as. */
-export class NoServerUser extends Schema.TaggedError<NoServerUser>("holdfast/server/PostgresProcessError/NoServerUser")(
-  "NoServerUser",
-  { tried: Schema.Array(Schema.String) }
-) {
+export class NoServerUser extends Schema.TaggedError<NoServerUser>(
+  "holdfast/embedded/PostgresProcessError/NoServerUser"
+)("NoServerUser", { tried: Schema.Array(Schema.String) }) {
   override get message(): string {
     return (
       `PostgreSQL refuses to run as root, and none of the users ${this.tried.join(", ")} exists. ` +
@@ -31,7 +30,7 @@ export class NoServerUser extends Schema.TaggedError<NoServerUser>("holdfast/ser
 
 /** A file or directory cannot be made, read or handed to the server's user. */
 export class DirectoryUnusable extends Schema.TaggedError<DirectoryUnusable>(
-  "holdfast/server/PostgresProcessError/DirectoryUnusable"
+  "holdfast/embedded/PostgresProcessError/DirectoryUnusable"
 )("DirectoryUnusable", { directory: Schema.String, problem: Schema.String }) {
   override get message(): string {
     return `${this.directory} cannot be used for PostgreSQL: ${this.problem}`
@@ -39,7 +38,7 @@ export class DirectoryUnusable extends Schema.TaggedError<DirectoryUnusable>(
 }
 
 /** `initdb` did not make a data directory. */
-export class InitFailed extends Schema.TaggedError<InitFailed>("holdfast/server/PostgresProcessError/InitFailed")(
+export class InitFailed extends Schema.TaggedError<InitFailed>("holdfast/embedded/PostgresProcessError/InitFailed")(
   "InitFailed",
   { directory: Schema.String, output: Schema.String }
 ) {
@@ -49,7 +48,7 @@ export class InitFailed extends Schema.TaggedError<InitFailed>("holdfast/server/
 }
 
 /** The server ended before it was ready, or was not ready within the limit. */
-export class StartFailed extends Schema.TaggedError<StartFailed>("holdfast/server/PostgresProcessError/StartFailed")(
+export class StartFailed extends Schema.TaggedError<StartFailed>("holdfast/embedded/PostgresProcessError/StartFailed")(
   "StartFailed",
   { directory: Schema.String, problem: Schema.String, logFile: Schema.String, log: Schema.String }
 ) {
@@ -60,7 +59,7 @@ export class StartFailed extends Schema.TaggedError<StartFailed>("holdfast/serve
 
 /** A living server uses the data directory. */
 export class AlreadyRunning extends Schema.TaggedError<AlreadyRunning>(
-  "holdfast/server/PostgresProcessError/AlreadyRunning"
+  "holdfast/embedded/PostgresProcessError/AlreadyRunning"
 )("AlreadyRunning", { directory: Schema.String, pid: Schema.Int }) {
   override get message(): string {
     return `A PostgreSQL server (pid ${this.pid}) already runs on ${this.directory}. Stop it first.`

@@ -60,7 +60,7 @@ export const retryAfter = (seconds: number) =>
 export class RequestInvalid extends Class<RequestInvalid>()("RequestInvalid", 400, "The request is malformed") {}
 
 /** Renders requests that cannot be decoded as {@link RequestInvalid}. */
-export class Requests extends HttpApiMiddleware.Service<Requests>()("holdfast/Problem/Requests", {
+export class Requests extends HttpApiMiddleware.Service<Requests>()("holdfast/http/Problem/Requests", {
   error: RequestInvalid
 }) {}
 

@@ -58,7 +58,7 @@ export interface Options {
 
 /** A cookie that a browser would refuse, or that protects nothing. */
 export class SessionCookieInvalid extends Schema.TaggedError<SessionCookieInvalid>(
-  "holdfast/session/SessionCookie/SessionCookieInvalid"
+  "holdfast/http/SessionCookie/SessionCookieInvalid"
 )("SessionCookieInvalid", { field: Schema.String, problem: Schema.String }) {
   override get message(): string {
     return `Change \`${this.field}\` of the session cookie: ${this.problem}.`
@@ -121,7 +121,7 @@ export const forOrigin = (origin: URL): SessionCookie =>
   origin.protocol === "https:" ? strict : { ...strict, name: "holdfast-dev", secure: false }
 
 /** The cookie in use. Default: `__Host-holdfast`, Secure, SameSite=Lax, Path=/. */
-export const Current = Context.Reference<SessionCookie>("holdfast/session/SessionCookie/Current", {
+export const Current = Context.Reference<SessionCookie>("holdfast/http/SessionCookie/Current", {
   defaultValue: () => strict
 })
 

@@ -245,7 +245,9 @@ const treeOf = (holdings: ReadonlyArray<Holding>): ReadonlyArray<HoldingTree> =>
 export const Ledger = Context.Reference<Ledger>("holdfast/lifetime/Ledger", { defaultValue: makeUnsafe })
 
 /** The entry under which the running fiber acquires: the tree builds itself from it. */
-export const Parent = Context.Reference<Entry | undefined>("holdfast/Ledger/Parent", { defaultValue: () => undefined })
+export const Parent = Context.Reference<Entry | undefined>("holdfast/lifetime/Ledger/Parent", {
+  defaultValue: () => undefined
+})
 
 /** An account of its own, for a test or a part of a program that is watched alone. */
 export const layer: Layer.Layer<never> = Layer.effect(Ledger, Effect.sync(makeUnsafe))

@@ -77,12 +77,12 @@ export interface Options {
 }
 
 /** The lifetime to which the running fiber's work belongs: how a query finds its session. */
-export const Current = Context.Reference<Lifetime | undefined>("holdfast/Lifetime/Current", {
+export const Current = Context.Reference<Lifetime | undefined>("holdfast/lifetime/Lifetime/Current", {
   defaultValue: () => undefined
 })
 
 /** The lifetime that the running fiber is closing. */
-const Closing = Context.Reference<Lifetime | undefined>("holdfast/Lifetime/Closing", {
+const Closing = Context.Reference<Lifetime | undefined>("holdfast/lifetime/Lifetime/Closing", {
   defaultValue: () => undefined
 })
 

@@ -7,7 +7,7 @@ import { randomUUID } from "node:crypto"
 /** A version 4 UUID with the prefix `s_`. */
 export const SessionId = Schema.String.pipe(
   Schema.check(Schema.isPattern(/^s_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)),
-  Schema.brand("holdfast/SessionId")
+  Schema.brand("holdfast/session/SessionId")
 )
 
 export type SessionId = typeof SessionId.Type

@@ -17,7 +17,7 @@ const pattern = /^[A-Za-z0-9_-]{43}$/
 /** A token as it travels. */
 export const SessionToken = Schema.String.pipe(
   Schema.check(Schema.isPattern(pattern)),
-  Schema.brand("holdfast/SessionToken")
+  Schema.brand("holdfast/session/SessionToken")
 )
 export type SessionToken = Redacted.Redacted<typeof SessionToken.Type>
 

@@ -30,7 +30,7 @@ export class Pinned extends Context.Service<
     /** What resets the connection, where that may travel behind the borrower's last statement. */
     readonly reset: PgWire.Messages | undefined
   }
->()("holdfast/connection/PgDriver/Pinned") {}
+>()("holdfast/postgres/PgDriver/Pinned") {}
 
 const internalsKey = "~@effect/sql-pg/PgConnection/internals"
 
