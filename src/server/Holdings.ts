@@ -21,13 +21,14 @@ const Flat = Schema.Struct(fields)
 export interface Holding extends Schema.Struct.Type<typeof fields> {
   readonly holdings: ReadonlyArray<Holding>
 }
-interface Encoded extends Schema.Struct.Encoded<typeof fields> {
-  readonly holdings: ReadonlyArray<Encoded>
+/** A {@link Holding} as JSON. */
+export interface HoldingEncoded extends Schema.Struct.Encoded<typeof fields> {
+  readonly holdings: ReadonlyArray<HoldingEncoded>
 }
 
 const Holding = Schema.Struct({
   ...Flat.fields,
-  holdings: Schema.Array(Schema.suspend((): Schema.Codec<Holding, Encoded> => Holding))
+  holdings: Schema.Array(Schema.suspend((): Schema.Codec<Holding, HoldingEncoded> => Holding))
 }).annotate({ identifier: "Holding" })
 
 /** Those held for longest, as a tree. One whose holder is gone stands at the top. */
