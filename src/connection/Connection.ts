@@ -3,7 +3,7 @@
  *
  * The lease lasts as long as the scope that the layer is built in: a request, a job, an `Effect.provide`. When it closes, a
  * running statement has been interrupted and acknowledged by the server, the connection is reset, and only then is it
- * free for the next borrower.
+ * free for the next borrower. A lease of work that belongs to a session ends with the session, see {@link lease}.
  *
  * **Gotchas**
  *
@@ -17,6 +17,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { ConnectionError } from "./ConnectionError.ts"
+import * as ConnectionOwner from "./internal/ConnectionOwner.ts"
 import { ConnectionPool } from "./ConnectionPool.ts"
 
 export class Connection extends Context.Service<
@@ -27,13 +28,21 @@ export class Connection extends Context.Service<
   }
 >()("holdfast/connection/Connection") {}
 
-/** Leases a connection for the current scope, with an ordinary `SqlClient` that uses nothing else. */
+/**
+ * Leases a connection for the current scope, with an ordinary `SqlClient` that uses nothing else.
+ *
+ * **Details**
+ *
+ * Where the work belongs to a lifetime (`Lifetime.Current`), such as a request's session, the lease ends with it at the latest:
+ * the borrower has a second to let go, then the connection is closed. Fails with `OwnerEnded` when that was over before the
+ * connection could be had.
+ */
 export const lease: Effect.Effect<
   Context.Context<Connection | SqlClient.SqlClient>,
   ConnectionError,
   ConnectionPool | Scope.Scope
 > = Effect.gen(function* () {
-  const { id, sql } = yield* (yield* ConnectionPool).lease()
+  const { id, sql } = yield* ConnectionOwner.tied((yield* ConnectionPool).lease())
   return Context.make(Connection, Connection.of({ id })).pipe(Context.add(SqlClient.SqlClient, yield* sql))
 })
 

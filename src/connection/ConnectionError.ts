@@ -2,6 +2,8 @@
  * Why a connection could not be had or kept. One error for the area; the `reason` says which case it is.
  */
 import * as Schema from "effect/Schema"
+import * as ProblemAnswer from "../problem/ProblemAnswer.ts"
+import * as ConnectionAnswers from "./internal/ConnectionAnswers.ts"
 
 /** The server cannot be reached, refuses us, or the connection broke. Retrying later may help. */
 export class Unavailable extends Schema.TaggedError<Unavailable>("holdfast/connection/ConnectionError/Unavailable")(
@@ -70,6 +72,16 @@ export class Closed extends Schema.TaggedError<Closed>("holdfast/connection/Conn
   }
 }
 
+/** The session, or whatever the connection was for, ended: its work gets no connection any more. */
+export class OwnerEnded extends Schema.TaggedError<OwnerEnded>("holdfast/connection/ConnectionError/OwnerEnded")(
+  "OwnerEnded",
+  { kind: Schema.String, id: Schema.String }
+) {
+  override get message(): string {
+    return `The ${this.kind} ${this.id} has ended, and its work with it. Begin the work again in another one.`
+  }
+}
+
 /** The configuration makes no sense; `field` names what to change. */
 export class InvalidConfig extends Schema.TaggedError<InvalidConfig>(
   "holdfast/connection/ConnectionError/InvalidConfig"
@@ -79,12 +91,18 @@ export class InvalidConfig extends Schema.TaggedError<InvalidConfig>(
   }
 }
 
-/** The error of everything under `holdfast/connection`. */
+/** The error of everything under `holdfast/connection`. A route that it leaves answers with the problem of its reason. */
 export class ConnectionError extends Schema.TaggedError<ConnectionError>("holdfast/connection/ConnectionError")(
   "ConnectionError",
-  { reason: Schema.Union([Unavailable, AcquireTimeout, TooManyWaiters, ResetFailed, Closed, InvalidConfig]) }
+  {
+    reason: Schema.Union([Unavailable, AcquireTimeout, TooManyWaiters, ResetFailed, Closed, OwnerEnded, InvalidConfig])
+  }
 ) {
   override get message(): string {
     return this.reason.message
+  }
+
+  [ProblemAnswer.symbol]() {
+    return ConnectionAnswers.of(this)
   }
 }

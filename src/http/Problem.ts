@@ -19,10 +19,9 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { typeOf } from "../problem/ProblemAnswer.ts"
 
-/** The `type` of a problem: stable, and the same for all instances of a code. */
-export const typeOf = <const Code extends string>(code: Code): `urn:holdfast:problem:${Code}` =>
-  `urn:holdfast:problem:${code}`
+export { typeOf }
 
 /**
  * Declares a problem.

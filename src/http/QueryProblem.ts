@@ -3,40 +3,26 @@
  */
 import * as Schema from "effect/Schema"
 import * as Problem from "./Problem.ts"
+import * as QueryAnswers from "../query/internal/QueryAnswers.ts"
 import type { QueryError } from "../query/QueryError.ts"
 import { QueryId } from "../query/QueryId.ts"
 
-export class QueryNotFound extends Problem.Class<QueryNotFound>()("QueryNotFound", 404, "There is no such query") {}
+export class QueryNotFound extends Problem.Class<QueryNotFound>()(...QueryAnswers.notFound) {}
 
-export class QueryNotSucceeded extends Problem.Class<QueryNotSucceeded>()(
-  "QueryNotSucceeded",
-  409,
-  "Only a query that succeeded has rows",
-  { state: Schema.String }
-) {}
+export class QueryNotSucceeded extends Problem.Class<QueryNotSucceeded>()(...QueryAnswers.notSucceeded, {
+  state: Schema.String
+}) {}
 
-export class IdempotencyConflict extends Problem.Class<IdempotencyConflict>()(
-  "IdempotencyConflict",
-  409,
-  "The idempotency key belongs to another query",
-  {
-    /** That query. */
-    id: QueryId
-  }
-) {}
+export class IdempotencyConflict extends Problem.Class<IdempotencyConflict>()(...QueryAnswers.conflict, {
+  /** That query. */
+  id: QueryId
+}) {}
 
-export class QueryRejected extends Problem.Class<QueryRejected>()(
-  "QueryRejected",
-  429,
-  "Too many queries are waiting",
-  { retryAfterSeconds: Schema.Int }
-) {}
+export class QueryRejected extends Problem.Class<QueryRejected>()(...QueryAnswers.rejected, {
+  retryAfterSeconds: Schema.Int
+}) {}
 
-export class QueriesUnavailable extends Problem.Class<QueriesUnavailable>()(
-  "QueriesUnavailable",
-  503,
-  "Queries cannot be run at the moment"
-) {}
+export class QueriesUnavailable extends Problem.Class<QueriesUnavailable>()(...QueryAnswers.unavailable) {}
 
 export class QueriesNotConfigured extends Problem.Class<QueriesNotConfigured>()(
   "QueriesNotConfigured",

@@ -6,11 +6,23 @@
  *
  * **When to use**
  *
- * `middleware` for the routes of an `HttpRouter`, and for calls of an `HttpApi` that do without a session, such as a login.
- * `Required` for calls of an `HttpApi` that need one: it is loaded before the handler runs, renewed when it is due, and
- * `Lifetime.Current`, so that queries belong to it.
+ * | who may come in                              | routes of an `HttpRouter` | calls of an `HttpApi`             |
+ * | -------------------------------------------- | ------------------------- | --------------------------------- |
+ * | everybody, such as to log in                 | `middleware`              | `middleware`, around the whole API |
+ * | who has a live session, be it a visitor's    | `required`                | `Required`, `layerRequired`       |
+ * | who is logged in; `Principal` is a string    | `loggedIn`                | `LoggedIn`, `layerLoggedIn`       |
+ * | who proved who they are within the last time | `fresh(…)`                | `Fresh(…)`, its `layer`           |
+ *
+ * All but `middleware` load the session before the handler runs and refuse the request with a problem where it is not as
+ * it should be: 401 `SessionMissing`, `SessionExpired`, `SessionRevoked`, `LoginRequired`, `ReauthenticationRequired`, or 503
+ * where the store cannot be reached, never the one for the other.
  *
  * **Details**
+ *
+ * What a request does for its session ends with the session. A request that has loaded its session is interrupted when the
+ * session ends elsewhere, and answers 401 `SessionRevoked`; a body that streams is cut. What it took since, such as a query or
+ * a lease, is released before the end of the session is over. A query or a lease loads the session by itself
+ * (`Lifetime.Current`), so this holds without a line of yours. The request that ends its session goes on.
  *
  * Data is in the store before the response begins, because every write goes through at once; nothing is written after it.
  * The cookie alone waits for the response, and only says what is in the store by then. A token that is due is renewed then,
@@ -28,56 +40,102 @@
  * another response.
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpApiSecurity from "effect/http-api/HttpApiSecurity"
-import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpRouter from "effect/http/HttpRouter"
-import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
 import type { HttpServerResponse as Response } from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Types from "effect/Types"
 import * as Lifetime from "../lifetime/Lifetime.ts"
-import type { ServiceClass, TokenChange } from "../session/Session.ts"
+import type { ServiceClass, Session } from "../session/Session.ts"
+import * as RequestSession from "./internal/RequestSession.ts"
 import * as SessionCookie from "./SessionCookie.ts"
-import type { SessionError } from "../session/SessionError.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 import { Sessions } from "../session/Sessions.ts"
 
-/** What {@link Middleware.Required} is, as `HttpApi` knows it: it provides the session and may answer these problems. */
-export interface Required<Self> extends HttpApiMiddleware.AnyId {
+/** Who is logged in, for handlers behind {@link Middleware.loggedIn} or {@link Middleware.fresh}. */
+export class Principal extends Context.Service<Principal, string>()("holdfast/http/SessionMiddleware/Principal") {}
+
+type ErrorConstraint = Schema.Top | ReadonlyArray<Schema.Top>
+
+/** A middleware of an `HttpApi` that provides services from the session's cookie, or answers one of these problems. */
+export interface Gate<Provides, Problems extends ErrorConstraint> extends HttpApiMiddleware.AnyId {
   readonly "~effect/http-api/HttpApiMiddleware": {
-    readonly provides: Self
+    readonly provides: Provides
     readonly requires: never
-    readonly error: typeof SessionProblem.required
+    readonly error: Problems
     readonly clientError: never
     readonly requiredForClient: false
   }
 }
 
+/** The class of a {@link Gate}. */
+export type GateClass<Self extends Gate<unknown, ErrorConstraint>, Key extends string> = HttpApiMiddleware.ServiceClass<
+  Self,
+  Key,
+  Self["~effect/http-api/HttpApiMiddleware"] & { readonly security: { readonly cookie: HttpApiSecurity.ApiKey } }
+>
+
+/** What {@link Middleware.Required} is, as `HttpApi` knows it. */
+export interface Required<Self> extends Gate<Self, typeof SessionProblem.required> {}
+
+/** What {@link Middleware.LoggedIn} is, as `HttpApi` knows it. */
+export interface LoggedIn<Self> extends Gate<Self | Principal, typeof SessionProblem.loggedIn> {}
+
+/** What {@link Middleware.Fresh} is, as `HttpApi` knows it. */
+export interface Fresh<Self> extends Gate<Self | Principal, typeof SessionProblem.fresh> {}
+
 /** The class of {@link Middleware.Required}. */
-export type RequiredClass<Self, Id extends string> = HttpApiMiddleware.ServiceClass<
-  Required<Self>,
-  `${Id}/Required`,
-  Required<Self>["~effect/http-api/HttpApiMiddleware"] & {
-    readonly security: { readonly cookie: HttpApiSecurity.ApiKey }
-  }
+export type RequiredClass<Self, Id extends string> = GateClass<Required<Self>, `${Id}/Required`>
+
+/** The class of {@link Middleware.LoggedIn}. */
+export type LoggedInClass<Self, Id extends string> = GateClass<LoggedIn<Self>, `${Id}/LoggedIn`>
+
+/** The class of {@link Middleware.Fresh}. */
+export type FreshClass<Self, Id extends string> = GateClass<Fresh<Self>, `${Id}/Fresh/${number}`>
+
+/** How lately somebody must have proved who they are. */
+export interface FreshOptions {
+  /** The longest time since the last login, by the store's clock. */
+  readonly within: Duration.Input
+}
+
+/** A layer that provides the routes below it with services of each request. */
+export type RouteLayer<Provides> = Layer.Layer<
+  HttpRouter.Request.From<"Requires", Provides>,
+  SessionCookie.SessionCookieInvalid,
+  Sessions
 >
 
 /** What {@link make} makes for a session class. */
 export interface Middleware<Self, Id extends string> {
-  /** Provides the routes it is provided to with a handle per request. */
-  readonly middleware: Layer.Layer<
-    HttpRouter.Request.From<"Requires", Self>,
-    SessionCookie.SessionCookieInvalid,
-    Sessions
-  >
+  /** Provides the routes it is provided to with a handle per request, which asks the store for nothing until it is used. */
+  readonly middleware: RouteLayer<Self>
+  /** For routes that need a live session. */
+  readonly required: RouteLayer<Self>
+  /** For routes that need somebody who is logged in. */
+  readonly loggedIn: RouteLayer<Self | Principal>
+  /** For routes that need somebody who proved lately who they are, such as a change of the password. */
+  readonly fresh: (options: FreshOptions) => RouteLayer<Self | Principal>
+
   /** For calls that need a session: `group.middleware(Required)`. OpenAPI names the cookie. */
   readonly Required: RequiredClass<Self, Id>
-  /** Answers 401 where there is no session and 503 where the store cannot be reached, never the one for the other. */
   readonly layerRequired: Layer.Layer<Required<Self>, SessionCookie.SessionCookieInvalid, Sessions>
+  /** For calls that need somebody who is logged in. */
+  readonly LoggedIn: LoggedInClass<Self, Id>
+  readonly layerLoggedIn: Layer.Layer<LoggedIn<Self>, SessionCookie.SessionCookieInvalid, Sessions>
+  /**
+   * For calls that need somebody who proved lately who they are. Where the login is too long ago the answer is 401
+   * `ReauthenticationRequired`: ask for the password again, then `session.authenticate` the same principal.
+   */
+  readonly Fresh: (options: FreshOptions) => {
+    readonly Fresh: FreshClass<Self, Id>
+    readonly layer: Layer.Layer<Fresh<Self>, SessionCookie.SessionCookieInvalid, Sessions>
+  }
 }
 
 /** How sessions meet HTTP. */
@@ -91,92 +149,93 @@ export const make = <Self, const Id extends string, S extends Schema.Codec<unkno
   session: ServiceClass<Self, Id, S>,
   options: Options = {}
 ): Middleware<Self, Id> => {
+  type Handle = Session<S["Type"]>
   /** Makes handles on the sessions of requests. */
   const handles = Effect.gen(function* () {
     const sessions = yield* Sessions
-    const cookie = yield* options.cookie === undefined ? SessionCookie.Current : SessionCookie.make(options.cookie)
-    return Effect.provideService(handleOf(session, cookie), Sessions, sessions)
+    const cookie = yield* RequestSession.cookieOf(options.cookie)
+    return { sessions, handle: Effect.provideService(RequestSession.handleOf(session, cookie), Sessions, sessions) }
   })
-  const key = options.cookie?.name ?? SessionCookie.Current.defaultValue().name
-  const Required: RequiredClass<Self, Id> = HttpApiMiddleware.Service<Required<Self>, { provides: Self }>()(
-    `${session.key as Id}/Required`,
-    { error: SessionProblem.required, security: { cookie: HttpApiSecurity.apiKey({ key, in: "cookie" }) } }
-  )
-  return {
-    middleware: HttpRouter.middleware<{ provides: Self }>()(
+  const owned = (made: Handle, owner: (typeof Lifetime.Current)["Service"]) =>
+    Context.add(Context.make(session, made), Lifetime.Current, owner)
+
+  type Admission<A, E> = (made: Handle, sessions: Sessions["Service"]) => Effect.Effect<Context.Context<A>, E>
+  const admitLive: Admission<Self, SessionProblem.Required> = (made) =>
+    Effect.map(Effect.mapError(made.lifetime, SessionProblem.from), (lifetime) => owned(made, Effect.succeed(lifetime)))
+  const admitLoggedIn = Effect.fnUntraced(function* (made: Handle, sessions: Sessions["Service"]) {
+    const context = yield* admitLive(made, sessions)
+    const principal = yield* Effect.mapError(made.principal, SessionProblem.from)
+    if (principal === null) {
+      return yield* new SessionProblem.LoginRequired({ detail: "Log in first: this session is a visitor's." })
+    }
+    return Context.add(context, Principal, principal)
+  })
+  const admitFresh = (within: Duration.Duration) =>
+    Effect.fnUntraced(function* (made: Handle, sessions: Sessions["Service"]) {
+      const context = yield* admitLoggedIn(made, sessions)
+      const age = Effect.flatMap(made.record, sessions.sinceAuthenticated)
+      if (Duration.isLessThanOrEqualTo(yield* Effect.mapError(age, SessionProblem.from), within)) return context
+      return yield* new SessionProblem.ReauthenticationRequired({
+        detail: `Log in again: this needs a login within the last ${Duration.format(within)}.`,
+        withinSeconds: Duration.toSeconds(within)
+      })
+    })
+
+  /** A middleware for routes, which answers what a gate refuses with. */
+  const route = <A>(admit: Admission<A, HttpServerRespondable.Respondable>): RouteLayer<A> =>
+    HttpRouter.middleware<{ provides: A }>()(
       Effect.map(
         handles,
-        (handle) => (handled) =>
-          Effect.flatMap(
-            handle,
-            // For a class that is not known yet, the compiler cannot tell that nothing is left to be provided.
-            (made) => Effect.provideService(handled, session, made) as Effect.Effect<Response, Types.unhandled>
-          )
+        ({ handle, sessions }) =>
+          (handled) =>
+            Effect.matchEffect(
+              Effect.flatMap(handle, (made) => admit(made, sessions)),
+              {
+                onFailure: HttpServerRespondable.toResponse,
+                // For a class that is not known yet, the compiler cannot tell that nothing is left to be provided.
+                onSuccess: (context) =>
+                  Effect.provideContext(handled, context) as Effect.Effect<Response, Types.unhandled>
+              }
+            )
       )
-    ).layer,
+    ).layer
+
+  const key = options.cookie?.name ?? SessionCookie.Current.defaultValue().name
+  const security = { cookie: HttpApiSecurity.apiKey({ key, in: "cookie" }) }
+  const id = session.key as Id
+  /** The same for calls of an API. */
+  const gate = <A, E>(admit: Admission<A, E>) =>
+    Effect.map(handles, ({ handle, sessions }) => ({
+      cookie: <B, E2, R>(handled: Effect.Effect<B, E2, R | A>) =>
+        Effect.flatMap(handle, (made) =>
+          Effect.flatMap(admit(made, sessions), (context) => Effect.provideContext(handled, context))
+        )
+    }))
+
+  const Required: RequiredClass<Self, Id> = HttpApiMiddleware.Service<Required<Self>, { provides: Self }>()(
+    `${id}/Required`,
+    { error: SessionProblem.required, security }
+  )
+  const LoggedIn: LoggedInClass<Self, Id> = HttpApiMiddleware.Service<LoggedIn<Self>, { provides: Self | Principal }>()(
+    `${id}/LoggedIn`,
+    { error: SessionProblem.loggedIn, security }
+  )
+  return {
+    middleware: route((made) => Effect.succeed(owned(made, RequestSession.ownerOf(made)))),
+    required: route(admitLive),
+    loggedIn: route(admitLoggedIn),
+    fresh: ({ within }) => route(admitFresh(Duration.fromInputUnsafe(within))),
     Required,
-    layerRequired: Layer.effect(
-      Required,
-      Effect.map(handles, (handle) => ({
-        cookie: (handled) =>
-          Effect.gen(function* () {
-            const made = yield* handle
-            const lifetime = yield* Effect.mapError(made.lifetime, SessionProblem.from)
-            const context = Context.add(Context.make(session, made), Lifetime.Current, lifetime)
-            return yield* Effect.provideContext(handled, context)
-          })
-      }))
-    )
+    layerRequired: Layer.effect(Required, gate(admitLive)),
+    LoggedIn,
+    layerLoggedIn: Layer.effect(LoggedIn, gate(admitLoggedIn)),
+    Fresh: ({ within }) => {
+      const limit = Duration.fromInputUnsafe(within)
+      const Fresh: FreshClass<Self, Id> = HttpApiMiddleware.Service<Fresh<Self>, { provides: Self | Principal }>()(
+        `${id}/Fresh/${Duration.toMillis(limit)}`,
+        { error: SessionProblem.fresh, security }
+      )
+      return { Fresh, layer: Layer.effect(Fresh, gate(admitFresh(limit))) }
+    }
   }
 }
-
-/** What Effect answers to a client that is not there any more. */
-const clientGone = 499
-
-const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
-  session: ServiceClass<Self, Id, S>,
-  cookie: SessionCookie.SessionCookie
-) =>
-  Effect.gen(function* () {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const sessions = yield* Sessions
-    const token = SessionCookie.read(cookie, request)
-    let change: TokenChange | undefined
-    let hasBegun = false
-    let renewal: Effect.Effect<unknown, SessionError> = Effect.void
-    // A login that was answered meanwhile has brought another cookie: neither a renewal nor a removal may undo it.
-    const isFollowed = Effect.suspend(() =>
-      change === undefined || Option.isSome(change) || Option.isNone(token)
-        ? Effect.succeed(false)
-        : Effect.match(sessions.load(token.value), {
-            onFailure: ({ reason }) => reason._tag === "SessionSuperseded",
-            onSuccess: () => true
-          })
-    )
-    // Registered before anybody asks: it also has to know when it is too late.
-    yield* HttpEffect.appendPreResponseHandler((_, response) =>
-      Effect.gen(function* () {
-        if (response.status !== clientGone) yield* Effect.ignoreCause(renewal)
-        const followed = yield* isFollowed
-        hasBegun = true
-        if (change === undefined || followed) return response
-        return Option.match(change, {
-          onNone: () => SessionCookie.removeFrom(response, cookie),
-          onSome: ({ expiresAt, token }) => SessionCookie.setOn(response, cookie, token, expiresAt)
-        })
-      }).pipe(Effect.uninterruptible)
-    )
-    return yield* session.handle({
-      token,
-      unreadable: Option.isNone(token) && SessionCookie.isPresent(cookie, request),
-      onDue: (renew) =>
-        Effect.sync(() => {
-          renewal = renew
-        }),
-      canTell: () => !hasBegun,
-      onToken: (changed) =>
-        Effect.sync(() => {
-          change = changed
-        })
-    })
-  })

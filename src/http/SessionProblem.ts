@@ -3,6 +3,7 @@
  */
 import * as Schema from "effect/Schema"
 import * as Problem from "./Problem.ts"
+import * as SessionAnswers from "../session/internal/SessionAnswers.ts"
 import type { SessionError } from "../session/SessionError.ts"
 
 export class InvalidCredentials extends Problem.Class<InvalidCredentials>()(
@@ -18,11 +19,22 @@ export class TooManyLogins extends Problem.Class<TooManyLogins>()(
   { retryAfterSeconds: Schema.Int }
 ) {}
 
-export class SessionMissing extends Problem.Class<SessionMissing>()("SessionMissing", 401, "There is no session") {}
+export class SessionMissing extends Problem.Class<SessionMissing>()(...SessionAnswers.missing) {}
 
-export class SessionExpired extends Problem.Class<SessionExpired>()("SessionExpired", 401, "The session expired") {}
+export class SessionExpired extends Problem.Class<SessionExpired>()(...SessionAnswers.expired) {}
 
-export class SessionRevoked extends Problem.Class<SessionRevoked>()("SessionRevoked", 401, "The session was ended") {}
+export class SessionRevoked extends Problem.Class<SessionRevoked>()(...SessionAnswers.revoked) {}
+
+/** There is a session, and nobody is logged in to it. */
+export class LoginRequired extends Problem.Class<LoginRequired>()("LoginRequired", 401, "Nobody is logged in") {}
+
+/** The login is too long ago for what was asked (OWASP Authentication, "Require Re-authentication for Sensitive Features"). */
+export class ReauthenticationRequired extends Problem.Class<ReauthenticationRequired>()(
+  "ReauthenticationRequired",
+  401,
+  "The login is too long ago for this",
+  { withinSeconds: Schema.Finite }
+) {}
 
 export class SessionConflict extends Problem.Class<SessionConflict>()(
   "SessionConflict",
@@ -36,17 +48,9 @@ export class PreconditionRequired extends Problem.Class<PreconditionRequired>()(
   "The request must say which version it replaces"
 ) {}
 
-export class SessionTooLarge extends Problem.Class<SessionTooLarge>()(
-  "SessionTooLarge",
-  413,
-  "The session's data would be too large"
-) {}
+export class SessionTooLarge extends Problem.Class<SessionTooLarge>()(...SessionAnswers.tooLarge) {}
 
-export class SessionInvalid extends Problem.Class<SessionInvalid>()(
-  "SessionInvalid",
-  400,
-  "The session's data cannot be stored"
-) {}
+export class SessionInvalid extends Problem.Class<SessionInvalid>()(...SessionAnswers.invalid) {}
 
 export class SessionNotFound extends Problem.Class<SessionNotFound>()(
   "SessionNotFound",
@@ -54,17 +58,9 @@ export class SessionNotFound extends Problem.Class<SessionNotFound>()(
   "You have no such session"
 ) {}
 
-export class SessionsUnavailable extends Problem.Class<SessionsUnavailable>()(
-  "SessionsUnavailable",
-  503,
-  "The session store cannot be reached"
-) {}
+export class SessionsUnavailable extends Problem.Class<SessionsUnavailable>()(...SessionAnswers.unavailable) {}
 
-export class SessionUndecodable extends Problem.Class<SessionUndecodable>()(
-  "SessionUndecodable",
-  503,
-  "The stored session cannot be read by this version of the service"
-) {}
+export class SessionUndecodable extends Problem.Class<SessionUndecodable>()(...SessionAnswers.undecodable) {}
 
 /** The problems of every call that needs a session. */
 export const required = [
@@ -77,6 +73,12 @@ export const required = [
 
 export type Required = InstanceType<(typeof required)[number]>
 
+/** The problems of every call that needs somebody who is logged in. */
+export const loggedIn = [...required, LoginRequired] as const
+
+/** The problems of every call that needs somebody who proved lately who they are. */
+export const fresh = [...loggedIn, ReauthenticationRequired] as const
+
 /** A session error as the caller sees it: no cause, nothing of the store. */
 export const from = ({ reason }: SessionError): Required => {
   switch (reason._tag) {
@@ -87,13 +89,14 @@ export const from = ({ reason }: SessionError): Required => {
       return new SessionExpired({ detail: reason.message })
     case "SessionRevoked":
       return new SessionRevoked({ detail: reason.message })
+    case "SessionTokenTaken":
     case "SessionsUnavailable":
       return new SessionsUnavailable({ detail: reason.message })
     case "SessionConflict":
     case "SessionInvalid":
     case "SessionTooLarge":
     case "SessionUndecodable":
-      return new SessionUndecodable({ detail: "Log in again, or ask the operator, whose log tells more." })
+      return new SessionUndecodable({ detail: SessionAnswers.undecodableDetail })
   }
 }
 

@@ -24,6 +24,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Ledger from "./Ledger.ts"
 
@@ -76,10 +77,33 @@ export interface Options {
   readonly endWithLastChild?: boolean | undefined
 }
 
-/** The lifetime to which the running fiber's work belongs: how a query finds its session. */
-export const Current = Context.Reference<Lifetime | undefined>("holdfast/lifetime/Lifetime/Current", {
-  defaultValue: () => undefined
-})
+/** It cannot be told at the moment to which lifetime the work belongs, so it was not begun. */
+export class OwnerUnknown extends Schema.TaggedError<OwnerUnknown>("holdfast/lifetime/Lifetime/OwnerUnknown")(
+  "OwnerUnknown",
+  { cause: Schema.Defect() }
+) {
+  override get message(): string {
+    const detail = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return `The owner of this work cannot be found, so it was not begun: ${detail}`
+  }
+}
+
+/**
+ * The lifetime to which the running fiber's work belongs: how a query or a lease finds its session. None for work that
+ * belongs to nobody.
+ *
+ * **Details**
+ *
+ * An effect, because a request finds out whose it is when somebody asks: what asks nothing loads no session. {@link current}
+ * runs it.
+ */
+export const Current = Context.Reference<Effect.Effect<Lifetime | undefined, OwnerUnknown>>(
+  "holdfast/lifetime/Lifetime/Current",
+  { defaultValue: () => Effect.undefined }
+)
+
+/** Finds the lifetime that the running fiber's work belongs to. Fails where that cannot be told, and nowhere else. */
+export const current: Effect.Effect<Lifetime | undefined, OwnerUnknown> = Effect.flatten(Current)
 
 /** The lifetime that the running fiber is closing. */
 const Closing = Context.Reference<Lifetime | undefined>("holdfast/lifetime/Lifetime/Closing", {
@@ -228,7 +252,7 @@ export const within =
 const contextOf = <R>(lifetime: Lifetime, services: Context.Context<R>): Context.Context<R | Scope.Scope> =>
   services.pipe(
     Context.add(Scope.Scope, lifetime.scope),
-    Context.add(Current, lifetime),
+    Context.add(Current, Effect.succeed(lifetime)),
     Context.add(Ledger.Parent, lifetime.entry)
   )
 

@@ -24,10 +24,8 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
-import { randomBytes } from "node:crypto"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
@@ -45,31 +43,18 @@ import {
 import * as PgSessionEnds from "./internal/PgSessionEnds.ts"
 import * as PgSessionLoads from "./internal/PgSessionLoads.ts"
 import * as SessionMemory from "../session/internal/SessionMemory.ts"
+import { bytes, nonce } from "./internal/PgSessionLogins.ts"
+import * as PgSessionLogins from "./internal/PgSessionLogins.ts"
 import * as PgSessionMigrations from "./internal/PgSessionMigrations.ts"
 import * as PgSessionPruned from "./internal/PgSessionPruned.ts"
 import * as PgSessionRow from "./internal/PgSessionRow.ts"
 import * as PgSessionSql from "./internal/PgSessionSql.ts"
 import * as PgSessionUpdates from "./internal/PgSessionUpdates.ts"
-import { SessionError, SessionRevoked } from "../session/SessionError.ts"
-import * as SessionId from "../session/SessionId.ts"
-import { principalOf, type SessionRecord } from "../session/SessionRecord.ts"
-import {
-  type Authentication,
-  type Limits,
-  type NewSession,
-  type Renewal,
-  SessionStore,
-  type Update
-} from "../session/SessionStore.ts"
+import { principalOf } from "../session/SessionRecord.ts"
+import { type Expiry, type Renewal, SessionStore, type Update, type VisitorsAfter } from "../session/SessionStore.ts"
 import type { TokenHash } from "../session/SessionToken.ts"
 
 export type { Options } from "./internal/PgSessionConfig.ts"
-
-const bytes = (hash: TokenHash): Uint8Array => Buffer.from(hash, "hex")
-
-const nonce = () => randomBytes(32).toString("base64url")
-
-const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked() }))
 
 /** Makes a store whose connections close with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options) {
@@ -163,89 +148,20 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     if (owed) yield* write(statements.settle, [bytes(token)])
   })
 
-  /** Keeps logins and revocations of a principal one after the other, until the transaction is over. Tells the epoch. */
-  const lockPrincipal = Effect.fnUntraced(function* (connection: PgConnection, principal: string) {
-    const [locked] = yield* connection.queryValues(statements.lockPrincipal, [principal])
-    return locked ?? (yield* connection.queryValues(statements.addPrincipal, [principal]))[0]
-  })
-
-  const isRevokedSince = ({ epoch }: Limits, row: PgSessionRow.Row | undefined) =>
-    epoch !== undefined && Result.getOrElse(PgSessionRow.epoch(row), () => Infinity) > epoch
-
-  const limitsOf = (limits: Limits) => [
-    Duration.toMillis(limits.idleTimeout),
-    Duration.toMillis(limits.absoluteTimeout),
-    Duration.toMillis(limits.renewEvery),
-    Math.max(limits.maxPerPrincipal - 1, 0)
-  ]
-
-  const create = Effect.fn("PgSessionStore.create")(function* (session: NewSession) {
-    const principal = session.principal === null ? null : yield* principalOf(session.principal)
-    const params = [
-      SessionId.make(),
-      principal,
-      JSON.stringify(session.data),
-      session.dataVersion,
-      JSON.stringify(session.device),
-      ...limitsOf(session),
-      bytes(session.token),
-      nonce(),
-      session.instead === undefined ? null : bytes(session.instead)
-    ]
-    const rows = yield* principal === null
-      ? write(statements.create, params)
-      : transaction(
-          Effect.fnUntraced(function* (connection) {
-            const locked = yield* lockPrincipal(connection, principal)
-            return isRevokedSince(session, locked)
-              ? undefined
-              : yield* connection.queryValues(statements.create, params)
-          })
-        )
-    if (rows === undefined) return yield* revoked
-    return yield* Effect.fromResult(PgSessionRow.login(rows[0]))
-  })
-
-  /** Why nothing was done with a token. */
-  const refusal = (token: TokenHash) =>
-    Effect.flatMap(read(statements.refusal, [bytes(token)]), ([row]) => Effect.fail(PgSessionRow.standing(row)))
-
-  const authenticate = Effect.fn("PgSessionStore.authenticate")(function* (authentication: Authentication) {
-    const { data, device, next, token } = authentication
-    const principal = yield* principalOf(authentication.principal)
-    const params = [
-      bytes(token),
-      principal,
-      data === undefined ? null : JSON.stringify(data.value),
-      data?.version ?? null,
-      JSON.stringify(device),
-      ...limitsOf(authentication),
-      bytes(next),
-      nonce()
-    ]
-    const rows = yield* transaction(
-      Effect.fnUntraced(function* (connection) {
-        // Both principals, in one order for all, or two logins that take each other's sessions over would wait for ever.
-        const [owner] = yield* connection.queryValues(statements.owner, [bytes(token)])
-        const before = owner?.[0]
-        const names = typeof before === "string" && before !== principal ? [principal, before] : [principal]
-        for (const name of names.toSorted()) {
-          const locked = yield* lockPrincipal(connection, name)
-          if (name === principal && isRevokedSince(authentication, locked)) return undefined
-        }
-        yield* connection.queryValues(statements.lockSession, [bytes(token)])
-        return yield* connection.queryValues(statements.authenticate, params)
-      })
-    )
-    if (rows === undefined) return yield* revoked
-    if (rows[0] === undefined) return yield* refusal(token)
-    return yield* Effect.fromResult(PgSessionRow.login(rows[0]))
-  })
+  const { authenticate, create, refusal, rotate } = PgSessionLogins.make({ statements, read, write, transaction })
 
   const renew = Effect.fn("PgSessionStore.renew")(function* ({ next, token }: Renewal) {
     const [row] = yield* write(statements.renew, [bytes(token), bytes(next), nonce()])
     if (row === undefined) return yield* refusal(token)
     return yield* Effect.fromResult(PgSessionRow.record(row))
+  })
+
+  const setExpiry = Effect.fn("PgSessionStore.setExpiry")(function* ({ absoluteTimeout, id, idleTimeout }: Expiry) {
+    const times = [Duration.toMillis(idleTimeout), Duration.toMillis(absoluteTimeout)]
+    const [row] = yield* write(statements.setExpiry, [id, ...times])
+    if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row))
+    const [standing] = yield* read(statements.standing, [id])
+    return yield* PgSessionRow.standing(standing)
   })
 
   const change = yield* Scope.provide(
@@ -281,13 +197,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   )
 
   const list = Effect.fn("PgSessionStore.list")(function* (principal: string) {
-    const records: Array<SessionRecord> = []
-    for (const row of yield* read(statements.list, [yield* principalOf(principal)])) {
-      const record = PgSessionRow.record(row)
-      if (Result.isSuccess(record)) records.push(record.success)
-      else yield* Effect.logWarning("A session was left out of a list", record.failure.message)
-    }
-    return records
+    return yield* PgSessionRow.readable(yield* read(statements.list, [yield* principalOf(principal)]))
+  })
+
+  const visitors = Effect.fn("PgSessionStore.visitors")(function* ({ after, limit }: VisitorsAfter) {
+    const rows = yield* read(statements.visitors, [after ?? null, limit])
+    const { hasSession, next } = yield* Effect.fromResult(PgSessionRow.visitorPage(rows[0]))
+    return { next, sessions: hasSession ? yield* PgSessionRow.readable(rows, 2) : [] }
   })
 
   const pruned = PgSessionPruned.make()
@@ -308,6 +224,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     update,
     renew,
     authenticate,
+    rotate,
+    setExpiry,
     revoke: (id) => Effect.map(write(statements.revoke, [id]), (rows) => rows.length > 0),
     revokeAll,
     epoch: (principal) =>
@@ -316,6 +234,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         Effect.flatMap(([row]) => Effect.fromResult(PgSessionRow.epoch(row)))
       ),
     list,
+    visitors,
     endedOf: (ids) => Effect.flatMap(read(statements.endedOf, [ids]), PgSessionRow.ids),
     ended,
     prune,
@@ -323,7 +242,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       Effect.suspend(() => read(statements.pruneLag, [pruned.from()])),
       ([row]) => Effect.fromResult(PgSessionRow.lag(row))
     ),
-    ping: Effect.asVoid(read(statements.ping, []))
+    ping: Effect.flatMap(read(statements.ping, []), ([row]) => Effect.fromResult(PgSessionRow.moment(row)))
   })
 })
 

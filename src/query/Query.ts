@@ -197,6 +197,10 @@ export class Query extends Context.Service<
 /** Runs a statement for the current scope and the session in context. */
 export const make = Effect.fn("Query.make")(function* (statement: Statement) {
   const scope = yield* Effect.scope
+  const owner = yield* Effect.mapError(
+    Lifetime.current,
+    ({ message }) => new QueryError({ reason: new QueriesUnavailable({ problem: message }) })
+  )
   const columns = yield* Deferred.make<ReadonlyArray<Column>, QueryError>()
   const summary = yield* Deferred.make<Summary, QueryError>()
   const rows = yield* Queue.bounded<Row, QueryError | Cause.Done>(1024)
@@ -210,7 +214,7 @@ export const make = Effect.fn("Query.make")(function* (statement: Statement) {
           columns: (found) => Deferred.succeed(columns, found),
           rows: (found) => Queue.offerAll(rows, found)
         }),
-      owner: yield* Lifetime.Current,
+      owner,
       onOutcome: (outcome) => {
         if (Exit.isFailure(outcome)) {
           Deferred.doneUnsafe(columns, Exit.failCause(outcome.cause))

@@ -2,6 +2,8 @@
  * Why a query did not run, failed or cannot be read. One error for the area; the `reason` says which case it is.
  */
 import * as Schema from "effect/Schema"
+import * as ProblemAnswer from "../problem/ProblemAnswer.ts"
+import * as QueryAnswers from "./internal/QueryAnswers.ts"
 import { QueryId } from "./QueryId.ts"
 
 /**
@@ -168,7 +170,7 @@ export class QueryNotSucceeded extends Schema.TaggedError<QueryNotSucceeded>(
   }
 }
 
-/** The error of everything under `holdfast/query`. */
+/** The error of everything under `holdfast/query`. A route that it leaves answers with the problem of its reason. */
 export class QueryError extends Schema.TaggedError<QueryError>("holdfast/query/QueryError")("QueryError", {
   reason: Schema.Union([
     StatementFailed,
@@ -187,6 +189,10 @@ export class QueryError extends Schema.TaggedError<QueryError>("holdfast/query/Q
 }) {
   override get message(): string {
     return this.reason.message
+  }
+
+  [ProblemAnswer.symbol]() {
+    return QueryAnswers.of(this)
   }
 }
 

@@ -18,7 +18,13 @@
  * **Gotchas**
  *
  * What was answered may be undone by a crash or a failover, which replication without waiting cannot prevent: see
- * `SessionStore.Capabilities`. Needs Redis 7 or newer, or Valkey. Redis Cluster is refused: one step reads a token, its
+ * `SessionStore.Capabilities`.
+ *
+ * `visitors` goes through the server's own table of sessions. If the server restarts or fails over between two pages, some
+ * sessions are told twice; so are some if a great many sessions are pruned meanwhile. None is missed, but for a restart or
+ * failover where the store's user may not ask `INFO`.
+ *
+ * Needs Redis 7 or newer, or Valkey. Redis Cluster is refused: one step reads a token, its
  * session and the sessions of the same principal, which lie on different nodes there.
  */
 import * as Clock from "effect/Clock"
@@ -38,15 +44,19 @@ import * as RedisSessionReply from "./internal/RedisSessionReply.ts"
 import * as RedisSessionScripts from "./internal/RedisSessionScripts.ts"
 import * as RedisSessionServer from "./internal/RedisSessionServer.ts"
 import * as SessionMemory from "../session/internal/SessionMemory.ts"
+import { SessionError, SessionInvalid } from "../session/SessionError.ts"
 import * as SessionId from "../session/SessionId.ts"
 import { principalOf, type SessionRecord } from "../session/SessionRecord.ts"
 import {
   type Authentication,
+  type Expiry,
   type Limits,
   type NewSession,
   type Renewal,
+  type Rotation,
   SessionStore,
-  type Update
+  type Update,
+  type VisitorsAfter
 } from "../session/SessionStore.ts"
 import * as SessionTimes from "../session/SessionTimes.ts"
 import type { TokenHash } from "../session/SessionToken.ts"
@@ -96,19 +106,30 @@ const chunks = <A>(all: ReadonlyArray<A>) =>
     all.slice(index * largest, (index + 1) * largest)
   )
 
+/** The times by which a session lives. */
+const expiryOf = ({ absoluteTimeout, idleTimeout }: Pick<Limits, "absoluteTimeout" | "idleTimeout">) => [
+  millis(idleTimeout),
+  millis(SessionTimes.touchInterval(idleTimeout)),
+  millis(absoluteTimeout)
+]
 /** What the scripts take of limits: four times, the other sessions that may stay, and behind them hash, nonce and epoch. */
 const limitsOf = (limits: Limits) => [
-  millis(limits.idleTimeout),
-  millis(SessionTimes.touchInterval(limits.idleTimeout)),
-  millis(limits.absoluteTimeout),
+  ...expiryOf(limits),
   millis(limits.renewEvery),
   String(Math.max(limits.maxPerPrincipal - 1, 0))
 ]
+/** Where visitors are looked for from the beginning, and what a place that the script told looks like. */
+const beginning = ".0.."
+const isPlace = (text: string) => /^[0-9a-f]{0,64}\.\d{1,20}(\.(s_[0-9a-f-]{36})?){2}$/.test(text)
+const noPlace = new SessionError({
+  reason: new SessionInvalid({ problem: "`after` is not the `next` of a page of visitors in this store" })
+})
 const epochOf = ({ epoch }: Limits) => (epoch === undefined ? "" : String(epoch))
 
 /**
  * What the store's user needs to be allowed, as arguments of `ACL SETUSER`. `INFO` and `CONFIG GET` are for looking whether the
- * server may lose sessions; without them the store works and says that it could not look.
+ * server may lose sessions; without them the store works and says that it could not look. `INFO` also tells `visitors` that
+ * the server was restarted.
  */
 export const permissions = (prefix: string): ReadonlyArray<string> => [
   "resetkeys",
@@ -120,7 +141,7 @@ export const permissions = (prefix: string): ReadonlyArray<string> => [
     .split(" ")
     .map((name) => `+${name}`),
   ..."script|load evalsha time exists del get set hset hsetnx hmget hget hdel".split(" ").map((name) => `+${name}`),
-  ..."zadd zrem zcard zcount zscore zrange zrevrange zrangebyscore".split(" ").map((name) => `+${name}`)
+  ..."zadd zrem zcard zcount zscore zrange zrevrange zrangebyscore zscan".split(" ").map((name) => `+${name}`)
 ]
 
 /** Makes a store whose connections close with the current scope. */
@@ -171,6 +192,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   const create = Effect.fn("RedisSessionStore.create")(function* (session: NewSession) {
     const principal = session.principal === null ? "" : yield* principalOf(session.principal)
+    const actor = session.actor === undefined ? "" : yield* principalOf(session.actor)
     const parameters = [
       SessionId.make(),
       principal,
@@ -181,7 +203,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       session.token,
       nonce(),
       epochOf(session),
-      session.instead ?? ""
+      session.instead ?? "",
+      actor
     ]
     return yield* within(login(scripts.create, parameters))
   })
@@ -209,6 +232,14 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   const renew = Effect.fn("RedisSessionStore.renew")(function* ({ next, token }: Renewal) {
     return yield* record(yield* run(scripts.renew, token, next, nonce()))
+  })
+
+  const rotate = Effect.fn("RedisSessionStore.rotate")(function* ({ next, token }: Rotation) {
+    return yield* record(yield* run(scripts.rotate, token, next, nonce()))
+  })
+
+  const setExpiry = Effect.fn("RedisSessionStore.setExpiry")(function* ({ id, ...times }: Expiry) {
+    return yield* record(yield* run(scripts.setExpiry, id, ...expiryOf(times)))
   })
 
   const update = Effect.fn("RedisSessionStore.update")(function* ({ data, dataVersion, id, version }: Update) {
@@ -244,19 +275,42 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       )
     )
 
+  /** The sessions in these answers that live and can be read. */
+  const readable = Effect.fnUntraced(function* (answers: ReadonlyArray<unknown>) {
+    const records: Array<SessionRecord> = []
+    for (const reply of answers) {
+      const read = RedisSessionReply.listed(reply)
+      if (read === undefined) continue
+      if (Result.isSuccess(read)) records.push(read.success)
+      else yield* Effect.logWarning("A session was left out of a list", read.failure.message)
+    }
+    return records
+  })
+
   const list = Effect.fn("RedisSessionStore.list")(function* (principal: string) {
     const name = yield* principalOf(principal)
     const ids = yield* RedisSessionReply.ids(yield* run(scripts.ids, name))
-    const records: Array<SessionRecord> = []
-    for (const reply of yield* ofEach(scripts.sessions, ids)) {
-      const read = RedisSessionReply.listed(reply)
-      if (read === undefined) continue
-      if (Result.isFailure(read)) {
-        yield* Effect.logWarning("A session was left out of a list", read.failure.message)
-        // Another's by now, it was only just taken over.
-      } else if (read.success.principal === name) records.push(read.success)
+    const records = yield* readable(yield* ofEach(scripts.sessions, ids))
+    // One that is another's by now was only just taken over.
+    return records.filter((record) => record.principal === name)
+  })
+
+  // So many scripts as would do if each looked at as many as it may: a page can be short.
+  const look = Effect.fnUntraced(function* (after: string, limit: number) {
+    const answers: Array<unknown> = []
+    let next = after
+    for (let left = limit; left > 0 && (left === limit || next !== ""); left -= largest) {
+      const reply = yield* sent(scripts.visitors, [next, String(Math.min(left, largest))])
+      const [place, more] = yield* RedisSessionReply.visitors(reply)
+      answers.push(...more)
+      next = place
     }
-    return records
+    return { answers, next }
+  })
+  const visitors = Effect.fn("RedisSessionStore.visitors")(function* ({ after = beginning, limit }: VisitorsAfter) {
+    if (!isPlace(after)) return yield* noPlace
+    const { answers, next } = yield* within(look(after, limit))
+    return { sessions: yield* readable(answers), next: next === "" ? undefined : next }
   })
 
   return SessionStore.of({
@@ -271,6 +325,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     touch,
     update,
     renew,
+    rotate,
+    setExpiry,
+    visitors,
     authenticate,
     revoke: (id) => Effect.flatMap(run(scripts.revoke, id), RedisSessionReply.isDone),
     revokeAll,
@@ -290,7 +347,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         RedisSessionReply.pruned(reply, way)
       ),
     pruneLag: Effect.flatMap(run(scripts.pruneLag), RedisSessionReply.lag),
-    ping: Effect.asVoid(run(scripts.ping))
+    ping: Effect.flatMap(run(scripts.ping), RedisSessionReply.momentOf)
   })
 })
 

@@ -19,80 +19,29 @@ import {
   SessionMissing,
   SessionRevoked,
   SessionSuperseded,
-  SessionsUnavailable
+  SessionTokenTaken
 } from "./SessionError.ts"
+import { expiryOf, type Held, isLive, recordOf, timesOf, type Token } from "./internal/MemorySession.ts"
 import * as SessionId from "./SessionId.ts"
-import { type Device, principalOf, type SessionRecord } from "./SessionRecord.ts"
+import { principalOf } from "./SessionRecord.ts"
 import {
   type Authentication,
   type Ended,
+  type Expiry,
   type Limits,
   type NewSession,
   type Renewal,
+  type Rotation,
   SessionStore,
-  type Update
+  type Update,
+  type VisitorsAfter
 } from "./SessionStore.ts"
 import * as SessionTimes from "./SessionTimes.ts"
 import type { TokenHash } from "./SessionToken.ts"
 
-/** A session as it is held. The data is JSON text, so that nobody shares an object with the store. */
-interface Held {
-  readonly id: SessionId.SessionId
-  principal: string | null
-  device: Device
-  createdAt: number
-  idleTimeout: number
-  touchInterval: number
-  renewEvery: number
-  expiresAt: number
-  data: string
-  dataVersion: number
-  version: number
-  lastSeenAt: number
-  endedAt: number | undefined
-  /** It was past its time when it was ended, and stays expired, whatever the clock says later. */
-  isExpired: boolean
-}
-
-/** A token of a session. It has a predecessor until it is presented, and a successor once it was renewed. */
-interface Token {
-  readonly session: Held
-  readonly issuedAt: number
-  readonly nonce: string
-  predecessor: Token | undefined
-  successor: TokenHash | undefined
-  validUntil: number
-}
-
-const timesOf = (limits: Limits, now: number) => ({
-  createdAt: now,
-  lastSeenAt: now,
-  idleTimeout: Duration.toMillis(limits.idleTimeout),
-  touchInterval: Duration.toMillis(SessionTimes.touchInterval(limits.idleTimeout)),
-  renewEvery: Duration.toMillis(limits.renewEvery),
-  expiresAt: now + Duration.toMillis(limits.absoluteTimeout)
-})
-
-const isLive = (held: Held, now: number) =>
-  held.endedAt === undefined && now < held.expiresAt && now < held.lastSeenAt + held.idleTimeout + held.touchInterval
-
-const recordOf = (held: Held, renewalNonce: string | null = null): SessionRecord => ({
-  id: held.id,
-  principal: held.principal,
-  data: JSON.parse(held.data),
-  dataVersion: held.dataVersion,
-  version: held.version,
-  device: { ...held.device },
-  createdAt: DateTime.makeUnsafe(held.createdAt),
-  lastSeenAt: DateTime.makeUnsafe(held.lastSeenAt),
-  idleExpiresAt: DateTime.makeUnsafe(Math.min(held.lastSeenAt + held.idleTimeout, held.expiresAt)),
-  expiresAt: DateTime.makeUnsafe(held.expiresAt),
-  renewalNonce
-})
-
 const because = (reason: SessionError["reason"]) => new SessionError({ reason })
 
-const inUse = because(new SessionsUnavailable({ cause: new Error("The token is in use already") }))
+const inUse = because(new SessionTokenTaken())
 
 /** Reads and writes at one moment, in one go: a fiber may be suspended between two effects, so this is one. */
 const step = <A>(body: (now: number) => A | SessionError): Effect.Effect<A, SessionError> =>
@@ -157,6 +106,12 @@ export const make = Effect.gen(function* () {
     tokens.set(hash, { ...token, session, predecessor: undefined, validUntil: now })
   }
 
+  const killTokens = (held: Held, now: number) => {
+    for (const token of tokens.values()) {
+      if (token.session === held) token.validUntil = Math.min(token.validUntil, now)
+    }
+  }
+
   const present = (token: Token, now: number) => {
     if (token.predecessor !== undefined)
       token.predecessor.validUntil = now + Duration.toMillis(SessionTimes.renewalGrace)
@@ -177,7 +132,7 @@ export const make = Effect.gen(function* () {
 
   const create = (session: NewSession) =>
     step((now) => {
-      const { device, instead, principal, token } = session
+      const { actor = null, device, instead, principal, token } = session
       if (tokens.has(token)) return inUse
       if (principal !== null && isRevokedSince(principal, session)) return because(new SessionRevoked())
       const displaced = principal === null ? [] : makeRoom(principal, session, now)
@@ -185,6 +140,7 @@ export const make = Effect.gen(function* () {
         ...timesOf(session, now),
         id: SessionId.make(),
         principal,
+        actor,
         device: { ...device },
         data: JSON.stringify(session.data),
         dataVersion: session.dataVersion,
@@ -240,16 +196,32 @@ export const make = Effect.gen(function* () {
       if (isRevokedSince(principal, authentication)) return because(new SessionRevoked())
       const held = presented.session
       const displaced = makeRoom(principal, authentication, now, held)
-      for (const token of tokens.values()) {
-        if (token.session === held) token.validUntil = Math.min(token.validUntil, now)
-      }
-      Object.assign(held, timesOf(authentication, now), { principal, device: { ...device } })
+      killTokens(held, now)
+      Object.assign(held, timesOf(authentication, now), { principal, actor: null, device: { ...device } })
       if (data !== undefined) Object.assign(held, { data: JSON.stringify(data.value), dataVersion: data.version })
       held.version++
       sessions.delete(held.id)
       sessions.set(held.id, held)
       issue(next, held, now)
       return { record: recordOf(held), displaced }
+    })
+
+  const rotate = ({ next, token }: Rotation) =>
+    step((now) => {
+      const presented = findToken(token, now)
+      if (presented instanceof SessionError) return presented
+      if (tokens.has(next)) return inUse
+      killTokens(presented.session, now)
+      issue(next, presented.session, now)
+      return recordOf(presented.session)
+    })
+
+  const setExpiry = ({ id, ...times }: Expiry) =>
+    step((now) => {
+      const held = find(sessions.get(id), now)
+      if (held instanceof SessionError) return held
+      Object.assign(held, expiryOf(times, now), { lastSeenAt: now })
+      return recordOf(held)
     })
 
   const revoke = (id: SessionId.SessionId) =>
@@ -276,6 +248,17 @@ export const make = Effect.gen(function* () {
         .toReversed()
         .map((held) => recordOf(held))
     )
+
+  const visitors = ({ after, limit }: VisitorsAfter) =>
+    step((now) => {
+      const ids = Array.from(sessions.keys()).toSorted()
+      const seen = ids.filter((id) => after === undefined || id > after).slice(0, limit)
+      const records = seen.flatMap((id) => {
+        const held = sessions.get(id)
+        return held !== undefined && held.principal === null && isLive(held, now) ? [recordOf(held)] : []
+      })
+      return { sessions: records, next: seen.length < limit ? undefined : seen.at(-1) }
+    })
 
   const endedOf = (ids: ReadonlyArray<SessionId.SessionId>) =>
     step((now) =>
@@ -313,11 +296,18 @@ export const make = Effect.gen(function* () {
 
   return SessionStore.of({
     capabilities: { sharedBy: "process", afterCrash: "lost", afterFailover: "lost", eviction: "never" },
-    create: (session) => (session.principal === null ? create(session) : checked(session.principal, create(session))),
+    create: (session) =>
+      [session.principal, session.actor ?? null].reduce(
+        (work, name) => (name === null ? work : checked(name, work)),
+        create(session)
+      ),
     load,
     touch: (token) => Effect.asVoid(load(token)),
     update,
     renew,
+    rotate,
+    setExpiry,
+    visitors,
     authenticate: (authentication) => checked(authentication.principal, authenticate(authentication)),
     revoke,
     revokeAll: (principal, options) => checked(principal, revokeAll(principal, options)),
@@ -327,7 +317,7 @@ export const make = Effect.gen(function* () {
     ended: Stream.fromPubSub(ended),
     prune,
     pruneLag,
-    ping: Effect.void
+    ping: step((now) => DateTime.makeUnsafe(now))
   })
 })
 

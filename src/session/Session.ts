@@ -32,7 +32,7 @@ import type { Device } from "./SessionRecord.ts"
 import { type CreatedSession, Sessions } from "./Sessions.ts"
 import type { SessionToken } from "./SessionToken.ts"
 
-export type { Login, Policy, Session, SessionDevice, TokenChange, Versioned } from "./internal/SessionHandle.ts"
+export type { Expiry, Login, Policy, Session, SessionDevice, TokenChange, Versioned } from "./internal/SessionHandle.ts"
 
 /** What the app keeps in its sessions, and how long they live. */
 export interface Options<S extends Schema.Codec<unknown, Schema.Json>> extends SessionData.Options<S>, Policy {}
@@ -46,15 +46,18 @@ export interface ServiceClass<
   /** A handle that asks the store for nothing until it is used, for the current scope. Surfaces make one per request. */
   readonly handle: (options: SessionEngine.Options) => Effect.Effect<Session<S["Type"]>, never, Sessions | Scope.Scope>
   /**
-   * The session of a token, loaded and held until the scope closes, with `Lifetime.Current`, by which queries find it.
+   * The session of a token, loaded and held until the scope closes, with `Lifetime.Current`, by which queries and leases find
+   * it.
    * Fails with the reason where there is none.
    */
   readonly open: (token: SessionToken) => Effect.Effect<Context.Context<Self>, SessionError, Sessions | Scope.Scope>
   /** As `open`, held as long as the layer's scope. */
   readonly layer: (token: SessionToken) => Layer.Layer<Self, SessionError, Sessions>
-  /** Starts a session for somebody whose identity was just proved. */
+  /** Starts a session for somebody whose identity was just proved, or by an operator on their behalf. */
   readonly create: (options: {
     readonly principal: string
+    /** See `Login.actor`. */
+    readonly actor?: string | undefined
     readonly device?: Device | undefined
     readonly policy?: Policy | undefined
   }) => Effect.Effect<CreatedSession, SessionError, Sessions>
@@ -101,7 +104,7 @@ export const Service =
 
       static readonly open = Effect.fn(`${id}.open`)(function* (token: SessionToken) {
         const session = yield* Tag.handle({ token: Option.some(token) })
-        return Context.make(Tag, session).pipe(Context.add(Lifetime.Current, yield* session.lifetime))
+        return Context.make(Tag, session).pipe(Context.add(Lifetime.Current, Effect.succeed(yield* session.lifetime)))
       })
 
       static readonly layer = (token: SessionToken): Layer.Layer<Self, SessionError, Sessions> =>

@@ -31,7 +31,7 @@ export type Refusal = Extract<
  * Who ended a session: its user there, its owner elsewhere, a login beyond the cap, a login as somebody else, or nobody, who
  * could have learned its token any more.
  */
-export type EndedBy = "logout" | "owner" | "cap" | "another login" | "untold"
+export type EndedBy = "logout" | "owner" | "operator" | "cap" | "another login" | "untold"
 
 /** What happened. */
 export type Event =
@@ -42,10 +42,19 @@ export type Event =
       readonly principal: string | null
       readonly device: Device
     }
-  /** Somebody proved who they are, and the session has a new token. */
-  | { readonly _tag: "Authenticated"; readonly session: SessionId; readonly principal: string; readonly device: Device }
+  /** Somebody proved who they are, or an operator acts on their behalf, and the session has a new token. */
+  | {
+      readonly _tag: "Authenticated"
+      readonly session: SessionId
+      readonly principal: string
+      /** The operator who acts on behalf of the principal, or null. */
+      readonly actor: string | null
+      readonly device: Device
+    }
   /** The session has a new token because the old one was due. */
   | { readonly _tag: "Renewed"; readonly session: SessionId; readonly principal: string | null }
+  /** The session has a new token because the app asked for one, as after a change of rights. */
+  | { readonly _tag: "Rotated"; readonly session: SessionId; readonly principal: string | null }
   | { readonly _tag: "Revoked"; readonly session: SessionId; readonly principal: string | null; readonly by: EndedBy }
   /** A token was presented and refused. There is no session to name. */
   | { readonly _tag: "Refused"; readonly reason: Refusal }
@@ -74,6 +83,7 @@ export const burst = Duration.minutes(1)
 const names: { readonly [Tag in Exclude<Event["_tag"], "Refused">]: readonly [event: string, message: string] } = {
   Created: ["session.created", "A session began"],
   Authenticated: ["session.authenticated", "Somebody logged in"],
+  Rotated: ["session.rotated", "The token of a session was replaced"],
   Renewed: ["session.renewed", "A session has a new token"],
   Revoked: ["session.revoked", "A session was ended"],
   Undecodable: ["session.undecodable", "The data of a session could not be read"]

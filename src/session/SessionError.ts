@@ -4,6 +4,8 @@
  * "The store cannot be reached" is never reported as "logged out": the two have different reasons.
  */
 import * as Schema from "effect/Schema"
+import * as ProblemAnswer from "../problem/ProblemAnswer.ts"
+import * as SessionAnswers from "./internal/SessionAnswers.ts"
 
 /** No token, or one that belongs to no session we know of. */
 export class SessionMissing extends Schema.TaggedError<SessionMissing>("holdfast/session/SessionError/SessionMissing")(
@@ -81,6 +83,15 @@ export class SessionInvalid extends Schema.TaggedError<SessionInvalid>("holdfast
   }
 }
 
+/** Another session has this token already, or had it. Nothing was stored. Tokens are 256 random bits: see where yours come from. */
+export class SessionTokenTaken extends Schema.TaggedError<SessionTokenTaken>(
+  "holdfast/session/SessionError/SessionTokenTaken"
+)("SessionTokenTaken", {}) {
+  override get message(): string {
+    return "The new token is in use already, so nothing was stored. Make another one with SessionToken.make and try again."
+  }
+}
+
 /** The encoded data exceeds the limit that the app declared. */
 export class SessionTooLarge extends Schema.TaggedError<SessionTooLarge>(
   "holdfast/session/SessionError/SessionTooLarge"
@@ -90,7 +101,7 @@ export class SessionTooLarge extends Schema.TaggedError<SessionTooLarge>(
   }
 }
 
-/** The error of everything under `holdfast/session`. */
+/** The error of everything under `holdfast/session`. A route that it leaves answers with the problem of its reason. */
 export class SessionError extends Schema.TaggedError<SessionError>("holdfast/session/SessionError")("SessionError", {
   reason: Schema.Union([
     SessionMissing,
@@ -101,10 +112,15 @@ export class SessionError extends Schema.TaggedError<SessionError>("holdfast/ses
     SessionsUnavailable,
     SessionUndecodable,
     SessionInvalid,
+    SessionTokenTaken,
     SessionTooLarge
   ])
 }) {
   override get message(): string {
     return this.reason.message
+  }
+
+  [ProblemAnswer.symbol]() {
+    return SessionAnswers.of(this)
   }
 }

@@ -1,6 +1,7 @@
 /**
  * A session as its store knows it. Every time in it was decided by the store's clock.
  */
+import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { SessionError, SessionInvalid } from "./SessionError.ts"
@@ -36,12 +37,18 @@ export const SessionRecord = Schema.Struct({
   id: SessionId,
   /** Who is logged in; null for a visitor. */
   principal: Schema.NullOr(Schema.String),
+  /**
+   * The operator who opened the session on behalf of its principal; null where the principal logged in. The same as `act` of
+   * RFC 8693, section 4.1.
+   */
+  actor: Schema.NullOr(Schema.String),
   /** The app's data in its encoded form, and the version of its schema. */
   data: Schema.Json,
   dataVersion: Schema.Int,
   /** Counts the updates of the data, from 1. */
   version: Schema.Int,
   device: Device,
+  /** The beginning of the session, or the last login in it. */
   createdAt: Schema.DateTimeUtc,
   /** The last request that presented the token, at most one touch interval old. */
   lastSeenAt: Schema.DateTimeUtc,
@@ -57,3 +64,10 @@ export const SessionRecord = Schema.Struct({
   renewalNonce: Schema.NullOr(Schema.String)
 })
 export type SessionRecord = typeof SessionRecord.Type
+
+/**
+ * When the principal's identity was last proved: at the last login. Null for a visitor, and for a session that an operator
+ * opened on behalf of the principal, because the principal proved nothing there.
+ */
+export const authenticatedAt = ({ actor, createdAt, principal }: SessionRecord): DateTime.Utc | null =>
+  principal === null || actor !== null ? null : createdAt

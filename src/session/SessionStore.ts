@@ -14,6 +14,7 @@
  * could keep (see `SessionRecord.Principal`) is refused with `SessionInvalid`.
  */
 import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
@@ -53,6 +54,8 @@ export interface NewSession extends Limits {
    */
   readonly instead?: TokenHash | undefined
   readonly principal: string | null
+  /** The operator who opens the session on behalf of the principal. Default: nobody, the principal logs in. */
+  readonly actor?: string | undefined
   readonly data: Schema.Json
   readonly dataVersion: number
   readonly device: Device
@@ -82,6 +85,38 @@ export interface Update {
   readonly version: number
   readonly data: Schema.Json
   readonly dataVersion: number
+}
+
+/** Other times for a live session. */
+export interface Expiry {
+  readonly id: SessionId
+  /** From now on, as if somebody had presented the token. Finite, as is the other. */
+  readonly idleTimeout: Duration.Duration
+  /** From now on. */
+  readonly absoluteTimeout: Duration.Duration
+}
+
+/** Another token for a live session whose client stays the same, such as after a change of rights. */
+export interface Rotation {
+  /** The token that was presented. */
+  readonly token: TokenHash
+  /** A new, random one, by which the session is known from now on. */
+  readonly next: TokenHash
+}
+
+/** Which visitors' sessions to tell. */
+export interface VisitorsAfter {
+  /** Where the page before ended: its `next`. Default: from the beginning. */
+  readonly after?: string | undefined
+  /** How many sessions the store may look at for this page, from 1. */
+  readonly limit: number
+}
+
+/** Some visitors' sessions. A page can be short or empty while there is a `next`: the store looked at others' sessions. */
+export interface Visitors {
+  readonly sessions: ReadonlyArray<SessionRecord>
+  /** Where the next page begins. None when there is no more. Means something to this store alone. */
+  readonly next: string | undefined
 }
 
 /** A plain renewal: `next` is what `SessionToken.next` makes of the token, so the same whoever renews it. */
@@ -135,7 +170,7 @@ export class SessionStore extends Context.Service<
   {
     /** What this store promises, known before it is reached. */
     readonly capabilities: Capabilities
-    /** Stores a new session under a new id. */
+    /** Stores a new session under a new id. `SessionTokenTaken` when the token is known already, whatever became of it. */
     readonly create: (session: NewSession) => Effect.Effect<Login, SessionError>
     /**
      * The live session of a token: `SessionMissing`, `SessionExpired`, `SessionRevoked` or `SessionSuperseded` when there is
@@ -150,15 +185,26 @@ export class SessionStore extends Context.Service<
     readonly update: (update: Update) => Effect.Effect<SessionRecord, SessionError>
     /**
      * Gives a live token its successor, once: to do it again with the same is allowed, with another fails with
-     * `SessionSuperseded`. Fails as `load` does. The record has no nonce.
+     * `SessionSuperseded`. Fails as `load` does, and with `SessionTokenTaken` when the successor is another's already. The
+     * record has no nonce.
      */
     readonly renew: (renewal: Renewal) => Effect.Effect<SessionRecord, SessionError>
     /**
      * Makes a live session that of a principal, whoever's it was: its tokens are all dead at once but the new one, its
      * times and its `createdAt` begin anew, its version counts on, so that no update begun before takes effect. Its id
-     * stays. The cap holds as in `create`. Fails as `load` does.
+     * stays. No operator acts in it any more. The cap holds as in `create`. Fails as `renew` does.
      */
     readonly authenticate: (authentication: Authentication) => Effect.Effect<Login, SessionError>
+    /**
+     * Gives a live session a new token; all others of it are dead at once. Nothing else changes. Fails as `renew` does. The
+     * record has no nonce.
+     */
+    readonly rotate: (rotation: Rotation) => Effect.Effect<SessionRecord, SessionError>
+    /**
+     * Gives a live session other times, which begin now. It is an activity: activity that was not written yet would else
+     * count for less than the new idle time. Fails with the reason of the end when the session is over.
+     */
+    readonly setExpiry: (expiry: Expiry) => Effect.Effect<SessionRecord, SessionError>
     /** Ends a session. True if it was live. */
     readonly revoke: (id: SessionId) => Effect.Effect<boolean, SessionError>
     /** Ends the live sessions of a principal, also one that is being created at this moment; tells which they were. */
@@ -170,6 +216,12 @@ export class SessionStore extends Context.Service<
     readonly epoch: (principal: string) => Effect.Effect<number, SessionError>
     /** The live sessions of a principal, the newest first. One that cannot be read is left out and logged. */
     readonly list: (principal: string) => Effect.Effect<ReadonlyArray<SessionRecord>, SessionError>
+    /**
+     * Live sessions of visitors, in no order that means anything, a page at a time. Who asks for page after page is told
+     * every session that lived all the time, and each once unless the server restarted meanwhile. A cursor that is not the
+     * store's fails with `SessionInvalid`. One that cannot be read is left out and logged. Not an activity.
+     */
+    readonly visitors: (page: VisitorsAfter) => Effect.Effect<Visitors, SessionError>
     /** Which of these sessions are over, or unknown. Not an activity. */
     readonly endedOf: (ids: ReadonlyArray<SessionId>) => Effect.Effect<ReadonlyArray<SessionId>, SessionError>
     /**
@@ -184,7 +236,7 @@ export class SessionStore extends Context.Service<
     readonly prune: (limit: number) => Effect.Effect<Pruned, SessionError>
     /** How long ago the oldest tombstone should have been pruned; zero when there is none to prune. */
     readonly pruneLag: Effect.Effect<Duration.Duration, SessionError>
-    /** Succeeds when the store answers and is set up. */
-    readonly ping: Effect.Effect<void, SessionError>
+    /** Succeeds when the store answers and is set up, with the moment by its clock. */
+    readonly ping: Effect.Effect<DateTime.Utc, SessionError>
   }
 >()("holdfast/session/SessionStore") {}

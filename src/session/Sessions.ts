@@ -20,9 +20,11 @@
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -31,10 +33,11 @@ import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as SessionAudit from "./SessionAudit.ts"
 import { SessionError, SessionRevoked } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
-import type { SessionRecord } from "./SessionRecord.ts"
+import { authenticatedAt, type SessionRecord } from "./SessionRecord.ts"
 import {
   type Authentication,
   type Ended,
+  type Expiry,
   type Login,
   type NewSession,
   SessionStore,
@@ -46,6 +49,8 @@ import * as SessionToken from "./SessionToken.ts"
 export interface OpenSession {
   readonly record: SessionRecord
   readonly lifetime: Lifetime.Lifetime
+  /** What keeps it here: a child of the lifetime, which ends before it, and with the scope that it was opened in. */
+  readonly hold: Lifetime.Lifetime
 }
 
 /** A session that somebody just logged in to. The token is for the client and nobody else. */
@@ -96,6 +101,22 @@ export class Sessions extends Context.Service<
       token: SessionToken.SessionToken,
       authentication: Omit<Authentication, "token" | "next">
     ) => Effect.Effect<CreatedSession, SessionError>
+    /** Gives a session a new token in the place of all others; see `SessionStore.rotate`. */
+    readonly rotate: (
+      token: SessionToken.SessionToken,
+      next: SessionToken.SessionToken
+    ) => Effect.Effect<SessionRecord, SessionError>
+    /** Gives a live session other times; see `SessionStore.setExpiry`. */
+    readonly setExpiry: (expiry: Expiry) => Effect.Effect<SessionRecord, SessionError>
+    /** The live sessions of visitors, in no order, for an operator to look at. Read from the store as they are pulled. */
+    readonly visitors: Stream.Stream<SessionRecord, SessionError>
+    /** Ends the sessions of all visitors, as `end` does one; tells how many there were. */
+    readonly endVisitors: Effect.Effect<number, SessionError>
+    /**
+     * How long ago the principal of a session proved who they are, by the store's clock; infinite where that never happened: for
+     * a visitor, and where an operator acts on behalf of the principal.
+     */
+    readonly sinceAuthenticated: (record: SessionRecord) => Effect.Effect<Duration.Duration, SessionError>
     /** The live sessions of a principal, the newest first. */
     readonly list: (principal: string) => Effect.Effect<ReadonlyArray<SessionRecord>, SessionError>
     /** See `SessionStore.epoch`. */
@@ -122,6 +143,9 @@ export interface Options {
 
 /** How many sessions the store is asked about at once. */
 const asked = 1000
+
+/** How many visitors are ended at once. */
+const ending = 16
 
 /** Longer than any load can take: one that began before an end must not bring the session back here. */
 const rememberEndsFor = Duration.minutes(1)
@@ -186,7 +210,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       yield* Scope.addFinalizerExit(yield* Effect.scope, handle.end)
       // Loaded before the end and held after the hint: nobody would ask before the next poll.
       if (hinted.delete(record.id)) yield* Effect.forkIn(ask([record.id]), scope)
-      return { record, lifetime }
+      return { record, lifetime, hold: handle }
     })
 
   /** Begins the end of a session here; the effect within waits for it. */
@@ -240,7 +264,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     return ask(Array.from(ids).filter((id) => entries.has(id)))
   }
   yield* Effect.forkScoped(Stream.runForEachArray(store.ended, hear), { startImmediately: true })
-  const { flush = Effect.void } = yield* SessionAudit.SessionAudit
+  const audit = yield* SessionAudit.SessionAudit
+  const { flush = Effect.void } = audit
   yield* Effect.addFinalizer(() => flush)
   yield* Effect.forkScoped(Effect.forever(Effect.delay(flush, SessionAudit.burst)))
   yield* Effect.forkScoped(
@@ -253,6 +278,28 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       Effect.flatMap(store.revoke(id), (wasLive) => Effect.map(close(id), (over) => ({ wasLive, over })))
     )
   const end = (id: SessionId) => Effect.flatMap(revoke(id), ({ over, wasLive }) => Effect.as(over, wasLive))
+
+  const visitors = Stream.paginate(undefined, (after: string | undefined) =>
+    Effect.map(store.visitors({ after, limit: asked }), ({ next, sessions }) => [
+      sessions,
+      next === undefined ? Option.none() : Option.some(next)
+    ])
+  )
+  // Each is waited for when all have begun to end.
+  const endVisitors = visitors.pipe(
+    Stream.mapEffect(
+      ({ id, principal }) =>
+        Effect.uninterruptible(
+          Effect.tap(revoke(id), ({ wasLive }) =>
+            wasLive ? audit.note({ _tag: "Revoked", session: id, principal, by: "operator" }) : Effect.void
+          )
+        ),
+      { concurrency: ending }
+    ),
+    Stream.filter(({ wasLive }) => wasLive),
+    Stream.mapEffect(({ over }) => over, { concurrency: "unbounded" }),
+    Stream.runCount
+  )
 
   return Sessions.of({
     create: (session) =>
@@ -273,6 +320,16 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         const hashes = { token: SessionToken.hash(token), next: SessionToken.hash(next) }
         return begun(store.authenticate({ ...authentication, ...hashes }), next)
       }),
+    rotate: (token, next) => store.rotate({ token: SessionToken.hash(token), next: SessionToken.hash(next) }),
+    setExpiry: store.setExpiry,
+    visitors,
+    endVisitors,
+    sinceAuthenticated: (record) => {
+      const at = authenticatedAt(record)
+      return at === null
+        ? Effect.succeed(Duration.infinity)
+        : Effect.map(store.ping, (now) => DateTime.distance(at, now))
+    },
     list: store.list,
     epoch: store.epoch,
     logout: (token) => Effect.flatMap(load(token), ({ id }) => Effect.asVoid(end(id))),

@@ -38,6 +38,7 @@ const program = Effect.gen(function* () {
   const records = Array.from({ length: count }, (): SessionRecord => ({
     id: SessionId.make(),
     principal: "alice",
+    actor: null,
     data: null,
     dataVersion: 1,
     version: 1,

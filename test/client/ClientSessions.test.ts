@@ -184,7 +184,7 @@ describe("client sessions by key", () => {
       yield* Effect.provideService(
         Effect.provideService(sessions.get("alice"), Ledger.Parent, asker.entry),
         Lifetime.Current,
-        asker
+        Effect.succeed(asker)
       )
       yield* asker.end()
       const tree = yield* Effect.flatMap(Ledger.Ledger, (ledger) => ledger.held)

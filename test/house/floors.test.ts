@@ -5,6 +5,7 @@ import { dirname, join, normalize } from "node:path"
 /** The rooms, by floor. A room may use the rooms below it, and no others but those of {@link beside}. */
 const rooms: Readonly<Record<string, number>> = {
   lifetime: 1,
+  problem: 1,
   connection: 2,
   session: 2,
   query: 2,

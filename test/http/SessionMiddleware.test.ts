@@ -128,7 +128,7 @@ const handlers = HttpApiBuilder.group(Api, "counter", (handlers) =>
     count: () =>
       Effect.gen(function* () {
         const session = yield* Counter
-        assert.strictEqual(yield* Lifetime.Current, yield* Effect.orDie(session.lifetime))
+        assert.strictEqual(yield* Effect.orDie(Lifetime.current), yield* Effect.orDie(session.lifetime))
         return (yield* Effect.orDie(session.data)).count
       }),
     stream: () => Effect.succeed("streamed"),

@@ -31,6 +31,7 @@ const cells = (principal: string) => [
   moment,
   moment,
   moment,
+  null,
   null
 ]
 
@@ -174,7 +175,9 @@ describe("PgSessionRow", () => {
     })
   )
   const names =
-    "id principal data dataVersion version device createdAt lastSeenAt idleExpiresAt expiresAt renewalNonce".split(" ")
+    "id principal data dataVersion version device createdAt lastSeenAt idleExpiresAt expiresAt renewalNonce actor".split(
+      " "
+    )
   const named = (row: PgSessionRow.Row) => Object.fromEntries(names.map((name, index) => [name, row[index]]))
 
   it("S13 a row is read as its schema says, whatever is in any of its cells", () => {

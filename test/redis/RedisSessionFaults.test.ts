@@ -3,7 +3,7 @@
  * its own. "Unavailable" within the time limit, never "logged out", and all is well again within five seconds.
  */
 import { assert, describe, it } from "@effect/vitest"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
@@ -23,6 +23,8 @@ type Store = Effect.Success<ReturnType<typeof instance>>
 const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(effects, { concurrency: "unbounded" })
 const times = <A>(count: number, make: (index: number) => A) => Array.from({ length: count }, (_, index) => make(index))
 
+const brief = { idleTimeout: Duration.minutes(20), absoluteTimeout: Duration.hours(1) }
+
 const operations = (store: Store): ReadonlyArray<Effect.Effect<unknown, SessionError>> => [
   store.load(newToken()),
   create(store, session()),
@@ -31,6 +33,9 @@ const operations = (store: Store): ReadonlyArray<Effect.Effect<unknown, SessionE
   store.renew({ token: newToken(), next: newToken() }),
   store.authenticate(authentication({ token: newToken() })),
   store.update({ id: SessionId.make(), version: 1, data: 1, dataVersion: 1 }),
+  store.rotate({ token: newToken(), next: newToken() }),
+  store.setExpiry({ id: SessionId.make(), ...brief }),
+  store.visitors({ limit: 10 }),
   store.revoke(SessionId.make()),
   // What was under way may take effect, and not on whom the tests look for.
   store.revokeAll("bob"),
@@ -253,6 +258,7 @@ describe("sessions in Redis", () => {
       const update = { id: one.id, version: 1, data: "x", dataVersion: 1 }
       assert.strictEqual(yield* outcome(store.update(update)), "SessionsUnavailable")
       assert.strictEqual(yield* outcome(store.renew({ token: first.token, next: newToken() })), "SessionsUnavailable")
+      assert.strictEqual(yield* outcome(store.rotate({ token: first.token, next: newToken() })), "SessionsUnavailable")
       const login = authentication({ token: first.token, principal: "bob" })
       assert.strictEqual(yield* outcome(store.authenticate(login)), "SessionsUnavailable")
       assert.strictEqual(yield* outcome(store.load(late.token)), "SessionMissing")
@@ -267,6 +273,9 @@ describe("sessions in Redis", () => {
       yield* own.send("CONFIG", "SET", "maxmemory", "1")
       for (const { token } of wanted) assert.strictEqual(yield* outcome(store.load(token)), "ok")
       assert.lengthOf(yield* store.list("alice"), 4)
+      assert.isEmpty((yield* store.visitors({ limit: 10 })).sessions)
+      // Whoever must go soon can be told so.
+      yield* store.setExpiry({ id: two.id, ...brief })
       assert.isTrue(yield* store.revoke(one.id))
       assert.strictEqual(yield* outcome(store.load(first.token)), "SessionRevoked")
       assert.lengthOf(yield* store.revokeAll("alice"), 3)

@@ -74,7 +74,12 @@ describe("RedisSessionServer", () => {
       Effect.gen(function* () {
         const server = yield* ownServer({ config: ["cluster-enabled yes"] })
         const store = yield* instance({ url: server.url })
-        for (const operation of [store.ping, store.load(newToken()), store.list("alice"), create(store, session())]) {
+        for (const operation of [
+          Effect.asVoid(store.ping),
+          store.load(newToken()),
+          store.list("alice"),
+          create(store, session())
+        ]) {
           const { reason } = yield* Effect.flip(Effect.asVoid(operation))
           assert.strictEqual(reason._tag, "SessionsUnavailable")
           assert.match(String(reason._tag === "SessionsUnavailable" && reason.cause), /Redis Cluster/)

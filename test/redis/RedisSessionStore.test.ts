@@ -546,6 +546,16 @@ const everything = Effect.fnUntraced(function* (store: Effect.Success<ReturnType
     yield* store.renew({ token: login.next, next })
     yield* store.touch(next)
     yield* store.load(next)
+    const times = { idleTimeout: Duration.hours(1), absoluteTimeout: Duration.hours(2) }
+    yield* store.setExpiry({ id: record.id, ...times })
+    const { id } = yield* create(store, session({ principal: null }))
+    assert.include(
+      (yield* store.visitors({ limit: 100 })).sessions.map((visitor) => visitor.id),
+      id
+    )
+    const rotated = newToken()
+    yield* store.rotate({ token: next, next: rotated })
+    yield* store.load(rotated)
     yield* store.update({ id: record.id, version: record.version, data: 1, dataVersion: 1 })
     assert.lengthOf(yield* store.list("carol"), 1)
     assert.isTrue(yield* store.revoke(record.id))

@@ -11,6 +11,7 @@ const moment = DateTime.makeUnsafe(0)
 const record = (): SessionRecord => ({
   id: SessionId.make(),
   principal: "alice",
+  actor: null,
   data: { cart: ["apple"] },
   dataVersion: 1,
   version: 1,

@@ -10,6 +10,7 @@ import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { createHash } from "node:crypto"
 import type { SessionError } from "../../src/session/SessionError.ts"
+import type { SessionRecord } from "../../src/session/SessionRecord.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
 import type * as SessionStore from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
@@ -110,12 +111,29 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       })
     )
 
-    law("a token that is in use is not given to another session", ({ another, store }) =>
+    law("a token that is in use, or was, is not given to another session", ({ advance, another, store }) =>
       Effect.gen(function* () {
-        const wanted = session()
+        const [wanted, mine, ended] = [session(), session({ principal: "bob" }), session({ principal: "carol" })]
         const created = yield* create(store, wanted)
-        assert.strictEqual(yield* outcome(create(another, { ...wanted, data: "stolen" })), "SessionsUnavailable")
-        assert.deepStrictEqual(yield* another.load(wanted.token), created)
+        yield* create(store, mine)
+        yield* store.revoke((yield* create(store, ended)).id)
+        yield* advance("1 minute")
+        for (const { token: taken } of [wanted, ended]) {
+          for (const instance of [store, another]) {
+            const created = create(instance, { ...session({ principal: null }), token: taken })
+            assert.strictEqual(yield* outcome(created), "SessionTokenTaken")
+            const renewed = instance.renew({ token: mine.token, next: taken })
+            assert.strictEqual(yield* outcome(renewed), "SessionTokenTaken")
+            const rotated = instance.rotate({ token: mine.token, next: taken })
+            assert.strictEqual(yield* outcome(rotated), "SessionTokenTaken")
+            const login = instance.authenticate(authentication({ token: mine.token, next: taken, principal: "dora" }))
+            assert.strictEqual(yield* outcome(login), "SessionTokenTaken")
+          }
+        }
+        assert.strictEqual((yield* another.load(mine.token)).principal, "bob")
+        assert.strictEqual(yield* outcome(another.load(ended.token)), "SessionRevoked")
+        assert.isEmpty(yield* store.list("dora"))
+        assert.strictEqual((yield* another.load(wanted.token)).id, created.id)
         assert.lengthOf(yield* store.list("alice"), 1)
       })
     )
@@ -441,7 +459,7 @@ export const sessionStoreLaws = (name: string, law: Law) =>
         const foreign = session()
         yield* create(store, foreign)
         const next = store.renew({ token: renewed[0] ?? newToken(), next: foreign.token })
-        assert.strictEqual(yield* outcome(next), "SessionsUnavailable")
+        assert.strictEqual(yield* outcome(next), "SessionTokenTaken")
         assert.notStrictEqual(taken.id, id)
       })
     )
@@ -646,6 +664,163 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       })
     )
 
+    law("S6 a rotation puts a new token in the place of all others, at once, and changes nothing else", (world) =>
+      Effect.gen(function* () {
+        const { advance, another, store } = world
+        const wanted = session({ idleTimeout: Duration.hours(3) })
+        const created = yield* create(store, wanted)
+        yield* advance("61 minutes")
+        const due = yield* store.load(wanted.token)
+        const renewed = nextOf(wanted.token, due.renewalNonce)
+        yield* store.renew({ token: wanted.token, next: renewed })
+        const rotated = newToken()
+        const record = yield* another.rotate({ token: renewed, next: rotated })
+        assert.deepStrictEqual(record, { ...due, renewalNonce: null })
+        for (const instance of [store, another]) {
+          for (const token of [wanted.token, renewed]) {
+            assert.strictEqual(yield* outcome(instance.load(token)), "SessionSuperseded")
+            assert.strictEqual(yield* outcome(instance.rotate({ token, next: newToken() })), "SessionSuperseded")
+            assert.strictEqual(yield* outcome(instance.renew({ token, next: newToken() })), "SessionSuperseded")
+          }
+          assert.deepStrictEqual(yield* instance.load(rotated), record)
+        }
+        // The new token is young, and its renewal begins as that of any other.
+        yield* advance("61 minutes")
+        const { renewalNonce } = yield* another.load(rotated)
+        const next = nextOf(rotated, renewalNonce)
+        yield* store.renew({ token: rotated, next })
+        assert.strictEqual((yield* another.load(next)).id, created.id)
+        yield* store.revoke(created.id)
+        assert.strictEqual(yield* outcome(another.rotate({ token: next, next: newToken() })), "SessionRevoked")
+      })
+    )
+
+    law("S6 of parallel rotations one succeeds, and no token but its own lives", ({ another, store }) =>
+      Effect.gen(function* () {
+        const wanted = session()
+        const { id } = yield* create(store, wanted)
+        const nexts = times(16, newToken)
+        const outcomes = yield* all(
+          nexts.map((next, index) => outcome((index % 2 === 0 ? store : another).rotate({ token: wanted.token, next })))
+        )
+        assert.deepStrictEqual(outcomes.toSorted(), [...times(15, () => "SessionSuperseded"), "ok"])
+        const living = yield* Effect.filter(nexts, (token) =>
+          Effect.map(outcome(store.load(token)), (as) => as === "ok")
+        )
+        assert.deepStrictEqual(living, [nexts[outcomes.indexOf("ok")]])
+        assert.strictEqual((yield* store.load(living[0] ?? wanted.token)).id, id)
+      })
+    )
+
+    law("S5 a session lives by the times that it was given last", ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        const [longer, shorter] = [session(), session({ principal: "bob" })]
+        const created = yield* create(store, longer)
+        const { id } = yield* create(store, shorter)
+        yield* advance("10 minutes")
+        const times = { idleTimeout: Duration.days(14), absoluteTimeout: Duration.days(30) }
+        const changed = yield* another.setExpiry({ id: created.id, ...times })
+        const age = DateTime.distance(created.createdAt, changed.expiresAt)
+        assert.isAtLeast(Duration.toMillis(age), Duration.toMillis(Duration.days(30)))
+        assert.strictEqual(DateTime.distance(changed.lastSeenAt, changed.idleExpiresAt).pipe(Duration.toDays), 14)
+        assert.deepInclude(changed, { id: created.id, data: created.data, version: created.version })
+        // A shorter idle time counts whole, also where the last activity was not written.
+        const active = session({ principal: "carol" })
+        const carol = yield* create(store, active)
+        yield* advance("50 seconds")
+        yield* store.load(active.token)
+        yield* store.setExpiry({ id: carol.id, idleTimeout: Duration.minutes(1), absoluteTimeout: Duration.hours(1) })
+        yield* advance("59 seconds")
+        assert.strictEqual(yield* outcome(another.load(active.token)), "ok")
+        yield* advance("68 seconds")
+        assert.strictEqual(yield* outcome(another.load(active.token)), "SessionExpired")
+        const brief = { idleTimeout: Duration.minutes(60), absoluteTimeout: Duration.minutes(15) }
+        yield* store.setExpiry({ id, ...brief })
+        yield* advance("14 minutes")
+        assert.strictEqual(yield* outcome(another.load(shorter.token)), "ok")
+        yield* advance("2 minutes")
+        assert.strictEqual(yield* outcome(another.load(shorter.token)), "SessionExpired")
+        assert.strictEqual(yield* outcome(store.setExpiry({ id, ...times })), "SessionExpired")
+        yield* advance("13 days")
+        assert.strictEqual(yield* outcome(store.load(longer.token)), "ok")
+        yield* advance("13 days")
+        assert.strictEqual(yield* outcome(another.load(longer.token)), "ok")
+        assert.lengthOf(yield* store.list("alice"), 1)
+        yield* advance("5 days")
+        assert.strictEqual(yield* outcome(another.load(longer.token)), "SessionExpired")
+        assert.isEmpty(yield* store.list("alice"))
+      })
+    )
+
+    law("S3 other times bring no session back, and S8 count as they are", ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        const times = { idleTimeout: Duration.days(1), absoluteTimeout: Duration.days(1) }
+        const ended = yield* create(store, session())
+        yield* store.revoke(ended.id)
+        assert.strictEqual(yield* outcome(another.setExpiry({ id: ended.id, ...times })), "SessionRevoked")
+        assert.strictEqual(yield* outcome(another.setExpiry({ id: SessionId.make(), ...times })), "SessionMissing")
+        const kept = session({ maxPerPrincipal: 2 })
+        const { id } = yield* create(store, kept)
+        yield* store.setExpiry({ id, ...times })
+        yield* create(store, session({ maxPerPrincipal: 2 }))
+        // One has expired by now, the other has not: there is room for one.
+        yield* advance("2 hours")
+        assert.deepStrictEqual((yield* another.create(session({ maxPerPrincipal: 2 }))).displaced, [])
+        assert.deepStrictEqual((yield* store.create(session({ maxPerPrincipal: 2 }))).displaced, [id])
+      })
+    )
+
+    law("a session that an operator opened on behalf of somebody says so until they log in", (world) =>
+      Effect.gen(function* () {
+        const { another, store } = world
+        const wanted = session({ actor: "olga" })
+        const created = yield* create(store, wanted)
+        assert.deepInclude(created, { principal: "alice", actor: "olga" })
+        assert.deepStrictEqual(yield* another.load(wanted.token), created)
+        assert.deepStrictEqual(yield* another.list("alice"), [created])
+        assert.isEmpty(yield* another.list("olga"))
+        const updated = yield* another.update({ id: created.id, version: 1, data: {}, dataVersion: 1 })
+        assert.strictEqual(updated.actor, "olga")
+        const next = newToken()
+        assert.strictEqual((yield* store.rotate({ token: wanted.token, next })).actor, "olga")
+        const login = yield* store.authenticate(authentication({ token: next }))
+        assert.strictEqual(login.record.actor, null)
+        assert.strictEqual((yield* create(another, session({ principal: "bob" }))).actor, null)
+        assert.strictEqual(yield* outcome(store.create(session({ actor: "\ud800" }))), "SessionInvalid")
+      })
+    )
+
+    law("visitors' sessions are told a page at a time, and nobody else's", ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        yield* create(store, session({ principal: null }))
+        yield* advance("31 minutes")
+        const theirs = yield* Effect.forEach(
+          times(7, () => session({ principal: null })),
+          (one) => create(store, one)
+        )
+        yield* Effect.forEach(
+          times(5, () => session()),
+          (one) => create(store, one)
+        )
+        const [ended, ...living] = theirs
+        if (ended !== undefined) yield* store.revoke(ended.id)
+        const pages = Effect.fnUntraced(function* (limit: number) {
+          const found: Array<SessionRecord> = []
+          for (let after: string | undefined; ;) {
+            const { next, sessions } = yield* another.visitors({ after, limit })
+            assert.isAtMost(sessions.length, limit)
+            found.push(...sessions)
+            if (next === undefined) return found
+            after = next
+          }
+        })
+        const byId = (a: SessionRecord, b: SessionRecord) => (a.id < b.id ? -1 : 1)
+        for (const limit of [1, 3, 100]) {
+          assert.deepStrictEqual((yield* pages(limit)).toSorted(byId), living.toSorted(byId))
+        }
+      })
+    )
+
     law("the end of a session is remembered for 24 hours", ({ advance, store }) =>
       Effect.gen(function* () {
         const revoked = session()
@@ -749,7 +924,17 @@ export const sessionStoreLaws = (name: string, law: Law) =>
       })
     )
 
-    law("the store answers", ({ store }) => store.ping)
+    law("the store answers with the time of its clock", ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        const wanted = session()
+        const { createdAt } = yield* create(store, wanted)
+        yield* advance("10 minutes")
+        const { createdAt: moved } = (yield* another.list("alice"))[0] ?? { createdAt }
+        const age = Duration.toMinutes(DateTime.distance(moved, yield* another.ping))
+        assert.isAtLeast(age, 10)
+        assert.isBelow(age, 11)
+      })
+    )
   })
 
 const sinceCreation = ({ createdAt, lastSeenAt }: { createdAt: DateTime.Utc; lastSeenAt: DateTime.Utc }) =>

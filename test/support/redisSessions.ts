@@ -61,6 +61,12 @@ const pairs = (reply: Reply) => {
   return new Map(all.flatMap((name, index) => (index % 2 === 0 ? [[name, all[index + 1] ?? ""] as const] : [])))
 }
 
+const fields = new Set(
+  "stamp principal actor dataVersion version createdAt lastSeenAt idle touch renew expiresAt endedAt era first last instead".split(
+    " "
+  )
+)
+
 /**
  * What is wrong with the keys under a prefix: each session is among those to be pruned, and among those of its principal as
  * long as it lives, by the right times; every token leads to a session that leads to the token; and nothing else is there.
@@ -106,6 +112,9 @@ export const contradictions = Effect.fnUntraced(function* (own: Client, prefix: 
   const taken = new Set<string>()
   for (const [id, session] of sessions) {
     if (!ends.has(id)) wrong.push(`${id} would never be pruned`)
+    for (const name of session.keys()) if (!fields.has(name)) wrong.push(`${id} has an unknown field ${name}`)
+    // Where nobody is, there is no field.
+    for (const name of ["principal", "actor"]) if (session.get(name) === "") wrong.push(`${id} has an empty ${name}`)
     // What is over for good has no stamp.
     const isOver = Number(session.get("lastSeenAt")) + Number(session.get("idle")) < now || session.get("stamp") === "0"
     if (session.has("principal") && !isOver && !indexed.has(id)) wrong.push(`${id} is in no list`)

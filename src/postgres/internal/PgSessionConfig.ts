@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
-import { SessionError, SessionsUnavailable } from "../../session/SessionError.ts"
+import { SessionError, SessionsUnavailable, SessionTokenTaken } from "../../session/SessionError.ts"
 
 /** Where the sessions are. */
 export interface Options {
@@ -84,6 +84,8 @@ const isServerError = Schema.is(ServerError)
 export const toSessionError = (error: SessionError | SqlError): SessionError => {
   if (!isSqlError(error)) return error
   const cause = error.reason.cause ?? error
+  // 23505 unique_violation. The ids of sessions are made here and are not met again.
+  if (isServerError(cause) && cause.code === "23505") return new SessionError({ reason: new SessionTokenTaken() })
   return unavailable(isServerError(cause) ? new Error(`${cause.message} (${cause.code})`) : cause)
 }
 

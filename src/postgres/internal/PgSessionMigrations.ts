@@ -54,6 +54,16 @@ const sessions = Effect.fnUntraced(function* (schema: string) {
   yield* sql`create index principals_prune on ${table("principals")} (revoked_at) where revoked_at is not null`
 })
 
+/** An older instance beside a newer one goes on: the column has a default, and no statement of its names all columns. */
+const actors = Effect.fnUntraced(function* (schema: string) {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`alter table ${sql(`${schema}.sessions`)} add column actor text`
+})
+
 /** Brings the tables up to date, on a connection of its own. */
 export const run = (options: PgClient.PgClientConfig, schema: string) =>
-  PgMigrations.run(options, { schema, table: "session_migrations", steps: { "1_sessions": sessions(schema) } })
+  PgMigrations.run(options, {
+    schema,
+    table: "session_migrations",
+    steps: { "1_sessions": sessions(schema), "2_actors": actors(schema) }
+  })

@@ -44,7 +44,7 @@ export const remembered = (
   row: Row,
   record: SessionRecord
 ): { readonly stamp: string; readonly bytes: number } | undefined => {
-  const [data, device, stamp] = [row[4], row[7], row[13]]
+  const [data, device, stamp] = [row[4], row[7], row[14]]
   return typeof stamp === "string" &&
     typeof data === "string" &&
     typeof device === "string" &&
@@ -64,10 +64,21 @@ export const confirmed = (
 export const login = (row: Row | undefined): Result.Result<Login, SessionError> => {
   if (row === undefined) return Result.fail(standing(row))
   return Result.gen(function* () {
-    const displaced = yield* Result.mapError(decodeIds(row[11]), undecodable("a list of displaced sessions"))
+    const displaced = yield* Result.mapError(decodeIds(row[12]), undecodable("a list of displaced sessions"))
     return { record: yield* record(row), displaced }
   })
 }
+
+const decodePage = Schema.decodeUnknownResult(
+  Schema.Tuple([Schema.Boolean, Schema.NullOr(Schema.String), Schema.NullOr(SessionId)])
+)
+
+/** Where a page of visitors ends, and whether the row holds a session behind that. */
+export const visitorPage = (row: Row | undefined) =>
+  Result.map(
+    Result.mapError(decodePage(row?.slice(0, 3)), undecodable("a page of sessions")),
+    ([isFull, last, id]) => ({ next: isFull && last !== null ? last : undefined, hasSession: id !== null })
+  )
 
 const decodeEpoch = Schema.decodeUnknownResult(Schema.Tuple([Schema.Finite]))
 
@@ -76,6 +87,12 @@ export const epoch = (row: Row | undefined): Result.Result<number, SessionError>
   row === undefined
     ? Result.succeed(0)
     : Result.map(Result.mapError(decodeEpoch(row), undecodable("the epoch of a principal")), ([epoch]) => epoch)
+
+const decodeMoment = Schema.decodeUnknownResult(Schema.Tuple([Schema.DateTimeUtcFromDate]))
+
+/** A moment by the server's clock. */
+export const moment = (row: Row | undefined) =>
+  Result.map(Result.mapError(decodeMoment(row), undecodable("the time of the server")), ([moment]) => moment)
 
 const decodeLag = Schema.decodeUnknownResult(Schema.Tuple([Schema.NullOr(Schema.Finite)]))
 
@@ -94,6 +111,17 @@ export const pruned = (row: Row | undefined) =>
     upTo,
     took: Duration.millis(millis)
   }))
+
+/** The sessions of a list, whose columns begin at `from`. One that cannot be read is left out and logged. */
+export const readable = Effect.fnUntraced(function* (rows: ReadonlyArray<Row>, from = 0) {
+  const records: Array<SessionRecord> = []
+  for (const row of rows) {
+    const read = record(row, from)
+    if (Result.isSuccess(read)) records.push(read.success)
+    else yield* Effect.logWarning("A session was left out of a list", read.failure.message)
+  }
+  return records
+})
 
 /** The ids of sessions. */
 export const ids = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<SessionId>, SessionError> =>

@@ -41,7 +41,7 @@ const isAccepted = (t: string, at: string) => `(${t}.valid_until is null or ${t}
 const columns = (s: string, lastSeenAt = `${s}.last_seen_at`, nonce = "null::text") => `
   ${s}.id, ${s}.principal, ${s}.data::text, ${s}.data_version, ${s}.version, ${s}.device::text, ${s}.created_at,
   ${lastSeenAt} as last_seen_at, least(${lastSeenAt} + ${s}.idle_timeout, ${s}.expires_at) as idle_expires_at,
-  ${s}.expires_at, ${nonce} as renewal_nonce`
+  ${s}.expires_at, ${nonce} as renewal_nonce, ${s}.actor`
 
 const graceEnd = `clock_timestamp() + ${interval(SessionTimes.renewalGrace)}`
 const pruneBefore = `now() - ${interval(SessionTimes.tombstoneAge)}`
@@ -188,15 +188,16 @@ export const make = (schema: string, channel: string) => {
     /**
      * $1 id, $2 principal, $3 data, $4 its version, $5 device, $6 idle and $7 absolute timeout and $8 age of renewal in
      * milliseconds, $9 how many other sessions the principal may keep, $10 hash, $11 nonce, $12 the hash of a token that it
-     * takes the place of, or null. The record, and the ids of those that made room.
+     * takes the place of, or null, $13 the operator who acts in it, or null. The record, and the ids of those that made room.
      */
     create: `
       with moment as materialized (select clock_timestamp() as at),
       ${displaced("$2::text", "$9")}, ${told("displaced")},
       made as (
         insert into ${sessions} as s (id, principal, data, data_version, version, device, created_at, last_seen_at,
-          idle_timeout, renew_every, expires_at)
-        select $1, $2::text, $3::json, $4, 1, $5::json, at, at, ${millis("$6")}, ${millis("$8")}, at + ${millis("$7")}
+          idle_timeout, renew_every, expires_at, actor)
+        select $1, $2::text, $3::json, $4, 1, $5::json, at, at, ${millis("$6")}, ${millis("$8")}, at + ${millis("$7")},
+          $13::text
         from moment
         returning ${columns("s")}
       ), issued as (
@@ -231,7 +232,8 @@ export const make = (schema: string, channel: string) => {
       ), made as (
         update ${sessions} s set principal = $2::text, data = coalesce($3::json, s.data),
           data_version = coalesce($4::int, s.data_version), version = s.version + 1, device = $5::json, created_at = at,
-          last_seen_at = at, idle_timeout = ${millis("$6")}, renew_every = ${millis("$8")}, expires_at = at + ${millis("$7")}
+          last_seen_at = at, idle_timeout = ${millis("$6")}, renew_every = ${millis("$8")}, expires_at = at + ${millis("$7")},
+          actor = null
         from mine, moment where s.id = mine.id
         returning ${columns("s")}
       )
@@ -251,6 +253,30 @@ export const make = (schema: string, channel: string) => {
         update ${tokens} p set valid_until = ${graceEnd} from held where p.hash = held.predecessor
       ), ${forgotten("held")}
       select ${columns("held")} from held`,
+
+    /**
+     * $1 hash, $2 the next one, $3 nonce. After {@link lockSession}, in its transaction. No row when it was not done: then
+     * {@link refusal} says why.
+     */
+    rotate: `
+      with moment as materialized (select clock_timestamp() as at), mine as materialized (
+        select s.* from ${tokens} t join ${sessions} s on s.id = t.session, moment
+        where t.hash = $1 and ${isAccepted("t", "moment.at")} and ${isStillLive("s", "moment.at")}
+      ), dead as (
+        update ${tokens} t set valid_until = moment.at from moment, mine
+        where t.session = mine.id and ${isAccepted("t", "moment.at")}
+      ), ${forgotten("mine")},
+      issued as (
+        insert into ${tokens} (hash, session, issued_at, nonce) select $2::bytea, mine.id, at, $3 from mine, moment
+      )
+      select ${columns("mine")} from mine`,
+
+    /** $1 id, $2 idle and $3 absolute timeout in milliseconds. No row when it was not done: then {@link standing} says why. */
+    setExpiry: `
+      update ${sessions} s set idle_timeout = ${millis("$2")}, expires_at = clock_timestamp() + ${millis("$3")},
+        last_seen_at = clock_timestamp()
+      where s.id = $1 and ${isStillLive("s", "clock_timestamp()")}
+      returning ${columns("s")}`,
 
     /** $1 hash. Why nothing can be done with a token. */
     refusal: `
@@ -301,6 +327,17 @@ export const make = (schema: string, channel: string) => {
       select ${columns("s")} from ${sessions} s where s.principal = $1 and ${isLive("s", "now()")} and ${onPrimary}
       order by s.created_at desc, s.id desc`,
 
+    /**
+     * $1 the id to go on after, or null, $2 how many rows to look at. The id of the last of these, and those of them that are
+     * live sessions of visitors; a row without a session where none of them is.
+     */
+    visitors: `
+      with seen as materialized (
+        select * from ${sessions} s where s.id > coalesce($1::text, '') and ${onPrimary} order by s.id limit $2::int
+      ), page as (select count(*) = $2::int as is_full, max(id) as last from seen)
+      select page.is_full, page.last, ${columns("s")}
+      from page left join seen s on s.principal is null and ${isLive("s", "now()")} order by s.id`,
+
     /** $1 ids. Those that are not live, also those that nobody remembers. */
     endedOf: `
       select a.id from unnest($1::text[]) as a (id) left join ${sessions} s on s.id = a.id
@@ -349,7 +386,8 @@ export const make = (schema: string, channel: string) => {
       select (extract(epoch from ${pruneBefore} - min(${endOf("s")})) * 1000)::float8 from ${sessions} s
       where ${endOf("s")} >= coalesce($1::timestamptz, '-infinity') and ${onPrimary}`,
 
-    ping: `select from (select from ${sessions} limit 0) s right join (values (1)) v on true where ${onPrimary}`
+    /** The moment, where the tables are there. */
+    ping: `select now() from (select from ${sessions} limit 0) s right join (values (1)) v on true where ${onPrimary}`
   }
 }
 

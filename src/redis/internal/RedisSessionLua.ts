@@ -7,7 +7,8 @@
  *
  * - `session:<id>`, hash: the session, from its creation until it is pruned. Its `stamp` is the moment of the last write to
  *   it or to one of its tokens (microseconds), no two alike, by which it is known again; 0 once it is over for good, whatever
- *   the server's clock says then: it was ended, or is not among those of its principal any more.
+ *   the server's clock says then: it was ended, or is not among those of its principal any more. It has a `principal` only if
+ *   somebody is logged in, and an `actor` only if an operator acts in it.
  * - `content:<id>`, string: its device and its data, a line each, until it is ended. Apart, because the server keeps a hash
  *   of short values in one piece, which takes half the memory and time.
  * - `token:<hash>`, hash: whose token it is, as long. From `first` to `last` of the session, each token names its
@@ -45,7 +46,8 @@ const fields = [
   "endedAt",
   "era",
   "first",
-  "last"
+  "last",
+  "actor"
 ] as const
 
 const constants = fields.map((name, index) => `local ${name.toUpperCase()} = ${index + 1}`).join("\n")
@@ -134,7 +136,7 @@ end
 -- What the caller learns of a session.
 local function row(state, id, s, nonce)
   return { state, id, s[PRINCIPAL], redis.call('GET', CONTENT .. id), s[DATAVERSION], s[VERSION], s[CREATEDAT], s[LASTSEENAT],
-    s[IDLE], s[EXPIRESAT], nonce or false }
+    s[IDLE], s[EXPIRESAT], nonce or false, s[ACTOR] }
 end
 
 -- The two lines of what a session holds, none if it is not there.

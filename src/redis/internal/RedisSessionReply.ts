@@ -2,11 +2,17 @@
  * Reads what the scripts of `RedisSessionStore` answer. A session that cannot be read is that session's failure and nobody
  * else's.
  */
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { type SessionError, SessionError as Failure, SessionsUnavailable } from "../../session/SessionError.ts"
+import {
+  type SessionError,
+  SessionError as Failure,
+  SessionsUnavailable,
+  SessionTokenTaken
+} from "../../session/SessionError.ts"
 import { SessionId } from "../../session/SessionId.ts"
 import type { Remembered } from "../../session/internal/SessionMemory.ts"
 import type { SessionRecord } from "../../session/SessionRecord.ts"
@@ -72,11 +78,12 @@ const record = (row: ReadonlyArray<unknown>): Result.Result<SessionRecord, Sessi
     moment(lastSeenAt),
     moment(known ? Math.min(lastSeenAt + idle, expiresAt) : idle),
     moment(expiresAt),
-    row[10]
+    row[10],
+    row[11]
   ])
 }
 
-const inUse = Result.fail(unavailable(new Error("The token is in use already")))
+const inUse = Result.fail(new Failure({ reason: new SessionTokenTaken() }))
 
 /** The session of a row, or why there is none. */
 export const session = (reply: unknown): Result.Result<SessionRecord, SessionError> => {
@@ -158,13 +165,16 @@ export const revokedSome = decoder(
   "the ids of sessions"
 )
 
+/** Where the next visitors' sessions are, and what there is of these. */
+export const visitors = decoder(Schema.Tuple([Schema.String, Schema.Array(Schema.Unknown)]), "the sessions of visitors")
+
 /** What to remember of a live session's row, and the bytes of its data and device; nothing where its token is to be renewed. */
 export const remembered = (
   reply: unknown,
   record: SessionRecord
 ): { readonly known: Known; readonly bytes: number } | undefined => {
   if (!isList(reply) || record.renewalNonce !== null) return undefined
-  const [content, stamp, until] = [reply[3], reply[11], count(reply[12])]
+  const [content, stamp, until] = [reply[3], reply[12], count(reply[13])]
   return typeof stamp === "string" && typeof until === "number" && typeof content === "string"
     ? { known: { record, stamp, until }, bytes: content.length }
     : undefined
@@ -184,6 +194,10 @@ const decodeDone = decoder(Schema.Literals([0, 1]), "the answer of the server")
 
 /** The epoch of a principal; zero when nothing is known of it. */
 export const epoch = decoder(Digits, "the epoch of a principal")
+
+const decodeMoment = decoder(Digits, "the time of the server")
+/** A moment by the server's clock. */
+export const momentOf = (reply: unknown) => Effect.map(decodeMoment(reply), DateTime.makeUnsafe)
 
 const decodeLag = decoder(Digits, "the age of a tombstone")
 export const lag = (reply: unknown) => Effect.map(decodeLag(reply), Duration.millis)

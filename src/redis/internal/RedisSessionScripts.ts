@@ -40,7 +40,7 @@ return each(ARGV, function(hash)
   if state ~= 'live' then return { state } end
   present(hash, t, s)
   local answer = row(state, t[1], s, number(t[2]) + number(s[RENEW]) <= now and t[3])
-  answer[12], answer[13] = s[STAMP], text(good_until(t, s))
+  answer[13], answer[14] = s[STAMP], text(good_until(t, s))
   return answer
 end)`),
     /** Ids. The milliseconds of the clock, and for each session its stamp, null where there is none. */
@@ -63,12 +63,13 @@ return { state, t and t[1] }`),
 
     /**
      * Id, principal or '', data, its version, device; idle timeout, touch interval, absolute timeout and age of renewal in
-     * milliseconds; how many other sessions the principal may keep; hash, nonce, epoch or '', and the hash of a
-     * token that it takes the place of, or ''. Where a great many had to make room, they did and nothing else: it is to be
-     * tried again.
+     * milliseconds; how many other sessions the principal may keep; hash, nonce, epoch or '', the hash of a token that it
+     * takes the place of, or '', and the actor or ''. Where a great many had to make room, they did and nothing else: it is
+     * to be tried again.
      */
     create: growing(`
-local id, principal, data, dataVersion, device, idle, touch, absolute, renew, keep, hash, nonce, epoch, instead = unpack(ARGV)
+local id, principal, data, dataVersion, device, idle, touch, absolute, renew, keep, hash, nonce, epoch, instead, actor =
+  unpack(ARGV)
 if redis.call('EXISTS', TOKEN .. hash) == 1 then return { 'in use' } end
 redis.call('ZCARD', ENDS)
 local displaced, more = {}, false
@@ -83,6 +84,7 @@ write(id, {}, 'dataVersion', dataVersion, 'version', '1',
   'createdAt', at, 'lastSeenAt', at, 'idle', idle, 'touch', touch, 'renew', renew, 'expiresAt', text(now + absolute),
   'era', '1', 'first', hash, 'last', hash)
 if principal ~= '' then redis.call('HSET', SESSION .. id, 'principal', principal) end
+if actor ~= '' then redis.call('HSET', SESSION .. id, 'actor', actor) end
 hold(id, device, data)
 issue(hash, id, nonce, '1')
 redis.call('ZADD', ENDS, text(now + absolute), id)
@@ -122,6 +124,7 @@ local at, era = text(now), text(number(s[ERA]) + 1)
 write(id, s, 'principal', principal, 'dataVersion', dataVersion,
   'version', text(number(s[VERSION]) + 1), 'createdAt', at, 'lastSeenAt', at, 'idle', idle,
   'touch', touch, 'renew', renew, 'expiresAt', text(now + absolute), 'era', era, 'first', first, 'last', next)
+if s[ACTOR] then redis.call('HDEL', SESSION .. id, 'actor') end
 redis.call('HSET', TOKEN .. s[LAST], 'successor', next)
 hold(id, device, data)
 issue(next, id, nonce, era)
@@ -144,6 +147,38 @@ if not t[7] then
   write(t[1], s, 'first', forget(s), 'last', next)
 end
 return row('live', t[1], s)`),
+
+    /** Hash, the next one, nonce. */
+    rotate: growing(`
+local hash, next, nonce = unpack(ARGV)
+local state, t, s = find(hash)
+if state ~= 'live' then return { state, t and t[1] } end
+if redis.call('EXISTS', TOKEN .. next) == 1 then return { 'in use' } end
+local id = t[1]
+if not content(id) then return row('broken', id, s) end
+-- The tokens that have no end yet: the last, and the one before while the last was not presented. No login tells of theirs.
+local before = redis.call('HGET', TOKEN .. s[LAST], 'predecessor')
+before = before and redis.call('HGET', TOKEN .. before, 'session') and before
+local first, era, at = forget(s), text(number(s[ERA]) + 1), text(now)
+if before then redis.call('HSET', TOKEN .. before, 'validUntil', at) end
+redis.call('HSET', TOKEN .. s[LAST], 'successor', next, 'validUntil', at)
+issue(next, id, nonce, era)
+write(id, s, 'era', era, 'first', first, 'last', next)
+return row('live', id, s)`),
+
+    /** Id; idle timeout, touch interval and absolute timeout in milliseconds. */
+    setExpiry: always(`
+local id, idle, touch, absolute = unpack(ARGV)
+local s = read(id)
+local state = state_of(s)
+if state == 'broken' or state == 'live' and not content(id) then return row('broken', id, s) end
+if state ~= 'live' then return { state } end
+redis.call('ZCARD', ENDS)
+s[IDLE], s[TOUCH], s[EXPIRESAT], s[LASTSEENAT] = idle, touch, text(now + absolute), text(now)
+if s[PRINCIPAL] then redis.call('ZADD', DEADLINES .. s[PRINCIPAL], 'XX', text(deadline(s, now)), id) end
+redis.call('ZADD', ENDS, s[EXPIRESAT], id)
+write(id, s, 'idle', idle, 'touch', touch, 'expiresAt', s[EXPIRESAT], 'lastSeenAt', s[LASTSEENAT])
+return row('live', id, s)`),
 
     /** Id, version, data, its version. */
     update: growing(`
@@ -211,6 +246,41 @@ return each(ARGV, function(id)
   if state ~= 'live' and state ~= 'broken' then return { state } end
   return row(state, id, s)
 end)`),
+    /**
+     * A place as this script tells it, and how many sessions to look at. The next place, or '' at the end, and for each its
+     * state and the session, if it is a visitor's.
+     *
+     * Whatever its end, a session stands at one place of the server's hash table, in whose order it is told; a table that is
+     * small has none, and the order is that of the ids. So a place is the id of the process, whose table it is; where it is
+     * in the table; up to which id all were told while it was small; and up to which id those at that place were told.
+     */
+    visitors: always(`
+local run, at, floor, within = string.match(ARGV[1], '^(%x*)%.(%d+)%.([^.]*)%.([^.]*)$')
+local limit = tonumber(ARGV[2])
+local known, info = pcall(redis.call, 'INFO', 'server')
+local here = known and string.match(info, 'run_id:(%x+)') or ''
+-- Another process has another table: what was told of the one before is told once more, and nothing is missed.
+if run ~= here then at, within = '0', '' end
+local found, ids, told = redis.call('ZSCAN', ENDS, at, 'COUNT', math.max(limit - 8, 1)), {}, {}
+for i = 1, #found[2], 2 do
+  local id = found[2][i]
+  if id > floor and id > within then ids[#ids + 1] = id end
+end
+table.sort(ids)
+for i = 1, math.min(#ids, limit) do told[i] = ids[i] end
+local next = found[1]
+if #told == #ids then within = ''
+else
+  if at == '0' and next == '0' then floor = told[#told] else within = told[#told] end
+  next = at
+end
+local over = next == '0' and #told == #ids
+return { over and '' or table.concat({ here, next, floor, within }, '.'), each(told, function(id)
+  local s = read(id)
+  local state = state_of(s)
+  if s[PRINCIPAL] or state ~= 'live' and state ~= 'broken' then return { 'missing' } end
+  return row(state, id, s)
+end) }`),
     /** Ids. For each its state. */
     states: always(`return each(ARGV, function(id) return { state_of(read(id)) } end)`),
 

@@ -17,21 +17,33 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Random from "effect/Random"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type * as Lifetime from "../../lifetime/Lifetime.ts"
 import * as SessionAudit from "../SessionAudit.ts"
-import type { Read, Stored } from "../SessionData.ts"
+import type { Stored } from "../SessionData.ts"
+import * as SessionChanges from "./SessionChanges.ts"
 import * as SessionEnding from "./SessionEnding.ts"
-import { SessionConflict, SessionError, SessionInvalid, SessionMissing, SessionRevoked } from "../SessionError.ts"
-import { deviceOf, type Login, type Session, type TokenChange, type Versioned } from "./SessionHandle.ts"
+import type { SessionError } from "../SessionError.ts"
+import { deviceOf, type Login, type Session, type TokenChange } from "./SessionHandle.ts"
 import type { SessionId } from "../SessionId.ts"
 import * as SessionLayers from "./SessionLayers.ts"
 import * as SessionLogin from "./SessionLogin.ts"
-import type { SessionRecord } from "../SessionRecord.ts"
+import { authenticatedAt, type SessionRecord } from "../SessionRecord.ts"
 import type { Sessions } from "../Sessions.ts"
+import {
+  conflict,
+  isMissing,
+  isSuperseded,
+  isUnreadable,
+  type Live,
+  missing,
+  revoked,
+  type Snapshot,
+  type State,
+  successorOf,
+  tooLate
+} from "./SessionState.ts"
 import * as SessionToken from "../SessionToken.ts"
 
 /** What came with the request, and how to answer. */
@@ -47,50 +59,19 @@ export interface Options {
    * fail. Default: a token is only replaced when somebody runs `renew`.
    */
   readonly onDue?: ((renew: Session<unknown>["renew"]) => Effect.Effect<void>) | undefined
+  /**
+   * Told, in the handle's scope, what it holds here when it has a live session: `hold` ends with the session, before it is
+   * over. Must not fail.
+   */
+  readonly onHeld?: ((hold: Lifetime.Lifetime) => Effect.Effect<void, never, Scope.Scope>) | undefined
+  /** Told before the handle ends its session itself. Must not fail. */
+  readonly onEnding?: Effect.Effect<unknown> | undefined
   /** Something was presented that is no token: the client is told to forget it. */
   readonly unreadable?: boolean | undefined
 }
 
-interface Live {
-  readonly _tag: "Live"
-  /** The token that the client has shown. Its successor is not presented for it: that would end this one's time. */
-  readonly token: SessionToken.SessionToken
-  readonly successor: SessionToken.SessionToken | undefined
-  readonly lifetime: Lifetime.Lifetime
-  readonly record: SessionRecord
-}
-
-/** Data as it was read, and the session that it is of, none for a visitor's. */
-interface Snapshot<Data> extends Read<Data>, Versioned<Data> {
-  readonly session: SessionId | undefined
-}
-
-type State =
-  | { readonly _tag: "Unloaded"; readonly token: Option.Option<SessionToken.SessionToken> }
-  | { readonly _tag: "Visitor"; readonly error: SessionError }
-  | Live
-  | { readonly _tag: "Ended"; readonly error: SessionError }
-
-const because = (reason: SessionError["reason"]) => new SessionError({ reason })
-const missing = because(new SessionMissing())
-const revoked = because(new SessionRevoked())
-const tooLate = because(
-  new SessionInvalid({ problem: "the response has begun, so the client cannot learn its token. Do it before" })
-)
-
-const conflict = because(new SessionConflict())
-
-const isSuperseded = ({ reason }: SessionError) => reason._tag === "SessionSuperseded"
-const isUnreadable = ({ reason }: SessionError) => reason._tag === "SessionUndecodable"
-const isMissing = ({ reason }: SessionError) => reason._tag === "SessionMissing"
-
-/** The token that follows on the one of a session: the one that it was given, or that whoever renews it gives it. */
-const successorOf = ({ record: { renewalNonce }, successor, token }: Live) =>
-  successor ?? (renewalNonce === null ? undefined : SessionToken.next(token, renewalNonce))
-
-/** How often `modify` begins anew, and how long it waits at most before, in milliseconds. */
-const attempts = 16
-const longestWait = 256
+const nothing = () => Effect.void
+const always = () => true
 
 /** Makes a handle on the session of a token, or of nobody yet. Asks the store for nothing. */
 export const make = Effect.fnUntraced(function* <Data>(
@@ -104,10 +85,8 @@ export const make = Effect.fnUntraced(function* <Data>(
   const turns = Semaphore.makeUnsafe(1)
   let state: State = { _tag: "Unloaded", token: options.token }
 
-  const tell = options.onToken ?? (() => Effect.void)
+  const { canTell = always, onDue = nothing, onHeld = nothing, onToken: tell = nothing } = options
   const forget = tell(Option.none())
-  const canTell = options.canTell ?? (() => true)
-  const onDue = options.onDue ?? (() => Effect.void)
   /** Of a token that leads nowhere: another answer may have brought a new one in its place. */
   const instead = Option.getOrUndefined(Option.map(options.token, SessionToken.hash))
   const tellLive = ({ record, successor, token }: Live) =>
@@ -157,27 +136,23 @@ export const make = Effect.fnUntraced(function* <Data>(
     })
   }
 
-  const tellUnreadable = (error: SessionError) =>
-    isUnreadable(error) ? Effect.logWarning("A session could not be read", error.message) : Effect.void
-
   const load = (token: SessionToken.SessionToken) =>
     Effect.matchEffect(Scope.provide(sessions.open(token), scope), {
-      onSuccess: ({ lifetime, record }) => {
+      onSuccess: ({ hold, lifetime, record }) => {
         state = { _tag: "Live", token, successor: undefined, lifetime, record }
-        return Effect.succeed(record.renewalNonce !== null)
+        return Effect.as(Scope.provide(onHeld(hold), scope), record.renewalNonce !== null)
       },
       onFailure: (error) => {
         const refusal = SessionLogin.refusalOf(error)
-        if (refusal === undefined) return Effect.andThen(tellUnreadable(error), Effect.fail(error))
+        if (refusal === undefined) return Effect.andThen(SessionLogin.warn(error), Effect.fail(error))
         state = { _tag: "Visitor", error }
         return Effect.as(refused(refusal), false)
       }
     })
 
-  const inTurn = turns.withPermit
   /** Changes the token, if the client can learn about it. */
   const changing = <A>(change: () => Effect.Effect<A, SessionError>) =>
-    inTurn(Effect.uninterruptible(Effect.suspend(() => (canTell() ? change() : Effect.fail(tooLate)))))
+    turns.withPermit(Effect.uninterruptible(Effect.suspend(() => (canTell() ? change() : Effect.fail(tooLate)))))
   const settled = () => (state._tag === "Unloaded" ? undefined : state)
   const settle: Effect.Effect<Exclude<State, { _tag: "Unloaded" }>, SessionError> = Effect.suspend(() => {
     const known = settled()
@@ -189,7 +164,7 @@ export const make = Effect.fnUntraced(function* <Data>(
       return Effect.as(options.unreadable === true ? refused("SessionMissing") : Effect.void, false)
     })
     return Effect.andThen(
-      Effect.flatMap(inTurn(loaded), (isDue) => (isDue ? onDue(renew) : Effect.void)),
+      Effect.flatMap(turns.withPermit(loaded), (isDue) => (isDue ? onDue(renew) : Effect.void)),
       settle
     )
   })
@@ -225,11 +200,14 @@ export const make = Effect.fnUntraced(function* <Data>(
   /** A session that was just made, or has a new token, is this handle's from now on. */
   const adopt = (record: SessionRecord, token: SessionToken.SessionToken) => {
     if (!canTell()) return abandon(record)
-    return Effect.flatMap(Scope.provide(sessions.hold(record), scope).pipe(Effect.catch(found)), ({ lifetime }) => {
-      const live: Live = { _tag: "Live", token, successor: undefined, lifetime, record }
-      state = live
-      return Effect.as(tellLive(live), record)
-    })
+    return Effect.flatMap(
+      Scope.provide(sessions.hold(record), scope).pipe(Effect.catch(found)),
+      ({ hold, lifetime }) => {
+        const live: Live = { _tag: "Live", token, successor: undefined, lifetime, record }
+        state = live
+        return Effect.as(Effect.andThen(Scope.provide(onHeld(hold), scope), tellLive(live)), record)
+      }
+    )
   }
 
   /** The response began while the store was asked. A session whose token nobody learns must not go on. */
@@ -277,32 +255,22 @@ export const make = Effect.fnUntraced(function* <Data>(
     return yield* orFound(known)(Effect.uninterruptible(updated))
   })
 
-  const modify: Session<Data>["modify"] = Effect.fnUntraced(function* (change) {
-    for (let attempt = 1; ; attempt++) {
-      const read = yield* snapshot
-      const changed = change(read.data)
-      const value = Effect.isEffect(changed) ? yield* changed : changed
-      const written = yield* Effect.result(write(value, read, read.version))
-      if (Result.isSuccess(written)) return value
-      if (written.failure.reason._tag !== "SessionConflict" || attempt === attempts) return yield* written.failure
-      // Read after the wait: what was read before it would be old again.
-      yield* Effect.sleep(Math.min(2 ** attempt, longestWait) * (yield* Random.next))
-      if (state._tag === "Live") yield* refresh(state)
-    }
+  const modify = SessionChanges.modify({
+    snapshot,
+    write,
+    refresh: Effect.suspend(() => (state._tag === "Live" ? refresh(state) : Effect.void))
   })
 
   const replace: Session<Data>["replace"] = (data, expected) =>
     Effect.flatMap(snapshot, (read) => write(data, read, expected.version))
 
-  const end = ({ record }: Live, by: SessionAudit.EndedBy, onEnd: Effect.Effect<void> = Effect.void) =>
-    ending.one(
-      record,
-      by,
-      Effect.suspend(() => {
-        state = { _tag: "Ended", error: revoked }
-        return onEnd
-      })
-    )
+  const end = ({ record }: Live, by: SessionAudit.EndedBy, onEnd: Effect.Effect<void> = Effect.void) => {
+    const over = Effect.suspend(() => {
+      state = { _tag: "Ended", error: revoked }
+      return onEnd
+    })
+    return Effect.andThen(options.onEnding ?? Effect.void, ending.one(record, by, over))
+  }
 
   const logout = Effect.gen(function* () {
     const known = yield* settle
@@ -312,13 +280,12 @@ export const make = Effect.fnUntraced(function* <Data>(
     yield* forget
   })
 
-  const isFor = (live: Live, principal: string) => live.record.principal === null || live.record.principal === principal
-
   const authenticate = Effect.fnUntraced(function* (principal: string, login: Login = {}) {
     if (!canTell()) return yield* tooLate
     // What the store cannot read is left to its timeouts, and keeps nobody from logging in.
     const known = yield* Effect.catchIf(settle, isUnreadable, () => Effect.undefined)
-    if (known?._tag === "Live" && !isFor(known, principal)) yield* end(known, "another login")
+    if (known?._tag === "Live" && !SessionLogin.goesOnIn(known.record, principal, login))
+      yield* end(known, "another login")
     const { record, roomMade } = yield* changing(() => {
       const device = SessionLogin.deviceOf(login)
       const fresh = SessionLogin.create({ codec, limits }, sessions, audit, { ...login, principal, device, instead })
@@ -330,16 +297,45 @@ export const make = Effect.fnUntraced(function* <Data>(
             () => fresh
           )
         )
-      const loggedIn = state._tag === "Live" && isFor(state, principal) ? again(state) : fresh
+      const loggedIn =
+        state._tag === "Live" && SessionLogin.goesOnIn(state.record, principal, login) ? again(state) : fresh
       return Effect.tap(loggedIn, ({ record, token }) => adopt(record, token))
     })
     yield* roomMade
     return record
   })
 
-  const renew: Session<Data>["renew"] = Effect.flatMap(required, () =>
-    changing(() => (state._tag === "Live" ? orFound(state)(renewed(state)) : Effect.succeed(false)))
-  )
+  /** Changes the token or the times of a live session, if the client can learn about it. */
+  const changingLive = <A>(change: (live: Live) => Effect.Effect<A, SessionError>) =>
+    Effect.flatMap(required, () =>
+      changing(() => (state._tag === "Live" ? orFound(state)(change(state)) : Effect.fail(revoked)))
+    )
+
+  const renew: Session<Data>["renew"] = changingLive(renewed)
+
+  const rotate = changingLive((live) => {
+    const next = SessionToken.make()
+    return Effect.flatMap(
+      withToken(live, (token) => sessions.rotate(token, next)),
+      (record) => {
+        if (!canTell()) return abandon(record)
+        const rotated: Live = { ...live, token: next, successor: undefined, record }
+        state = rotated
+        const noted = audit.note({ _tag: "Rotated", ...SessionAudit.subject(record) })
+        return Effect.as(Effect.andThen(noted, tellLive(rotated)), record)
+      }
+    )
+  })
+
+  const setExpiry: Session<Data>["setExpiry"] = (policy) =>
+    changingLive((live) => {
+      const { absoluteTimeout, idleTimeout } = limits({ policy })
+      return Effect.flatMap(sessions.setExpiry({ id: live.record.id, absoluteTimeout, idleTimeout }), (record) => {
+        const changed: Live = { ...live, record: { ...record, renewalNonce: live.record.renewalNonce } }
+        state = changed
+        return Effect.as(tellLive(changed), record)
+      })
+    })
 
   const devices = Effect.flatMap(settle, (known) => {
     if (known._tag !== "Live" || known.record.principal === null) return Effect.succeed([])
@@ -359,6 +355,7 @@ export const make = Effect.fnUntraced(function* <Data>(
     record: Effect.map(required, ({ record }) => record),
     id: Effect.map(required, ({ record }) => record.id),
     principal: Effect.map(settle, (known) => (known._tag === "Live" ? known.record.principal : null)),
+    authenticatedAt: Effect.map(settle, (known) => (known._tag === "Live" ? authenticatedAt(known.record) : null)),
     data: Effect.map(snapshot, ({ data }) => data),
     versioned: Effect.map(snapshot, ({ data, version }) => ({ data, version })),
     quarantined: Effect.map(snapshot, ({ quarantined }) => quarantined),
@@ -367,6 +364,8 @@ export const make = Effect.fnUntraced(function* <Data>(
     replace,
     authenticate,
     renew,
+    rotate,
+    setExpiry,
     touch: Effect.flatMap(required, (live) => orFound(live)(withToken(live, sessions.touch))),
     logout,
     devices,

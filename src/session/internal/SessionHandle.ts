@@ -36,6 +36,19 @@ export interface Login extends Device {
   readonly policy?: Policy | undefined
   /** What `Sessions.epoch` told before the identity was proved, so that a revocation meanwhile counts. */
   readonly epoch?: number | undefined
+  /**
+   * The operator who logs in on behalf of the principal. That always begins a session of its own, which is marked in its record
+   * and in the audit, makes nobody else's make room, and never counts as a proof of the principal's identity. Default: nobody.
+   */
+  readonly actor?: string | undefined
+}
+
+/** Other times for a live session, such as for "remember me". */
+export interface Expiry {
+  /** Time without a request after which the session is over. Default: the class's. */
+  readonly idleTimeout?: Duration.Input | undefined
+  /** Time from now on after which it is over whatever happens. Default: the class's. */
+  readonly absoluteTimeout?: Duration.Input | undefined
 }
 
 /** A token that the client has to learn, or none: it has to forget the one it has. */
@@ -52,6 +65,8 @@ export interface SessionDevice {
   readonly id: SessionId
   /** Whether it is the one that asks. */
   readonly current: boolean
+  /** The operator who opened it on behalf of its principal; null where that was nobody. */
+  readonly actor: string | null
   readonly device: Device
   readonly createdAt: DateTime.Utc
   /** At most one touch interval old. */
@@ -62,8 +77,8 @@ export interface SessionDevice {
 
 /** What is shown of a session to its principal, who asks from `current`. */
 export const deviceOf = (record: SessionRecord, current: SessionId): SessionDevice => {
-  const { createdAt, device, expiresAt, id, idleExpiresAt, lastSeenAt } = record
-  return { id, current: id === current, device, createdAt, lastSeenAt, idleExpiresAt, expiresAt }
+  const { actor, createdAt, device, expiresAt, id, idleExpiresAt, lastSeenAt } = record
+  return { id, current: id === current, actor, device, createdAt, lastSeenAt, idleExpiresAt, expiresAt }
 }
 
 /**
@@ -82,6 +97,11 @@ export interface Session<Data> {
   readonly id: Effect.Effect<SessionId, SessionError>
   /** Who is logged in; null for a visitor. */
   readonly principal: Effect.Effect<string | null, SessionError>
+  /**
+   * When the principal last proved who they are: at the last login. Null for a visitor, and where an operator acts on behalf
+   * of the principal.
+   */
+  readonly authenticatedAt: Effect.Effect<DateTime.Utc | null, SessionError>
   /** As of the last read or write through this handle; initial for a visitor. */
   readonly data: Effect.Effect<Data, SessionError>
   /** The data with its version, for {@link Session.replace}. */
@@ -124,6 +144,17 @@ export interface Session<Data> {
    * first presented, so that requests under way are not refused. Over HTTP this happens by itself.
    */
   readonly renew: Effect.Effect<boolean, SessionError>
+  /**
+   * Replaces the token at once; all others of the session are dead. For a change of rights without a login (OWASP Session
+   * Management, "Renew the Session ID After Any Privilege Level Change"). The other requests of the client that are under way
+   * with the old token are refused, so it is no substitute for `renew`.
+   */
+  readonly rotate: Effect.Effect<SessionRecord, SessionError>
+  /**
+   * Gives the session other times, and the client's cookie with them. For "remember me" at a login, pass `policy` to
+   * `authenticate` instead. Fails as `record` does, and with `SessionInvalid` where the client cannot be told any more.
+   */
+  readonly setExpiry: (expiry: Expiry) => Effect.Effect<SessionRecord, SessionError>
   /** Activity without a request, such as a message on an open socket. */
   readonly touch: Effect.Effect<void, SessionError>
   /**

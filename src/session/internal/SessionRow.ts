@@ -85,6 +85,7 @@ const plainRecord = (row: Row, from: number): SessionRecord | undefined => {
   const idleExpiresAt = row[from + 8]
   const expiresAt = row[from + 9]
   const renewalNonce = row[from + 10]
+  const actor = row[from + 11]
   return isId(id) &&
     (principal === null || typeof principal === "string") &&
     data !== undefined &&
@@ -95,10 +96,12 @@ const plainRecord = (row: Row, from: number): SessionRecord | undefined => {
     isMoment(lastSeenAt) &&
     isMoment(idleExpiresAt) &&
     isMoment(expiresAt) &&
-    (renewalNonce === null || typeof renewalNonce === "string")
+    (renewalNonce === null || typeof renewalNonce === "string") &&
+    (actor === null || typeof actor === "string")
     ? {
         id,
         principal,
+        actor,
         data,
         dataVersion,
         version,
@@ -112,7 +115,7 @@ const plainRecord = (row: Row, from: number): SessionRecord | undefined => {
     : undefined
 }
 
-/** A session, from the columns that begin at `from`. */
+/** A session, from the twelve columns that begin at `from`. */
 export const record = (row: Row, from = 0): Result.Result<SessionRecord, SessionError> => {
   const plain = plainRecord(row, from)
   if (plain !== undefined) return Result.succeed(plain)
@@ -128,7 +131,8 @@ export const record = (row: Row, from = 0): Result.Result<SessionRecord, Session
       lastSeenAt: row[from + 7],
       idleExpiresAt: row[from + 8],
       expiresAt: row[from + 9],
-      renewalNonce: row[from + 10]
+      renewalNonce: row[from + 10],
+      actor: row[from + 11]
     }),
     undecodable(`session ${String(row[from])}`)
   )

@@ -1,0 +1,145 @@
+/**
+ * The handle on the session of a request, and the cookie that goes with the response.
+ *
+ * A handle lives as long as the scope it is made in: a request, or a call of several that a request carries. A request that
+ * has loaded its session is work of that session: when the session ends elsewhere, the request is interrupted, lets go of all
+ * that it took since, and answers that the session was ended; the end waits for it.
+ *
+ * ```
+ * request's scope ── hold on the session ── tie ── what the handler takes: leases, queries, …
+ * session's end ──── hold ends: the request is interrupted, and the tie waits until all behind it is released
+ * ```
+ */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as HttpBody from "effect/http/HttpBody"
+import * as HttpEffect from "effect/http/HttpEffect"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Lifetime from "../../lifetime/Lifetime.ts"
+import type { ServiceClass, Session, TokenChange } from "../../session/Session.ts"
+import { SessionError, SessionRevoked } from "../../session/SessionError.ts"
+import { Sessions } from "../../session/Sessions.ts"
+import * as SessionAnswers from "../../session/internal/SessionAnswers.ts"
+import * as SessionLogin from "../../session/internal/SessionLogin.ts"
+import * as SessionCookie from "../SessionCookie.ts"
+import * as WebSocketUpgrade from "./WebSocketUpgrade.ts"
+
+/** What Effect answers to a client that is not there any more, and for a request that the server interrupted. */
+const clientGone = 499
+const interrupted = 503
+
+const revoked = SessionAnswers.of(new SessionError({ reason: new SessionRevoked() }))
+
+/** The cookie that was chosen, or the one of the context. */
+export const cookieOf = (options: SessionCookie.Options | undefined) =>
+  Effect.suspend(() => (options === undefined ? SessionCookie.Current : SessionCookie.make(options)))
+
+/** Makes a handle on the session of the running request. */
+export const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
+  session: ServiceClass<Self, Id, S>,
+  cookie: SessionCookie.SessionCookie
+) =>
+  Effect.withFiber((fiber) =>
+    Effect.gen(function* () {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      const sessions = yield* Sessions
+      const token = SessionCookie.read(cookie, request)
+      const unreadable = Option.isNone(token) && SessionCookie.isPresent(cookie, request)
+      // Nothing said over a socket can set a cookie, and a socket has calls of its own.
+      if (WebSocketUpgrade.isUpgrade(request)) return yield* session.handle({ token, unreadable, canTell: () => false })
+      let change: TokenChange | undefined
+      let hasBegun = false
+      let renewal: Effect.Effect<unknown, SessionError> = Effect.void
+      /** Done when the session is ending and the request is not what ends it. */
+      const ending = Deferred.makeUnsafe<void>()
+      /** Done when the request holds nothing of its session any more, or ends it itself. */
+      let apart = Deferred.makeUnsafe<void>()
+      // A login that was answered meanwhile has brought another cookie: neither a renewal nor a removal may undo it.
+      const isFollowed = Effect.suspend(() =>
+        change === undefined || Option.isSome(change) || Option.isNone(token)
+          ? Effect.succeed(false)
+          : Effect.match(sessions.load(token.value), {
+              onFailure: ({ reason }) => reason._tag === "SessionSuperseded",
+              onSuccess: () => true
+            })
+      )
+      // Registered before anybody asks: it also has to know when it is too late.
+      yield* HttpEffect.appendPreResponseHandler((_, made) =>
+        Effect.gen(function* () {
+          if (made.status !== clientGone) yield* Effect.ignoreCause(renewal)
+          const followed = yield* isFollowed
+          hasBegun = true
+          const isEnded = made.status === interrupted && Deferred.isDoneUnsafe(ending)
+          const response = isEnded ? yield* revoked : untilEnding(made, ending)
+          if (change === undefined || followed) return response
+          return Option.match(change, {
+            onNone: () => SessionCookie.removeFrom(response, cookie),
+            onSome: ({ expiresAt, token }) => SessionCookie.setOn(response, cookie, token, expiresAt)
+          })
+        }).pipe(Effect.uninterruptible)
+      )
+      const handle: Session<S["Type"]> = yield* session.handle({
+        token,
+        unreadable,
+        onDue: (renew) =>
+          Effect.sync(() => {
+            renewal = renew
+          }),
+        canTell: () => !hasBegun,
+        onToken: (changed) =>
+          Effect.sync(() => {
+            change = changed
+          }),
+        onEnding: Effect.suspend(() => Deferred.succeed(apart, undefined)),
+        onHeld: (hold) => {
+          const tie = Deferred.makeUnsafe<void>()
+          apart = tie
+          return Effect.andThen(
+            Scope.addFinalizer(
+              hold.scope,
+              Effect.withFiber((ender) => {
+                // Somebody who works for this request asked for the end, and goes on.
+                if (Deferred.isDoneUnsafe(tie) || Context.getOrUndefined(ender.context, session) === handle) {
+                  return Effect.void
+                }
+                Deferred.doneUnsafe(ending, Effect.void)
+                fiber.interruptUnsafe()
+                return Deferred.await(tie)
+              })
+            ),
+            Effect.addFinalizer(() => Deferred.succeed(tie, undefined))
+          )
+        }
+      })
+      return handle
+    })
+  )
+
+/** A body that streams is cut when the session ends: it is work of the session as well. */
+const untilEnding = (response: HttpServerResponse.HttpServerResponse, ending: Deferred.Deferred<void>) => {
+  const { body } = response
+  if (body._tag !== "Stream") return response
+  const cut = Stream.interruptWhen(body.stream, Deferred.await(ending))
+  return HttpServerResponse.setBody(response, HttpBody.stream(cut, body.contentType, body.contentLength))
+}
+
+/**
+ * The lifetime that the work of a request belongs to: its session's, where it has one that lives. Loads the session when it is
+ * asked, and not before.
+ */
+export const ownerOf = ({
+  lifetime
+}: Session<unknown>): Effect.Effect<Lifetime.Lifetime | undefined, Lifetime.OwnerUnknown> =>
+  Effect.matchEffect(lifetime, {
+    onFailure: (error) =>
+      SessionLogin.refusalOf(error) === undefined
+        ? Effect.fail(new Lifetime.OwnerUnknown({ cause: error }))
+        : Effect.undefined,
+    onSuccess: (found) => Effect.succeed(found)
+  })

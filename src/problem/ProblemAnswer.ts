@@ -1,0 +1,49 @@
+/**
+ * What an error of Holdfast answers when it leaves a route of Effect's HTTP server: a problem (RFC 9457), never a bare 500.
+ *
+ * An answer lives as long as the response. HTTP is loaded when the first one is made, so that a program without HTTP never
+ * loads it.
+ */
+import * as Effect from "effect/Effect"
+import type * as HttpServerRespondable from "effect/http/HttpServerRespondable"
+import type * as HttpServerResponse from "effect/http/HttpServerResponse"
+
+/** Under which name the server finds what an error answers. */
+export const symbol: typeof HttpServerRespondable.symbol = "~effect/http/HttpServerRespondable"
+
+/** The `type` of a problem: stable, and the same for all instances of a code. */
+export const typeOf = <const Code extends string>(code: Code): `urn:holdfast:problem:${Code}` =>
+  `urn:holdfast:problem:${code}`
+
+/** A code with its status and title. */
+export type Kind<Code extends string = string> = readonly [code: Code, status: number, title: string]
+
+/** Says of a code what status and title it has. */
+export const kind = <const Code extends string, const Status extends number>(
+  code: Code,
+  status: Status,
+  title: string
+): readonly [code: Code, status: Status, title: string] => [code, status, title]
+
+/** What the caller is told besides the kind. */
+export interface More {
+  readonly detail: string
+  readonly retryAfterSeconds?: number | undefined
+}
+
+/** The response of a problem. */
+export const make = (
+  [code, status, title]: Kind,
+  { detail, retryAfterSeconds }: More
+): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
+  Effect.map(
+    Effect.promise(() => Promise.all([import("effect/http/ProblemDetails"), import("effect/http/HttpServerResponse")])),
+    ([ProblemDetails, HttpServerResponse]) =>
+      HttpServerResponse.setHeaders(ProblemDetails.toResponse({ type: typeOf(code), title, status, detail, code }), {
+        "cache-control": "no-store",
+        ...(retryAfterSeconds !== undefined && { "retry-after": String(retryAfterSeconds) })
+      })
+  )
+
+/** Leaves the error to the server, which answers 500 and tells the log: it is the program's, and the caller learns nothing. */
+export const none = <E>(error: E): Effect.Effect<never, E> => Effect.fail(error)
