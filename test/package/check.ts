@@ -282,5 +282,5 @@ try {
   console.error(cause instanceof Error ? cause.message : cause)
   process.exitCode = 1
 } finally {
-  await Fs.rm(directory, { recursive: true, force: true })
+  await Fs.rm(directory, { recursive: true, force: true, maxRetries: 5 })
 }
