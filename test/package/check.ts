@@ -48,7 +48,7 @@ interface Ended {
 const run = (program: string, args: ReadonlyArray<string>, { cwd, env, until }: Command): Promise<Ended> =>
   new Promise((resolve, reject) => {
     const shell = process.platform === "win32"
-    const child = spawn(program, args, { cwd, env: { ...environment, ...env }, shell, timeout: 120_000 })
+    const child = spawn(program, args, { cwd, env: { ...environment, ...env }, shell, timeout: 300_000 })
     let [stdout, stderr] = ["", ""]
     child.stdin.end()
     child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
