@@ -6,6 +6,7 @@
  * as a `ClientSession` ends.
  */
 import * as Cause from "effect/Cause"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -102,3 +103,8 @@ export const make = Effect.fnUntraced(function* (options: ClientSessionsOptions 
 /** A map that ends with the layer. */
 export const layer = (options?: ClientSessionsOptions): Layer.Layer<ClientSessions> =>
   Layer.effect(ClientSessions, make(options))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ idleTimeToLive: Config.Duration("CLIENT_IDLE") })`. */
+export const layerConfig = (
+  config: Config.Wrap<ClientSessionsOptions>
+): Layer.Layer<ClientSessions, Config.ConfigError> => Layer.unwrap(Effect.map(Config.unwrap(config), layer))

@@ -20,6 +20,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -259,3 +260,9 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
 export const layer = (
   options?: ConnectionPoolOptions.Options
 ): Layer.Layer<ConnectionPool, ConnectionError, ConnectionSource> => Layer.effect(ConnectionPool, make(options))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ max: Config.Int("POOL_MAX") })`. */
+export const layerConfig = (
+  config: Config.Wrap<ConnectionPoolOptions.Options>
+): Layer.Layer<ConnectionPool, ConnectionError | Config.ConfigError, ConnectionSource> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

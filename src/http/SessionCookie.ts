@@ -13,6 +13,7 @@
  *
  * What no browser would accept is refused by {@link make} and therefore when a layer is built, not when somebody logs in.
  */
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -198,3 +199,9 @@ export const set = (cookie: SessionCookie, token: SessionToken.SessionToken, exp
 /** Removes the cookie on the response of the running request. */
 export const remove = (cookie: SessionCookie) =>
   HttpEffect.appendPreResponseHandler((_, response) => Effect.succeed(removeFrom(response, cookie)))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ name: Config.String("SESSION_COOKIE") })`. */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<never, SessionCookieInvalid | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

@@ -16,6 +16,7 @@
  *
  * On many systems the default directory is itself in memory. Give one on a disk where results may be large.
  */
+import * as Config from "effect/Config"
 import * as Os from "node:os"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -234,3 +235,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 /** Rows in memory and files. Fails with `ResultsUnavailable` when there can be no directory. */
 export const layer = (options?: Options): Layer.Layer<QueryResults, QueryError> =>
   Layer.effect(QueryResults, make(options))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ directory: Config.String("RESULTS_DIR") })`. */
+export const layerConfig = (config: Config.Wrap<Options>): Layer.Layer<QueryResults, QueryError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

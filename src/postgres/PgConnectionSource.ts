@@ -14,6 +14,7 @@
  * Every connection asks the server to notice a lost client within a second (`client_connection_check_interval`), so that a
  * killed process leaves no running statement. That needs PostgreSQL 14.
  */
+import * as Config from "effect/Config"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -222,3 +223,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 /** A source of PostgreSQL connections. */
 export const layer = (options: Options): Layer.Layer<ConnectionSource, ConnectionError> =>
   Layer.effect(ConnectionSource, make(options)).pipe(Layer.provide(Reactivity.layer))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ url: Config.Redacted("DATABASE_URL") })`. */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<ConnectionSource, ConnectionError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

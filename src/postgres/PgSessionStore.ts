@@ -21,6 +21,7 @@
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -52,6 +53,7 @@ import * as PgSessionSql from "./internal/PgSessionSql.ts"
 import * as PgSessionUpdates from "./internal/PgSessionUpdates.ts"
 import { principalOf } from "../session/SessionRecord.ts"
 import { type Expiry, type Renewal, SessionStore, type Update, type VisitorsAfter } from "../session/SessionStore.ts"
+import * as SessionPruning from "../session/SessionPruning.ts"
 import type { TokenHash } from "../session/SessionToken.ts"
 
 export type { Options } from "./internal/PgSessionConfig.ts"
@@ -246,8 +248,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 })
 
-/** Sessions in a database that has, or will have, the tables of {@link migrate}. */
-export const layer = (options: Options): Layer.Layer<SessionStore> => Layer.effect(SessionStore, make(options))
+/** Sessions in a database that has, or will have, the tables of {@link migrate}; what is over for a day is pruned. */
+export const layer = (options: Options): Layer.Layer<SessionStore> =>
+  SessionPruning.withStore(Layer.effect(SessionStore, make(options)), options.pruning)
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ url: Config.Redacted("DATABASE_URL") })`. */
+export const layerConfig = (config: Config.Wrap<Options>): Layer.Layer<SessionStore, Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))
 
 /**
  * Brings the store's tables up to date. Instances that start together apply each change once.

@@ -15,6 +15,7 @@
  *
  * A repository never takes part in a transaction of the program, also when it is used within one.
  */
+import * as Config from "effect/Config"
 import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -303,3 +304,9 @@ export const migrate = Effect.fn("PgTokenRepository.migrate")(function* (options
     })
   )
 })
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ url: Config.Redacted("DATABASE_URL"), … })`. */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<TokenRepository, ClientError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

@@ -23,6 +23,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -48,10 +49,10 @@ import * as QueryRecord from "./QueryRecord.ts"
 import * as QueryRegistryClosing from "./internal/QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
 import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"
+import { type Event, eventsOf } from "./internal/QueryRegistryEvents.ts"
 import { type Page, QueryResults } from "./QueryResults.ts"
-import * as QueryState from "./QueryState.ts"
 
-export type { Listing, ListOptions } from "./internal/QueryRegistryEntries.ts"
+export type { Event, Listing, ListOptions }
 
 /** A query to be. */
 export interface Submission {
@@ -102,12 +103,6 @@ export interface Options extends QueryAdmission.Options {
    * seconds.
    */
   readonly closeTimeout?: Duration.Input | undefined
-}
-
-/** A state that a query came to, and its record at that moment. The first has the number 1. */
-export interface Event {
-  readonly seq: number
-  readonly record: QueryRecord.QueryRecord
 }
 
 type Failed<A> = Effect.Effect<A, QueryError>
@@ -395,15 +390,12 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   })
 })
 
-const eventsOf = (record: QueryRecord.QueryRecord, seen: number) => {
-  const found: Array<Event> = []
-  for (let seq = seen + 1; seq <= record.transitions.length; seq++) {
-    found.push({ seq, record: QueryRecord.asOf(record, seq) })
-  }
-  const next = QueryState.isTerminal(record.state) ? Option.none() : Option.some(record.transitions.length)
-  return [found, next] as const
-}
-
 /** A registry over the driver and the result store in context. */
 export const layer = (options?: Options): Layer.Layer<QueryRegistry, never, QueryDriver | QueryResults> =>
   Layer.effect(QueryRegistry, make(options))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ maxRunning: Config.Int("MAX_QUERIES") })`. */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<QueryRegistry, Config.ConfigError, QueryDriver | QueryResults> =>
+  Layer.unwrap(Config.unwrap(config).pipe(Effect.map(layer)))

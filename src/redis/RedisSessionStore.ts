@@ -28,6 +28,7 @@
  * session and the sessions of the same principal, which lie on different nodes there.
  */
 import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -58,6 +59,7 @@ import {
   type Update,
   type VisitorsAfter
 } from "../session/SessionStore.ts"
+import * as SessionPruning from "../session/SessionPruning.ts"
 import * as SessionTimes from "../session/SessionTimes.ts"
 import type { TokenHash } from "../session/SessionToken.ts"
 
@@ -81,6 +83,8 @@ export interface Options {
    * server, whatever is remembered. Default: 16 MiB; 0 for none.
    */
   readonly rememberedBytes?: number | undefined
+  /** How sessions that are over are pruned; `false` where another program does it. Default: every minute. */
+  readonly pruning?: SessionPruning.Options | false | undefined
   /** Shown by the server to operators. Default: `holdfast-sessions`. */
   readonly applicationName?: string | undefined
 }
@@ -351,5 +355,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 })
 
-/** Sessions on a server that is, or will be, there. */
-export const layer = (options: Options): Layer.Layer<SessionStore> => Layer.effect(SessionStore, make(options))
+/** Sessions on a server that is, or will be, there; what is over for a day is pruned. */
+export const layer = (options: Options): Layer.Layer<SessionStore> =>
+  SessionPruning.withStore(Layer.effect(SessionStore, make(options)), options.pruning)
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ url: Config.Redacted("REDIS_URL") })`. */
+export const layerConfig = (config: Config.Wrap<Options>): Layer.Layer<SessionStore, Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

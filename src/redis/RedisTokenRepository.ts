@@ -17,6 +17,7 @@
  * `appendonly yes` where a refresh token is good for one use only. Needs Redis 6 or newer, or Valkey; one primary: an older
  * server and Redis Cluster are refused, with `RefreshFailed` that says so, if the user may run `INFO`.
  */
+import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -242,3 +243,9 @@ const millisOf = (duration: Duration.Duration): string => {
 /** Tokens in a Redis that is there, or will be. */
 export const layer = (options: Options): Layer.Layer<TokenRepository, ClientError> =>
   Layer.effect(TokenRepository, make(options))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ url: Config.Redacted("REDIS_URL"), … })`. */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<TokenRepository, ClientError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

@@ -27,7 +27,6 @@ import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
 import * as SameOrigin from "../http/SameOrigin.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
-import * as SessionPruning from "../session/SessionPruning.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
@@ -88,7 +87,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
 }
 
 const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>
-  Layer.merge(Sessions.layer(), SessionPruning.layer()).pipe(
+  Sessions.layer().pipe(
     Layer.provideMerge(SessionStores.layer(settings, databases)),
     Layer.provideMerge(
       Users.layer.pipe(

@@ -36,6 +36,7 @@ import {
   type Update,
   type VisitorsAfter
 } from "./SessionStore.ts"
+import * as SessionPruning from "./SessionPruning.ts"
 import * as SessionTimes from "./SessionTimes.ts"
 import type { TokenHash } from "./SessionToken.ts"
 
@@ -321,5 +322,15 @@ export const make = Effect.gen(function* () {
   })
 })
 
+/** What may be chosen about the store. */
+export interface Options {
+  /** How sessions that are over are pruned; `false` for never. Default: every minute. */
+  readonly pruning?: SessionPruning.Options | false | undefined
+}
+
+/** A store with these options. */
+export const layerWith = ({ pruning }: Options): Layer.Layer<SessionStore> =>
+  SessionPruning.withStore(Layer.effect(SessionStore, make), pruning)
+
 /** Sessions in the memory of this process, by Effect's `Clock`; gone with the layer. For tests and for trying things out. */
-export const layer: Layer.Layer<SessionStore> = Layer.effect(SessionStore, make)
+export const layer: Layer.Layer<SessionStore> = layerWith({})

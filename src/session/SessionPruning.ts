@@ -11,6 +11,8 @@
  * as the last one took: a backlog of millions disturbs nobody, also on a server that is busy. What requests notice is how
  * often a batch takes a processor from them, hardly how long it has it.
  *
+ * The layers of the stores bring it along, so an app has it without a line; `pruning: false` among their options turns it off.
+ *
  * Metrics: `holdfast_sessions_pruned_total`, `holdfast_sessions_prune_failures_total`, and
  * `holdfast_sessions_prune_lag_seconds`, by how much the oldest leftover is overdue after a round.
  */
@@ -72,6 +74,12 @@ export const round = Effect.fnUntraced(function* (most: number = defaultBatch) {
   yield* Metric.update(lag, Duration.toSeconds(behind))
   return { pruned: sum, lag: behind }
 })
+
+/** A store with its pruning, which closes first; without it where the options are `false`. */
+export const withStore = <E, R>(
+  store: Layer.Layer<SessionStore, E, R>,
+  options: Options | false = {}
+): Layer.Layer<SessionStore, E, R> => (options === false ? store : Layer.provideMerge(layer(options), store))
 
 /** Prunes the store in context for as long as the layer lives. */
 export const layer = (options: Options = {}): Layer.Layer<never, never, SessionStore> =>

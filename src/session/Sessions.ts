@@ -19,6 +19,7 @@
  */
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -347,3 +348,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 /** The sessions of this process, over the store in context. */
 export const layer = (options?: Options): Layer.Layer<Sessions, never, SessionStore> =>
   Layer.effect(Sessions, make(options))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ pollInterval: Config.Duration("SESSION_POLL") })`. */
+export const layerConfig = (config: Config.Wrap<Options>): Layer.Layer<Sessions, Config.ConfigError, SessionStore> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

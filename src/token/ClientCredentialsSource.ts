@@ -7,6 +7,7 @@
  *
  * Give it a plain client, not one that adds the tokens it is to get.
  */
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
@@ -35,3 +36,9 @@ export const make = (options: Options): Effect.Effect<TokenSource["Service"], Cl
 /** The source as a layer over the `HttpClient` that it asks with. */
 export const layer = (options: Options): Layer.Layer<TokenSource, ClientError, HttpClient.HttpClient> =>
   Layer.effect(TokenSource, make(options))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ clientSecret: Config.Redacted("OAUTH_CLIENT_SECRET"), … })`. */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<TokenSource, ClientError | Config.ConfigError, HttpClient.HttpClient> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

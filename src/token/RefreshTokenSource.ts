@@ -10,6 +10,7 @@
  * that is kept: an operator replaces a lost one by giving a new one here. With a memory repository a rotated token is lost
  * with the process; keep it in PostgreSQL.
  */
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
@@ -36,3 +37,9 @@ export const make = (options: Options): Effect.Effect<TokenSource["Service"], Cl
 /** The source as a layer over the `HttpClient` that it asks with. */
 export const layer = (options: Options): Layer.Layer<TokenSource, ClientError, HttpClient.HttpClient> =>
   Layer.effect(TokenSource, make(options))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ refreshToken: Config.Redacted("OAUTH_REFRESH_TOKEN"), … })`. */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<TokenSource, ClientError | Config.ConfigError, HttpClient.HttpClient> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

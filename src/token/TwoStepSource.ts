@@ -17,6 +17,7 @@
  * logs it. Give the source a plain client, not one that adds the tokens it is to get.
  */
 import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -123,3 +124,9 @@ export const make = Effect.fnUntraced(function* (
 /** The source as a layer over the `HttpClient` that it asks with. */
 export const layer = (options: Options): Layer.Layer<TokenSource, ClientError, HttpClient.HttpClient> =>
   Layer.effect(TokenSource, make(options))
+
+/** As {@link layer}, from wrapped configuration: `layerConfig({ password: Config.Redacted("API_PASSWORD"), … })`. */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<TokenSource, ClientError | Config.ConfigError, HttpClient.HttpClient> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

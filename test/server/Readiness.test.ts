@@ -8,12 +8,12 @@ import * as FailureCounts from "../../src/server/FailureCounts.ts"
 import * as Readiness from "../../src/server/Readiness.ts"
 import * as Settings from "../../src/server/Settings.ts"
 import * as Users from "../../src/server/Users.ts"
-import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { onSettableClock } from "../support/clocks.ts"
 import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
+import { unprunedStore } from "../support/sessions.ts"
 
 describe("Readiness", () => {
   it.live("S7 nobody is told of the user demo before the sessions of an old password are ended", () =>
@@ -37,7 +37,7 @@ describe("Readiness", () => {
               )
           })
         )
-      ).pipe(Layer.provide(MemorySessionStore.layer))
+      ).pipe(Layer.provide(unprunedStore))
       const started = Effect.gen(function* () {
         const { prepared, waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
         yield* prepared
@@ -66,7 +66,7 @@ describe("Readiness", () => {
           Effect.map(SessionStore, (store) =>
             SessionStore.of({ ...store, ping: Effect.suspend(() => (isAway ? away : store.ping)) })
           )
-        ).pipe(Layer.provide(MemorySessionStore.layer))
+        ).pipe(Layer.provide(unprunedStore))
         yield* Effect.gen(function* () {
           const { waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
           yield* eventually(waitingFor, (missing) => missing.length === 0)

@@ -12,14 +12,13 @@ import * as References from "effect/References"
 import * as TestClock from "effect/testing/TestClock"
 import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
-import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as SessionAudit from "../../src/session/SessionAudit.ts"
 import * as Sessions from "../../src/session/Sessions.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
 import { onSettableClock } from "../support/clocks.ts"
 import { eventually } from "../support/conditions.ts"
-import { pgWorld } from "../support/sessions.ts"
+import { pgWorld, unprunedStore } from "../support/sessions.ts"
 import { client, Counter, instanceOver, outcome } from "./sessionHandleLaws.ts"
 
 /** Collects everything that is logged, as text and by event. */
@@ -169,11 +168,7 @@ describe("SessionAudit", () => {
             yield* guess(4)
             yield* guess(3)
             assert.deepStrictEqual(counts(), [1, 4, 1])
-          }).pipe(
-            Effect.provideService(SessionAudit.SessionAudit, audit),
-            Effect.scoped,
-            Effect.provide(MemorySessionStore.layer)
-          )
+          }).pipe(Effect.provideService(SessionAudit.SessionAudit, audit), Effect.scoped, Effect.provide(unprunedStore))
           assert.deepStrictEqual(counts(), [1, 4, 1, 6])
         })
       )
@@ -235,7 +230,7 @@ describe("SessionAudit", () => {
   it.live("tells the end of others as soon as the store says so, also when the waiting for it is given up", () =>
     Effect.gen(function* () {
       const noted: Array<SessionAudit.Event> = []
-      const store = Context.get(yield* Layer.build(Layer.fresh(MemorySessionStore.layer)), SessionStore)
+      const store = Context.get(yield* Layer.build(Layer.fresh(unprunedStore)), SessionStore)
       const here = yield* instanceOver(store)
       const [running, go] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
       yield* Effect.gen(function* () {

@@ -3,10 +3,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import * as RedisSessionStore from "../../src/redis/RedisSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
+import { unprunedStore } from "../support/sessions.ts"
 
 /** Nobody is there: what a store promises is known before it is reached. */
 const nowhere = Redacted.make("postgres://127.0.0.1:1/nowhere")
@@ -15,7 +15,7 @@ const redisNowhere = Redacted.make("redis://127.0.0.1:1")
 const stores = [
   [
     "MemorySessionStore",
-    MemorySessionStore.layer,
+    unprunedStore,
     { sharedBy: "process", afterCrash: "lost", afterFailover: "lost", eviction: "never" }
   ],
   [

@@ -6,12 +6,11 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as TestClock from "effect/testing/TestClock"
-import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import type * as SessionToken from "../../src/session/SessionToken.ts"
 import { steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import { redisWorld } from "../support/redisSessions.ts"
-import { pgWorld } from "../support/sessions.ts"
+import { pgWorld, unprunedStore } from "../support/sessions.ts"
 import { client, instanceOver, sessionHandleLaws } from "./sessionHandleLaws.ts"
 
 /** Without the audit's log lines, which have a test of their own. */
@@ -29,7 +28,7 @@ const passing = <A, E, R>(work: Effect.Effect<A, E, R>) =>
 sessionHandleLaws("handles over memory", (name, body) =>
   it.effect(name, () =>
     Effect.gen(function* () {
-      const store = Context.get(yield* Layer.build(Layer.fresh(MemorySessionStore.layer)), SessionStore)
+      const store = Context.get(yield* Layer.build(Layer.fresh(unprunedStore)), SessionStore)
       const [here, there] = yield* Effect.all([instanceOver(store), instanceOver(store)])
       yield* passing(quiet(body({ here, there, advance: TestClock.adjust })))
     })
@@ -55,7 +54,7 @@ describe("handles that are interrupted", () => {
   it.effect("S6 whatever moment a change of the token is interrupted at, the client has a token that is good", () =>
     sweep(
       Effect.gen(function* () {
-        const store = Context.get(yield* Layer.build(Layer.fresh(MemorySessionStore.layer)), SessionStore)
+        const store = Context.get(yield* Layer.build(Layer.fresh(unprunedStore)), SessionStore)
         const here = yield* instanceOver(store)
         const seen = (token: Option.Option<SessionToken.SessionToken>) =>
           Effect.flatMap(client(Option.getOrThrow(token)).on(here), ({ record }) => record)

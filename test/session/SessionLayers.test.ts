@@ -7,12 +7,12 @@ import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
-import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Sessions from "../../src/session/Sessions.ts"
 import type { SessionToken } from "../../src/session/SessionToken.ts"
 import { sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import { unprunedStore } from "../support/sessions.ts"
 
 class AppSession extends Session.Service<AppSession>()("test/AppSession", {
   data: Schema.Null,
@@ -23,7 +23,7 @@ class AppSession extends Session.Service<AppSession>()("test/AppSession", {
 class Mailbox extends Context.Service<Mailbox, { readonly number: number }>()("test/Mailbox") {}
 
 const layerSessions = Sessions.layer().pipe(
-  Layer.provideMerge(MemorySessionStore.layer),
+  Layer.provideMerge(unprunedStore),
   Layer.provideMerge(Ledger.layer),
   Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "None"))
 )

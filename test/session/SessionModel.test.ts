@@ -19,7 +19,6 @@ import * as Result from "effect/Result"
 import * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
-import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as SessionAudit from "../../src/session/SessionAudit.ts"
 import type { SessionError } from "../../src/session/SessionError.ts"
@@ -29,7 +28,7 @@ import { SessionStore } from "../../src/session/SessionStore.ts"
 import type { SessionToken } from "../../src/session/SessionToken.ts"
 import { scale } from "../../src/testing/InterruptSweep.ts"
 import { contradictions, redisWorld } from "../support/redisSessions.ts"
-import { pgWorld } from "../support/sessions.ts"
+import { pgWorld, unprunedStore } from "../support/sessions.ts"
 import { instanceOver, type World } from "./sessionHandleLaws.ts"
 
 const fibers = 20
@@ -370,7 +369,7 @@ describe("the model of sessions", () => {
       Effect.gen(function* () {
         const { advance, clock } = yield* movable
         yield* Effect.gen(function* () {
-          const store = Context.get(yield* Layer.build(Layer.fresh(MemorySessionStore.layer)), SessionStore)
+          const store = Context.get(yield* Layer.build(Layer.fresh(unprunedStore)), SessionStore)
           const [here, there] = yield* Effect.all([instanceOver(store), instanceOver(store)])
           yield* play({ here, there, advance }, 500 * scale)
         }).pipe(Effect.scoped, Effect.provideService(Clock.Clock, clock))

@@ -6,11 +6,11 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as TestClock from "effect/testing/TestClock"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
-import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
 import * as SessionPruning from "../../src/session/SessionPruning.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import { unprunedStore } from "../support/sessions.ts"
 import { session } from "./sessionStoreLaws.ts"
 
 /** A store that counts what is asked of it, and fails as often as it is told to. */
@@ -24,7 +24,7 @@ const watched = (batches: Array<number>, failing: { times: number }) =>
           ? Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: new Error("store down") }) }))
           : Effect.tap(store.prune(limit), ({ sessions }) => Effect.sync(() => batches.push(sessions)))
     }))
-  ).pipe(Layer.provide(MemorySessionStore.layer))
+  ).pipe(Layer.provide(unprunedStore))
 
 const values = Effect.map(
   Metric.snapshot,
@@ -80,7 +80,7 @@ describe("SessionPruning", () => {
               store.prune(limit)
             )
         }))
-      ).pipe(Layer.provide(MemorySessionStore.layer))
+      ).pipe(Layer.provide(unprunedStore))
       for (let instance = 0; instance < 10; instance++) {
         yield* Layer.build(Layer.fresh(SessionPruning.layer({ interval: "1 minute" })).pipe(Layer.provide(counted)))
       }
@@ -116,7 +116,7 @@ describe("SessionPruning", () => {
               })
             })
           )
-        ).pipe(Effect.provide(MemorySessionStore.layer))
+        ).pipe(Effect.provide(unprunedStore))
         const working = yield* Effect.forkChild(slow, { startImmediately: true })
         while (working.pollUnsafe() === undefined) yield* TestClock.adjust("1 second")
         // It rests 59 times as long as each of them took.

@@ -3,18 +3,17 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
-import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { sweep } from "../../src/testing/InterruptSweep.ts"
 import { keysOf } from "../support/redis.ts"
 import { contradictions, redisWorld } from "../support/redisSessions.ts"
-import { pgWorld } from "../support/sessions.ts"
+import { pgWorld, unprunedStore } from "../support/sessions.ts"
 import { create, newToken, outcome, session, sessionStoreLaws, type World } from "./sessionStoreLaws.ts"
 
 sessionStoreLaws("MemorySessionStore", (name, body) =>
   it.effect(name, () =>
     Effect.flatMap(SessionStore, (store) => body({ store, another: store, advance: TestClock.adjust })).pipe(
-      Effect.provide(MemorySessionStore.layer)
+      Effect.provide(unprunedStore)
     )
   )
 )
@@ -23,7 +22,7 @@ sessionStoreLaws("MemorySessionStore, suspended wherever it can be", (name, body
   it.effect(name, () =>
     sweep(
       Effect.flatMap(SessionStore, (store) => body({ store, another: store, advance: TestClock.adjust })).pipe(
-        Effect.provide(Layer.fresh(MemorySessionStore.layer))
+        Effect.provide(Layer.fresh(unprunedStore))
       ),
       { steps: [3, 5, 8, 13, 21] }
     )
@@ -67,7 +66,7 @@ const presentedInVain = ({ advance, another, store }: World) =>
 
 it.effect("a token presented in vain is one of the session that took its place, in memory", () =>
   Effect.flatMap(SessionStore, (store) => presentedInVain({ store, another: store, advance: TestClock.adjust })).pipe(
-    Effect.provide(MemorySessionStore.layer)
+    Effect.provide(unprunedStore)
   )
 )
 

@@ -13,7 +13,6 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
-import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
 import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
@@ -22,6 +21,7 @@ import type * as SessionToken from "../../src/session/SessionToken.ts"
 import * as SessionStore from "../../src/session/SessionStore.ts"
 import { steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import { unprunedStore } from "../support/sessions.ts"
 
 class AppSession extends Session.Service<AppSession>()("test/AppSession", {
   data: Schema.Struct({ cart: Schema.Array(Schema.String) }),
@@ -29,7 +29,7 @@ class AppSession extends Session.Service<AppSession>()("test/AppSession", {
 }) {}
 
 const layerSessions = Sessions.layer({ pollInterval: "10 seconds" }).pipe(
-  Layer.provideMerge(MemorySessionStore.layer),
+  Layer.provideMerge(unprunedStore),
   Layer.provideMerge(Ledger.layer)
 )
 const login = AppSession.create({ principal: "alice" })
@@ -68,7 +68,7 @@ const layerOver = (
       Layer.effect(
         SessionStore.SessionStore,
         Effect.map(SessionStore.SessionStore, (store) => ({ ...store, ...replace(store) }))
-      ).pipe(Layer.provide(MemorySessionStore.layer))
+      ).pipe(Layer.provide(unprunedStore))
     ),
     Layer.provideMerge(Ledger.layer)
   )
@@ -324,7 +324,7 @@ describe("Sessions", () => {
                 endedOf: () =>
                   Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: new Error("store down") }) }))
               }))
-            ).pipe(Layer.provide(MemorySessionStore.layer))
+            ).pipe(Layer.provide(unprunedStore))
           )
         )
       )
@@ -356,7 +356,7 @@ describe("Sessions", () => {
       }).pipe(
         Effect.provide(
           Sessions.layer().pipe(
-            Layer.provideMerge(slow.pipe(Layer.provide(MemorySessionStore.layer))),
+            Layer.provideMerge(slow.pipe(Layer.provide(unprunedStore))),
             Layer.provideMerge(Ledger.layer)
           )
         )

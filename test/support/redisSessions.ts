@@ -13,7 +13,7 @@ import { type Client, client, freshPrefix, keysOf, redisUrl, type Reply } from "
 
 /** An instance of the store until the scope closes. */
 export const instance = (options: RedisSessionStore.Options) =>
-  Effect.map(Layer.build(Layer.fresh(RedisSessionStore.layer(options))), (context) =>
+  Effect.map(Layer.build(Layer.fresh(RedisSessionStore.layer({ pruning: false, ...options }))), (context) =>
     Context.get(context, SessionStore)
   )
 

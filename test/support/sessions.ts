@@ -7,13 +7,19 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { freshDatabase } from "./postgres.ts"
 
-/** An instance of the store until the scope closes. */
+/** An empty store in memory that nobody prunes. */
+export const unprunedStore = MemorySessionStore.layerWith({ pruning: false })
+
+/** An instance of the store until the scope closes. Nobody prunes it. */
 export const instance = (options: PgSessionStore.Options) =>
-  Effect.map(Layer.build(Layer.fresh(PgSessionStore.layer(options))), (context) => Context.get(context, SessionStore))
+  Effect.map(Layer.build(Layer.fresh(PgSessionStore.layer({ pruning: false, ...options }))), (context) =>
+    Context.get(context, SessionStore)
+  )
 
 /** Moves all times of the sessions back: for the store, time went on. */
 export const advanceOf = (connection: PgConnection.PgConnection) => (by: Duration.Input) =>

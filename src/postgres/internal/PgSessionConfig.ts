@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
+import type * as SessionPruning from "../../session/SessionPruning.ts"
 import { SessionError, SessionsUnavailable, SessionTokenTaken } from "../../session/SessionError.ts"
 
 /** Where the sessions are. */
@@ -25,6 +26,8 @@ export interface Options {
    * database, whatever is remembered. Default: 16 MiB; 0 for none.
    */
   readonly rememberedBytes?: number | undefined
+  /** How sessions that are over are pruned; `false` where another program does it. Default: every minute. */
+  readonly pruning?: SessionPruning.Options | false | undefined
   /** Shown by the server to operators. Default: `holdfast-sessions`. */
   readonly applicationName?: string | undefined
 }
