@@ -5,11 +5,16 @@
  * `Sec-Fetch-Site`, where the browser sends it, `same-origin` or `none`. A request with neither header comes from no
  * browser, so nobody's cookie is sent without their will. Source: OWASP Cross-Site Request Forgery Prevention, "Verifying
  * Origin With Standard Headers" and "Fetch Metadata".
+ *
+ * A request for a WebSocket is unsafe as well, although its method is GET: a browser lets any site open one, sends the
+ * cookies that `SameSite` lets pass, and hands the site what the server answers. Browsers always send `Origin` with it.
+ * Source: RFC 6455, 10.2; OWASP WebSocket Security, "Origin Header Validation".
  */
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
+import * as WebSocketUpgrade from "./internal/WebSocketUpgrade.ts"
 import * as Problem from "./Problem.ts"
 
 export class OriginRefused extends Problem.Class<OriginRefused>()(
@@ -21,7 +26,7 @@ export class OriginRefused extends Problem.Class<OriginRefused>()(
 const safe = new Set(["GET", "HEAD", "OPTIONS"])
 
 const isForeign = (request: HttpServerRequest.HttpServerRequest, origin: string): boolean => {
-  if (safe.has(request.method)) return false
+  if (safe.has(request.method) && !WebSocketUpgrade.isUpgrade(request)) return false
   const from = request.headers["origin"]
   const site = request.headers["sec-fetch-site"]
   return (from !== undefined && from !== origin) || (site !== undefined && site !== "same-origin" && site !== "none")

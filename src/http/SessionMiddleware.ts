@@ -31,18 +31,15 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpApiSecurity from "effect/http-api/HttpApiSecurity"
-import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpRouter from "effect/http/HttpRouter"
-import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type { HttpServerResponse as Response } from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Types from "effect/Types"
 import * as Lifetime from "../lifetime/Lifetime.ts"
-import type { ServiceClass, TokenChange } from "../session/Session.ts"
+import type { ServiceClass } from "../session/Session.ts"
+import * as RequestSession from "./internal/RequestSession.ts"
 import * as SessionCookie from "./SessionCookie.ts"
-import type { SessionError } from "../session/SessionError.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 import { Sessions } from "../session/Sessions.ts"
 
@@ -94,8 +91,8 @@ export const make = <Self, const Id extends string, S extends Schema.Codec<unkno
   /** Makes handles on the sessions of requests. */
   const handles = Effect.gen(function* () {
     const sessions = yield* Sessions
-    const cookie = yield* options.cookie === undefined ? SessionCookie.Current : SessionCookie.make(options.cookie)
-    return Effect.provideService(handleOf(session, cookie), Sessions, sessions)
+    const cookie = yield* RequestSession.cookieOf(options.cookie)
+    return Effect.provideService(RequestSession.handleOf(session, cookie), Sessions, sessions)
   })
   const key = options.cookie?.name ?? SessionCookie.Current.defaultValue().name
   const Required: RequiredClass<Self, Id> = HttpApiMiddleware.Service<Required<Self>, { provides: Self }>()(
@@ -129,54 +126,3 @@ export const make = <Self, const Id extends string, S extends Schema.Codec<unkno
     )
   }
 }
-
-/** What Effect answers to a client that is not there any more. */
-const clientGone = 499
-
-const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
-  session: ServiceClass<Self, Id, S>,
-  cookie: SessionCookie.SessionCookie
-) =>
-  Effect.gen(function* () {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const sessions = yield* Sessions
-    const token = SessionCookie.read(cookie, request)
-    let change: TokenChange | undefined
-    let hasBegun = false
-    let renewal: Effect.Effect<unknown, SessionError> = Effect.void
-    // A login that was answered meanwhile has brought another cookie: neither a renewal nor a removal may undo it.
-    const isFollowed = Effect.suspend(() =>
-      change === undefined || Option.isSome(change) || Option.isNone(token)
-        ? Effect.succeed(false)
-        : Effect.match(sessions.load(token.value), {
-            onFailure: ({ reason }) => reason._tag === "SessionSuperseded",
-            onSuccess: () => true
-          })
-    )
-    // Registered before anybody asks: it also has to know when it is too late.
-    yield* HttpEffect.appendPreResponseHandler((_, response) =>
-      Effect.gen(function* () {
-        if (response.status !== clientGone) yield* Effect.ignoreCause(renewal)
-        const followed = yield* isFollowed
-        hasBegun = true
-        if (change === undefined || followed) return response
-        return Option.match(change, {
-          onNone: () => SessionCookie.removeFrom(response, cookie),
-          onSome: ({ expiresAt, token }) => SessionCookie.setOn(response, cookie, token, expiresAt)
-        })
-      }).pipe(Effect.uninterruptible)
-    )
-    return yield* session.handle({
-      token,
-      unreadable: Option.isNone(token) && SessionCookie.isPresent(cookie, request),
-      onDue: (renew) =>
-        Effect.sync(() => {
-          renewal = renew
-        }),
-      canTell: () => !hasBegun,
-      onToken: (changed) =>
-        Effect.sync(() => {
-          change = changed
-        })
-    })
-  })
