@@ -51,8 +51,12 @@
  * A call that ends its own session is interrupted like all others, and answers `SessionRevoked`. A login as another user
  * ends the session first, and therefore the call that asked for it.
  *
- * Over HTTP, calls of one batch share a response. With `concurrency` set, a call may begin after another's answer, and a
- * new token of its is lost.
+ * The end of a session waits for a handler that is marked `Rpc.uninterruptible`, as long as the handler takes.
+ *
+ * What a handler acquires in its scope is released before its answer is sent, not after.
+ *
+ * Over HTTP, the calls of one batch share a response. If the server limits its `concurrency`, a call of the batch may begin
+ * when another was answered already. A new token that this call makes is lost, and the client has to log in again.
  *
  * **Example** (A counter that ends with the session)
  *
