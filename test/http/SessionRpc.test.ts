@@ -56,6 +56,7 @@ class Rpcs extends RpcGroup.make(
   Rpc.make("Later", { success: Schema.Void }).middleware(AppRpc.Required),
   Rpc.make("Report", { success: Schema.Int }).middleware(AppRpc.Required),
   Rpc.make("Ticks", { success: Schema.Int, stream: true }).middleware(AppRpc.Required),
+  Rpc.make("Finish", { success: Schema.String }).middleware(AppRpc.Required),
   Rpc.make("Flood", { success: Schema.String, stream: true }).middleware(AppRpc.Required),
   Rpc.make("LateLogin", { success: Schema.String, stream: true }).middleware(AppRpc.Required),
   Rpc.make("Login", { success: Schema.String }).middleware(AppRpc.Required),
@@ -99,6 +100,15 @@ const handlers = (story: Array<string>) =>
         return (yield* Stream.runCollect(rows)).length
       }).pipe(Effect.provide(Query.layer("hang")), Effect.orDie),
     Ticks: () => Stream.unwrap(Effect.as(noted(story, "Ticks"), Stream.concat(Stream.make(1, 2), Stream.never))),
+    Finish: () =>
+      Rpc.uninterruptible(
+        Effect.gen(function* () {
+          story.push("Finish runs")
+          yield* Effect.orDie(until(story, "go on"))
+          story.push("Finish is done")
+          return "done"
+        })
+      ),
     Flood: () => Stream.forever(Stream.make("x".repeat(65_536))),
     LateLogin: () =>
       Stream.concat(
@@ -489,6 +499,31 @@ describe("SessionRpc", () => {
         )
         assert.deepStrictEqual(yield* answers, ["first", "SessionInvalid"])
         assert.strictEqual(yield* alice.Add(), 1, "the token is what it was")
+      })
+    )
+  )
+
+  it.live("the end of a session waits for a handler that is uninterruptible, whose answer counts", () =>
+    withApp(({ login, port, sessions, story }) =>
+      Effect.gen(function* () {
+        for (const transport of transports) {
+          story.length = 0
+          const { record, token } = yield* login()
+          const alice = yield* connect(transport, port, token)
+          const finishing = yield* Effect.forkScoped(alice.Finish())
+          yield* until(story, "Finish runs")
+          const ending = yield* Effect.forkScoped(
+            Effect.andThen(
+              sessions.end(record.id),
+              Effect.sync(() => story.push("ended"))
+            )
+          )
+          yield* eventually(Effect.exit(sessions.load(token)), Exit.isFailure)
+          story.push("go on")
+          yield* Fiber.join(ending)
+          assert.deepStrictEqual(story, ["Finish runs", "go on", "Finish is done", "ended"])
+          assert.strictEqual(yield* Fiber.join(finishing), "done")
+        }
       })
     )
   )
