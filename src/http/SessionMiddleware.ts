@@ -33,6 +33,7 @@
  * | --------------------------------- | ------------------------------------------------------------------------------ |
  * | is answered, with whatever status | goes with the answer: a login that took effect counts, also if the rest failed |
  * | streams its body                  | goes before the first byte. The body may read and change data; a login, or the first change of a visitor's data, fails with `SessionInvalid` in it, because the client could not learn the token |
+ * | becomes a WebSocket               | cannot be sent: a login, or the first change of a visitor's data, fails with `SessionInvalid` |
  * | dies with a 500                   | goes with the 500                                                              |
  * | is interrupted                    | goes with what is sent, if anything is. The client may have the old token only: after a login it is refused, after a renewal it is good until the new one was presented |
  *

@@ -45,7 +45,7 @@ import { QueriesUnavailable, QueryError, QueryNotFound, QueryNotSucceeded, State
 import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./internal/QueryIdempotency.ts"
 import * as QueryMetrics from "./internal/QueryMetrics.ts"
-import * as QueryRecord from "./QueryRecord.ts"
+import type * as QueryRecord from "./QueryRecord.ts"
 import * as QueryRegistryClosing from "./internal/QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
 import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"

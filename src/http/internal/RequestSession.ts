@@ -13,6 +13,7 @@
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -40,86 +41,114 @@ const revoked = SessionAnswers.of(new SessionError({ reason: new SessionRevoked(
 export const cookieOf = (options: SessionCookie.Options | undefined) =>
   Effect.suspend(() => (options === undefined ? SessionCookie.Current : SessionCookie.make(options)))
 
-/** Makes a handle on the session of the running request. */
+/** Makes a handle on the session of the running request, which is work of the session from the moment that it is loaded. */
 export const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
   session: ServiceClass<Self, Id, S>,
   cookie: SessionCookie.SessionCookie
 ) =>
-  Effect.withFiber((fiber) =>
-    Effect.gen(function* () {
-      const request = yield* HttpServerRequest.HttpServerRequest
-      const sessions = yield* Sessions
-      const token = SessionCookie.read(cookie, request)
-      const unreadable = Option.isNone(token) && SessionCookie.isPresent(cookie, request)
-      // Nothing said over a socket can set a cookie, and a socket has calls of its own.
-      if (WebSocketUpgrade.isUpgrade(request)) return yield* session.handle({ token, unreadable, canTell: () => false })
-      let change: TokenChange | undefined
-      let hasBegun = false
-      let renewal: Effect.Effect<unknown, SessionError> = Effect.void
-      /** Done when the session is ending and the request is not what ends it. */
-      const ending = Deferred.makeUnsafe<void>()
-      /** Done when the request holds nothing of its session any more, or ends it itself. */
-      let apart = Deferred.makeUnsafe<void>()
-      // A login that was answered meanwhile has brought another cookie: neither a renewal nor a removal may undo it.
-      const isFollowed = Effect.suspend(() =>
-        change === undefined || Option.isSome(change) || Option.isNone(token)
-          ? Effect.succeed(false)
-          : Effect.match(sessions.load(token.value), {
-              onFailure: ({ reason }) => reason._tag === "SessionSuperseded",
-              onSuccess: () => true
-            })
-      )
-      // Registered before anybody asks: it also has to know when it is too late.
-      yield* HttpEffect.appendPreResponseHandler((_, made) =>
-        Effect.gen(function* () {
-          if (made.status !== clientGone) yield* Effect.ignoreCause(renewal)
-          const followed = yield* isFollowed
-          hasBegun = true
-          const isEnded = made.status === interrupted && Deferred.isDoneUnsafe(ending)
-          const response = isEnded ? yield* revoked : untilEnding(made, ending)
-          if (change === undefined || followed) return response
-          return Option.match(change, {
-            onNone: () => SessionCookie.removeFrom(response, cookie),
-            onSome: ({ expiresAt, token }) => SessionCookie.setOn(response, cookie, token, expiresAt)
-          })
-        }).pipe(Effect.uninterruptible)
-      )
-      const handle: Session<S["Type"]> = yield* session.handle({
-        token,
-        unreadable,
-        onDue: (renew) =>
-          Effect.sync(() => {
-            renewal = renew
-          }),
-        canTell: () => !hasBegun,
-        onToken: (changed) =>
-          Effect.sync(() => {
-            change = changed
-          }),
-        onEnding: Effect.suspend(() => Deferred.succeed(apart, undefined)),
-        onHeld: (hold) => {
-          const tie = Deferred.makeUnsafe<void>()
-          apart = tie
-          return Effect.andThen(
-            Scope.addFinalizer(
-              hold.scope,
-              Effect.withFiber((ender) => {
-                // Somebody who works for this request asked for the end, and goes on.
-                if (Deferred.isDoneUnsafe(tie) || Context.getOrUndefined(ender.context, session) === handle) {
-                  return Effect.void
-                }
-                Deferred.doneUnsafe(ending, Effect.void)
-                fiber.interruptUnsafe()
-                return Deferred.await(tie)
-              })
-            ),
-            Effect.addFinalizer(() => Deferred.succeed(tie, undefined))
-          )
-        }
-      })
-      return handle
+  Effect.withFiber((fiber) => {
+    const tie = tieOf(fiber, (context) => Context.getOrUndefined(context, session) === handle)
+    let handle: Session<S["Type"]> | undefined
+    return Effect.tap(untiedHandleOf(session, cookie, tie), (made) => {
+      handle = made
+      return Effect.void
     })
-  )
+  })
+
+/** The same for work that the caller ends with the session itself. */
+export const untiedHandleOf = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
+  session: ServiceClass<Self, Id, S>,
+  cookie: SessionCookie.SessionCookie,
+  tie?: Tie
+) =>
+  Effect.gen(function* () {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const sessions = yield* Sessions
+    const token = SessionCookie.read(cookie, request)
+    const unreadable = Option.isNone(token) && SessionCookie.isPresent(cookie, request)
+    const presented = { token, unreadable, onHeld: tie?.onHeld, onEnding: tie?.letGo }
+    // Nothing said over a socket can set a cookie.
+    if (WebSocketUpgrade.isUpgrade(request)) return yield* session.handle({ ...presented, canTell: () => false })
+    let change: TokenChange | undefined
+    let hasBegun = false
+    let renewal: Effect.Effect<unknown, SessionError> = Effect.void
+    // A login that was answered meanwhile has brought another cookie: neither a renewal nor a removal may undo it.
+    const isFollowed = Effect.suspend(() =>
+      change === undefined || Option.isSome(change) || Option.isNone(token)
+        ? Effect.succeed(false)
+        : Effect.match(sessions.load(token.value), {
+            onFailure: ({ reason }) => reason._tag === "SessionSuperseded",
+            onSuccess: () => true
+          })
+    )
+    // Registered before anybody asks: it also has to know when it is too late.
+    yield* HttpEffect.appendPreResponseHandler((_, made) =>
+      Effect.gen(function* () {
+        if (made.status !== clientGone) yield* Effect.ignoreCause(renewal)
+        const followed = yield* isFollowed
+        hasBegun = true
+        const response = tie === undefined ? made : yield* tie.answered(made)
+        if (change === undefined || followed) return response
+        return Option.match(change, {
+          onNone: () => SessionCookie.removeFrom(response, cookie),
+          onSome: ({ expiresAt, token }) => SessionCookie.setOn(response, cookie, token, expiresAt)
+        })
+      }).pipe(Effect.uninterruptible)
+    )
+    return yield* session.handle({
+      ...presented,
+      onDue: (renew) =>
+        Effect.sync(() => {
+          renewal = renew
+        }),
+      canTell: () => !hasBegun,
+      onToken: (changed) =>
+        Effect.sync(() => {
+          change = changed
+        })
+    })
+  })
+
+/** What binds a request to its session. */
+interface Tie {
+  /** Binds the request to what its handle holds. */
+  readonly onHeld: (hold: Lifetime.Lifetime) => Effect.Effect<void, never, Scope.Scope>
+  /** Lets go, before the request ends the session itself. */
+  readonly letGo: Effect.Effect<void>
+  /** What the request answers, if its session ended meanwhile or may end while the body streams. */
+  readonly answered: (
+    response: HttpServerResponse.HttpServerResponse
+  ) => Effect.Effect<HttpServerResponse.HttpServerResponse>
+}
+
+/** Ties the request of a fiber; `isOwn` tells whether a context is that of its work. */
+const tieOf = (fiber: Fiber.Fiber<unknown, unknown>, isOwn: (context: Context.Context<never>) => boolean): Tie => {
+  /** Done when the session is ending and the request is not what ends it. */
+  const ending = Deferred.makeUnsafe<void>()
+  /** Done when the request holds nothing of its session any more, or ends it itself. */
+  let apart = Deferred.makeUnsafe<void>()
+  return {
+    letGo: Effect.suspend(() => Effect.asVoid(Deferred.succeed(apart, undefined))),
+    onHeld: (hold) => {
+      const mine = Deferred.makeUnsafe<void>()
+      apart = mine
+      const end = Effect.withFiber((ender) => {
+        if (Deferred.isDoneUnsafe(mine) || isOwn(ender.context)) return Effect.void
+        Deferred.doneUnsafe(ending, Effect.void)
+        fiber.interruptUnsafe()
+        return Deferred.await(mine)
+      })
+      return Effect.andThen(
+        Scope.addFinalizer(hold.scope, end),
+        Effect.addFinalizer(() => Deferred.succeed(mine, undefined))
+      )
+    },
+    answered: (response) =>
+      response.status === interrupted && Deferred.isDoneUnsafe(ending)
+        ? revoked
+        : Effect.succeed(untilEnding(response, ending))
+  }
+}
 
 /** A body that streams is cut when the session ends: it is work of the session as well. */
 const untilEnding = (response: HttpServerResponse.HttpServerResponse, ending: Deferred.Deferred<void>) => {
