@@ -19,7 +19,10 @@ const parent = {
   leave: () => (parentPort === null ? cluster.worker?.disconnect() : parentPort.close())
 }
 
-/** Fetches each URL that it receives, until it receives "stop". Then running requests are interrupted and connections closed. */
+/**
+ * Fetches each URL that it receives, until it receives "stop". Then running requests are interrupted and connections
+ * closed.
+ */
 const work = Effect.gen(function* () {
   const client = yield* HttpClient.HttpClient
   const stop = yield* Deferred.make<void>()
