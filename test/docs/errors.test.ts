@@ -4,28 +4,38 @@ import { globSync, readFileSync } from "node:fs"
 const page = readFileSync("docs/errors.md", "utf8")
 const sources = globSync("src/**/*.ts").map((file) => readFileSync(file, "utf8"))
 
-/** Every problem as it is declared: with its class, or by hand where no class could. */
-const declared = () => {
-  const problems = new Map<string, string>()
-  const add = (code = "", status = "", title = "") => problems.set(code, `${status} ${title}`)
-  for (const source of sources) {
-    for (const [, code, status, title] of source.matchAll(/\bClass<\w+>\(\)\(\s*"(\w+)",\s*(\d{3}),\s*"([^"]+)"/g)) {
-      add(code, status, title)
-    }
-    for (const [, status, code, title] of source.matchAll(/(\d{3}): \{\s*code: "(\w+)",\s*title: "([^"]+)"/g)) {
-      add(code, status, title)
-    }
-    for (const [, title, status, code] of source.matchAll(
-      /\{ title: "([^"]+)", status: (\d{3}) \}\s*const body = \{ type: typeOf\("(\w+)"\)/g
-    )) {
-      add(code, status, title)
-    }
-    // Those that are written where there is no class.
-    for (const [, code] of source.matchAll(/(?:typeOf\(|\bcode: |problem\([\w() ]+, )"([A-Z]\w+)"/g)) {
-      assert.isTrue(problems.has(code ?? "") || sources.some((other) => other.includes(`()("${code}"`)), code)
-    }
+/** Statuses and title of a code: `409, 412 The title`. */
+type Problems = ReadonlyMap<string, string>
+
+/** Every problem as it is declared: by its class or kind, or by hand where no class could. */
+const declared = (): Problems => {
+  const patterns = [
+    /\b(?:Class<\w+>\(\)|kind)\(\s*"(?<code>\w+)",\s*(?<status>\d{3}),\s*"(?<title>[^"]+)"/g,
+    /(?<status>\d{3}): \{\s*code: "(?<code>\w+)",\s*title: "(?<title>[^"]+)"/g,
+    /\{ title: "(?<title>[^"]+)", status: (?<status>\d{3}) \}\s*const body = \{ type: typeOf\("(?<code>\w+)"\)/g
+  ]
+  const found = sources.flatMap((source) =>
+    patterns.flatMap((pattern) => Array.from(source.matchAll(pattern), ({ groups }) => groups ?? {}))
+  )
+  const statuses = new Map<string, Set<string>>()
+  for (const { code = "", status = "" } of found) {
+    statuses.set(code, (statuses.get(code) ?? new Set()).add(status))
   }
-  return problems
+  return new Map(
+    found.map(({ code = "", title = "" }) => [
+      code,
+      `${Array.from(statuses.get(code) ?? [])
+        .toSorted()
+        .join(", ")} ${title}`
+    ])
+  )
+}
+
+/** Every problem of the table. */
+const shown = (): Problems => {
+  const table = /<!-- problems -->([\s\S]*?)<!-- \/problems -->/.exec(page)?.[1] ?? ""
+  const rows = table.matchAll(/^\| `(\w+)` +\| (\d{3}(?:, \d{3})*) +\| ([^|]+?) +\|/gm)
+  return new Map(Array.from(rows, ([, code = "", statuses = "", title = ""]) => [code, `${statuses} ${title}`]))
 }
 
 /** The reasons of each tagged error by its name, and the errors that have no reasons. */
@@ -54,16 +64,20 @@ const section = (title: string) =>
 
 describe("docs/errors.md", () => {
   it("has every problem code with its status and title, and no other", () => {
-    const table = /<!-- problems -->([\s\S]*?)<!-- \/problems -->/.exec(page)?.[1] ?? ""
-    const shown = new Map(
-      Array.from(
-        table.matchAll(/^\| `(\w+)` +\| (\d{3}) +\| ([^|]+?) +\|/gm),
-        ([, code = "", status = "", title = ""]) => [code, `${status} ${title}`] as const
-      )
+    const problems = declared()
+    assert.isAbove(problems.size, 25)
+    assert.deepStrictEqual(Object.fromEntries(shown()), Object.fromEntries(problems))
+  })
+
+  it("has every code that a response is written with", () => {
+    const written = sources.flatMap((source) =>
+      Array.from(source.matchAll(/(?:typeOf\(|\bcode: |problem\([\w() ]+, )"([A-Z]\w+)"/g), ([, code = ""]) => code)
     )
-    const known = declared()
-    assert.isAbove(known.size, 25)
-    assert.deepStrictEqual(Object.fromEntries(shown), Object.fromEntries(known))
+    assert.isAbove(written.length, 5)
+    assert.deepStrictEqual(
+      written.filter((code) => !shown().has(code)),
+      []
+    )
   })
 
   it("has every reason of every error in the section of the error, and no other", () => {
