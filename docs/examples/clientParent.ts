@@ -30,7 +30,10 @@ const clusterProcess = () => {
   }
 }
 
-/** A worker for the current scope: told to stop at its end, which closes its session, and killed where that takes too long. */
+/**
+ * A worker for the current scope. At the end it is told to stop, which closes its session. If that takes too long, it is
+ * killed.
+ */
 const scoped = (start: typeof thread | typeof clusterProcess) =>
   Effect.acquireRelease(
     Effect.sync(() => {

@@ -21,13 +21,13 @@ export const price = (url: string) =>
     return yield* response.text
   })
 
-/** Every connection it opened is closed when the effect is over, whatever it ended in. */
+/** When the effect is over, every connection that it opened is closed, also after a failure or an interruption. */
 export const pricedOnce = (url: string) =>
   price(url).pipe(Effect.provide(ClientSession.layer({ timeout: "5 seconds", grace: "1 second" })))
 // #endregion
 
 // #region failures
-/** What to say to a user, and whether to ask again. */
+/** A text for the user, and whether to ask again. */
 export const explain = (error: HttpClientError) => {
   const { reason } = ClientError.from(error)
   switch (reason._tag) {
@@ -47,16 +47,16 @@ export const patientPrice = (url: string) =>
 // #endregion
 
 // #region shared
-/** A job with a session of its own, which finds the connections of the jobs before it open. */
+/** A job with its own session. It finds the open connections of earlier jobs. */
 const pricedInJob = (url: string) => Effect.provide(price(url), ClientSession.layer({ reuse: "shared" }))
 
-/** The connections are the program's, and so are their limits. */
+/** Connections and their limits belong to the program. */
 export const pricedInJobs = (urls: ReadonlyArray<string>) =>
   Effect.forEach(urls, pricedInJob).pipe(Effect.provide(ClientSession.layerShared({ connectionsPerOrigin: 8 })))
 // #endregion
 
 // #region guards
-/** Five requests a second, and none for half a minute after three failures in a row. */
+/** Five requests a second. After three failures in a row: no request for half a minute. */
 export const layerGuarded = Layer.unwrap(
   Effect.gen(function* () {
     const limiter = yield* RateLimiter.make
@@ -73,7 +73,7 @@ export const layerGuarded = Layer.unwrap(
 // #endregion
 
 // #region accounts
-/** One session per account: its own connections, cookies and limits. */
+/** One session for each account, with its own connections, cookies and limits. */
 export const layerAccounts = ClientSessions.layer({
   session: (account) => (account.startsWith("trial-") ? { connectionsPerOrigin: 2 } : {}),
   idleTimeToLive: "1 minute"

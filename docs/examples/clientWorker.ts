@@ -12,14 +12,17 @@ import * as Queue from "effect/Queue"
 import * as ClientSession from "holdfast/client/ClientSession"
 
 // #region worker
-/** How this worker talks to its parent: a thread by its port, a process by its channel. */
+/** A thread talks to its parent through a port, a process through a channel. */
 const parent = {
   tell: (message: unknown) => (parentPort === null ? process.send?.(message) : parentPort.postMessage(message)),
   hear: (listener: (message: unknown) => void) => (parentPort ?? process).on("message", listener),
   leave: () => (parentPort === null ? cluster.worker?.disconnect() : parentPort.close())
 }
 
-/** Fetches each URL that it hears, until it hears "stop": what still runs is interrupted, and every connection closed. */
+/**
+ * Fetches each URL that it receives, until it receives "stop". Then running requests are interrupted and connections
+ * closed.
+ */
 const work = Effect.gen(function* () {
   const client = yield* HttpClient.HttpClient
   const stop = yield* Deferred.make<void>()

@@ -19,14 +19,14 @@ export const layerPool = (url: Redacted.Redacted<string>) =>
 // #endregion
 
 // #region use
-/** A short statement: shares a connection with those of other fibers, costs no lease. */
+/** A short statement. It shares a connection with other fibers and needs no lease. */
 export const countOrders = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const [row] = yield* sql`select count(*)::int as count from orders`
   return row?.["count"]
 })
 
-/** Several statements that belong together: a connection of its own, given back when the effect is over. */
+/** Several statements that belong together. They have a connection of their own, until the effect is over. */
 export const placeOrder = (item: string) =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient

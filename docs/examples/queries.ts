@@ -12,7 +12,7 @@ import * as FileQueryResults from "holdfast/node/FileQueryResults"
 import * as PgQueryDriver from "holdfast/postgres/PgQueryDriver"
 
 // #region registry
-/** As many connections as queries run. Nested: the registry closes before what it needs. */
+/** The pool has as many connections as queries may run. The layers are nested, so the registry closes before the pool. */
 export const layerRegistry = (url: Redacted.Redacted<string>) =>
   QueryRegistry.layer({ maxRunning: 10, maxRunningPerPrincipal: 3, retention: "15 minutes" }).pipe(
     Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
@@ -22,7 +22,7 @@ export const layerRegistry = (url: Redacted.Redacted<string>) =>
 // #endregion
 
 // #region submit
-/** Sent again with the same key, it is the same query. */
+/** Submits a report. A second submission with the same key returns the same query. */
 export const orderReport = (principal: string, month: string) =>
   Effect.gen(function* () {
     const queries = yield* QueryRegistry.QueryRegistry
@@ -38,7 +38,7 @@ export const orderReport = (principal: string, month: string) =>
     })
   })
 
-/** Waits for the outcome, then reads the rows as they are pulled. */
+/** Waits for the outcome, then reads all rows. */
 export const readReport = (principal: string, id: QueryId.QueryId) =>
   Effect.gen(function* () {
     const queries = yield* QueryRegistry.QueryRegistry
@@ -48,7 +48,7 @@ export const readReport = (principal: string, id: QueryId.QueryId) =>
 // #endregion
 
 // #region watch
-/** Every state from the first, as it comes; ends after the terminal one. */
+/** Every state, from the first to the last. The stream ends after the last one. */
 export const watch = (principal: string, id: QueryId.QueryId) =>
   Stream.unwrap(
     Effect.map(QueryRegistry.QueryRegistry, (queries) =>

@@ -1,5 +1,5 @@
 /**
- * The three layers: a session, a connection from the pool, a running query. Close any of them, and everything below it is
+ * The three layers: a session, a connection from the pool, a running query. If one of them closes, everything below it is
  * interrupted, awaited and released.
  *
  * Run it against a database of yours: `DATABASE_URL=postgres://… node --conditions=holdfast-source docs/examples/three-layers.ts`
@@ -21,9 +21,9 @@ export class AppSession extends Session.Service<AppSession>()("app/AppSession", 
   initial: { cart: [] }
 }) {}
 
-// One request: the query needs the session, so it closes before it. Interrupt the request, log the session out or let it
-// expire, and the statement is cancelled at the server, which says so; then its connection goes back, as good as new;
-// then the handle on the session is let go.
+// One request. The query needs the session, so the query closes first. If the request is interrupted or the session ends,
+// three things happen in this order: the server cancels the statement and confirms it, the connection is reset and goes
+// back to the pool, the handle on the session is released.
 export const report = (token: SessionToken.SessionToken, sql: string) =>
   Effect.gen(function* () {
     const session = yield* AppSession
@@ -37,7 +37,7 @@ export const report = (token: SessionToken.SessionToken, sql: string) =>
 // #endregion
 
 // #region app
-/** What the app opens once and closes last: sessions before the connections they use. */
+/** The app opens this once and closes it last: first the sessions, then the connections. */
 export const layerApp = (url: Redacted.Redacted<string>) =>
   Sessions.layer().pipe(
     Layer.provideMerge(PgSessionStore.layer({ url })),

@@ -51,7 +51,7 @@ export const layerTokensInRedis = (url: Redacted.Redacted, key: Redacted.Redacte
 // #region use
 const Prices = Schema.fromJsonString(Schema.Struct({ code: Schema.String, close: Schema.Finite }))
 
-/** Nothing here knows of tokens. */
+/** This code does not know about tokens. */
 export const closingPrice = (baseUrl: string, code: string) =>
   Effect.gen(function* () {
     const client = yield* HttpClient.HttpClient

@@ -12,7 +12,7 @@
  *                           └── sockets                   3. destroyed, and seen to close
  * ```
  *
- * A worker thread or process makes its own session and ends with it; see `docs/client-sessions.md`.
+ * A worker thread or process makes its own session and ends with it; see `docs/outgoing-http.md`.
  */
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"

@@ -1,7 +1,7 @@
 /**
  * The sessions that hold something in this process, each with a lifetime of its own.
  *
- * A session has an entry here from the first {@link Sessions.open} until nobody holds it and nothing runs in it any more;
+ * A session has an entry here from the first `open` until nobody holds it and nothing runs in it any more;
  * most sessions of an app have none most of the time. When a session ends, here or anywhere, its lifetime ends: its fibers
  * are interrupted, its queries cancelled, their connections released, and whoever asked for the end waits for all of it.
  *

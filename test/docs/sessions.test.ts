@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto"
-import { existsSync, readFileSync } from "node:fs"
+import { readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Duration from "effect/Duration"
@@ -125,18 +125,4 @@ describe("docs/sessions.md", () => {
       }
     })
   )
-
-  it("the tests that it names are there", () => {
-    const named = Array.from(text.matchAll(/`(test\/[\w./-]+\.ts)` › ([^|\n]+?) *(?=\||$)/gm))
-    assert.isAbove(named.length, 30)
-    const missing = named.filter(([, file = "", name = ""]) => {
-      if (!existsSync(file)) return true
-      const title = name.replaceAll("\\_", "_").replaceAll("\\*", "*")
-      return !readFileSync(file, "utf8").includes(`"${title}"`)
-    })
-    assert.deepStrictEqual(
-      missing.map(([all]) => all),
-      []
-    )
-  })
 })
