@@ -55,11 +55,11 @@ import * as Lifetime from "../lifetime/Lifetime.ts"
 import type { ServiceClass, Session } from "../session/Session.ts"
 import * as RequestSession from "./internal/RequestSession.ts"
 import * as SessionCookie from "./SessionCookie.ts"
+import { Principal } from "./SessionPrincipal.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 import { Sessions } from "../session/Sessions.ts"
 
-/** Who is logged in, for handlers behind {@link Middleware.loggedIn} or {@link Middleware.fresh}. */
-export class Principal extends Context.Service<Principal, string>()("holdfast/http/SessionMiddleware/Principal") {}
+export { Principal }
 
 type ErrorConstraint = Schema.Top | ReadonlyArray<Schema.Top>
 
@@ -114,6 +114,12 @@ export type RouteLayer<Provides> = Layer.Layer<
 
 /** What {@link make} makes for a session class. */
 export interface Middleware<Self, Id extends string> {
+  /** {@link Middleware.middleware}, {@link Middleware.layerRequired} and {@link Middleware.layerLoggedIn} together. */
+  readonly layer: Layer.Layer<
+    HttpRouter.Request.From<"Requires", Self> | Required<Self> | LoggedIn<Self>,
+    SessionCookie.SessionCookieInvalid,
+    Sessions
+  >
   /** Provides the routes it is provided to with a handle per request, which asks the store for nothing until it is used. */
   readonly middleware: RouteLayer<Self>
   /** For routes that need a live session. */
@@ -221,15 +227,19 @@ export const make = <Self, const Id extends string, S extends Schema.Codec<unkno
     `${id}/LoggedIn`,
     { error: SessionProblem.loggedIn, security }
   )
+  const middleware = route((made) => Effect.succeed(owned(made, RequestSession.ownerOf(made))))
+  const layerRequired = Layer.effect(Required, gate(admitLive))
+  const layerLoggedIn = Layer.effect(LoggedIn, gate(admitLoggedIn))
   return {
-    middleware: route((made) => Effect.succeed(owned(made, RequestSession.ownerOf(made)))),
+    layer: Layer.mergeAll(middleware, layerRequired, layerLoggedIn),
+    middleware,
     required: route(admitLive),
     loggedIn: route(admitLoggedIn),
     fresh: ({ within }) => route(admitFresh(Duration.fromInputUnsafe(within))),
     Required,
-    layerRequired: Layer.effect(Required, gate(admitLive)),
+    layerRequired,
     LoggedIn,
-    layerLoggedIn: Layer.effect(LoggedIn, gate(admitLoggedIn)),
+    layerLoggedIn,
     Fresh: ({ within }) => {
       const limit = Duration.fromInputUnsafe(within)
       const Fresh: FreshClass<Self, Id> = HttpApiMiddleware.Service<Fresh<Self>, { provides: Self | Principal }>()(

@@ -7,8 +7,11 @@
  *
  * **When to use**
  *
- * `Required` for rpcs that need a session, whatever the transport. Logins, logouts and changes of the user belong to
- * ordinary routes with `SessionMiddleware`; see the gotchas.
+ * | rpc                                                         | middleware | without it the call fails with        |
+ * | ----------------------------------------------------------- | ---------- | ------------------------------------- |
+ * | for everybody, such as a login over HTTP                    | `Handle`   | why its session ended meanwhile       |
+ * | needs a live session, be it a visitor's                     | `Required` | `SessionMissing`, … (see below)       |
+ * | needs somebody who is logged in; `Principal` is a string    | `LoggedIn` | the same, and `LoginRequired`         |
  *
  * **Details**
  *
@@ -48,8 +51,7 @@
  *
  * Any site can make a browser open a WebSocket, with the user's cookie. Provide `SameOrigin.layer`, which refuses it.
  *
- * A call that ends its own session is interrupted like all others, and answers `SessionRevoked`. A login as another user
- * ends the session first, and therefore the call that asked for it.
+ * A call that ends its own session goes on, and so does one that logs in as another user, over HTTP.
  *
  * The end of a session waits for a handler that is marked `Rpc.uninterruptible`, as long as the handler takes.
  *
@@ -69,60 +71,76 @@
  *
  * const routes = RpcServer.layerHttp({ group: Rpcs, path: "/rpc", protocol: "websocket" }).pipe(
  *   Layer.provide(Rpcs.toLayer({ Ticks: () => Stream.range(1, 60).pipe(Stream.schedule(Schedule.spaced("1 second"))) })),
- *   Layer.provide([AppRpc.layerRequired, RpcSerialization.layerNdjson, SameOrigin.layer("https://example.org")])
+ *   Layer.provide([AppRpc.layer, RpcSerialization.layerNdjson, SameOrigin.layer("https://example.org")])
  * )
  * ```
  */
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RpcMiddleware from "effect/rpc/RpcMiddleware"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Lifetime from "../lifetime/Lifetime.ts"
-import type { ServiceClass } from "../session/Session.ts"
+import type { ServiceClass, Session } from "../session/Session.ts"
 import { Sessions } from "../session/Sessions.ts"
 import * as RequestSession from "./internal/RequestSession.ts"
+import * as RpcCall from "./internal/RpcCall.ts"
 import * as SessionSocket from "./internal/SessionSocket.ts"
 import * as WebSocketUpgrade from "./internal/WebSocketUpgrade.ts"
 import * as SessionCookie from "./SessionCookie.ts"
+import { Principal } from "./SessionPrincipal.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 
-const problems = Schema.Union(SessionProblem.required)
+export { Principal }
 
-/** What {@link SessionRpc.Required} is, as `effect/rpc` knows it: it provides the session and may answer these problems. */
-export interface Required<Self> extends RpcMiddleware.AnyId {
+const required = Schema.Union(SessionProblem.required)
+const loggedIn = Schema.Union(SessionProblem.loggedIn)
+
+/** A middleware of rpcs that provides services from the session's cookie, or answers one of these problems. */
+export interface Gate<Provides, Problems extends Schema.Top> extends RpcMiddleware.AnyId {
   readonly "~effect/rpc/RpcMiddleware": {
-    readonly provides: Self
+    readonly provides: Provides
     readonly requires: never
-    readonly error: typeof problems
+    readonly error: Problems
     readonly clientError: never
   }
 }
 
-/** The class of {@link SessionRpc.Required}. */
-export type RequiredClass<Self, Id extends string> = RpcMiddleware.ServiceClass<
-  Required<Self>,
-  `${Id}/RpcRequired`,
+/** The class of a {@link Gate}. */
+export type GateClass<Self, Key extends string, Provides, Problems extends Schema.Top> = RpcMiddleware.ServiceClass<
   Self,
-  typeof problems,
+  Key,
+  Provides,
+  Problems,
   never,
   never,
   false
 >
 
+/** What {@link SessionRpc.Handle} is, as `effect/rpc` knows it. */
+export interface Handle<Self> extends Gate<Self, typeof required> {}
+
+/** What {@link SessionRpc.Required} is, as `effect/rpc` knows it. */
+export interface Required<Self> extends Gate<Self, typeof required> {}
+
+/** What {@link SessionRpc.LoggedIn} is, as `effect/rpc` knows it. */
+export interface LoggedIn<Self> extends Gate<Self | Principal, typeof loggedIn> {}
+
 /** What {@link make} makes for a session class. */
 export interface SessionRpc<Self, Id extends string> {
-  /** For rpcs that need a session: `rpc.middleware(Required)`. */
-  readonly Required: RequiredClass<Self, Id>
-  /** To be provided beside the handlers. Uses the router to know the WebSockets that it closes. */
-  readonly layerRequired: Layer.Layer<
-    Required<Self>,
+  /** For rpcs that anybody may call: `group.middleware(Handle)`. */
+  readonly Handle: GateClass<Handle<Self>, `${Id}/RpcHandle`, Self, typeof required>
+  /** For rpcs that need a session. */
+  readonly Required: GateClass<Required<Self>, `${Id}/RpcRequired`, Self, typeof required>
+  /** For rpcs that need somebody who is logged in. */
+  readonly LoggedIn: GateClass<LoggedIn<Self>, `${Id}/RpcLoggedIn`, Self | Principal, typeof loggedIn>
+  /** All three, to be provided beside the handlers. Uses the router to know the WebSockets that it closes. */
+  readonly layer: Layer.Layer<
+    Handle<Self> | Required<Self> | LoggedIn<Self>,
     SessionCookie.SessionCookieInvalid,
     Sessions | HttpRouter.HttpRouter
   >
@@ -139,94 +157,94 @@ export const make = <Self, const Id extends string, S extends Schema.Codec<unkno
   session: ServiceClass<Self, Id, S>,
   options: Options = {}
 ): SessionRpc<Self, Id> => {
-  const Required: RequiredClass<Self, Id> = RpcMiddleware.Service<Required<Self>, { provides: Self }>()(
-    `${session.key as Id}/RpcRequired`,
-    { error: problems }
+  type Made = Session<S["Type"]>
+  const id = session.key as Id
+  const Handle: SessionRpc<Self, Id>["Handle"] = RpcMiddleware.Service<Handle<Self>, { provides: Self }>()(
+    `${id}/RpcHandle`,
+    { error: required }
   )
+  const Required: SessionRpc<Self, Id>["Required"] = RpcMiddleware.Service<Required<Self>, { provides: Self }>()(
+    `${id}/RpcRequired`,
+    { error: required }
+  )
+  const LoggedIn: SessionRpc<Self, Id>["LoggedIn"] = RpcMiddleware.Service<
+    LoggedIn<Self>,
+    { provides: Self | Principal }
+  >()(`${id}/RpcLoggedIn`, { error: loggedIn })
   /** The socket over which a call came, if it came over one that can be closed. */
   const CurrentSocket = Context.Reference<SessionSocket.SessionSocket | undefined>(`${session.key}/RpcSocket`, {
     defaultValue: () => undefined
   })
-  return {
-    Required,
-    layerRequired: Layer.effect(
-      Required,
-      Effect.gen(function* () {
-        const sessions = yield* Sessions
-        const cookie = yield* RequestSession.cookieOf(options.cookie)
-        const handle = RequestSession.untiedHandleOf(session, cookie)
-        const router = yield* HttpRouter.HttpRouter
-        yield* router.addGlobalMiddleware((handled) =>
-          Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-            // Without a token no session will own it.
-            if (!WebSocketUpgrade.isUpgrade(request) || Option.isNone(SessionCookie.read(cookie, request))) {
-              return handled
-            }
-            return Effect.flatMap(SessionSocket.make, (socket) =>
-              handled.pipe(
-                Effect.provideService(
-                  HttpServerRequest.HttpServerRequest,
-                  WebSocketUpgrade.telling(request, socket.opened)
-                ),
-                Effect.provideService(CurrentSocket, socket)
-              )
-            ).pipe(Effect.provideService(Sessions, sessions))
-          })
-        )
-        return Required.of((handler, { rpc }) =>
-          Effect.gen(function* () {
-            const request = yield* Effect.serviceOption(HttpServerRequest.HttpServerRequest)
-            if (Option.isNone(request)) return yield* Effect.die(withoutRequest)
-            const token = SessionCookie.read(cookie, request.value)
-            const socket = yield* CurrentSocket
-            const made = yield* Effect.provideService(handle, HttpServerRequest.HttpServerRequest, request.value)
-            const loaded = Effect.mapError(Effect.zip(made.record, made.lifetime), SessionProblem.from)
-            const [record, lifetime] = yield* Effect.tapError(loaded, ({ status }) =>
-              status === 401 && socket !== undefined ? socket.refused : Effect.void
-            )
-            if (socket !== undefined) yield* socket.authenticated(record)
-            /** Why the session is over, or nothing if only this process wants it to be. */
-            const why = Option.match(token, {
-              onNone: () => Effect.void,
-              onSome: (token) => Effect.asVoid(Effect.mapError(sessions.load(token), SessionProblem.from))
-            })
-            return yield* during(lifetime, rpc._tag, why)(Effect.provideService(handler, session, made))
-          }).pipe(Effect.provideService(Sessions, sessions))
-        )
+
+  const layer = Effect.gen(function* () {
+    const sessions = yield* Sessions
+    const cookie = yield* RequestSession.cookieOf(options.cookie)
+    const router = yield* HttpRouter.HttpRouter
+    yield* router.addGlobalMiddleware((handled) =>
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+        // Without a token no session will own it.
+        if (!WebSocketUpgrade.isUpgrade(request) || Option.isNone(SessionCookie.read(cookie, request))) {
+          return handled
+        }
+        return Effect.flatMap(SessionSocket.make, (socket) =>
+          handled.pipe(
+            Effect.provideService(
+              HttpServerRequest.HttpServerRequest,
+              WebSocketUpgrade.telling(request, socket.opened)
+            ),
+            Effect.provideService(CurrentSocket, socket)
+          )
+        ).pipe(Effect.provideService(Sessions, sessions))
       })
     )
-  }
+
+    /** Runs a call with the handle of its request, for as long as its session lasts. */
+    const gate =
+      <A, E>(admit: (made: Made) => Effect.Effect<Context.Context<A>, E>, isOpen: boolean) =>
+      <B, E2, R>(handler: Effect.Effect<B, E2, R | A>, { rpc }: { readonly rpc: { readonly _tag: string } }) =>
+        Effect.gen(function* () {
+          const request = yield* Effect.serviceOption(HttpServerRequest.HttpServerRequest)
+          if (Option.isNone(request)) return yield* Effect.die(withoutRequest)
+          const token = SessionCookie.read(cookie, request.value)
+          const socket = yield* CurrentSocket
+          const call = RpcCall.make(rpc._tag, (context) => Context.getOrUndefined(context, session) === made)
+          const made: Made = yield* RequestSession.untiedHandleOf(session, cookie, call.tie).pipe(
+            Effect.provideService(HttpServerRequest.HttpServerRequest, request.value)
+          )
+          const loaded = yield* Effect.result(Effect.zip(made.record, made.lifetime))
+          if (Result.isFailure(loaded)) {
+            const problem = SessionProblem.from(loaded.failure)
+            if (problem.status === 401 && socket !== undefined) yield* socket.refused
+            if (!isOpen) return yield* Effect.fail(problem)
+          } else if (socket !== undefined) yield* socket.authenticated(loaded.success[0])
+          const work = Effect.flatMap(admit(made), (context) => Effect.provideContext(handler, context))
+          if (Result.isFailure(loaded)) {
+            return yield* Effect.provideService(work, Lifetime.Current, RequestSession.ownerOf(made))
+          }
+          /** Why the session is over, or nothing if only this process wants it to be. */
+          const why = Option.match(token, {
+            onNone: () => Effect.void,
+            onSome: (token) => Effect.asVoid(Effect.mapError(sessions.load(token), SessionProblem.from))
+          })
+          return yield* call.during(loaded.success[1], why)(work)
+        }).pipe(Effect.provideService(Sessions, sessions))
+
+    const admitAll = (made: Made) => Effect.succeed(Context.make(session, made))
+    const admitLoggedIn = (made: Made) =>
+      Effect.flatMap(Effect.mapError(made.principal, SessionProblem.from), (principal) =>
+        principal === null
+          ? Effect.fail(new SessionProblem.LoginRequired({ detail: "Log in first: this session is a visitor's." }))
+          : Effect.succeed(Context.add(Context.make(session, made), Principal, principal))
+      )
+    return Context.make(Handle, Handle.of(gate(admitAll, true))).pipe(
+      Context.add(Required, Required.of(gate(admitAll, false))),
+      Context.add(LoggedIn, LoggedIn.of(gate(admitLoggedIn, false)))
+    )
+  })
+  return { Handle, Required, LoggedIn, layer: Layer.effectContext(layer) }
 }
 
 const withoutRequest = new Error(
   "A call that requires a session came over a transport without an HTTP request, so there is no cookie. " +
     "Serve it with the protocol `http` or `websocket` of RpcServer."
 )
-
-/**
- * Runs the work of a call as long as the session lasts; the end of the session waits for it. What failed because of the
- * end, and be it a query of the handler's that ended first, fails with why the session is over.
- */
-const during =
-  <E2>(session: Lifetime.Lifetime, rpc: string, why: Effect.Effect<void, E2>) =>
-  <A, E, R>(work: Effect.Effect<A, E, R>) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function* () {
-        const call = yield* Lifetime.child(session, { kind: "call", id: session.entry.id, attributes: { rpc } })
-        const whole = Effect.flatMap(work, later).pipe(
-          Effect.scoped,
-          // What the handler starts may outlive the call.
-          Effect.provideService(Lifetime.Current, Effect.succeed(session)),
-          restore
-        )
-        // A fiber that may be interrupted before it begins would end without a word.
-        const running = yield* Effect.forkIn(Lifetime.within(call)(whole), call.scope, { uninterruptible: true })
-        const exit = yield* Effect.ensuring(restore(Fiber.await(running)), call.end())
-        if (Exit.isFailure(exit) && session.isEnding()) yield* restore(why)
-        return yield* exit
-      })
-    )
-
-/** A handler may answer with a promise of its answer, which is the session's as well. */
-const later = <A>(answer: A): Effect.Effect<A> =>
-  Deferred.isDeferred<A, never>(answer) ? Deferred.await(answer) : Effect.succeed(answer)

@@ -110,7 +110,7 @@ export const untiedHandleOf = <Self, Id extends string, S extends Schema.Codec<u
   })
 
 /** What binds a request to its session. */
-interface Tie {
+export interface Tie {
   /** Binds the request to what its handle holds. */
   readonly onHeld: (hold: Lifetime.Lifetime) => Effect.Effect<void, never, Scope.Scope>
   /** Lets go, before the request ends the session itself. */
