@@ -15,6 +15,7 @@ import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Session from "../../src/session/Session.ts"
 import * as SessionAudit from "../../src/session/SessionAudit.ts"
 import type { SessionError } from "../../src/session/SessionError.ts"
@@ -619,6 +620,118 @@ export const sessionHandleLaws = (name: string, law: Law) =>
         assert.strictEqual(yield* outcome(one.session.modify(add)), "ok")
         assert.isTrue(yield* one.session.revoke(one.record.id))
         assert.isTrue(Option.isNone(one.browser.token()))
+      })
+    )
+
+    law(
+      "S6 a rotation leaves the session as it is under a token of its own, and the client is told",
+      ({ here, there }) =>
+        Effect.gen(function* () {
+          const { browser, record, session } = yield* login(here)
+          yield* session.modify(add)
+          const old = browser.token()
+          const stale = yield* client(Option.getOrThrow(old)).on(there)
+          yield* stale.data
+          const rotated = yield* session.rotate
+          assert.strictEqual(rotated.id, record.id)
+          assert.notStrictEqual(valueOf(browser.token()), valueOf(old))
+          for (const instance of [here, there]) {
+            const thief = yield* client(Option.getOrThrow(old)).on(instance)
+            assert.strictEqual(yield* outcome(thief.record), "SessionSuperseded")
+            const next = yield* browser.on(instance)
+            assert.deepInclude(yield* next.data, { count: 1 })
+          }
+          assert.strictEqual(yield* outcome(stale.touch), "SessionSuperseded")
+          assert.deepInclude(yield* session.modify(add), { count: 2 })
+          assert.strictEqual(yield* outcome(session.touch), "ok")
+          const visitor = yield* client().on(here)
+          assert.strictEqual(yield* outcome(visitor.rotate), "SessionMissing")
+          yield* session.logout
+          assert.strictEqual(yield* outcome(session.rotate), "SessionRevoked")
+        })
+    )
+
+    law("a session can be given other times, and the client is told until when", ({ advance, here, there }) =>
+      Effect.gen(function* () {
+        const { browser, record, session } = yield* login(here)
+        const told = browser.told.length
+        const remembered = yield* session.setExpiry({ idleTimeout: "14 days", absoluteTimeout: "30 days" })
+        assert.isAbove(remembered.expiresAt.epochMilliseconds, record.expiresAt.epochMilliseconds)
+        assert.deepStrictEqual(browser.told.slice(told).map(Option.map(({ expiresAt }) => expiresAt)), [
+          Option.some(remembered.expiresAt)
+        ])
+        assert.deepStrictEqual((yield* session.record).expiresAt, remembered.expiresAt)
+        yield* advance("13 days")
+        const later = yield* browser.on(there)
+        assert.strictEqual(yield* later.principal, "alice")
+        // What is not said is the class's.
+        yield* later.setExpiry({ idleTimeout: "1 hour" })
+        yield* advance("13 hours")
+        assert.strictEqual(yield* outcome((yield* browser.on(here)).record), "SessionExpired")
+        const visitor = yield* client().on(here)
+        assert.strictEqual(yield* outcome(visitor.setExpiry({})), "SessionMissing")
+      })
+    )
+
+    law("a login proves the identity, an operator on somebody's behalf does not, and makes nobody make room", (world) =>
+      Effect.gen(function* () {
+        const { here, there } = world
+        const visitor = client()
+        const handle = yield* visitor.on(here)
+        assert.strictEqual(yield* handle.authenticatedAt, null)
+        yield* handle.modify(add)
+        assert.strictEqual(yield* handle.authenticatedAt, null)
+        const hers = yield* Effect.forEach(
+          times(5, () => there),
+          (instance) => login(instance)
+        )
+        const [mine] = hers
+        assert.deepStrictEqual(yield* mine?.session.authenticatedAt ?? Effect.succeed(null), mine?.record.createdAt)
+
+        const olga = yield* login(here, "olga")
+        const record = yield* olga.session.authenticate("alice", { actor: "olga", userAgent: "support" })
+        assert.deepInclude(record, { principal: "alice", actor: "olga" })
+        assert.strictEqual(yield* olga.session.authenticatedAt, null)
+        assert.strictEqual(yield* olga.session.principal, "alice")
+        // The operator's own session is over, and nothing of it was handed on.
+        assert.deepStrictEqual(yield* here.sessions.list("olga"), [])
+        for (const { session } of hers) assert.strictEqual(yield* outcome(session.touch), "ok")
+        const devices = yield* mine?.session.devices ?? Effect.succeed([])
+        assert.deepStrictEqual(
+          devices.filter(({ actor }) => actor !== null).map(({ actor, device, id }) => [actor, device.userAgent, id]),
+          [["olga", "support", record.id]]
+        )
+        assert.isTrue(yield* mine?.session.revoke(record.id) ?? Effect.succeed(false))
+        assert.strictEqual(yield* outcome(olga.session.touch), "SessionRevoked")
+        // A handle of alice's own session is not what an operator acts in, either.
+        const acting = yield* Effect.flatMap(client().on(there), (session) =>
+          Effect.as(session.authenticate("alice", { actor: "olga" }), session)
+        )
+        const again = yield* acting.authenticate("alice")
+        assert.strictEqual(again.actor, null)
+        assert.deepStrictEqual(yield* acting.authenticatedAt, again.createdAt)
+      })
+    )
+
+    law("visitors are listed and ended by an operator, and nobody who is logged in", ({ here, there }) =>
+      Effect.gen(function* () {
+        const visitors = yield* Effect.forEach(
+          times(5, () => client()),
+          (browser) => Effect.tap(browser.on(there), (handle) => handle.modify(add))
+        )
+        const ids = yield* Effect.forEach(visitors, ({ id }) => id)
+        const { session } = yield* login(there)
+        const found = yield* Stream.runCollect(here.sessions.visitors)
+        assert.sameMembers(
+          Array.from(found, ({ id }) => id),
+          ids
+        )
+        const working = yield* visitors[0]?.run(Effect.never) ?? Effect.die("no visitor")
+        assert.strictEqual(yield* here.sessions.endVisitors, 5)
+        assert.strictEqual(yield* here.sessions.endVisitors, 0)
+        for (const visitor of visitors) assert.strictEqual(yield* outcome(visitor.touch), "SessionRevoked")
+        yield* Fiber.await(working)
+        assert.strictEqual(yield* outcome(session.touch), "ok")
       })
     )
 

@@ -2,7 +2,7 @@
  * Ties a lease to the lifetime that its work belongs to, such as a session: the end of the one waits for the end of the other.
  *
  * A tie lives as long as the scope of the lease. When the owner ends first, the borrower has {@link patience} to let go, as a
- * request that is interrupted does; then the connection is closed under its statement, and the server is rid of it.
+ * request that is interrupted does; then the connection is closed under its statement, and the pool watches the server until it is rid of it.
  *
  * ```
  * owner ── tie ── waits for: connection given back, or closed
