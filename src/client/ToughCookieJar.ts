@@ -8,6 +8,8 @@
  * ```ts
  * ClientSession.layer({ cookies: ToughCookieJar.make })
  * ```
+ *
+ * Install `tough-cookie` beside Holdfast.
  */
 import { CookieJar as Jar, MemoryCookieStore } from "tough-cookie"
 import type { CookieJar } from "./internal/ClientSessionOptions.ts"

@@ -9,6 +9,8 @@
  * The shared client pipelines the statements of many fibers on a few connections: for single statements that finish at once
  * and leave nothing behind. It costs no lease and no reset, and a statement on it cannot be cancelled alone. Transactions, settings, cursors, listeners and long statements go on a connection of their own, with
  * `Connection.layer`, whose `SqlClient` takes the place of the shared one for whatever is provided with it.
+ *
+ * Install `@effect/sql-pg` beside Holdfast.
  */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"

@@ -13,6 +13,8 @@
  *
  * Every connection asks the server to notice a lost client within a second (`client_connection_check_interval`), so that a
  * killed process leaves no running statement. That needs PostgreSQL 14.
+ *
+ * Install `@effect/sql-pg` beside Holdfast.
  */
 import * as Config from "effect/Config"
 import type * as PgConnection from "@effect/sql-pg/PgConnection"

@@ -8,6 +8,8 @@
  *
  * Values travel as PostgreSQL's text (see `PgWire`) and become JSON by the rules of `PgValues`. One statement per call:
  * the extended protocol refuses several, with the server's own message.
+ *
+ * Install `@effect/sql-pg` beside Holdfast.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"

@@ -8,6 +8,8 @@
  *
  * `DISCARD ALL` and `DEALLOCATE ALL` drop the driver's own prepared statements, so that its next transaction fails with
  * `26000` and the one after with `25P02`: they are for connections that prepare nothing ({@link foreign}).
+ *
+ * Install `@effect/sql-pg` beside Holdfast.
  */
 import { Buffer } from "node:buffer"
 import * as PgFrames from "./internal/PgFrames.ts"

@@ -17,6 +17,8 @@
  *
  * A store never takes part in a transaction of the program, also when it is used within one. It needs PostgreSQL 14, and
  * connections that let it set parameters (a pooler in front in session mode, or none).
+ *
+ * Install `@effect/sql-pg` beside Holdfast.
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import * as PgPool from "@effect/sql-pg/PgPool"

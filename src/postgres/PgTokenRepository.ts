@@ -14,6 +14,8 @@
  * **Gotchas**
  *
  * A repository never takes part in a transaction of the program, also when it is used within one.
+ *
+ * Install `@effect/sql-pg` beside Holdfast.
  */
 import * as Config from "effect/Config"
 import * as PgPool from "@effect/sql-pg/PgPool"

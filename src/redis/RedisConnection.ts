@@ -21,6 +21,8 @@
  * **Gotchas**
  *
  * One primary: a server of Redis Cluster answers `MOVED`, and that is an error here.
+ *
+ * Install `redis` beside Holdfast.
  */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import * as Cause from "effect/Cause"

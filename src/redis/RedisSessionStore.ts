@@ -26,6 +26,8 @@
  *
  * Needs Redis 7 or newer, or Valkey. Redis Cluster is refused: one step reads a token, its
  * session and the sessions of the same principal, which lie on different nodes there.
+ *
+ * Install `redis` beside Holdfast.
  */
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"

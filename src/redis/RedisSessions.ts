@@ -12,6 +12,8 @@
  *   origin: Config.String("ORIGIN")
  * })
  * ```
+ *
+ * Install `redis` beside Holdfast.
  */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"

@@ -16,6 +16,8 @@
  * each account. A lock that is forgotten lets a second refresh begin: keep `maxmemory-policy noeviction`, and
  * `appendonly yes` where a refresh token is good for one use only. Needs Redis 6 or newer, or Valkey; one primary: an older
  * server and Redis Cluster are refused, with `RefreshFailed` that says so, if the user may run `INFO`.
+ *
+ * Install `redis` beside Holdfast.
  */
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"

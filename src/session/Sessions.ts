@@ -30,6 +30,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Lifetime from "../lifetime/Lifetime.ts"
+import * as OneEffect from "../lifetime/internal/OneEffect.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as SessionAudit from "./SessionAudit.ts"
 import { SessionError, SessionRevoked } from "./SessionError.ts"
@@ -160,6 +161,7 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 
 /** Makes the map; all sessions in it end with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
+  yield* Effect.withFiber((fiber) => Effect.sync(() => OneEffect.check(fiber)))
   const store = yield* SessionStore
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const clock = yield* Clock.Clock

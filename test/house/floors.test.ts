@@ -84,6 +84,14 @@ describe("the house", () => {
     assert.deepStrictEqual([...wrong, ...barrels], [])
   })
 
+  it("says which package to install where a public module needs one that a program can do without", () => {
+    const optional = { postgres: "@effect/sql-pg", redis: "redis" } as const
+    const silent = Object.entries(optional).flatMap(([room, peer]) =>
+      globSync(`${room}/*.ts`, { cwd: "src" }).filter((file) => !source(file).includes(`Install \`${peer}\``))
+    )
+    assert.deepStrictEqual(silent, [])
+  })
+
   it("closes what is not public", () => {
     const { exports } = JSON.parse(readFileSync("package.json", "utf8"))
     const open = Object.keys(rooms)
