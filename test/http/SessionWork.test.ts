@@ -355,6 +355,24 @@ describe("S16 work that a request does for its session ends with the session", (
     )
   )
 
+  it.live("the end does not wait for ever for a request that can never be interrupted", () =>
+    withApp(({ browser, held }) =>
+      Effect.gen(function* () {
+        const alice = browser()
+        yield* send(alice, "POST", "/login")
+        const holding = yield* Effect.forkChild(send(alice, "POST", "/hold"), { startImmediately: true })
+        yield* eventually(
+          Effect.flatMap(Ledger.Ledger, (ledger) => ledger.held),
+          (tree) => JSON.stringify(tree).includes('"handle"')
+        )
+        assert.deepStrictEqual(yield* send(copyOf(alice), "POST", "/logout"), [200, "bye"])
+        assert.isUndefined(holding.pollUnsafe())
+        yield* Deferred.succeed(held, undefined)
+        yield* Fiber.join(holding)
+      })
+    )
+  )
+
   it.live("a WebSocket is closed", () =>
     withApp(({ browser }) =>
       Effect.gen(function* () {

@@ -3,7 +3,7 @@
  *
  * A handle lives as long as the scope it is made in: a request, or a call of several that a request carries. A request that
  * has loaded its session is work of that session: when the session ends elsewhere, the request is interrupted, lets go of all
- * that it took since, and answers that the session was ended; the end waits for it.
+ * that it took since, and answers that the session was ended; the end waits for it, at most three seconds.
  *
  * ```
  * request's scope ── hold on the session ── tie ── what the handler takes: leases, queries, …
@@ -12,6 +12,7 @@
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
@@ -36,6 +37,14 @@ const clientGone = 499
 const interrupted = 503
 
 const revoked = SessionAnswers.of(new SessionError({ reason: new SessionRevoked() }))
+
+/** How long the end of a session waits for a request of it that cannot be interrupted. */
+const patience = Duration.seconds(3)
+
+const tellStuck = Effect.logWarning(
+  `A request goes on although its session has ended, because it could not be interrupted for ${Duration.format(patience)}. ` +
+    "Look for Effect.uninterruptible around something that may take long."
+)
 
 /** The cookie that was chosen, or the one of the context. */
 export const cookieOf = (options: SessionCookie.Options | undefined) =>
@@ -136,7 +145,7 @@ const tieOf = (fiber: Fiber.Fiber<unknown, unknown>, isOwn: (context: Context.Co
         if (Deferred.isDoneUnsafe(mine) || isOwn(ender.context)) return Effect.void
         Deferred.doneUnsafe(ending, Effect.void)
         fiber.interruptUnsafe()
-        return Deferred.await(mine)
+        return Effect.timeoutOrElse(Deferred.await(mine), { duration: patience, orElse: () => tellStuck })
       })
       return Effect.andThen(
         Scope.addFinalizer(hold.scope, end),
