@@ -103,6 +103,6 @@ export class ConnectionError extends Schema.TaggedError<ConnectionError>("holdfa
   }
 
   [ProblemAnswer.symbol]() {
-    return ConnectionAnswers.of(this)
+    return ProblemAnswer.of(ConnectionAnswers.table, this)
   }
 }

@@ -45,5 +45,26 @@ export const make = (
       })
   )
 
-/** Leaves the error to the server, which answers 500 and tells the log: it is the program's, and the caller learns nothing. */
-export const none = <E>(error: E): Effect.Effect<never, E> => Effect.fail(error)
+/** Why something failed, as an error of Holdfast has it. */
+interface Reason {
+  readonly _tag: string
+  readonly message: string
+  readonly retryAfterSeconds?: number
+}
+
+/** What is answered for the reason of a tag. The detail is the reason's own message, unless another is given. */
+export type Table<Tag extends string> = {
+  readonly [_ in Tag]: { readonly kind: Kind; readonly detail?: string | undefined } | undefined
+}
+
+/**
+ * The answer of an error with this reason. Where the table has none it is left to the server, which answers 500 and tells the
+ * log: it is the program's, and the caller learns nothing.
+ */
+export const of = <R extends Reason, E extends { readonly reason: R }>(table: Table<R["_tag"]>, error: E) => {
+  const { reason } = error
+  const answer = table[reason._tag as R["_tag"]]
+  return answer === undefined
+    ? Effect.fail(error)
+    : make(answer.kind, { detail: answer.detail ?? reason.message, retryAfterSeconds: reason.retryAfterSeconds })
+}

@@ -192,7 +192,7 @@ export class QueryError extends Schema.TaggedError<QueryError>("holdfast/query/Q
   }
 
   [ProblemAnswer.symbol]() {
-    return QueryAnswers.of(this)
+    return ProblemAnswer.of(QueryAnswers.table, this)
   }
 }
 

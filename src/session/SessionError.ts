@@ -121,6 +121,6 @@ export class SessionError extends Schema.TaggedError<SessionError>("holdfast/ses
   }
 
   [ProblemAnswer.symbol]() {
-    return SessionAnswers.of(this)
+    return ProblemAnswer.of(SessionAnswers.table, this)
   }
 }

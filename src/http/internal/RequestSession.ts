@@ -18,6 +18,7 @@ import type * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
@@ -27,7 +28,6 @@ import * as Lifetime from "../../lifetime/Lifetime.ts"
 import type { ServiceClass, Session, TokenChange } from "../../session/Session.ts"
 import { SessionError, SessionRevoked } from "../../session/SessionError.ts"
 import { Sessions } from "../../session/Sessions.ts"
-import * as SessionAnswers from "../../session/internal/SessionAnswers.ts"
 import * as SessionLogin from "../../session/internal/SessionLogin.ts"
 import * as SessionCookie from "../SessionCookie.ts"
 import * as WebSocketUpgrade from "./WebSocketUpgrade.ts"
@@ -36,7 +36,7 @@ import * as WebSocketUpgrade from "./WebSocketUpgrade.ts"
 const clientGone = 499
 const interrupted = 503
 
-const revoked = SessionAnswers.of(new SessionError({ reason: new SessionRevoked() }))
+const revoked = HttpServerRespondable.toResponse(new SessionError({ reason: new SessionRevoked() }))
 
 /** How long the end of a session waits for a request of it that cannot be interrupted. */
 const patience = Duration.seconds(3)

@@ -2,7 +2,6 @@
  * What the errors of queries answer over HTTP: the codes, statuses and titles of their problems.
  */
 import * as ProblemAnswer from "../../problem/ProblemAnswer.ts"
-import type { QueryError } from "../QueryError.ts"
 
 export const notFound = ProblemAnswer.kind("QueryNotFound", 404, "There is no such query")
 export const notSucceeded = ProblemAnswer.kind("QueryNotSucceeded", 409, "Only a query that succeeded has rows")
@@ -13,34 +12,18 @@ const canceled = ProblemAnswer.kind("QueryCanceled", 409, "The query was cancell
 const late = ProblemAnswer.kind("QueryDeadlineExceeded", 504, "The query took longer than it may")
 const sessionEnded = ProblemAnswer.kind("SessionRevoked", 401, "The session was ended")
 
-/**
- * The answer of a route that a query error leaves. What is wrong with the route's own statement is the program's: the caller
- * learns nothing of it.
- */
-export const of = (error: QueryError) => {
-  const { reason } = error
-  const detail = reason.message
-  switch (reason._tag) {
-    case "QueryNotFound":
-      return ProblemAnswer.make(notFound, { detail })
-    case "QueryNotSucceeded":
-      return ProblemAnswer.make(notSucceeded, { detail })
-    case "IdempotencyConflict":
-      return ProblemAnswer.make(conflict, { detail })
-    case "QueryRejected":
-      return ProblemAnswer.make(rejected, { detail, retryAfterSeconds: reason.retryAfterSeconds })
-    case "QueriesUnavailable":
-      return ProblemAnswer.make(unavailable, { detail: "The database of queries does not answer. Try again later." })
-    case "QueryCanceled":
-      return ProblemAnswer.make(canceled, { detail })
-    case "QueryDeadlineExceeded":
-      return ProblemAnswer.make(late, { detail })
-    case "SessionEnded":
-      return ProblemAnswer.make(sessionEnded, { detail })
-    case "StatementFailed":
-    case "ResultTooLarge":
-    case "ResultsFull":
-    case "ResultsUnavailable":
-      return ProblemAnswer.none(error)
-  }
+/** By the tag of the reason. What is wrong with the route's own statement is the program's: the caller learns nothing of it. */
+export const table = {
+  QueryNotFound: { kind: notFound },
+  QueryNotSucceeded: { kind: notSucceeded },
+  IdempotencyConflict: { kind: conflict },
+  QueryRejected: { kind: rejected },
+  QueriesUnavailable: { kind: unavailable, detail: "The database of queries does not answer. Try again later." },
+  QueryCanceled: { kind: canceled },
+  QueryDeadlineExceeded: { kind: late },
+  SessionEnded: { kind: sessionEnded },
+  StatementFailed: undefined,
+  ResultTooLarge: undefined,
+  ResultsFull: undefined,
+  ResultsUnavailable: undefined
 }

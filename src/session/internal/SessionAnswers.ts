@@ -2,7 +2,6 @@
  * What the errors of sessions answer over HTTP: the codes, statuses and titles of their problems.
  */
 import * as ProblemAnswer from "../../problem/ProblemAnswer.ts"
-import type { SessionError } from "../SessionError.ts"
 
 export const missing = ProblemAnswer.kind("SessionMissing", 401, "There is no session")
 export const expired = ProblemAnswer.kind("SessionExpired", 401, "The session expired")
@@ -20,27 +19,16 @@ const conflict = ProblemAnswer.kind("SessionConflict", 409, "The session's data 
 /** What a caller is told of data that cannot be read: the log has the rest. */
 export const undecodableDetail = "Log in again, or ask the operator, whose log tells more."
 
-/** The answer of a route that a session error leaves. */
-export const of = ({ reason }: SessionError) => {
-  const detail = reason.message
-  switch (reason._tag) {
-    case "SessionMissing":
-    case "SessionSuperseded":
-      return ProblemAnswer.make(missing, { detail })
-    case "SessionExpired":
-      return ProblemAnswer.make(expired, { detail })
-    case "SessionRevoked":
-      return ProblemAnswer.make(revoked, { detail })
-    case "SessionConflict":
-      return ProblemAnswer.make(conflict, { detail })
-    case "SessionTooLarge":
-      return ProblemAnswer.make(tooLarge, { detail })
-    case "SessionInvalid":
-      return ProblemAnswer.make(invalid, { detail })
-    case "SessionTokenTaken":
-    case "SessionsUnavailable":
-      return ProblemAnswer.make(unavailable, { detail })
-    case "SessionUndecodable":
-      return ProblemAnswer.make(undecodable, { detail: undecodableDetail })
-  }
+/** By the tag of the reason. */
+export const table = {
+  SessionMissing: { kind: missing },
+  SessionSuperseded: { kind: missing },
+  SessionExpired: { kind: expired },
+  SessionRevoked: { kind: revoked },
+  SessionConflict: { kind: conflict },
+  SessionTooLarge: { kind: tooLarge },
+  SessionInvalid: { kind: invalid },
+  SessionTokenTaken: { kind: unavailable },
+  SessionsUnavailable: { kind: unavailable },
+  SessionUndecodable: { kind: undecodable, detail: undecodableDetail }
 }
