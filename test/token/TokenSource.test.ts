@@ -244,6 +244,88 @@ describe("every source", () => {
     }).pipe(Effect.scoped)
   )
 
+  const mark = "\ufeff"
+  for (const [kind, make] of kinds) {
+    it.live(`${kind}: an answer behind a byte order mark is read, whatever its type is said to be`, () =>
+      Effect.gen(function* () {
+        const { server, source } = yield* world(make)
+        const types = ["application/json", "Application/JSON; Charset=iso-8859-1", "text/html", ""]
+        for (const type of types) {
+          server.state.mood = answer(200, mark + oauth({ refreshToken: "r", idToken: "t", access_token: "t" }), {
+            "content-type": type
+          })
+          assert.strictEqual(Redacted.value((yield* source.obtain).access.value), "t")
+        }
+        server.state.mood = answer(200, mark + mark + oauth({ refreshToken: "r", idToken: "t" }))
+        assert.strictEqual((yield* Effect.flip(source.obtain)).reason._tag, "BadResponse")
+      }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("OAuth 2: a refusal behind a byte order mark is a refusal, and its words are not repeated", () =>
+    Effect.gen(function* () {
+      const { server, source } = yield* world((url) => clientCredentials(url))
+      server.state.mood = answer(400, `${mark}{"error":"invalid_client"}`)
+      assert.deepInclude((yield* Effect.flip(source.obtain)).reason, { _tag: "TokenRefused", code: "invalid_client" })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("OAuth 2: the type of a token is one in any case of its letters", () =>
+    Effect.gen(function* () {
+      const { server, source } = yield* world((url) => clientCredentials(url))
+      for (const token_type of ["bearer", "BEARER", "bEaReR"]) {
+        server.state.mood = answer(200, oauth({ token_type }))
+        yield* source.obtain
+      }
+      for (const token_type of ["bearer ", "bearertoken", "", null, "mac"]) {
+        server.state.mood = answer(200, oauth({ token_type }))
+        assert.strictEqual((yield* Effect.flip(source.obtain)).reason._tag, "BadResponse", String(token_type))
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("OAuth 2: an expiry as text may have a fraction, and no form but that of a number", () =>
+    Effect.gen(function* () {
+      const { server, source } = yield* world((url) => clientCredentials(url))
+      for (const [expires_in, seconds] of [
+        ["3600.0", 3600],
+        ["0.5", 0.5],
+        [0.5, 0.5]
+      ] as const) {
+        server.state.mood = answer(200, oauth({ expires_in }))
+        assert.strictEqual(Duration.toSeconds((yield* source.obtain).access.lifetime), seconds)
+      }
+      for (const expires_in of ["1e3", "0x10", " 5", "5s", "", "5.", "Infinity", "NaN", true, [60]]) {
+        server.state.mood = answer(200, oauth({ expires_in }))
+        assert.strictEqual((yield* Effect.flip(source.obtain)).reason._tag, "BadResponse", String(expires_in))
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "OAuth 2: text that a form cannot hold is refused when the source is made, and named without being shown",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* plainClient
+        const url = "https://example.com"
+        const half = "hunter2\udc00"
+        const wrong: ReadonlyArray<readonly [string, ReturnType<Make>]> = [
+          ["tokenUrl", clientCredentials(`${url}/${half}`)],
+          ["clientId", clientCredentials(url, { clientId: half })],
+          ["clientSecret", clientCredentials(url, { clientSecret: Redacted.make(half) })],
+          ["scope", clientCredentials(url, { scope: ["read", half] })],
+          ["parameters", clientCredentials(url, { parameters: { audience: half } })],
+          ["parameters", clientCredentials(url, { parameters: { [half]: "a" } })],
+          ["refreshToken", refreshGrant(url, half)]
+        ]
+        for (const [field, make] of wrong) {
+          const error = yield* Effect.flip(Effect.provideService(make, HttpClient.HttpClient, client))
+          assert.deepInclude(error.reason, { _tag: "InvalidConfig", field })
+          assert.notInclude(error.message, "hunter2")
+        }
+      }).pipe(Effect.scoped)
+  )
+
   it.live("a server that is not there is RefreshFailed and says what the system calls it", () =>
     Effect.gen(function* () {
       const client = yield* plainClient
