@@ -135,6 +135,13 @@ export class Call implements Listener {
     this.caller.failed(error)
   }
 
+  silent(exchange: Exchange): void {
+    const wait = this.waitBeforeRetry(0)
+    if (wait === undefined) return
+    exchange.abandon()
+    this.again(wait)
+  }
+
   over(exchange: Exchange): void {
     // Otherwise it was redirected, is retried, or failed before its answer.
     if (this.isAnswered && exchange === this.exchange) this.end(exchange.failure)

@@ -44,6 +44,12 @@ export interface Options {
   readonly connectTimeout?: Duration.Input | undefined
   /** From the last byte of the request to the head of the answer. Default: 30 seconds. */
   readonly headersTimeout?: Duration.Input | undefined
+  /**
+   * From the last byte of the request to the first of the answer, on a connection that was used before: then it counts as dead. A
+   * request that may be retried is sent again on another one, any other has its full time. The unused connections to that origin
+   * which were not heard of since are closed. `"Infinity"` for never. Default: 3 seconds.
+   */
+  readonly silenceTimeout?: Duration.Input | undefined
   /** Between two pieces of a body, while somebody reads it. Default: 30 seconds. */
   readonly bodyTimeout?: Duration.Input | undefined
   /** Connections to one origin at once; further requests wait for one, within `timeout`. Default: 64. */
@@ -82,6 +88,7 @@ export interface Limits {
   readonly timeout: Duration.Duration
   readonly connectTimeout: Duration.Duration
   readonly headersTimeout: Duration.Duration
+  readonly silenceTimeout: Duration.Duration
   readonly bodyTimeout: Duration.Duration
   readonly connectionsPerOrigin: number
   readonly idleTime: Duration.Duration
@@ -182,6 +189,7 @@ export const decode = Effect.fnUntraced(function* (options: Options) {
     timeout: yield* time("timeout", options.timeout ?? "30 seconds", { be: "infinite" }),
     connectTimeout: yield* time("connectTimeout", options.connectTimeout ?? "10 seconds", positive),
     headersTimeout: yield* time("headersTimeout", options.headersTimeout ?? "30 seconds", positive),
+    silenceTimeout: yield* time("silenceTimeout", options.silenceTimeout ?? "3 seconds", { be: "infinite" }),
     bodyTimeout: yield* time("bodyTimeout", options.bodyTimeout ?? "30 seconds", positive),
     connectionsPerOrigin: yield* count("connectionsPerOrigin", options.connectionsPerOrigin ?? 64, 1),
     idleTime: yield* time("idleTime", options.idleTime ?? "4 seconds", positive),
