@@ -190,6 +190,17 @@ export const laws = (
     })
   )
 
+  law("that of a refresh token, too", (one) =>
+    Effect.gen(function* () {
+      yield* one.lock("alice", claim("slow", 0))
+      const began = performance.now()
+      yield* Effect.repeat(Effect.yieldNow, { until: () => performance.now() - began > 60 })
+      const refresh = { value: Redacted.make("r1"), lifetime: Duration.millis(50) }
+      yield* one.put("alice", "slow", { ...replacement("a1"), refresh })
+      assert.isUndefined((yield* one.get("alice")).refresh)
+    })
+  )
+
   law("a refresh token that stays is good for as long as it was", (one, other) =>
     Effect.gen(function* () {
       const lifetime = Duration.millis(400)

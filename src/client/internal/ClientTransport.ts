@@ -87,13 +87,23 @@ export const make = (home: Home, refusal: () => ClientError | undefined): HttpCl
     return content.content instanceof Readable ? streamed(content.content) : called(asker, request, url, content)
   }
 
-  // Effect alone knows the scope of a request, and tells it by a signal; that costs half as much as the rest.
+  // Effect alone knows the scope of a request, and tells it by a signal; that costs half as much as the rest. What it makes of the
+  // answer is left out: there one reader who gives up ends what the others read.
   const scoped = (asker: Asker, request: Request): Answer =>
-    Effect.provideService(
-      HttpClient.make((request, url, signal) => withBody({ ...asker, signal }, request, url)).execute(request),
-      HttpClient.TracerDisabledWhen,
-      always
-    )
+    Effect.suspend(() => {
+      let own: HttpClientResponse | undefined
+      const sent = HttpClient.make((request, url, signal) =>
+        Effect.tap(withBody({ ...asker, signal }, request, url), (response) => {
+          own = response
+          return Effect.void
+        })
+      )
+      return Effect.provideService(
+        Effect.map(sent.execute(request), (response) => own ?? response),
+        HttpClient.TracerDisabledWhen,
+        always
+      )
+    })
 
   return HttpClient.makeWith(
     (asked: Effect.Effect<Request>) =>
