@@ -5,11 +5,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Deadlines from "../../src/lifetime/Deadlines.ts"
 import * as FairSemaphore from "../../src/lifetime/FairSemaphore.ts"
 import * as TimeLimit from "../../src/lifetime/TimeLimit.ts"
+import { steps } from "../../src/testing/InterruptSweep.ts"
 
 const limit = Duration.seconds(10)
 
@@ -58,6 +60,41 @@ describe("a deadline is kept until it is taken back or reached", () => {
       yield* TestClock.adjust("1 second")
       yield* Fiber.join(closing)
     })
+  )
+
+  it.effect("also when it is added at any moment while the one who watches goes to sleep or ends", () =>
+    Effect.forEach(
+      steps,
+      (step) =>
+        Effect.forEach(
+          Array.from({ length: 15 }, (_, index) => index),
+          (delay) =>
+            Effect.gen(function* () {
+              const slow = Effect.provideService(open, Scheduler.MaxOpsBeforeYield, step)
+              for (const isTakenBack of [false, true]) {
+                const { add, late, scope } = yield* slow
+                const takeBack = add("first")
+                const wait = Effect.repeat(Effect.yieldNow, { times: delay })
+                yield* Effect.yieldNow
+                if (isTakenBack) {
+                  yield* Scope.close(scope, Exit.void)
+                  takeBack()
+                } else {
+                  yield* Effect.forkChild(TestClock.adjust(limit), { startImmediately: true })
+                }
+                yield* wait
+                add("second")
+                yield* Effect.repeat(Effect.yieldNow, { times: 30 })
+                yield* TestClock.adjust("20 seconds")
+                yield* Effect.repeat(Effect.yieldNow, { times: 30 })
+                const expected = isTakenBack ? ["second"] : ["first", "second"]
+                assert.deepStrictEqual(late, expected, `step ${step}, delay ${delay}, taken back ${isTakenBack}`)
+              }
+            }),
+          { discard: true }
+        ),
+      { discard: true }
+    )
   )
 
   it.effect("and nobody is asleep for those that are not", () =>

@@ -1,8 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
+import * as TestClock from "effect/testing/TestClock"
 import * as FairSemaphore from "../../src/lifetime/FairSemaphore.ts"
 import { steps } from "../../src/testing/InterruptSweep.ts"
 
@@ -60,6 +63,42 @@ describe("FairSemaphore", () => {
         ),
       { discard: true }
     )
+  )
+
+  it.effect("C4 who was granted a permit keeps it for as long as he likes, and gives it back when he leaves", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make<FairSemaphore.Refusal>(1, {
+        maxWaiting: 10,
+        patience: Duration.seconds(10),
+        refuse: Effect.fail
+      })
+      const news: Array<string> = []
+      const enter = (name: string) => {
+        const place = placeOf(semaphore.enterUnsafe("key"))
+        place.told((news_) =>
+          news.push(`${name} ${Exit.isExit(news_) && Exit.isFailure(news_) ? "refused" : "granted"}`)
+        )
+        return place
+      }
+      const first = enter("first")
+      yield* TestClock.adjust("5 seconds")
+      const second = enter("second")
+      const leaver = enter("leaver")
+      yield* TestClock.adjust("9 seconds")
+      leaver.leave()
+      first.leave()
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(news, ["first granted", "second granted"])
+      const third = enter("third")
+      second.leave()
+      assert.deepStrictEqual(news, ["first granted", "second granted", "third granted"])
+      enter("fourth")
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(news.slice(3), ["fourth refused"])
+      third.leave()
+      enter("fifth")
+      assert.deepStrictEqual(news.slice(4), ["fifth granted"])
+    }).pipe(Effect.scoped)
   )
 
   it.effect("a key that holds all it may is passed over, keeps its turn, and has a queue of its own length", () =>

@@ -55,6 +55,40 @@ describe("Ledger", () => {
       }).pipe(Effect.provide(Ledger.layer))
   )
 
+  it.effect(
+    "C1 a release that takes too long leaves a stalled entry, which is struck when it is over, whatever came of it",
+    () =>
+      Effect.gen(function* () {
+        const ledger = yield* Ledger.Ledger
+        const events: Array<string> = []
+        ledger.subscribe(({ event }) => events.push(event))
+        for (const outcome of [Effect.void, Effect.die("broken")]) {
+          events.length = 0
+          let forced = 0
+          const gate = yield* Deferred.make<void>()
+          const onStalled = Effect.sync(() => forced++)
+          const held = Ledger.hold({ kind: "thing", id: "t1", onStalled }, Effect.void, () =>
+            Effect.andThen(Deferred.await(gate), outcome)
+          )
+          const closing = yield* Effect.forkChild(Effect.scoped(held), { startImmediately: true })
+          yield* TestClock.adjust("2999 millis")
+          assert.deepStrictEqual([closing.pollUnsafe(), forced], [undefined, 0])
+          yield* TestClock.adjust("1 millis")
+          yield* Fiber.join(closing)
+          assert.strictEqual(forced, 1)
+          assert.deepStrictEqual(
+            (yield* ledger.holdings).map(({ state }) => state),
+            ["stalled"]
+          )
+          yield* Deferred.succeed(gate, undefined)
+          yield* Effect.repeat(Effect.yieldNow, { times: 10 })
+          assert.isEmpty(yield* ledger.holdings)
+          assert.deepStrictEqual(events, ["acquired", "stalled", "released"])
+        }
+        assert.deepStrictEqual((yield* ledger.totals).get("thing"), { acquired: 2, released: 2, failed: 1, stalled: 2 })
+      }).pipe(Effect.provide(Ledger.layer))
+  )
+
   it.effect("C1 an acquire is not interrupted, and what it obtained is released once", () =>
     Effect.gen(function* () {
       let releases = 0

@@ -97,6 +97,19 @@ describe("Lifetime", () => {
       })
   )
 
+  it.effect("L1 so does one of a grandchild that asks for the end of them all", () =>
+    Effect.gen(function* () {
+      const top = yield* Lifetime.make(yield* scope, { kind: "test", id: "top" })
+      const middle = yield* Lifetime.child(top, { kind: "test", id: "middle" })
+      const low = yield* Lifetime.child(middle, { kind: "test", id: "low" })
+      const lowest = yield* Lifetime.child(low, { kind: "test", id: "lowest" })
+      for (const lifetime of [top, middle, low, lowest]) yield* Scope.addFinalizer(lowest.scope, lifetime.end())
+      const ended = yield* Effect.forkChild(top.end(), { startImmediately: true })
+      yield* Effect.repeat(Effect.yieldNow, { times: 100 })
+      assert.isDefined(ended.pollUnsafe())
+    })
+  )
+
   it.effect("L2 a parent's end waits for its children's, also for one already ending", () =>
     sweep(
       Effect.gen(function* () {
