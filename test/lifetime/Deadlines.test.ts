@@ -97,6 +97,40 @@ describe("a deadline is kept until it is taken back or reached", () => {
     )
   )
 
+  it.effect("each at its own time, however many come later", () =>
+    Effect.gen(function* () {
+      const { add, late } = yield* open
+      for (const name of ["first", "second", "third"]) {
+        add(name)
+        yield* TestClock.adjust("3 seconds")
+      }
+      for (const expected of [["first"], ["first", "second"], ["first", "second", "third"]]) {
+        yield* TestClock.adjust(expected.length === 1 ? "1 second" : "3 seconds")
+        assert.deepStrictEqual(late, expected)
+      }
+    })
+  )
+
+  it.effect("and for one that is never reached nobody sleeps at all", () =>
+    Effect.gen(function* () {
+      let slept = 0
+      const real = yield* Clock.Clock
+      const clock: Clock.Clock = Object.create(real, {
+        sleep: {
+          value: (duration: Duration.Duration) => {
+            slept++
+            return real.sleep(duration)
+          }
+        }
+      })
+      const deadlines = yield* Effect.provideService(Deadlines.make(Duration.infinity), Clock.Clock, clock)
+      const takeBack = deadlines.add(() => assert.fail("it was reached"))
+      yield* TestClock.adjust("1000 days")
+      takeBack()
+      assert.strictEqual(slept, 0)
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("and nobody is asleep for those that are not", () =>
     Effect.gen(function* () {
       let asleep = 0

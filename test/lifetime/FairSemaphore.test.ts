@@ -101,6 +101,21 @@ describe("FairSemaphore", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("after the end whoever waits and whoever comes is refused, also while a permit is free", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make<FairSemaphore.Refusal>(1, { maxWaiting: 10, refuse: Effect.fail })
+      const holder = placeOf(semaphore.enterUnsafe("a"))
+      const waiting = yield* Effect.forkChild(Effect.flip(semaphore.withPermit("b")(Effect.void)), {
+        startImmediately: true
+      })
+      yield* semaphore.close
+      assert.strictEqual(yield* Fiber.join(waiting), "closed")
+      holder.leave()
+      assert.strictEqual(semaphore.enterUnsafe("c"), "closed")
+      assert.strictEqual(yield* Effect.flip(semaphore.withPermit("d")(Effect.void)), "closed")
+    })
+  )
+
   it.effect("a key that holds all it may is passed over, keeps its turn, and has a queue of its own length", () =>
     Effect.gen(function* () {
       const semaphore = yield* FairSemaphore.make<string>(3, {

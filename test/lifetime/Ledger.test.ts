@@ -115,4 +115,59 @@ describe("Ledger", () => {
       assert.deepStrictEqual(yield* kept, [])
     }).pipe(Effect.provide(Ledger.layer))
   )
+
+  it.effect(
+    "a holding whose holder is gone stands at the top of the tree, and one whose holder is there under it",
+    () =>
+      Effect.gen(function* () {
+        const ledger = yield* Ledger.Ledger
+        const [outer, inner] = [yield* Scope.make(), yield* Scope.make()]
+        const hold = (id: string) => Ledger.hold({ kind: "thing", id }, Effect.void, () => Effect.void)
+        yield* Scope.provide(hold("holder"), outer)
+        const [holder] = yield* ledger.holdings
+        yield* Effect.provideService(Scope.provide(hold("held"), inner), Ledger.Parent, holder)
+        const shown = Effect.map(ledger.held, (tree) =>
+          tree.map(({ holdings, id }) => [id, ...holdings.map(({ id }) => id)])
+        )
+        assert.deepStrictEqual(yield* shown, [["holder", "held"]])
+        yield* Scope.close(outer, Exit.void)
+        assert.deepStrictEqual(yield* shown, [["held"]])
+        yield* Scope.close(inner, Exit.void)
+      }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("a listener that throws is dropped, and takes no change from the others", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger.Ledger
+      const told: Array<string> = []
+      ledger.subscribe(() => {
+        told.push("thrown")
+        throw new Error("broken")
+      })
+      ledger.subscribe(({ event }) => told.push(event))
+      yield* Effect.scoped(Ledger.hold({ kind: "thing", id: "t1" }, Effect.void, () => Effect.void))
+      assert.deepStrictEqual(told, ["thrown", "acquired", "released"])
+    }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("what was read does not change afterwards, and what is noted twice counts once", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger.Ledger
+      const entry = yield* Effect.withFiber((fiber) => Effect.succeed(ledger.open({ kind: "thing", id: "t1" }, fiber)))
+      const [totals, holdings] = [yield* ledger.totals, yield* ledger.holdings]
+      ledger.note(entry, "stalled")
+      ledger.note(entry, "stalled")
+      assert.strictEqual((yield* ledger.totals).get("thing")?.stalled, 1)
+      ledger.strike(entry, Exit.void)
+      ledger.strike(entry, Exit.void)
+      ledger.note(entry, "stalled")
+      const after = { acquired: 1, released: 1, failed: 0, stalled: 1 }
+      assert.deepStrictEqual((yield* ledger.totals).get("thing"), after)
+      assert.deepStrictEqual(totals.get("thing"), { ...after, released: 0, stalled: 0 })
+      assert.deepStrictEqual(
+        holdings.map(({ id, state }) => [id, state]),
+        [["t1", "held"]]
+      )
+    }).pipe(Effect.provide(Ledger.layer))
+  )
 })
