@@ -233,6 +233,7 @@ describe("a server that takes its time", () => {
         const { asked, url } = yield* slow
         const { client } = yield* ClientSession.make({ grace: 0, ...options })
         yield* text(client, url)
+        yield* back
         assert.strictEqual(yield* text(client, `${url}/slow`), "slow")
         assert.strictEqual(asked(), 2)
       })
@@ -248,8 +249,24 @@ describe("a server that takes its time", () => {
       })
       const { client } = yield* ClientSession.make({ grace: 0, silenceTimeout: "100 millis" })
       yield* text(client, server.url)
+      yield* back
       assert.strictEqual(yield* text(client, server.url), "slow")
-      assert.strictEqual(asked, 2)
+      assert.deepStrictEqual([asked, server.accepted()], [2, 1])
+    })
+  )
+
+  it.live("is asked once on a connection that took the place of one that was used", () =>
+    Effect.gen(function* () {
+      let asked = 0
+      const server = yield* Servers.http((_, response) => {
+        if (++asked === 1) response.writeHead(200, { connection: "close" }).end("quick")
+        else setTimeout(() => response.end("slow"), 300)
+      })
+      const { client } = yield* ClientSession.make({ grace: 0, silenceTimeout: "50 millis", connectionsPerOrigin: 1 })
+      yield* text(client, server.url)
+      yield* server.allClosed
+      assert.strictEqual(yield* text(client, server.url), "slow")
+      assert.deepStrictEqual([asked, server.accepted()], [2, 2])
     })
   )
 })

@@ -555,6 +555,23 @@ describe("AccessTokens", () => {
     })
   )
 
+  it.effect("a repository that fails for a moment is told the new token again, and it is kept", () =>
+    Effect.gen(function* () {
+      const { source } = yield* makeScripted
+      const repository = yield* makeMemory
+      let failures = 3
+      const tokens = yield* tokensOf(source, {
+        ...repository,
+        put: (key, owner, tokens) =>
+          Effect.suspend(() => (failures-- > 0 ? Effect.fail(down) : repository.put(key, owner, tokens)))
+      })
+      const waiting = yield* start(tokens.get)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(valueOf(yield* Fiber.join(waiting)), "a1")
+      assert.strictEqual((yield* repository.get("alice")).version, 1)
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("a token that is over when it comes is a BadResponse, and the server is left alone for the pause", () =>
     Effect.gen(function* () {
       for (const lifetime of [Duration.zero, Duration.millis(900)]) {

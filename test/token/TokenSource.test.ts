@@ -7,6 +7,7 @@ import type { ClientError } from "../../src/client/ClientError.ts"
 import * as TwoStepSource from "../../src/token/TwoStepSource.ts"
 import type { TokenSource } from "../../src/token/TokenSource.ts"
 import { clientCredentials, plainClient, refreshGrant, twoStep } from "../support/tokens.ts"
+import * as Servers from "../support/httpServers.ts"
 import * as TokenServer from "../support/tokenServer.ts"
 
 type Make = (url: string) => Effect.Effect<TokenSource["Service"], ClientError, HttpClient.HttpClient>
@@ -324,6 +325,55 @@ describe("every source", () => {
           assert.notInclude(error.message, "hunter2")
         }
       }).pipe(Effect.scoped)
+  )
+
+  it.live("OAuth 2: parameters add to the form, and change nothing of what the grant says", () =>
+    Effect.gen(function* () {
+      const bodies: Array<URLSearchParams> = []
+      const server = yield* Servers.http((request, response) => {
+        const chunks: Array<Buffer> = []
+        request.on("data", (chunk: Buffer) => chunks.push(chunk))
+        request.on("end", () => {
+          bodies.push(new URLSearchParams(Buffer.concat(chunks).toString()))
+          response.end(oauth({}))
+        })
+      })
+      const parameters = { audience: "stock", grant_type: "password", scope: "all", client_id: "other" }
+      const made = clientCredentials(server.url, { parameters, scope: ["read", "list"], authentication: "post" })
+      const source = yield* Effect.provideService(made, HttpClient.HttpClient, yield* plainClient)
+      yield* source.obtain
+      const [{ audience, client_id, grant_type, scope } = {}] = bodies.map((body) => Object.fromEntries(body))
+      assert.deepStrictEqual([audience, grant_type, scope], ["stock", "client_credentials", "read list"])
+      assert.notStrictEqual(client_id, "other")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("OAuth 2: ten years, and an answer of 64 KiB, are the most that is believed", () =>
+    Effect.gen(function* () {
+      const { server, source } = yield* world((url) => clientCredentials(url))
+      const tenYears = 10 * 365 * 24 * 3600
+      const padded = (length: number) => {
+        const text = oauth({ expires_in: tenYears })
+        return text + " ".repeat(length - text.length)
+      }
+      server.state.mood = answer(200, padded(64 * 1024))
+      assert.strictEqual(Duration.toSeconds((yield* source.obtain).access.lifetime), tenYears)
+      for (const body of [padded(64 * 1024 + 1), oauth({ expires_in: tenYears + 1 })]) {
+        server.state.mood = answer(200, body)
+        assert.strictEqual((yield* Effect.flip(source.obtain)).reason._tag, "BadResponse")
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a host that only ends like one of this machine is not taken for it", () =>
+    Effect.gen(function* () {
+      const client = yield* plainClient
+      for (const host of ["notlocalhost", "evil.127.0.0.1.example", "localhost.example", "x-localhost"]) {
+        const made = clientCredentials(`http://${host}`)
+        const error = yield* Effect.flip(Effect.provideService(made, HttpClient.HttpClient, client))
+        assert.include(error.message, "in the clear", host)
+      }
+    }).pipe(Effect.scoped)
   )
 
   it.live("a server that is not there is RefreshFailed and says what the system calls it", () =>
