@@ -5,6 +5,7 @@ import * as HttpBody from "effect/http/HttpBody"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
 import type * as Http from "node:http"
 import * as Zlib from "node:zlib"
 import { ClientError } from "../../src/client/ClientError.ts"
@@ -89,6 +90,18 @@ describe("a body", () => {
         )
       assert.strictEqual((yield* sized(1000)).byteLength, 1000)
       assert.include(yield* messageOf(sized(999) as Effect.Effect<unknown, HttpClientError>), "999 bytes")
+    })
+  )
+
+  it.live("that is compressed is counted by what it decodes to, though it came as more", () =>
+    Effect.gen(function* () {
+      const body = Zlib.gzipSync(randomBytes(1000))
+      assert.isAbove(body.length, 1000)
+      const server = yield* Servers.http((_, response) => {
+        response.writeHead(200, { "content-encoding": "gzip", "content-length": body.length }).end(body)
+      })
+      const { arrayBuffer } = yield* (yield* client({ maxResponseBytes: 1000 })).get(server.url)
+      assert.strictEqual((yield* arrayBuffer).byteLength, 1000)
     })
   )
 
