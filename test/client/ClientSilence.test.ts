@@ -137,8 +137,8 @@ describe("C10 a connection that dies without a word", () => {
   )
 
   for (const [name, options, expected] of [
-    ["headersTimeout", { headersTimeout: "50 millis" }, "Timeout headers"],
-    ["timeout", { timeout: "50 millis" }, "Timeout total"]
+    ["headersTimeout", { headersTimeout: "700 millis" }, "Timeout headers"],
+    ["timeout", { timeout: "700 millis" }, "Timeout total"]
   ] as const) {
     it.live(`running requests end within ${name}, and the next is answered`, () =>
       Effect.gen(function* () {
