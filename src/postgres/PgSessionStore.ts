@@ -19,7 +19,7 @@
  * connections that let it set parameters (a pooler in front in session mode, or none).
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
-import * as PgPool from "@effect/sql-pg/PgPool"
+import type * as PgPool from "@effect/sql-pg/PgPool"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
@@ -51,6 +51,7 @@ import * as PgSessionPruned from "./internal/PgSessionPruned.ts"
 import * as PgSessionRow from "./internal/PgSessionRow.ts"
 import * as PgSessionSql from "./internal/PgSessionSql.ts"
 import * as PgSessionUpdates from "./internal/PgSessionUpdates.ts"
+import * as PgSiblings from "./internal/PgSiblings.ts"
 import { principalOf } from "../session/SessionRecord.ts"
 import { type Expiry, type Renewal, SessionStore, type Update, type VisitorsAfter } from "../session/SessionStore.ts"
 import * as SessionPruning from "../session/SessionPruning.ts"
@@ -74,7 +75,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     Effect.sync(() => Scope.makeUnsafe("parallel")),
     Scope.close
   )
-  const open = (config: PgPool.Config) => Scope.provide(Effect.orDie(PgPool.make(config)), scope)
+  const siblings = yield* Scope.provide(PgSiblings.make(limit), scope)
+  const open = (config: PgPool.Config) => Scope.provide(Effect.orDie(siblings(config)), scope)
   const readers = yield* open({ ...config, multiplex: true, maxConnections: Math.floor(max / 2) })
   const writers = yield* open({ ...config, maxConnections: Math.ceil(max / 2) })
 
@@ -91,19 +93,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   // A standby answers for as long as it is asked: the next connection may lead to the primary.
   const orAnother =
-    (pool: PgPool.PgPool, connection: PgConnection) =>
+    (pool: PgSiblings.Connections, connection: PgConnection) =>
     <A>(work: Effect.Effect<A, SqlError>) =>
       Effect.tapError(work, (error) => (isStandby(error) ? pool.invalidate(connection) : Effect.void))
 
   const read = (sql: string, params: ReadonlyArray<unknown>) =>
-    bounded(
-      readers.use((connection) =>
-        // A shared connection cannot be cancelled. One that did not answer in time may be dead, and is not used again.
-        Effect.onInterrupt(connection.queryValues(sql, params), () => readers.invalidate(connection)).pipe(
-          orAnother(readers, connection)
-        )
-      )
-    )
+    bounded(readers.use((connection) => orAnother(readers, connection)(connection.queryValues(sql, params))))
   const write = (sql: string, params: ReadonlyArray<unknown>) =>
     bounded(writers.use((connection) => orAnother(writers, connection)(connection.queryValues(sql, params))))
 

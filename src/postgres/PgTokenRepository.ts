@@ -16,7 +16,6 @@
  * A repository never takes part in a transaction of the program, also when it is used within one.
  */
 import * as Config from "effect/Config"
-import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -28,6 +27,7 @@ import { isSqlError } from "effect/sql/SqlError"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as PgMigrations from "./internal/PgMigrations.ts"
+import * as PgSiblings from "./internal/PgSiblings.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "../client/ClientError.ts"
 import { count, time } from "../client/internal/ClientSessionOptions.ts"
@@ -207,10 +207,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     Effect.sync(() => Scope.makeUnsafe("parallel")),
     Scope.close
   )
-  const pool = yield* PgPool.make({
-    ...connectionOf(options, limit),
-    maxConnections
-  }).pipe(Effect.orDie, Scope.provide(scope))
+  const pool = yield* Effect.flatMap(PgSiblings.make(limit), (open) =>
+    open({ ...connectionOf(options, limit), maxConnections })
+  ).pipe(Effect.orDie, Scope.provide(scope))
   const within = yield* Scope.provide(TimeLimit.make(limit, late(options)), scope)
 
   const query = (sql: string, params: ReadonlyArray<unknown>) =>

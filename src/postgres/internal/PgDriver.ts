@@ -37,6 +37,7 @@ const internalsKey = "~@effect/sql-pg/PgConnection/internals"
 interface Internals {
   readonly deadError: () => unknown
   readonly retireHooks: Set<() => void>
+  reserve?: Effect.Effect<void, never, Scope.Scope> | undefined
 }
 
 const isInternals = (internals: unknown): internals is Internals =>
@@ -129,6 +130,18 @@ export const brief = Effect.fnUntraced(function* (config: PgConnection.Config, c
   const connection = yield* Scope.provide(connect(config), scope)
   return (sql: string, params?: ReadonlyArray<unknown>) => orClose(scope, connection.queryValues(sql, params, false))
 })
+
+/**
+ * What a connection that others share does before a stream or a transaction has it to itself: its pool gives it to nobody else
+ * meanwhile. Where the driver does not ask, the others wait on that connection.
+ */
+export const onPin = (
+  connection: PgConnection.PgConnection,
+  reserve: Effect.Effect<void, never, Scope.Scope>
+): void => {
+  const internals = internalsOf(connection)
+  if (internals !== undefined) internals.reserve = reserve
+}
 
 /** Tells, at any later moment, what the connection is still good for. */
 export const watch = (connection: PgConnection.PgConnection): (() => State) => {

@@ -1,0 +1,165 @@
+/**
+ * Pools of connections to one server, for this package's own statements. A connection that dies without a word takes its like
+ * along.
+ *
+ * The pools live as long as the scopes they are opened in, and know of each other as long as the scope that the siblings were
+ * made in. Nothing here may run SQL that somebody else wrote.
+ *
+ * **Details**
+ *
+ * A network that forgets a connection forgets the others of its age. So when a statement has no answer in time, its connection
+ * is not used again, and neither is any other that was not heard from since: the next statement opens a new one, instead of
+ * finding out about the dead ones in turn. A connection that works and was idle is replaced needlessly then, which costs less.
+ *
+ * A connection that was idle for some seconds is asked whether it is there before it gets a statement, so that an answer that
+ * takes long is a slow one, and not the silence of a dead network.
+ */
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type * as PgPool from "@effect/sql-pg/PgPool"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Pool from "effect/Pool"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import type { State } from "../../connection/ConnectionSource.ts"
+import * as Deadlines from "../../lifetime/Deadlines.ts"
+import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
+import * as TimeLimit from "../../lifetime/TimeLimit.ts"
+import * as PgDriver from "./PgDriver.ts"
+
+/** One of the pools. */
+export interface Connections {
+  /** Lends a connection to an effect, which is one statement as far as waiting for its answer goes. */
+  readonly use: <A, E, R>(
+    work: (connection: PgConnection.PgConnection) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | SqlError, R>
+  /** Lends a connection until the scope closes; its statements are {@link Connections.awaited}. */
+  readonly get: Effect.Effect<PgConnection.PgConnection, SqlError, Scope.Scope>
+  /** Waits for the answer to a statement on a connection of {@link Connections.get}. */
+  readonly awaited: (
+    connection: PgConnection.PgConnection
+  ) => <A, E, R>(statement: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Does not use the connection again. */
+  readonly invalidate: (connection: PgConnection.PgConnection) => Effect.Effect<void>
+}
+
+/** What opens a pool for the current scope. */
+export type Siblings = (config: PgPool.Config) => Effect.Effect<Connections, SqlError, Scope.Scope>
+
+interface Known {
+  heardAt: number
+  readonly state: () => State
+  readonly condemn: Effect.Effect<void>
+}
+
+/** How many statements travel on one connection, where they do so together. */
+const together = 32
+/** One that was silent for so long, in milliseconds, is asked before it is used. */
+const idle = 5000
+/** How long it has to answer. */
+const askLimit = Duration.seconds(1)
+/** One that was heard from so lately, in milliseconds, is none of the dead. */
+const lately = 1000
+
+const gone = Symbol()
+const isGone = (worked: unknown): worked is typeof gone => worked === gone
+
+/** Makes pools whose statements are answered within `limit`, or given up with their connection. */
+export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
+  const clock = yield* Clock.Clock
+  const now = () => SteadyClock.millis(clock)
+  const run = Effect.runForkWith(yield* Effect.context<never>())
+  const deadlines = yield* Deadlines.make(limit)
+  const asking = yield* TimeLimit.make(askLimit, () => gone)
+  /** Every open connection of all pools. */
+  const known = new Map<PgConnection.PgConnection, Known>()
+
+  const condemn = (connection: PgConnection.PgConnection, since: number) => {
+    const from = Math.max(since, now() - lately)
+    for (const [each, { condemn, heardAt }] of known) if (each === connection || heardAt < from) run(condemn)
+  }
+
+  const open = Effect.fnUntraced(function* (config: PgPool.Config) {
+    const invalidate = (connection: PgConnection.PgConnection): Effect.Effect<void> =>
+      Effect.suspend(() => Pool.invalidate(pool, connection))
+    const acquire = Effect.gen(function* () {
+      const connection = yield* PgConnection.make(config)
+      if (config.multiplex === true)
+        PgDriver.onPin(
+          connection,
+          Effect.suspend(() => Pool.reserve(pool, connection))
+        )
+      known.set(connection, { heardAt: now(), state: PgDriver.watch(connection), condemn: invalidate(connection) })
+      yield* Effect.addFinalizer(() => Effect.sync(() => known.delete(connection)))
+      return connection
+    })
+    const pool: Pool.Pool<PgConnection.PgConnection, SqlError> = yield* Pool.makeWithTTL({
+      acquire,
+      min: 0,
+      max: config.maxConnections ?? 10,
+      concurrency: config.multiplex === true ? together : 1,
+      timeToLive: config.idleTimeout ?? Duration.minutes(1),
+      timeToLiveStrategy: "usage"
+    })
+
+    const awaited: Connections["awaited"] = (connection) => (statement) =>
+      Effect.suspend(() => {
+        const since = now()
+        const forget = deadlines.add(() => condemn(connection, since))
+        return Effect.onExit(statement, (exit) =>
+          Effect.suspend(() => {
+            forget()
+            const is = known.get(connection)
+            if (is === undefined) return Effect.void
+            if (!Exit.hasInterrupts(exit)) is.heardAt = now()
+            // One statement among others cannot be cancelled, so nobody has heard whether the connection is there. What can
+            // be was confirmed by now, or took so long that its time is over.
+            else if (config.multiplex === true) condemn(connection, since)
+            return is.state() === "usable" ? Effect.void : is.condemn
+          })
+        )
+      })
+
+    /** Whether a connection is there; undefined where it need not be asked. */
+    const ask = (connection: PgConnection.PgConnection): Effect.Effect<boolean> | undefined => {
+      const is = known.get(connection)
+      if (is === undefined || is.state() === "dead") return Effect.as(invalidate(connection), false)
+      const since = now()
+      if (since - is.heardAt < idle) return undefined
+      return asking(connection.query("select 1", [], false)).pipe(
+        Effect.matchEffect({
+          onSuccess: () => Effect.sync(() => ((is.heardAt = now()), true)),
+          onFailure: (error) =>
+            Effect.as(error === gone ? Effect.sync(() => condemn(connection, since)) : invalidate(connection), false)
+        })
+      )
+    }
+
+    const use = <A, E, R>(
+      work: (connection: PgConnection.PgConnection) => Effect.Effect<A, E, R>
+    ): Effect.Effect<A, E | SqlError, R> =>
+      Effect.flatMap(
+        Pool.use(pool, (connection): Effect.Effect<A | typeof gone, E, R> => {
+          const asked = ask(connection)
+          const worked = awaited(connection)(work(connection))
+          if (asked === undefined) return worked
+          return Effect.flatMap(asked, (isThere): Effect.Effect<A | typeof gone, E, R> =>
+            isThere ? worked : Effect.succeed(gone)
+          )
+        }),
+        (worked) => (isGone(worked) ? use(work) : Effect.succeed(worked))
+      )
+
+    const get: Connections["get"] = Effect.flatMap(Pool.get(pool), (connection) => {
+      const asked = ask(connection)
+      return asked === undefined
+        ? Effect.succeed(connection)
+        : Effect.flatMap(asked, (isThere) => (isThere ? Effect.succeed(connection) : get))
+    })
+
+    return { use, get, awaited, invalidate } satisfies Connections
+  })
+  return open satisfies Siblings as Siblings
+})
