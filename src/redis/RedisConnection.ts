@@ -12,8 +12,8 @@
  * queued for a connection to come. What was on the wire when it was given up may have taken effect. Interrupting a caller
  * stops neither the command nor the connection.
  *
- * A connection that does not answer a `PING` in time is taken for dead and replaced, and so is one whose server turned
- * out to be a replica (`READONLY`): after a failover the address may lead to another. Scripts are loaded anew on each.
+ * A connection that does not answer a command or a `PING` in time is taken for dead and replaced, with the subscriptions
+ * beside it, and so is one whose server turned out to be a replica (`READONLY`): after a failover the address may lead to another. Scripts are loaded anew on each.
  *
  * Errors carry what the server or the system said, and neither arguments nor the password. The protocol is RESP 2 with
  * every version of the driver: lists, texts and numbers.
@@ -146,10 +146,11 @@ export const make = Effect.fnUntraced(function* (
   const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
   const millis = Duration.toMillis(limit)
   const late = (limit: string) => failed(`Redis did not answer within ${limit}`)
+  const silent = late(Duration.format(limit))
   const within = yield* TimeLimit.make(limit, late)
   const listenerCheck = Duration.fromInputUnsafe(options.listenerCheck ?? "4 seconds")
   const inTime = <A>(work: Effect.Effect<A, Redis.RedisError>) =>
-    Effect.timeoutOrElse(work, { duration: limit, orElse: () => Effect.fail(late(Duration.format(limit))) })
+    Effect.timeoutOrElse(work, { duration: limit, orElse: () => Effect.fail(silent) })
   const ask = <A>(work: () => Promise<A>) =>
     Effect.tryPromise({ try: work, catch: (cause) => new Redis.RedisError({ cause }) })
 
@@ -239,12 +240,19 @@ export const make = Effect.fnUntraced(function* (
       Effect.flatMap(
         Effect.suspend(() => current),
         ({ over, redis }) =>
-          Effect.mapError(work(redis), (error) => {
-            const mapped = toRedisError(error)
-            // Another server may be the primary by now, and the address lead to it.
-            if (/^READONLY\b/.test(messageOf(mapped))) Deferred.doneUnsafe(over, Effect.fail(mapped))
-            return mapped
-          })
+          work(redis).pipe(
+            Effect.catch((error) => {
+              const mapped = toRedisError(error)
+              // Another server may be the primary by now, and the address lead to it.
+              if (/^READONLY\b/.test(messageOf(mapped))) Deferred.doneUnsafe(over, Effect.fail(mapped))
+              // Why the connection is over says more than that it is.
+              return Effect.flatMap(Deferred.isDone(over), (isOver) =>
+                isOver ? Effect.mapError(Deferred.await(over), toRedisError) : Effect.fail(mapped)
+              )
+            }),
+            // It was late. The server answers one after the other, so the connection has nothing for anybody else either.
+            Effect.onInterrupt(() => Deferred.fail(over, silent))
+          )
       )
     )
 

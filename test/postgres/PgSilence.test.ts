@@ -15,7 +15,7 @@ import * as UsersMigrations from "../../src/server/UsersMigrations.ts"
 import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { instance } from "../support/sessions.ts"
-import { aftermath, type Aftermath, networkTo } from "../support/silence.ts"
+import { aftermath, found, networkTo, tell } from "../support/silence.ts"
 import { keys, tokenDatabase } from "../support/tokens.ts"
 import { create, session } from "../session/sessionStoreLaws.ts"
 import { claim } from "../token/tokenRepositoryLaws.ts"
@@ -25,14 +25,6 @@ const all = <A, E>(count: number, effect: Effect.Effect<A, E>) =>
     Array.from({ length: count }, () => effect),
     { concurrency: "unbounded", discard: true }
   )
-
-const isOver = (room: string, { failures, firstSuccess, lastFailure, messages }: Aftermath, message: RegExp) => {
-  const told = `${room}: first success ${firstSuccess} ms, ${failures} failures, the last at ${lastFailure} ms`
-  if (process.env["HOLDFAST_FIGURES"] !== undefined) process.stdout.write(`${told}\n`)
-  assert.isBelow(firstSuccess, 5000, told)
-  assert.isBelow(lastFailure, 5000, told)
-  for (const text of messages) assert.match(text, message)
-}
 
 const store = Effect.gen(function* () {
   const { url } = yield* freshDatabase
@@ -53,11 +45,7 @@ describe("connections of Holdfast's own", () => {
       yield* create(there, wanted)
       yield* all(200, there.list("alice"))
       yield* network.proxy.swallowOpen
-      isOver(
-        "session reads",
-        yield* aftermath(Effect.all([there.load(wanted.token), there.list("alice")])),
-        unavailable
-      )
+      found("session reads", yield* aftermath(Effect.all([there.load(wanted.token), there.list("alice")])), unavailable)
     })
   )
 
@@ -67,9 +55,9 @@ describe("connections of Holdfast's own", () => {
       const make = Effect.suspend(() => there.create(session({ principal: null })))
       yield* all(20, make)
       yield* network.proxy.swallowOpen
-      isOver("session writes", yield* aftermath(make, { among: 1 }), unavailable)
+      found("session writes", yield* aftermath(make, { among: 1 }), unavailable)
       yield* network.proxy.swallowOpen
-      isOver("session writes, eight at a time", yield* aftermath(make), unavailable)
+      found("session writes, eight at a time", yield* aftermath(make), unavailable)
     })
   )
 
@@ -104,8 +92,7 @@ describe("connections of Holdfast's own", () => {
         (count) => count > before,
         "15 seconds"
       )
-      if (process.env["HOLDFAST_FIGURES"] !== undefined)
-        process.stdout.write(`session listener: Unknown after ${Math.round(performance.now() - began)} ms\n`)
+      tell(`session listener: Unknown after ${Math.round(performance.now() - began)} ms`)
     })
   )
 
@@ -120,10 +107,10 @@ describe("connections of Holdfast's own", () => {
       const users = Context.get(context, Users.Users)
       yield* all(50, users.isOperator("alice"))
       yield* network.proxy.swallowOpen
-      isOver("users", yield* aftermath(users.isOperator("alice"), { among: 1 }), /cannot be read at the moment/)
+      found("users", yield* aftermath(users.isOperator("alice"), { among: 1 }), /cannot be read at the moment/)
       yield* all(50, users.isOperator("alice"))
       yield* network.proxy.swallowOpen
-      isOver("users, eight at a time", yield* aftermath(users.isOperator("alice")), /cannot be read at the moment/)
+      found("users, eight at a time", yield* aftermath(users.isOperator("alice")), /cannot be read at the moment/)
     })
   )
 
@@ -136,9 +123,9 @@ describe("connections of Holdfast's own", () => {
         const lock = Effect.suspend(() => repository.lock(Math.random().toString(36), claim("me", 0)))
         yield* all(50, lock)
         yield* network.proxy.swallowOpen
-        isOver("tokens", yield* aftermath(lock, { among: 1 }), /did not answer/)
+        found("tokens", yield* aftermath(lock, { among: 1 }), /did not answer/)
         yield* network.proxy.swallowOpen
-        isOver("tokens, eight at a time", yield* aftermath(lock), /did not answer/)
+        found("tokens, eight at a time", yield* aftermath(lock), /did not answer/)
       })
   )
 })

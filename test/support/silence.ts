@@ -1,6 +1,7 @@
 /**
  * What a network does that forgets its connections: everything open is silent, everything new works.
  */
+import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
@@ -50,3 +51,17 @@ export const aftermath = <E>(
     )
     return { firstSuccess: Math.round(firstSuccess), lastFailure: Math.round(lastFailure), failures, messages }
   })
+
+/** Shows a figure to whoever asks for it with `HOLDFAST_FIGURES=1`. */
+export const tell = (figure: string) => {
+  if (process.env["HOLDFAST_FIGURES"] !== undefined) process.stdout.write(`${figure}\n`)
+}
+
+/** All is well within five seconds, and until then nobody is told anything but that it is not. */
+export const found = (room: string, { failures, firstSuccess, lastFailure, messages }: Aftermath, message: RegExp) => {
+  const told = `${room}: first success ${firstSuccess} ms, ${failures} failures, the last at ${lastFailure} ms`
+  tell(told)
+  assert.isBelow(firstSuccess, 5000, told)
+  assert.isBelow(lastFailure, 5000, told)
+  for (const text of messages) assert.match(text, message)
+}
