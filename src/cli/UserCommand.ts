@@ -6,10 +6,13 @@ import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { flow } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import { text } from "node:stream/consumers"
+import * as Outages from "../lifetime/internal/Outages.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as Databases from "../server/Databases.ts"
 import * as SessionStores from "../server/SessionStores.ts"
@@ -37,6 +40,29 @@ const password = Effect.gen(function* () {
   return value
 })
 
+/** A server that a command needs cannot be used. */
+export class ServerUnusable extends Schema.TaggedError<ServerUnusable>("holdfast/cli/UserCommand/ServerUnusable")(
+  "ServerUnusable",
+  { outages: Schema.Array(Schema.String) }
+) {
+  override get message(): string {
+    return `${this.outages.join(". ")}.`
+  }
+}
+
+/** Fails with why a server cannot be used, where that is why a command failed. Nobody tries again. */
+const explained = <A, E, R>(command: Effect.Effect<A, E, R>): Effect.Effect<A, E | ServerUnusable, R> =>
+  Effect.suspend(() => {
+    const told: Array<string> = []
+    const outages = Outages.makeUnsafe((line, isOver) => Effect.sync(() => void (isOver || told.push(line))))
+    return command.pipe(
+      Effect.mapError((error) =>
+        told.length === 0 || error instanceof Settings.SettingsError ? error : new ServerUnusable({ outages: told })
+      ),
+      Effect.provideService(Outages.Outages, outages)
+    )
+  })
+
 /** The service's own database, with its tables, and its sessions. */
 const database = Effect.gen(function* () {
   const settings = yield* Settings.load
@@ -47,7 +73,7 @@ const database = Effect.gen(function* () {
   // Nobody is changed whose sessions could not be ended after it.
   yield* Context.get(store, SessionStore).ping
   return Layer.merge(
-    Users.layer.pipe(Layer.provide(PgDirect.layer({ url: databases.own, maxConnections: 1 }))),
+    Users.layer.pipe(Layer.provide(PgDirect.layer("users", { url: databases.own, maxConnections: 1 }))),
     Layer.succeedContext(store)
   )
 })
@@ -59,30 +85,39 @@ const told = (name: string, ended: ReadonlyArray<unknown>, what = "") =>
   Console.log(`${what}${ended.length} ${ended.length === 1 ? "session" : "sessions"} of ${name} ended`)
 
 /** Makes the user, or gives an existing one this password and role and ends their sessions. */
-export const add = Effect.fn("UserCommand.add")(function* (name: string, operator: boolean) {
-  const secret = yield* password
-  yield* Effect.flatMap(Users.Users, (users) => users.put({ name, operator, password: secret })).pipe(
-    // After the password: a login that has seen the old one has asked for the epoch before, and is refused.
-    Effect.andThen(endSessionsOf(name)),
-    Effect.provide(yield* database)
-  )
-  yield* Console.log(`user ${name} ${operator ? "(operator) " : ""}can log in`)
-}, Effect.scoped)
+export const add = Effect.fn("UserCommand.add")(
+  function* (name: string, operator: boolean) {
+    const secret = yield* password
+    yield* Effect.flatMap(Users.Users, (users) => users.put({ name, operator, password: secret })).pipe(
+      // After the password: a login that has seen the old one has asked for the epoch before, and is refused.
+      Effect.andThen(endSessionsOf(name)),
+      Effect.provide(yield* database)
+    )
+    yield* Console.log(`user ${name} ${operator ? "(operator) " : ""}can log in`)
+  },
+  flow(Effect.scoped, explained)
+)
 
 /** Removes the user and ends their sessions. One who is not there has none after it either. */
-export const remove = Effect.fn("UserCommand.remove")(function* (name: string) {
-  const ended = yield* Effect.flatMap(Users.Users, (users) => users.remove(name)).pipe(
-    // As with a new password: a login that was under way is refused.
-    Effect.andThen(endSessionsOf(name)),
-    Effect.provide(yield* database)
-  )
-  yield* told(name, ended, `user ${name} is removed; `)
-}, Effect.scoped)
+export const remove = Effect.fn("UserCommand.remove")(
+  function* (name: string) {
+    const ended = yield* Effect.flatMap(Users.Users, (users) => users.remove(name)).pipe(
+      // As with a new password: a login that was under way is refused.
+      Effect.andThen(endSessionsOf(name)),
+      Effect.provide(yield* database)
+    )
+    yield* told(name, ended, `user ${name} is removed; `)
+  },
+  flow(Effect.scoped, explained)
+)
 
 /** Ends the sessions of a user, who keeps their password. */
-export const endSessions = Effect.fn("UserCommand.endSessions")(function* (name: string) {
-  yield* told(name, yield* Effect.provide(endSessionsOf(name), yield* database))
-}, Effect.scoped)
+export const endSessions = Effect.fn("UserCommand.endSessions")(
+  function* (name: string) {
+    yield* told(name, yield* Effect.provide(endSessionsOf(name), yield* database))
+  },
+  flow(Effect.scoped, explained)
+)
 
 /** As {@link endSessions}, of everybody who may log in. */
 export const endAllSessions = Effect.gen(function* () {
@@ -91,5 +126,6 @@ export const endAllSessions = Effect.gen(function* () {
 }).pipe(
   (work) => Effect.flatMap(database, (services) => Effect.provide(work, services)),
   Effect.withSpan("UserCommand.endAllSessions"),
-  Effect.scoped
+  Effect.scoped,
+  explained
 )

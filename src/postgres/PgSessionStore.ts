@@ -19,7 +19,6 @@
  * connections that let it set parameters (a pooler in front in session mode, or none).
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
-import type * as PgPool from "@effect/sql-pg/PgPool"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
@@ -75,10 +74,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     Effect.sync(() => Scope.makeUnsafe("parallel")),
     Scope.close
   )
-  const siblings = yield* Scope.provide(PgSiblings.make(limit), scope)
-  const open = (config: PgPool.Config) => Scope.provide(Effect.orDie(siblings(config)), scope)
-  const readers = yield* open({ ...config, multiplex: true, maxConnections: Math.floor(max / 2) })
-  const writers = yield* open({ ...config, maxConnections: Math.ceil(max / 2) })
+  const siblings = yield* Scope.provide(PgSiblings.make("sessions", limit), scope)
+  const open: PgSiblings.Siblings = (name, config) => Scope.provide(Effect.orDie(siblings(name, config)), scope)
+  const readers = yield* Effect.orDie(
+    open("readers", { ...config, multiplex: true, maxConnections: Math.floor(max / 2) })
+  )
+  const writers = yield* Effect.orDie(open("writers", { ...config, maxConnections: Math.ceil(max / 2) }))
 
   const ended = yield* PgSessionEnds.make({
     connection: config,

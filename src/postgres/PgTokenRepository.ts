@@ -207,8 +207,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     Effect.sync(() => Scope.makeUnsafe("parallel")),
     Scope.close
   )
-  const pool = yield* Effect.flatMap(PgSiblings.make(limit), (open) =>
-    open({ ...connectionOf(options, limit), maxConnections })
+  const pool = yield* Effect.flatMap(PgSiblings.make("tokens", limit), (open) =>
+    open("operations", { ...connectionOf(options, limit), maxConnections })
   ).pipe(Effect.orDie, Scope.provide(scope))
   const within = yield* Scope.provide(TimeLimit.make(limit, late(options)), scope)
 
@@ -295,7 +295,12 @@ export const layer = (options: Options): Layer.Layer<TokenRepository, ClientErro
 export const migrate = Effect.fn("PgTokenRepository.migrate")(function* (options: Options) {
   const schema = yield* schemaOf(options)
   const steps = { "1_tokens": migration(schema) }
-  yield* PgMigrations.run(connectionOf(options, migrationTimeout), { schema, table: "token_migrations", steps }).pipe(
+  yield* PgMigrations.run(connectionOf(options, migrationTimeout), {
+    of: "tokens",
+    schema,
+    table: "token_migrations",
+    steps
+  }).pipe(
     Effect.mapError(toClientError(options)),
     Effect.timeoutOrElse({
       duration: migrationTimeout,

@@ -38,6 +38,7 @@ import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Ledger from "../lifetime/Ledger.ts"
+import * as Outages from "../lifetime/internal/Outages.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 
 /** Where the server is, and how long it may take. */
@@ -143,6 +144,12 @@ export const make = Effect.fnUntraced(function* (
   const problem = problemOf(url)
   if (problem !== undefined) return yield* failed(`The URL of Redis ${problem}.`)
   const id = describe(url)
+  const name = options.name ?? "holdfast"
+  const outage = (yield* Outages.Outages).source({
+    name: `Redis at ${id}`,
+    where: `redis ${id}`,
+    source: name
+  })
   const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
   const millis = Duration.toMillis(limit)
   const late = (limit: string) => failed(`Redis did not answer within ${limit}`)
@@ -157,7 +164,7 @@ export const make = Effect.fnUntraced(function* (
   const driver = {
     url: Redacted.value(url),
     RESP: 2 as const,
-    name: options.name ?? "holdfast",
+    name,
     disableOfflineQueue: true,
     // Takes back what is not on the wire yet.
     commandOptions: { timeout: millis }
@@ -192,6 +199,9 @@ export const make = Effect.fnUntraced(function* (
     return { redis, client, over } satisfies Attempt
   })
 
+  const tellOutage = (cause: Cause.Cause<unknown>) =>
+    Cause.hasInterruptsOnly(cause) ? Effect.void : outage.failed(say(Cause.squash(cause)))
+
   /** The first attempt since there was a connection. */
   let first = Deferred.makeUnsafe<Attempt, Redis.RedisError>()
   /** The connection, or the one that is being made, or why there is none. */
@@ -201,10 +211,14 @@ export const make = Effect.fnUntraced(function* (
 
   const live = Effect.gen(function* () {
     const attempt = yield* Effect.onError(connect, (cause) =>
-      Effect.sync(() => {
-        current = Effect.fail(toRedisError(Cause.squash(cause)))
-        Deferred.doneUnsafe(first, current)
-      })
+      Effect.andThen(
+        // Before anybody is told that there is none.
+        tellOutage(cause),
+        Effect.sync(() => {
+          current = Effect.fail(toRedisError(Cause.squash(cause)))
+          Deferred.doneUnsafe(first, current)
+        })
+      )
     )
     current = Effect.succeed(attempt)
     Deferred.doneUnsafe(first, current)
@@ -217,7 +231,7 @@ export const make = Effect.fnUntraced(function* (
     const check = Effect.gen(function* () {
       yield* Effect.sleep(checkInterval)
       yield* inTime(attempt.redis.send("PING"))
-      if (failures > 0) yield* Effect.logInfo(`Redis at ${id} is back`)
+      yield* outage.recovered
       failures = 0
     })
     return yield* Effect.raceFirst(Deferred.await(attempt.over), Effect.forever(check))
@@ -225,12 +239,7 @@ export const make = Effect.fnUntraced(function* (
 
   const again = Effect.gen(function* () {
     const exit = yield* Effect.exit(live)
-    if (Exit.isFailure(exit) && failures === 0) {
-      yield* Effect.logWarning(
-        `Redis at ${id} is away or cannot be used, and is asked until it can`,
-        say(Cause.squash(exit.cause))
-      )
-    }
+    if (Exit.isFailure(exit)) yield* tellOutage(exit.cause)
     yield* wait(failures++)
   })
   yield* Effect.forkScoped(Effect.forever(again))

@@ -4,7 +4,7 @@
  * Preparing goes on in the background for as long as the service lives, until it succeeded: a service that starts before
  * its database is live at once and ready when the database is.
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -14,6 +14,7 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as PgDriver from "../postgres/internal/PgDriver.ts"
+import * as PgOutages from "../postgres/internal/PgOutages.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import type { Databases } from "./Databases.ts"
@@ -49,10 +50,11 @@ const demo = "demo"
 /** Whose failures are looked up to see whether they can be: without anybody nothing would be asked for. */
 const nobody = { key: "", most: 1 }
 
-const answers = (url: Redacted.Redacted<string>) =>
+const answers = (of: string, url: Redacted.Redacted<string>) =>
   PgDriver.brief({ url, connectTimeout: "2 seconds", applicationName: "holdfast-health" }).pipe(
     Effect.flatMap((ask) => ask("select 1")),
-    Effect.scoped
+    Effect.scoped,
+    PgOutages.watched({ of, url, source: `${of}: readiness` })
   )
 
 /**
@@ -90,12 +92,9 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     if (isLeft) yield* Effect.retry(revoke, Schedule.spaced("1 second"))
     yield* Deferred.succeed(done, undefined)
   })
-  let told = false
-  const tell = (cause: Cause.Cause<unknown>) => {
-    const log = told ? Effect.logDebug : Effect.logWarning
-    told = true
-    return log("The database is not ready; trying again every second", cause)
-  }
+  // Why a server cannot be used is in the log of outages. What is left is nobody's but the service's own.
+  const tell = (cause: Cause.Cause<unknown>) =>
+    (Cause.hasDies(cause) ? Effect.logError : Effect.logDebug)("The service cannot prepare its databases", cause)
   yield* prepare.pipe(
     Effect.sandbox,
     Effect.tapError(tell),
@@ -107,7 +106,10 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const check = <E>(name: string, effect: Effect.Effect<unknown, E>) =>
     Effect.map(succeeds(effect), (isThere) => (isThere ? [] : [name]))
   const runsQueries = yield* onceASecond(
-    Option.match(databases.queries, { onNone: () => Effect.succeed(false), onSome: (url) => succeeds(answers(url)) })
+    Option.match(databases.queries, {
+      onNone: () => Effect.succeed(false),
+      onSome: (url) => succeeds(answers("queries", url))
+    })
   )
   const waitingFor = yield* onceASecond(
     Effect.map(
@@ -118,7 +120,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
             Effect.filterOrFail(Deferred.isDone(done), (isDone) => isDone)
           ),
           check("sessions", Effect.andThen(store.ping, failures.wait([nobody]))),
-          Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", answers(databases.own)),
+          Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", answers("users", databases.own)),
           Option.isNone(databases.queries)
             ? Effect.succeed([])
             : check(

@@ -91,7 +91,9 @@ const sessions = (settings: Settings.Settings, databases: Databases.Databases) =
     Layer.provideMerge(SessionStores.layer(settings, databases)),
     Layer.provideMerge(
       Users.layer.pipe(
-        Layer.provide(PgDirect.layer({ url: databases.own, maxConnections: 2, applicationName: "holdfast-users" }))
+        Layer.provide(
+          PgDirect.layer("users", { url: databases.own, maxConnections: 2, applicationName: "holdfast-users" })
+        )
       )
     )
   )

@@ -19,4 +19,4 @@ const users = Effect.flatMap(
 
 /** Makes the table once, and the schema where it is not there, also when several instances start together. */
 export const migrate = (url: Redacted.Redacted<string>) =>
-  PgMigrations.run({ url }, { schema: "holdfast", table: "user_migrations", steps: { "1_users": users } })
+  PgMigrations.run({ url }, { of: "users", schema: "holdfast", table: "user_migrations", steps: { "1_users": users } })

@@ -102,7 +102,7 @@ describe("connections of Holdfast's own", () => {
       yield* UsersMigrations.migrate(url)
       const network = yield* networkTo(url)
       const context = yield* Layer.build(
-        Users.layer.pipe(Layer.provide(PgDirect.layer({ url: network.url, maxConnections: 2 })))
+        Users.layer.pipe(Layer.provide(PgDirect.layer("users", { url: network.url, maxConnections: 2 })))
       )
       const users = Context.get(context, Users.Users)
       yield* all(50, users.isOperator("alice"))

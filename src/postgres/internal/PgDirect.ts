@@ -11,14 +11,18 @@ import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import type * as PgOutages from "./PgOutages.ts"
 import * as PgSharedSqlClient from "./PgSharedSqlClient.ts"
 
 /** How long a statement may take. All of them find a row by its key, or few rows. */
 const limit = Duration.seconds(2)
 
-/** An `SqlClient` over a few connections of its own, for short statements. */
-export const layer = (config: PgPool.Config): Layer.Layer<SqlClient.SqlClient, SqlError> =>
-  Layer.effect(SqlClient.SqlClient, PgSharedSqlClient.make({ connectTimeout: limit, ...config }, limit)).pipe(
+/** An `SqlClient` over a few connections of its own, for short statements on a database of `users`, say. */
+export const layer = (
+  of: string,
+  config: PgPool.Config & Pick<PgOutages.Use, "url">
+): Layer.Layer<SqlClient.SqlClient, SqlError> =>
+  Layer.effect(SqlClient.SqlClient, PgSharedSqlClient.make({ connectTimeout: limit, ...config }, limit, of)).pipe(
     Layer.provide(Reactivity.layer)
   )
 

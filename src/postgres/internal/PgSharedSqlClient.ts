@@ -17,6 +17,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { SqlError, StatementTimeoutError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as TimeLimit from "../../lifetime/TimeLimit.ts"
+import type * as PgOutages from "./PgOutages.ts"
 import * as PgSiblings from "./PgSiblings.ts"
 import * as PgSqlClient from "./PgSqlClient.ts"
 
@@ -28,9 +29,14 @@ const late = new SqlError({
   })
 })
 
-/** Makes the client; no statement waits for longer than `limit`. */
-export const make = Effect.fnUntraced(function* (config: PgPool.Config, limit: Duration.Duration) {
-  const pool = yield* (yield* PgSiblings.make(limit))({ ...config, multiplex: true })
+/** Makes the client; no statement waits for longer than `limit`. The log of outages says what the database is `of`. */
+export const make = Effect.fnUntraced(function* (
+  config: PgPool.Config & Pick<PgOutages.Use, "url">,
+  limit: Duration.Duration,
+  of = "queries"
+) {
+  const open = yield* PgSiblings.make(of, limit)
+  const pool = yield* open("statements", { ...config, multiplex: true })
   const within = yield* TimeLimit.make(limit, () => late)
 
   /** What runs on one connection, which `pinned` is a view of. */

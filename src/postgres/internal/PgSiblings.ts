@@ -20,6 +20,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Pool from "effect/Pool"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
@@ -28,6 +29,7 @@ import * as Deadlines from "../../lifetime/Deadlines.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import * as TimeLimit from "../../lifetime/TimeLimit.ts"
 import * as PgDriver from "./PgDriver.ts"
+import * as PgOutages from "./PgOutages.ts"
 
 /** One of the pools. */
 export interface Connections {
@@ -45,8 +47,11 @@ export interface Connections {
   readonly invalidate: (connection: PgConnection.PgConnection) => Effect.Effect<void>
 }
 
-/** What opens a pool for the current scope. */
-export type Siblings = (config: PgPool.Config) => Effect.Effect<Connections, SqlError, Scope.Scope>
+/** What opens a pool for the current scope; the log of outages knows it by its name. */
+export type Siblings = (
+  name: string,
+  config: PgPool.Config & Pick<PgOutages.Use, "url">
+) => Effect.Effect<Connections, SqlError, Scope.Scope>
 
 interface Known {
   heardAt: number
@@ -66,8 +71,11 @@ const lately = 1000
 const gone = Symbol()
 const isGone = (worked: unknown): worked is typeof gone => worked === gone
 
-/** Makes pools whose statements are answered within `limit`, or given up with their connection. */
-export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
+/**
+ * Makes pools whose statements are answered within `limit`, or given up with their connection. The log says what the database is
+ * `of`.
+ */
+export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Duration) {
   const clock = yield* Clock.Clock
   const now = () => SteadyClock.millis(clock)
   const run = Effect.runForkWith(yield* Effect.context<never>())
@@ -81,11 +89,14 @@ export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
     for (const [each, { condemn, heardAt }] of known) if (each === connection || heardAt < from) run(condemn)
   }
 
-  const open = Effect.fnUntraced(function* (config: PgPool.Config) {
+  const open = Effect.fnUntraced(function* (name: string, config: Parameters<Siblings>[1]) {
+    const outage = yield* PgOutages.source({ of, url: config.url, source: `${of}: ${name}` })
     const invalidate = (connection: PgConnection.PgConnection): Effect.Effect<void> =>
       Effect.suspend(() => Pool.invalidate(pool, connection))
     const acquire = Effect.gen(function* () {
-      const connection = yield* PgConnection.make(config)
+      const connection = yield* Effect.tapError(PgConnection.make(config), (error) =>
+        outage.failed(PgOutages.why(error))
+      )
       if (config.multiplex === true)
         PgDriver.onPin(
           connection,
@@ -104,10 +115,22 @@ export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
       timeToLiveStrategy: "usage"
     })
 
+    const silent = outage.failed(`no answer within ${Duration.format(limit)}`)
+    const told = (exit: Exit.Exit<unknown, unknown>) => {
+      if (Exit.isSuccess(exit)) return outage.worked
+      const why = Option.flatMap(Exit.findErrorOption(exit), (error) =>
+        Option.fromUndefinedOr(PgOutages.whyStatement(error))
+      )
+      return Option.match(why, { onNone: () => Effect.void, onSome: outage.failed })
+    }
+
     const awaited: Connections["awaited"] = (connection) => (statement) =>
       Effect.suspend(() => {
         const since = now()
-        const forget = deadlines.add(() => condemn(connection, since))
+        const forget = deadlines.add(() => {
+          condemn(connection, since)
+          run(silent)
+        })
         return Effect.onExit(statement, (exit) =>
           Effect.suspend(() => {
             forget()
@@ -117,7 +140,7 @@ export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
             // One statement among others cannot be cancelled, so nobody has heard whether the connection is there. What can
             // be was confirmed by now, or took so long that its time is over.
             else if (config.multiplex === true) condemn(connection, since)
-            return is.state() === "usable" ? Effect.void : is.condemn
+            return Effect.andThen(is.state() === "usable" ? Effect.void : is.condemn, told(exit))
           })
         )
       })
