@@ -88,11 +88,14 @@ const told = (name: string, ended: ReadonlyArray<unknown>, what = "") =>
 export const add = Effect.fn("UserCommand.add")(
   function* (name: string, operator: boolean) {
     const secret = yield* password
-    yield* Effect.flatMap(Users.Users, (users) => users.put({ name, operator, password: secret })).pipe(
-      // After the password: a login that has seen the old one has asked for the epoch before, and is refused.
-      Effect.andThen(endSessionsOf(name)),
-      Effect.provide(yield* database)
-    )
+    yield* Effect.gen(function* () {
+      const users = yield* Users.Users
+      const debt = yield* users.put({ name, operator, password: secret })
+      // After the password: a login that has seen the old one has asked for the epoch before, and is refused. Where this dies
+      // before, the service does it.
+      yield* endSessionsOf(name)
+      yield* users.paid(debt)
+    }).pipe(Effect.provide(yield* database))
     yield* Console.log(`user ${name} ${operator ? "(operator) " : ""}can log in`)
   },
   flow(Effect.scoped, explained)
@@ -101,11 +104,14 @@ export const add = Effect.fn("UserCommand.add")(
 /** Removes the user and ends their sessions. One who is not there has none after it either. */
 export const remove = Effect.fn("UserCommand.remove")(
   function* (name: string) {
-    const ended = yield* Effect.flatMap(Users.Users, (users) => users.remove(name)).pipe(
+    const ended = yield* Effect.gen(function* () {
+      const users = yield* Users.Users
+      const debt = yield* users.remove(name)
       // As with a new password: a login that was under way is refused.
-      Effect.andThen(endSessionsOf(name)),
-      Effect.provide(yield* database)
-    )
+      const ended = yield* endSessionsOf(name)
+      if (Option.isSome(debt)) yield* users.paid(debt.value)
+      return ended
+    }).pipe(Effect.provide(yield* database))
     yield* told(name, ended, `user ${name} is removed; `)
   },
   flow(Effect.scoped, explained)

@@ -74,22 +74,23 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
-  /** Whether the password is another one than before. */
   const putDemo = Effect.fnUntraced(function* (password: Redacted.Redacted) {
     const known = yield* (yield* users.find(demo))(password)
-    yield* users.put({ name: demo, operator: true, password })
-    return Option.isNone(known)
+    if (Option.isNone(known)) yield* users.put({ name: demo, operator: true, password })
+    else yield* users.setOperator(demo, true)
   })
+  /** Ends the sessions that began with an old password, or of users who were removed, also after whoever was about to died. */
+  const pay = Effect.flatMap(users.debts, (debts) =>
+    Effect.forEach(debts, (debt) => Effect.andThen(store.revokeAll(debt.name), users.paid(debt)), { discard: true })
+  )
   const prepare = Effect.gen(function* () {
     yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
-    const isNew = Option.isSome(databases.demo) && (yield* putDemo(databases.demo.value))
-    // A new password ends the sessions that began with the old one, as `holdfast user add` does: before anybody is told the
-    // new one, where the sessions can be reached.
-    const revoke = store.revokeAll(demo)
-    const isLeft = isNew && (yield* Effect.isFailure(revoke))
+    if (Option.isSome(databases.demo)) yield* putDemo(databases.demo.value)
+    // Before anybody is told the new password, where the sessions can be reached.
+    const isLeft = yield* Effect.isFailure(pay)
     yield* Deferred.succeed(prepared, undefined)
-    if (isLeft) yield* Effect.retry(revoke, Schedule.spaced("1 second"))
+    if (isLeft) yield* Effect.retry(pay, Schedule.spaced("1 second"))
     yield* Deferred.succeed(done, undefined)
   })
   // Why a server cannot be used is in the log of outages. What is left is nobody's but the service's own.
@@ -99,6 +100,8 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     Effect.sandbox,
     Effect.tapError(tell),
     Effect.retry(Schedule.spaced("1 second")),
+    // A command beside the service may die as well.
+    Effect.andThen(Effect.repeat(Effect.ignore(pay), Schedule.spaced("30 seconds"))),
     Effect.forkScoped
   )
 

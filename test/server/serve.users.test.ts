@@ -158,6 +158,22 @@ layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
     })
   )
 
+  it.effect("user add takes every name that can log in, and no other", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      for (const [name, code] of [
+        ["\u{1F600}".repeat(64), 0],
+        ["\u{1F600}".repeat(65), 1],
+        ["\u{1F600}".repeat(100), 1],
+        ["e\u0301".repeat(64), 0],
+        ["n".repeat(128), 0]
+      ] as const) {
+        assert.strictEqual((yield* addUser(service, [name], { input: "secret" })).code, code, name)
+        if (code === 0) assert.strictEqual((yield* attempt(service, name, "secret")).status, 200, name)
+      }
+    })
+  )
+
   it.effect("the answer to a wrong password and to an unknown user is the same", () =>
     Effect.gen(function* () {
       const service = yield* Service.Shared
