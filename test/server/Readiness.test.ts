@@ -43,7 +43,7 @@ describe("Readiness", () => {
         const { prepared, waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
         yield* prepared
         const then = ended
-        yield* eventually(waitingFor, (missing) => missing.length === 0)
+        yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
         return then
       }).pipe(
         Effect.scoped,
@@ -101,7 +101,9 @@ describe("Readiness", () => {
           }).pipe(Effect.provide([watched, FailureCounts.layerMemory, Layer.succeed(Users.Users, users)]))
 
         yield* Effect.scoped(
-          Effect.flatMap(start("first"), ({ waitingFor }) => eventually(waitingFor, (missing) => missing.length === 0))
+          Effect.flatMap(start("first"), ({ waitingFor }) =>
+            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          )
         )
         ended.length = 0
         isAway = true
@@ -122,12 +124,16 @@ describe("Readiness", () => {
         assert.deepStrictEqual(ended, [])
         isAway = false
         yield* Effect.scoped(
-          Effect.flatMap(start("second"), ({ waitingFor }) => eventually(waitingFor, (missing) => missing.length === 0))
+          Effect.flatMap(start("second"), ({ waitingFor }) =>
+            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          )
         )
         assert.deepStrictEqual(ended, ["demo new"])
         // Once is enough.
         yield* Effect.scoped(
-          Effect.flatMap(start("second"), ({ waitingFor }) => eventually(waitingFor, (missing) => missing.length === 0))
+          Effect.flatMap(start("second"), ({ waitingFor }) =>
+            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          )
         )
         assert.deepStrictEqual(ended, ["demo new"])
         // The same while it lives: sessions that were away are ended when they are back.
@@ -138,7 +144,7 @@ describe("Readiness", () => {
             const { prepared, waitingFor } = yield* start("third")
             yield* prepared
             isAway = false
-            yield* eventually(waitingFor, (missing) => missing.length === 0)
+            yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
           })
         )
         assert.lengthOf(ended, 1)
@@ -147,7 +153,9 @@ describe("Readiness", () => {
         yield* users.remove("alice")
         assert.lengthOf(yield* users.debts, 1)
         yield* Effect.scoped(
-          Effect.flatMap(start("third"), ({ waitingFor }) => eventually(waitingFor, (missing) => missing.length === 0))
+          Effect.flatMap(start("third"), ({ waitingFor }) =>
+            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          )
         )
         assert.deepStrictEqual(ended.slice(1), ["alice old"])
         assert.deepStrictEqual([yield* users.debts, yield* users.names], [[], ["demo"]])
@@ -169,7 +177,7 @@ describe("Readiness", () => {
         ).pipe(Layer.provide(unprunedStore))
         yield* Effect.gen(function* () {
           const { waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
-          yield* eventually(waitingFor, (missing) => missing.length === 0)
+          yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
           isAway = true
           yield* back("1 hour")
           yield* eventually(waitingFor, (missing) => missing.includes("sessions"), "8 seconds")
