@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { text } from "node:stream/consumers"
+import { buffer } from "node:stream/consumers"
 import * as Outages from "../lifetime/internal/Outages.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as Databases from "../server/Databases.ts"
@@ -22,6 +22,15 @@ import * as UsersMigrations from "../server/UsersMigrations.ts"
 
 const refuse = (problem: string) => Effect.fail(new Settings.SettingsError({ variable: "HOLDFAST_PASSWORD", problem }))
 
+const input = Effect.flatMap(
+  Effect.promise(() => buffer(process.stdin)),
+  (bytes) =>
+    Effect.catch(
+      Effect.try({ try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes), catch: () => "not UTF-8" }),
+      () => refuse("must be UTF-8, also where it is piped to standard input")
+    )
+)
+
 /** From the environment, else all of standard input up to its last line end. */
 const password = Effect.gen(function* () {
   const given = yield* Effect.orElseSucceed(Config.option(Config.Redacted("HOLDFAST_PASSWORD")), () => Option.none())
@@ -31,12 +40,14 @@ const password = Effect.gen(function* () {
       ? yield* refuse(
           "must hold the password, or pipe it to standard input: printf %s 'secret' | holdfast user add NAME"
         )
-      : Redacted.make((yield* Effect.promise(() => text(process.stdin))).replace(/\r?\n$/, ""))
+      : Redacted.make((yield* input).replace(/\r?\n$/, ""))
   const bytes = Buffer.byteLength(Redacted.value(value))
   if (bytes === 0 || bytes > 1024)
     return yield* refuse(
       `must hold a password of 1 to 1,024 bytes, or pipe one to standard input: printf %s 'secret' | holdfast user add NAME`
     )
+  // What is no UTF-8 in the environment arrives as U+FFFD: many passwords would be one.
+  if (Redacted.value(value).includes("\uFFFD")) return yield* refuse("must be UTF-8")
   return value
 })
 

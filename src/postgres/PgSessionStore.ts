@@ -42,6 +42,7 @@ import {
 } from "./internal/PgSessionConfig.ts"
 import * as PgSessionEnds from "./internal/PgSessionEnds.ts"
 import * as PgSessionLoads from "./internal/PgSessionLoads.ts"
+import * as SessionPages from "../session/internal/SessionPages.ts"
 import * as SessionMemory from "../session/internal/SessionMemory.ts"
 import { bytes, nonce } from "./internal/PgSessionLogins.ts"
 import * as PgSessionLogins from "./internal/PgSessionLogins.ts"
@@ -199,7 +200,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   const visitors = Effect.fn("PgSessionStore.visitors")(function* ({ after, limit }: VisitorsAfter) {
-    const rows = yield* read(statements.visitors, [after ?? null, limit])
+    const rows = yield* read(statements.visitors, [(yield* SessionPages.after(after)) ?? null, limit])
     const { hasSession, next } = yield* Effect.fromResult(PgSessionRow.visitorPage(rows[0]))
     return { next, sessions: hasSession ? yield* PgSessionRow.readable(rows, 2) : [] }
   })

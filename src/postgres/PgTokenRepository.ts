@@ -31,6 +31,7 @@ import * as PgSiblings from "./internal/PgSiblings.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "../client/ClientError.ts"
 import { count, time } from "../client/internal/ClientSessionOptions.ts"
+import * as TokenKey from "../token/internal/TokenKey.ts"
 import * as TokenCipher from "../token/TokenCipher.ts"
 import { type Attempt, Failure, type Kept, TokenRepository } from "../token/TokenRepository.ts"
 
@@ -269,7 +270,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return row === undefined ? undefined : (yield* decoded(decodeVersion(row)))[0]
   })
 
-  return TokenRepository.of({
+  return TokenKey.checked({
     get,
     lock,
     put,

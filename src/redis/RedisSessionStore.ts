@@ -45,7 +45,7 @@ import * as RedisSessionReply from "./internal/RedisSessionReply.ts"
 import * as RedisSessionScripts from "./internal/RedisSessionScripts.ts"
 import * as RedisSessionServer from "./internal/RedisSessionServer.ts"
 import * as SessionMemory from "../session/internal/SessionMemory.ts"
-import { SessionError, SessionInvalid } from "../session/SessionError.ts"
+import { noPlace } from "../session/internal/SessionPages.ts"
 import * as SessionId from "../session/SessionId.ts"
 import { principalOf, type SessionRecord } from "../session/SessionRecord.ts"
 import {
@@ -125,9 +125,6 @@ const limitsOf = (limits: Limits) => [
 /** Where visitors are looked for from the beginning, and what a place that the script told looks like. */
 const beginning = ".0.."
 const isPlace = (text: string) => /^[0-9a-f]{0,64}\.\d{1,20}(\.(s_[0-9a-f-]{36})?){2}$/.test(text)
-const noPlace = new SessionError({
-  reason: new SessionInvalid({ problem: "`after` is not the `next` of a page of visitors in this store" })
-})
 const epochOf = ({ epoch }: Limits) => (epoch === undefined ? "" : String(epoch))
 
 /**

@@ -31,6 +31,7 @@ import * as RedisConnection from "./RedisConnection.ts"
 import * as RedisServerInfo from "./internal/RedisServerInfo.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "../client/ClientError.ts"
 import { time } from "../client/internal/ClientSessionOptions.ts"
+import * as TokenKey from "../token/internal/TokenKey.ts"
 import * as TokenCipher from "../token/TokenCipher.ts"
 import { Failure, TokenRepository } from "../token/TokenRepository.ts"
 
@@ -222,7 +223,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return (yield* decoded(decodeVersion(yield* run(scripts.put, key, ...args)))) ?? undefined
   })
 
-  return TokenRepository.of({
+  return TokenKey.checked({
     get,
     lock,
     put,

@@ -70,6 +70,10 @@ export class Users extends Context.Service<
   }
 >()("holdfast/server/Users") {}
 
+/** PostgreSQL's text has no NUL, and half a surrogate pair would be written as another character: nobody has either. */
+const isName = (name: string) => name.isWellFormed() && !name.includes("\0")
+const notText = Effect.die(new TypeError("The name of a user must be well-formed text without NUL"))
+
 const Row = Schema.Struct({ ...User.fields, password_hash: Schema.String })
 
 /** Makes the service over the `SqlClient` in context. */
@@ -98,9 +102,7 @@ export const make = Effect.gen(function* () {
 
   return Users.of({
     find: Effect.fn("Users.find")(function* (name) {
-      // PostgreSQL's text has no NUL, and half a surrogate pair would be written as another character: nobody has either.
-      const isText = name.isWellFormed() && !name.includes("\0")
-      const row = isText ? yield* failed(find(name)) : Option.none()
+      const row = isName(name) ? yield* failed(find(name)) : Option.none()
       const stored = Option.match(row, {
         onNone: () => Passwords.nobody,
         onSome: ({ password_hash }) => password_hash
@@ -114,9 +116,10 @@ export const make = Effect.gen(function* () {
         )
     }),
     isOperator: Effect.fn("Users.isOperator")(function* (name) {
-      return Option.exists(yield* failed(find(name)), ({ operator }) => operator)
+      return isName(name) && Option.exists(yield* failed(find(name)), ({ operator }) => operator)
     }),
     put: Effect.fn("Users.put")(function* ({ name, operator, password }) {
+      if (!isName(name)) return yield* notText
       const hash = yield* Passwords.hash(password)
       const debt = { name, owes: randomUUID() }
       yield* failed(
@@ -129,6 +132,7 @@ export const make = Effect.gen(function* () {
     setOperator: (name, operator) =>
       failed(sql`update holdfast.users set operator = ${operator} where name = ${name} and operator <> ${operator}`),
     remove: Effect.fn("Users.remove")(function* (name) {
+      if (!isName(name)) return Option.none()
       const owes = randomUUID()
       const removed = yield* failed(
         sql`update holdfast.users set removed = true, operator = false, password_hash = ${Passwords.nobody}, owes = ${owes}
