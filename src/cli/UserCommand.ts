@@ -22,13 +22,12 @@ import * as UsersMigrations from "../server/UsersMigrations.ts"
 
 const refuse = (problem: string) => Effect.fail(new Settings.SettingsError({ variable: "HOLDFAST_PASSWORD", problem }))
 
-const input = Effect.flatMap(
-  Effect.promise(() => buffer(process.stdin)),
-  (bytes) =>
-    Effect.catch(
-      Effect.try({ try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes), catch: () => "not UTF-8" }),
-      () => refuse("must be UTF-8, also where it is piped to standard input")
-    )
+/** All of standard input. */
+const input = Effect.promise(() => buffer(process.stdin)).pipe(
+  Effect.flatMap((bytes) =>
+    Effect.try({ try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes), catch: () => "no UTF-8" as const })
+  ),
+  Effect.catch(() => refuse("must be UTF-8, also where it is piped to standard input"))
 )
 
 /** From the environment, else all of standard input up to its last line end. */

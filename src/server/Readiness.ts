@@ -50,11 +50,11 @@ const demo = "demo"
 /** Whose failures are looked up to see whether they can be: without anybody nothing would be asked for. */
 const nobody = { key: "", most: 1 }
 
-const answers = (of: string, url: Redacted.Redacted<string>) =>
+const answers = (url: Redacted.Redacted<string>) =>
   PgDriver.brief({ url, connectTimeout: "2 seconds", applicationName: "holdfast-health" }).pipe(
     Effect.flatMap((ask) => ask("select 1")),
     Effect.scoped,
-    PgOutages.watched({ of, url, source: `${of}: readiness` })
+    PgOutages.watched({ of: "queries", url, source: "queries: readiness" })
   )
 
 /**
@@ -111,7 +111,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const runsQueries = yield* onceASecond(
     Option.match(databases.queries, {
       onNone: () => Effect.succeed(false),
-      onSome: (url) => succeeds(answers("queries", url))
+      onSome: (url) => succeeds(answers(url))
     })
   )
   const waitingFor = yield* onceASecond(
@@ -123,7 +123,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
             Effect.filterOrFail(Deferred.isDone(done), (isDone) => isDone)
           ),
           check("sessions", Effect.andThen(store.ping, failures.wait([nobody]))),
-          Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", answers("users", databases.own)),
+          Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", users.isOperator(demo)),
           Option.isNone(databases.queries)
             ? Effect.succeed([])
             : check(

@@ -151,7 +151,10 @@ layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
         assert.match(stderr, /^holdfast: HOLDFAST_PASSWORD [^\n]+\n$/)
         assert.notInclude(stderr, long)
       }
-      for (const name of ["", "da\tve", "d".repeat(129)]) {
+      // What is no UTF-8 would be another password, and the same one for many.
+      const bytes = yield* addUser(service, ["dave"], { input: Buffer.from([0x73, 0xff, 0x65]) })
+      assert.deepStrictEqual([bytes.code, bytes.stderr.split(" ")[1]], [1, "HOLDFAST_PASSWORD"])
+      for (const name of ["", "da\tve", "d".repeat(129), "da\ufffdve"]) {
         assert.strictEqual((yield* addUser(service, [name], { input: "secret" })).code, 1, JSON.stringify(name))
       }
       assert.strictEqual((yield* attempt(service, "dave", "secret")).status, 401)

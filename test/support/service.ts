@@ -34,7 +34,7 @@ export interface Command {
   /** Default: a new directory, gone afterwards. */
   readonly cwd?: string | undefined
   /** All of standard input. Default: nothing. */
-  readonly input?: string | undefined
+  readonly input?: string | Uint8Array | undefined
 }
 
 export interface Ended {

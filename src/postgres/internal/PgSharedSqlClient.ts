@@ -33,7 +33,7 @@ const late = new SqlError({
 export const make = Effect.fnUntraced(function* (
   config: PgPool.Config & Pick<PgOutages.Use, "url">,
   limit: Duration.Duration,
-  of = "queries"
+  of = "the shared client"
 ) {
   const open = yield* PgSiblings.make(of, limit)
   const pool = yield* open("statements", { ...config, multiplex: true })

@@ -63,7 +63,7 @@ interface Known {
 const together = 32
 /** One that was silent for so long, in milliseconds, is asked before it is used. */
 const idle = 5000
-/** How long it has to answer. */
+/** How long it has to answer, or a third of the limit of statements where that is less. */
 const askLimit = Duration.seconds(1)
 /** One that was heard from so lately, in milliseconds, is none of the dead. */
 const lately = 1000
@@ -80,7 +80,7 @@ export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Dur
   const now = () => SteadyClock.millis(clock)
   const run = Effect.runForkWith(yield* Effect.context<never>())
   const deadlines = yield* Deadlines.make(limit)
-  const asking = yield* TimeLimit.make(askLimit, () => gone)
+  const asking = yield* TimeLimit.make(Duration.min(askLimit, Duration.divideUnsafe(limit, 3)), () => gone)
   /** Every open connection of all pools. */
   const known = new Map<PgConnection.PgConnection, Known>()
 
@@ -140,7 +140,7 @@ export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Dur
             // One statement among others cannot be cancelled, so nobody has heard whether the connection is there. What can
             // be was confirmed by now, or took so long that its time is over.
             else if (config.multiplex === true) condemn(connection, since)
-            return Effect.andThen(is.state() === "usable" ? Effect.void : is.condemn, told(exit))
+            return is.state() === "usable" ? told(exit) : Effect.andThen(is.condemn, told(exit))
           })
         )
       })
@@ -152,6 +152,7 @@ export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Dur
       const since = now()
       if (since - is.heardAt < idle) return undefined
       return asking(connection.query("select 1", [], false)).pipe(
+        Effect.onInterrupt(() => Effect.sync(() => condemn(connection, since))),
         Effect.matchEffect({
           onSuccess: () => Effect.sync(() => ((is.heardAt = now()), true)),
           onFailure: (error) =>
