@@ -2,14 +2,14 @@
  * Pools of connections to one server, for this package's own statements. A connection that dies without a word takes its like
  * along.
  *
- * The pools live as long as the scopes they are opened in, and know of each other as long as the scope that the siblings were
- * made in. Nothing here may run SQL that somebody else wrote.
+ * The pools live as long as the scopes they are opened in. Nothing here may run SQL that somebody else wrote.
  *
  * **Details**
  *
  * A network that forgets a connection forgets the others of its age. So when a statement has no answer in time, its connection
- * is not used again, and neither is any other that was not heard from since: the next statement opens a new one, instead of
- * finding out about the dead ones in turn. A connection that works and was idle is replaced needlessly then, which costs less.
+ * is not used again, and neither is any other to that server, of all pools of the process, that was not heard from since. The
+ * next statement opens a new one, instead of finding out about the dead ones in turn. A connection that works and was idle is
+ * replaced needlessly then, which costs less.
  *
  * A connection that was idle for some seconds is asked whether it is there before it gets a statement, so that an answer that
  * takes long is a slow one, and not the silence of a dead network.
@@ -17,11 +17,13 @@
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import type * as PgPool from "@effect/sql-pg/PgPool"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Pool from "effect/Pool"
+import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { State } from "../../connection/ConnectionSource.ts"
@@ -68,8 +70,18 @@ const askLimit = Duration.seconds(1)
 /** One that was heard from so lately, in milliseconds, is none of the dead. */
 const lately = 1000
 
+/** How long a server has after that to confirm that a statement is cancelled, before the operator is told of its silence. */
+const wordLimit = Duration.seconds(2)
+
 const gone = Symbol()
 const isGone = (worked: unknown): worked is typeof gone => worked === gone
+
+/**
+ * Every open connection of this package's pools in the process, by the server: they die together, whatever they are for.
+ */
+const Servers = Context.Reference<Map<string, Map<PgConnection.PgConnection, Known>>>("holdfast/postgres/PgSiblings", {
+  defaultValue: () => new Map()
+})
 
 /**
  * Makes pools whose statements are answered within `limit`, or given up with their connection. The log says what the database is
@@ -79,17 +91,21 @@ export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Dur
   const clock = yield* Clock.Clock
   const now = () => SteadyClock.millis(clock)
   const run = Effect.runForkWith(yield* Effect.context<never>())
-  const deadlines = yield* Deadlines.make(limit)
+  const scope = yield* Effect.scope
+  // A little before whoever waits is told, so that what they ask next does not meet the same connection.
+  const patience = Duration.times(limit, 0.9)
+  const deadlines = yield* Deadlines.make(patience)
   const asking = yield* TimeLimit.make(Duration.min(askLimit, Duration.divideUnsafe(limit, 3)), () => gone)
-  /** Every open connection of all pools. */
-  const known = new Map<PgConnection.PgConnection, Known>()
-
-  const condemn = (connection: PgConnection.PgConnection, since: number) => {
-    const from = Math.max(since, now() - lately)
-    for (const [each, { condemn, heardAt }] of known) if (each === connection || heardAt < from) run(condemn)
-  }
+  const servers = yield* Servers
 
   const open = Effect.fnUntraced(function* (name: string, config: Parameters<Siblings>[1]) {
+    const server = URL.parse(Redacted.value(config.url))?.host ?? ""
+    const known: Map<PgConnection.PgConnection, Known> = servers.get(server) ?? new Map()
+    servers.set(server, known)
+    const condemn = (connection: PgConnection.PgConnection, since: number) => {
+      const from = Math.max(since, now() - lately)
+      for (const [each, { condemn, heardAt }] of known) if (each === connection || heardAt < from) run(condemn)
+    }
     const outage = yield* PgOutages.source({ of, url: config.url, source: `${of}: ${name}` })
     const invalidate = (connection: PgConnection.PgConnection): Effect.Effect<void> =>
       Effect.suspend(() => Pool.invalidate(pool, connection))
@@ -127,16 +143,28 @@ export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Dur
     const awaited: Connections["awaited"] = (connection) => (statement) =>
       Effect.suspend(() => {
         const since = now()
+        let isAnswered = false
         const forget = deadlines.add(() => {
           condemn(connection, since)
-          run(silent)
+          // A server that waits for a lock confirms that its statement is cancelled.
+          run(
+            Effect.forkIn(
+              Effect.delay(
+                Effect.suspend(() => (isAnswered ? Effect.void : silent)),
+                wordLimit
+              ),
+              scope
+            )
+          )
         })
         return Effect.onExit(statement, (exit) =>
           Effect.suspend(() => {
             forget()
+            const isGivenUp = Exit.hasInterrupts(exit)
+            isAnswered = !isGivenUp || config.multiplex !== true
             const is = known.get(connection)
             if (is === undefined) return Effect.void
-            if (!Exit.hasInterrupts(exit)) is.heardAt = now()
+            if (!isGivenUp) is.heardAt = now()
             // One statement among others cannot be cancelled, so nobody has heard whether the connection is there. What can
             // be was confirmed by now, or took so long that its time is over.
             else if (config.multiplex === true) condemn(connection, since)

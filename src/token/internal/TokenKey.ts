@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import { ClientError, InvalidConfig } from "../../client/ClientError.ts"
 import type { TokenRepository } from "../TokenRepository.ts"
 
-const problem = "must be 1 to 200 characters of well-formed text without NUL"
+const problem = "must have 1 to 200 characters of well-formed text, and no NUL"
 
 /** Fails with `InvalidConfig` for what some store would keep as another text, or not at all. */
 export const check = (key: string): Effect.Effect<void, ClientError> =>
