@@ -29,6 +29,9 @@ const isOrdered = (cause: Cause.Cause<unknown>) => signalled && Cause.hasInterru
 // A terminal that closes is no reason to leave a database server behind.
 process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 
+// Output that nobody reads any more, as after `| head`, is lost and ends nothing.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined)
+
 /** One line for what the user can change, everything for what they cannot. */
 const report = <E>(cause: Cause.Cause<E>) => {
   if (isOrdered(cause)) return Effect.void
