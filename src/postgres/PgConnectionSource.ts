@@ -34,9 +34,11 @@ import * as PgFrames from "./internal/PgFrames.ts"
 import * as PgReaper from "./internal/PgReaper.ts"
 import * as PgRecycle from "./PgRecycle.ts"
 import * as PgSqlClient from "./internal/PgSqlClient.ts"
+import * as PgUrl from "./internal/PgUrl.ts"
 import * as PgWire from "./internal/PgWire.ts"
+import * as Timers from "../lifetime/internal/Timers.ts"
 
-/** Where and as whom to connect. */
+/** Where and as whom to connect. Every time is at most 24 days. */
 export interface Options {
   /** `postgres://user:password@host:port/database`. */
   readonly url: Redacted.Redacted<string>
@@ -61,10 +63,8 @@ const invalid = (field: string, problem: string) =>
 
 const parse = (url: Redacted.Redacted<string>) =>
   Effect.suspend(() => {
-    const parsed = URL.parse(Redacted.value(url))
-    return parsed === null || !["postgres:", "postgresql:"].includes(parsed.protocol)
-      ? invalid("url", "is not a PostgreSQL URL. Write postgres://user:password@host:port/database")
-      : Effect.succeed(parsed)
+    const problem = PgUrl.problemOf(url)
+    return problem === undefined ? Effect.succeed(new URL(Redacted.value(url))) : invalid("url", problem)
   })
 
 const millis = (field: string, input: Duration.Input) =>
@@ -72,7 +72,10 @@ const millis = (field: string, input: Duration.Input) =>
     Option.filter(Duration.fromInput(input), (it) => Duration.isFinite(it) && Duration.toMillis(it) >= 1),
     {
       onNone: () => invalid(field, `must be a positive, finite duration such as "10 seconds", not ${String(input)}`),
-      onSome: (it) => Effect.succeed(Math.ceil(Duration.toMillis(it)))
+      onSome: (it) =>
+        Duration.isGreaterThan(it, Timers.longest)
+          ? invalid(field, `${Timers.tooLong}, not ${String(input)}`)
+          : Effect.succeed(Math.ceil(Duration.toMillis(it)))
     }
   )
 

@@ -37,6 +37,7 @@ import {
   late,
   migrationTimeout,
   type Options,
+  limitOf,
   schemaOf,
   toSessionError,
   unavailable
@@ -63,7 +64,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const schema = yield* schemaOf(options)
   const channel = PgSessionSql.channelOf(schema)
   const statements = PgSessionSql.make(schema, channel)
-  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const limit = limitOf(options)
   const clock = yield* Clock.Clock
   const max = Math.max(options.maxConnections ?? 10, 2)
   const config = connectionOf(options, limit, limit)
@@ -264,7 +265,7 @@ export const layerConfig = (config: Config.Wrap<Options>): Layer.Layer<SessionSt
  */
 export const migrate = Effect.fn("PgSessionStore.migrate")(function* (options: Options) {
   const schema = yield* schemaOf(options)
-  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const limit = limitOf(options)
   yield* PgSessionMigrations.run(connectionOf(options, limit, migrationTimeout), schema).pipe(
     Effect.mapError((error) => (isSqlError(error) ? toSessionError(error) : unavailable(error))),
     Effect.timeoutOrElse({

@@ -28,6 +28,7 @@ import { isSqlError } from "effect/sql/SqlError"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as PgMigrations from "./internal/PgMigrations.ts"
+import * as PgUrl from "./internal/PgUrl.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "../client/ClientError.ts"
 import { count, time } from "../client/internal/ClientSessionOptions.ts"
@@ -44,7 +45,7 @@ export interface Options {
   readonly schema?: string | undefined
   /** Default: 2. */
   readonly maxConnections?: number | undefined
-  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
+  /** How long an operation may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
   /** Shown by the server to operators. Default: `holdfast-tokens`. */
   readonly applicationName?: string | undefined
@@ -80,10 +81,8 @@ const schemaOf = (options: Options): Effect.Effect<string, ClientError> => {
   if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema)) {
     return invalid("schema", "must be lower-case letters, digits and underscores")
   }
-  const url = URL.parse(Redacted.value(options.url))
-  return url?.protocol === "postgres:" || url?.protocol === "postgresql:"
-    ? Effect.succeed(schema)
-    : invalid("url", "must be postgres://user:password@host:port/database")
+  const problem = PgUrl.problemOf(options.url)
+  return problem === undefined ? Effect.succeed(schema) : invalid("url", problem)
 }
 
 const connectionOf = (options: Options, limit: Duration.Duration) =>
@@ -198,7 +197,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const schema = yield* schemaOf(options)
   const cipher = yield* TokenCipher.make(options.keys)
   const statements = statementsOf(schema)
-  const limit = yield* time("operationTimeout", options.operationTimeout ?? "3 seconds", { be: "positive" })
+  const limit = yield* time("operationTimeout", options.operationTimeout ?? "3 seconds", {
+    be: "positive",
+    forTimer: true
+  })
   const maxConnections = yield* count("maxConnections", options.maxConnections ?? 2, 1)
 
   // Pool and operations end side by side: a pool waits for its connections, which operations give back when they end.

@@ -38,13 +38,14 @@ import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Ledger from "../lifetime/Ledger.ts"
+import * as Timers from "../lifetime/internal/Timers.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 
 /** Where the server is, and how long it may take. */
 export interface Options {
   /** `redis://user:password@host:port/database`; `rediss` encrypts. */
   readonly url: Redacted.Redacted
-  /** How long a command may take, waiting for a connection included. Default: 3 seconds. */
+  /** How long a command may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
   /** How often a subscription is asked whether it is there. Default: 4 seconds. */
   readonly listenerCheck?: Duration.Input | undefined
@@ -93,6 +94,9 @@ export const problemOf = (url: Redacted.Redacted): string | undefined => {
   const parsed = URL.parse(Redacted.value(url))
   const isRedis = parsed !== null && (parsed.protocol === "redis:" || parsed.protocol === "rediss:")
   if (!isRedis || parsed.hostname === "") return "must be a URL such as redis://user:password@host:6379"
+  if (parsed.port === "0") return "must have a port from 1 to 65535"
+  if (parsed.search !== "" || parsed.hash !== "")
+    return "must end with the number of its database: nothing behind a ? or # is read"
   if (!/^\/?\d*$/.test(parsed.pathname)) return "must name its database by number, such as redis://host:6379/1"
   try {
     decodeURIComponent(parsed.username + parsed.password)
@@ -143,7 +147,7 @@ export const make = Effect.fnUntraced(function* (
   const problem = problemOf(url)
   if (problem !== undefined) return yield* failed(`The URL of Redis ${problem}.`)
   const id = describe(url)
-  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const limit = Timers.clamp(Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds"))
   const millis = Duration.toMillis(limit)
   const late = (limit: string) => failed(`Redis did not answer within ${limit}`)
   const within = yield* TimeLimit.make(limit, late)

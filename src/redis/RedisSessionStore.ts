@@ -37,6 +37,7 @@ import * as Result from "effect/Result"
 import { randomBytes } from "node:crypto"
 import * as RedisConnection from "./RedisConnection.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
+import * as Timers from "../lifetime/internal/Timers.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import * as RedisSessionEnds from "./internal/RedisSessionEnds.ts"
 import * as RedisSessionLoads from "./internal/RedisSessionLoads.ts"
@@ -69,7 +70,7 @@ export interface Options {
   readonly url: Redacted.Redacted<string>
   /** In front of every key and of the channel: letters, digits, `_`, `.` and `-`. Default: `holdfast`. */
   readonly prefix?: string | undefined
-  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
+  /** How long an operation may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
   /** How often the connection that listens is asked whether it is there. Default: 4 seconds. */
   readonly listenerCheck?: Duration.Input | undefined
@@ -152,7 +153,7 @@ export const permissions = (prefix: string): ReadonlyArray<string> => [
 export const make = Effect.fnUntraced(function* (options: Options) {
   const prefix = yield* prefixOf(options)
   const scripts = RedisSessionScripts.make(prefix)
-  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const limit = Timers.clamp(Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds"))
   const { listenerCheck, url } = options
   const connection = yield* Effect.orDie(
     RedisConnection.make({

@@ -18,19 +18,18 @@ const sleeper = Effect.acquireRelease(
 )
 
 describe("the table of processes", () => {
-  it.live("a number that was given to another process since does not make the first one alive, nor is it signalled", () =>
-    Effect.gen(function* () {
-      const { child } = yield* sleeper
-      const pid = child.pid ?? 0
-      const identity = ProcessTable.identityOf(pid)
-      assert.isDefined(identity)
-      const before = { pid, startedAt: `0${identity?.startedAt}` }
-      assert.deepStrictEqual(
-        [ProcessTable.isAlive(identity ?? before), ProcessTable.isAlive(before)],
-        [true, false]
-      )
-      assert.isFalse(ProcessTable.signal(before, "SIGKILL"))
-      assert.isTrue(ProcessTable.isAlive(identity ?? before))
-    })
+  it.live(
+    "a number that was given to another process since does not make the first one alive, nor is it signalled",
+    () =>
+      Effect.gen(function* () {
+        const { child } = yield* sleeper
+        const pid = child.pid ?? 0
+        const identity = ProcessTable.identityOf(pid)
+        assert.isDefined(identity)
+        const before = { pid, startedAt: `0${identity?.startedAt}` }
+        assert.deepStrictEqual([ProcessTable.isAlive(identity ?? before), ProcessTable.isAlive(before)], [true, false])
+        assert.isFalse(ProcessTable.signal(before, "SIGKILL"))
+        assert.isTrue(ProcessTable.isAlive(identity ?? before))
+      })
   )
 })

@@ -7,6 +7,7 @@ import type * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import * as Option from "effect/Option"
 import { createSecureContext, type SecureContextOptions } from "node:tls"
+import * as Timers from "../../lifetime/internal/Timers.ts"
 import { ClientError, InvalidConfig } from "../ClientError.ts"
 
 /** Where the cookies of a session are kept between its requests. Both are called for every request and every redirect. */
@@ -112,13 +113,23 @@ export const count = (field: string, value: number, least: number) =>
     ? Effect.succeed(value)
     : invalid(field, `must be a whole number of at least ${least}, not ${value}`)
 
-/** A duration that makes sense where it is used: of at least a millisecond unless it may be zero, and finite unless it may be infinite. */
-export const time = (field: string, given: Duration.Input, may: { readonly be: "positive" | "zero" | "infinite" }) => {
+/**
+ * A duration that makes sense where it is used: of at least a millisecond unless it may be zero, finite unless it may be
+ * infinite, and at most 24 days where a timer or a setting of PostgreSQL takes it.
+ */
+export const time = (
+  field: string,
+  given: Duration.Input,
+  may: { readonly be: "positive" | "zero" | "infinite"; readonly forTimer?: true }
+) => {
   const allowed = Option.filter(Duration.fromInput(given), (duration) =>
     may.be === "zero"
       ? Duration.isFinite(duration) && Duration.toMillis(duration) >= 0
       : (may.be === "infinite" || Duration.isFinite(duration)) && Duration.toMillis(duration) >= 1
   )
+  if (may.forTimer && Option.exists(allowed, (duration) => Duration.isGreaterThan(duration, Timers.longest))) {
+    return invalid(field, `${Timers.tooLong}, not ${String(given)}`)
+  }
   return Option.isSome(allowed)
     ? Effect.succeed(allowed.value)
     : invalid(
@@ -184,7 +195,7 @@ export const decode = Effect.fnUntraced(function* (options: Options) {
     headersTimeout: yield* time("headersTimeout", options.headersTimeout ?? "30 seconds", positive),
     bodyTimeout: yield* time("bodyTimeout", options.bodyTimeout ?? "30 seconds", positive),
     connectionsPerOrigin: yield* count("connectionsPerOrigin", options.connectionsPerOrigin ?? 64, 1),
-    idleTime: yield* time("idleTime", options.idleTime ?? "4 seconds", positive),
+    idleTime: yield* time("idleTime", options.idleTime ?? "4 seconds", { be: "positive", forTimer: true }),
     grace: yield* time("grace", options.grace ?? "5 seconds", { be: "zero" }),
     maxResponseBytes: yield* count("maxResponseBytes", options.maxResponseBytes ?? 64 * 1024 * 1024, 0),
     maxRedirects: yield* count("maxRedirects", options.maxRedirects ?? 10, 0),
