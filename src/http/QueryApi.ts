@@ -8,6 +8,7 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { Written } from "../query/QueryError.ts"
 import { QueryId } from "../query/QueryId.ts"
+import * as Problem from "./Problem.ts"
 import * as QueryProblem from "./QueryProblem.ts"
 import { all } from "../query/QueryState.ts"
 
@@ -102,7 +103,8 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
       QueryProblem.IdempotencyConflict,
       QueryProblem.QueryRejected,
       QueryProblem.QueriesUnavailable,
-      QueryProblem.QueriesNotConfigured
+      QueryProblem.QueriesNotConfigured,
+      ...Problem.body
     ]
   }).annotate(
     OpenApi.Description,

@@ -7,6 +7,9 @@ import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import { isTooDeep, maxDepth } from "../session/SessionData.ts"
 import { SessionId } from "../session/SessionId.ts"
+import { ExactJson } from "./ExactJson.ts"
+import * as Preconditions from "./Preconditions.ts"
+import * as Problem from "./Problem.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 
 /** A session as its owner sees it. */
@@ -38,7 +41,8 @@ export const login = HttpApiEndpoint.post("login", "/login", {
     SessionProblem.InvalidCredentials,
     SessionProblem.TooManyLogins,
     SessionProblem.SessionRevoked,
-    SessionProblem.SessionsUnavailable
+    SessionProblem.SessionsUnavailable,
+    ...Problem.body
   ]
 })
 
@@ -65,20 +69,28 @@ const Versioned = HttpApiSchema.WithHeaders(Data, { etag: Schema.String })
 /** The session's data. Needs a session, as do all of the following. */
 export const data = HttpApiEndpoint.get("data", "/session/data", { success: Versioned })
 
-/** Changes the session's data by a JSON merge patch (RFC 7396); parallel patches all take effect. */
+/**
+ * Changes the session's data by a JSON merge patch (RFC 7396); parallel patches all take effect. With `If-Match` it changes
+ * that version only.
+ */
 export const patchData = HttpApiEndpoint.patch("patchData", "/session/data", {
+  headers: { "if-match": Schema.optionalKey(Schema.String) },
   payload: [Data, Data.pipe(HttpApiSchema.asJson({ contentType: "application/merge-patch+json" }))],
   success: Versioned,
-  error: SessionProblem.changing
+  error: [...SessionProblem.changing, ...Problem.body]
 })
+  .middleware(ExactJson)
+  .annotate(Preconditions.Versioned, true)
 
 /** Replaces the session's data if it still has the version of `If-Match`, an `ETag` of ours; `*` replaces any. */
 export const putData = HttpApiEndpoint.put("putData", "/session/data", {
   headers: { "if-match": Schema.optionalKey(Schema.String) },
   payload: Data,
   success: Versioned,
-  error: [SessionProblem.PreconditionRequired, ...SessionProblem.changing]
+  error: [SessionProblem.PreconditionRequired, ...SessionProblem.changing, ...Problem.body]
 })
+  .middleware(ExactJson)
+  .annotate(Preconditions.Versioned, true)
 
 /** One of the caller's own sessions. */
 export const DeviceInfo = Schema.Struct({

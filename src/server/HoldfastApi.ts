@@ -8,6 +8,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { Preconditions } from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import { QueryApi } from "../http/QueryApi.ts"
 import * as SessionApi from "../http/SessionApi.ts"
@@ -21,15 +22,15 @@ export class NotReady extends Problem.Class<NotReady>()("NotReady", 503, "The se
 }) {}
 
 class SessionsGroup extends HttpApiGroup.make("sessions").add(
-  SessionApi.login,
-  SessionApi.logout,
-  SessionApi.current.middleware(Required),
-  SessionApi.data.middleware(Required),
-  SessionApi.patchData.middleware(Required),
-  SessionApi.putData.middleware(Required),
-  SessionApi.devices.middleware(Required),
-  SessionApi.end.middleware(Required),
-  SessionApi.endOthers.middleware(Required)
+  SessionApi.login.middleware(Preconditions),
+  SessionApi.logout.middleware(Preconditions),
+  SessionApi.current.middleware(Preconditions).middleware(Required),
+  SessionApi.data.middleware(Preconditions).middleware(Required),
+  SessionApi.patchData.middleware(Preconditions).middleware(Required),
+  SessionApi.putData.middleware(Preconditions).middleware(Required),
+  SessionApi.devices.middleware(Preconditions).middleware(Required),
+  SessionApi.end.middleware(Preconditions).middleware(Required),
+  SessionApi.endOthers.middleware(Preconditions).middleware(Required)
 ) {}
 
 class HealthGroup extends HttpApiGroup.make("health").add(
@@ -59,10 +60,12 @@ class OperatorsGroup extends HttpApiGroup.make("operators").add(
 
 export class HoldfastApi extends HttpApi.make("holdfast")
   .add(SessionsGroup)
-  .add(QueryApi.middleware(Required))
-  .add(OperatorsGroup.middleware(Required))
-  .add(HealthGroup)
+  .add(QueryApi.middleware(Preconditions).middleware(Required))
+  .add(OperatorsGroup.middleware(Preconditions).middleware(Required))
+  .add(HealthGroup.middleware(Preconditions))
   .middleware(Problem.Requests)
+  // A misspelt member is a mistake of the caller's, and is named.
+  .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotateMerge(
     OpenApi.annotations({
       title: "Holdfast",

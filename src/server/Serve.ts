@@ -21,6 +21,8 @@ import * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
 import * as PgRecycle from "../postgres/PgRecycle.ts"
+import * as ExactJson from "../http/ExactJson.ts"
+import * as Preconditions from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import * as FileQueryResults from "../node/FileQueryResults.ts"
 import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
@@ -40,6 +42,7 @@ import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
+import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionStores from "./SessionStores.ts"
@@ -75,6 +78,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
     Layer.provide(Logins.layer),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
+    Layer.provide([Preconditions.layer, ExactJson.layer]),
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
   return Layer.mergeAll(
@@ -82,6 +86,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     api,
     HttpApiSwagger.layer(HoldfastApi, { path: "/docs" }),
     SameOrigin.layer(origin.origin),
+    RequestTarget.layer,
     Problem.layerEverywhere(HoldfastApi)
   )
 }
@@ -178,7 +183,7 @@ export const serve = Effect.gen(function* () {
   )
   const service = app.pipe(
     Layer.provide([Listener.layer(settings), Draining.layer]),
-    Layer.provide(Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1))),
+    Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
     Layer.provide(queries(settings, databases)),
     Layer.provide(Readiness.layer(settings, databases)),
     Layer.provide(failureCounts(settings)),
