@@ -63,6 +63,9 @@ export class RequestInvalid extends Class<RequestInvalid>()("RequestInvalid", 40
 /** No call has this path. */
 export class NotFound extends Class<NotFound>()("NotFound", 404, "There is nothing here") {}
 
+/** The request did not arrive in time. */
+export class RequestTimeout extends Class<RequestTimeout>()("RequestTimeout", 408, "The request took too long") {}
+
 /** The body has more bytes than any call takes. */
 export class BodyTooLarge extends Class<BodyTooLarge>()("BodyTooLarge", 413, "The body is too large") {}
 
@@ -77,7 +80,7 @@ export class UnsupportedMediaType extends Class<UnsupportedMediaType>()(
 export class InternalError extends Class<InternalError>()("InternalError", 500, "The service failed") {}
 
 /** The problems of every call that takes a body, besides those of what is in it. */
-export const body = [BodyTooLarge, UnsupportedMediaType] as const
+export const body = [RequestTimeout, BodyTooLarge, UnsupportedMediaType] as const
 
 /** Renders requests that cannot be decoded as {@link RequestInvalid}, and declares what any call may answer. */
 export class Requests extends HttpApiMiddleware.Service<Requests>()("holdfast/http/Problem/Requests", {

@@ -134,7 +134,7 @@ const warnings = (settings: Settings.Settings, databases: Databases.Databases, o
   Effect.gen(function* () {
     if (origin.protocol === "http:") {
       yield* Effect.logWarning(
-        "Development over http: the session cookie is holdfast-dev and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else."
+        `Development over http: the session cookie is ${SessionCookie.forOrigin(origin).name} and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else.`
       )
     }
     if (Option.isSome(settings.queryUrl) && sameTarget(databases.own, settings.queryUrl.value)) {

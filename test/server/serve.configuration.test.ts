@@ -3,7 +3,7 @@ import * as Net from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { problemOf, run } from "../support/browser.ts"
+import { cookieName, problemOf, run } from "../support/browser.ts"
 import * as Service from "../support/service.ts"
 
 const secret = "hush-2b7e"
@@ -216,7 +216,7 @@ describe("the configuration of the service", () => {
       yield* run(browser, "select * from nowhere")
       yield* browser.send("POST", "/logout")
       yield* Effect.andThen(service.signal("SIGTERM"), service.exited)
-      assert.match(stdout(), /holdfast-dev and not Secure/)
+      assert.include(stdout(), `${cookieName(url)} and not Secure`)
       const passwords = [own, queries].map(({ url }) => new URL(Redacted.value(url)).password)
       for (const hidden of [...passwords, ...tokens, Service.demoPassword, secret]) {
         assert.notInclude(stdout() + stderr(), hidden)
@@ -241,7 +241,7 @@ describe("the configuration of the service", () => {
         assert.isFalse(attributes.some((attribute) => attribute.startsWith("Domain")))
         const session = (cookie: string) => service.browser().send("GET", "/session", { headers: { cookie } })
         assert.strictEqual((yield* session(pair)).status, 200)
-        assert.strictEqual((yield* session(pair.replace("__Host-holdfast", "holdfast-dev"))).status, 401)
+        assert.strictEqual((yield* session(pair.replace("__Host-holdfast", cookieName(service.url)))).status, 401)
         assert.strictEqual(problemOf(yield* login({ origin: service.url })).code, "OriginRefused")
       })
   )

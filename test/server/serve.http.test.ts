@@ -1,11 +1,18 @@
 import { assert, layer } from "@effect/vitest"
 import { once } from "node:events"
 import * as Effect from "effect/Effect"
-import { type Browser, problemOf, type RequestOptions, submit } from "../support/browser.ts"
+import { type Browser, cookieName, login, make, problemOf, type RequestOptions, submit } from "../support/browser.ts"
 import * as RawHttp from "../support/rawHttp.ts"
 import * as Service from "../support/service.ts"
 
 const cookieOf = (browser: Browser) => Array.from(browser.cookies, ([name, value]) => `${name}=${value}`).join("; ")
+
+/** The same browser at another URL of its host, logged in there too. */
+const loginAt = (url: string, { cookies }: Browser) => {
+  const browser = make(url)
+  for (const [name, value] of cookies) browser.cookies.set(name, value)
+  return login(browser, { username: "demo", password: Service.demoPassword })
+}
 
 const dataOf = (browser: Browser) => browser.send("GET", "/session/data")
 
@@ -331,6 +338,25 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       const headers = { "content-type": "application/merge-patch+json" }
       yield* browser.send("PATCH", "/session/data", { body: `{"n":${numbers}}`, headers })
       assert.include((yield* dataOf(browser)).text, numbers)
+    })
+  )
+
+  it.effect("services on two ports of one host have cookies of their own and leave the other's alone", () =>
+    Effect.gen(function* () {
+      const { env, login: logIn } = yield* Service.Shared
+      const another = yield* Service.launch({ args: ["serve"], env })
+      const url = yield* Service.listening(another)
+      yield* Service.ready(url)
+      const first = yield* logIn()
+      // A browser sends a host's cookies to all of its ports.
+      const second = yield* loginAt(url, first)
+      assert.deepStrictEqual(Array.from(second.cookies.keys()), [cookieName(first.url), cookieName(url)])
+      assert.strictEqual((yield* second.send("POST", "/logout")).status, 204)
+      assert.deepStrictEqual(Array.from(second.cookies.keys()), [cookieName(first.url)])
+      const ended = yield* second.send("GET", "/session")
+      assert.strictEqual(problemOf(ended).code, "SessionMissing")
+      assert.deepStrictEqual(ended.headers.getSetCookie(), [])
+      assert.strictEqual((yield* first.send("GET", "/session")).status, 200)
     })
   )
 

@@ -70,6 +70,9 @@ export const make = (url: string): Browser => {
   }
 }
 
+/** What the cookie of the service at a loopback URL is called. */
+export const cookieName = (url: string) => `holdfast-dev-${new URL(url).port}`
+
 /** Logs in, which must succeed. */
 export const login = (browser: Browser, json: { readonly username: string; readonly password: string }) =>
   Effect.gen(function* () {
