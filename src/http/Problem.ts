@@ -66,6 +66,16 @@ export class NotFound extends Class<NotFound>()("NotFound", 404, "There is nothi
 /** The request did not arrive in time. */
 export class RequestTimeout extends Class<RequestTimeout>()("RequestTimeout", 408, "The request took too long") {}
 
+/** The headers have more bytes than the service reads. */
+export class HeadersTooLarge extends Class<HeadersTooLarge>()("HeadersTooLarge", 431, "The headers are too large") {}
+
+/** `Expect` asks for something else than `100-continue` (RFC 9110 10.1.1). */
+export class ExpectationFailed extends Class<ExpectationFailed>()(
+  "ExpectationFailed",
+  417,
+  "The expectation cannot be met"
+) {}
+
 /** The body has more bytes than any call takes. */
 export class BodyTooLarge extends Class<BodyTooLarge>()("BodyTooLarge", 413, "The body is too large") {}
 
@@ -80,11 +90,11 @@ export class UnsupportedMediaType extends Class<UnsupportedMediaType>()(
 export class InternalError extends Class<InternalError>()("InternalError", 500, "The service failed") {}
 
 /** The problems of every call that takes a body, besides those of what is in it. */
-export const body = [RequestTimeout, BodyTooLarge, UnsupportedMediaType] as const
+export const body = [BodyTooLarge, UnsupportedMediaType] as const
 
 /** Renders requests that cannot be decoded as {@link RequestInvalid}, and declares what any call may answer. */
 export class Requests extends HttpApiMiddleware.Service<Requests>()("holdfast/http/Problem/Requests", {
-  error: [RequestInvalid, InternalError]
+  error: [RequestInvalid, RequestTimeout, ExpectationFailed, HeadersTooLarge, InternalError]
 }) {}
 
 /** The layer of {@link Requests}. */

@@ -13,6 +13,7 @@ import * as Problem from "../http/Problem.ts"
 import { QueryApi } from "../http/QueryApi.ts"
 import * as SessionApi from "../http/SessionApi.ts"
 import { Holdings } from "./Holdings.ts"
+import { about, aboutLimited, limit } from "../http/internal/Wire.ts"
 import * as Metrics from "./Metrics.ts"
 import { Required } from "./ServiceSession.ts"
 
@@ -34,14 +35,16 @@ class SessionsGroup extends HttpApiGroup.make("sessions").add(
 ) {}
 
 class HealthGroup extends HttpApiGroup.make("health").add(
-  HttpApiEndpoint.get("live", "/health/live", { success: Schema.Struct({ status: Schema.Literal("live") }) }),
+  HttpApiEndpoint.get("live", "/health/live", {
+    success: Schema.Struct({ status: Schema.Literal("live") })
+  }).annotateMerge(about("Whether the process answers", "Needs nothing but the process itself.")),
   HttpApiEndpoint.get("ready", "/health/ready", {
     success: Schema.Struct({ status: Schema.Literal("ready") }),
     error: NotReady
-  }),
+  }).annotateMerge(about("Whether the service can do its work", "503 names what it waits for.")),
   HttpApiEndpoint.get("metrics", "/metrics", {
     success: Schema.String.pipe(HttpApiSchema.asText({ contentType: Metrics.contentType }))
-  })
+  }).annotateMerge(about("Metrics", "For Prometheus. They tell numbers and no names."))
 ) {}
 
 /** Asked by somebody who is no operator. */
@@ -51,11 +54,18 @@ class OperatorsGroup extends HttpApiGroup.make("operators").add(
   HttpApiEndpoint.get("holdings", "/holdings", {
     query: {
       /** Default: 1,000. */
-      limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 10_000 })))
+      limit: limit(10_000)
     },
     success: Holdings,
     error: OperatorsOnly
-  })
+  }).annotateMerge(
+    aboutLimited(
+      "What the process holds",
+      "For operators: the ledger as a tree, those held for longest first.",
+      10_000,
+      1000
+    )
+  )
 ) {}
 
 export class HoldfastApi extends HttpApi.make("holdfast")
@@ -70,6 +80,6 @@ export class HoldfastApi extends HttpApi.make("holdfast")
     OpenApi.annotations({
       title: "Holdfast",
       description:
-        "Log in, run SQL as query fibers that belong to your session, watch and cancel them, log out: everything your session held is released."
+        "Log in, run SQL as query fibers that belong to your session, watch and cancel them, log out: everything your session held is released. A path that is not one of these is answered with 404, and a method that a path does not have with 405 and the header Allow; both are problems (RFC 9457), as is every other error."
     })
   ) {}

@@ -18,11 +18,21 @@ function problem(status: number, code: string, title: string, detail: string): s
   return JSON.stringify({ type: Problem.typeOf(code), title, status, detail, code })
 }
 
+const answer = (
+  response: ServerResponse,
+  status: number,
+  body: string,
+  headers: Readonly<Record<string, string>>
+): void => {
+  const content = { "content-type": "application/problem+json", "content-length": Buffer.byteLength(body) }
+  response.writeHead(status, { ...headers, ...content }).end(body)
+}
+
 /** What HTTP itself forbids never reaches the router, and is a problem all the same. */
 const refusals: Readonly<Record<string, readonly [status: string, body: string]>> = {
   HPE_HEADER_OVERFLOW: [
     "431 Request Header Fields Too Large",
-    problem(431, "RequestInvalid", "The request is malformed", "The headers of a request are at most 16 KiB.")
+    problem(431, "HeadersTooLarge", "The headers are too large", "The headers of a request are at most 16 KiB.")
   ],
   ERR_HTTP_REQUEST_TIMEOUT: [
     "408 Request Timeout",
@@ -47,8 +57,8 @@ const refuse = (error: NodeJS.ErrnoException, socket: Duplex): void => {
 
 /** The only expectation there is, is `100-continue` (RFC 9110 10.1.1). */
 const unmet = (_: unknown, response: ServerResponse): void => {
-  const body = problem(417, "RequestInvalid", "The request is malformed", "Expect nothing but 100-continue.")
-  response.writeHead(417, { "content-type": "application/problem+json", connection: "close" }).end(body)
+  const body = problem(417, "ExpectationFailed", "The expectation cannot be met", "Expect nothing but 100-continue.")
+  answer(response, 417, body, { connection: "close" })
 }
 
 /** Connections are accepted a moment before there is a router: who is that early gets an answer too. */
@@ -58,7 +68,7 @@ const server = () => {
   server.on("request", (_, response) => {
     if (server.listenerCount("request") > 1) return
     const body = problem(503, "NotReady", "The service is not ready", "The service is starting. Ask again in a second.")
-    response.writeHead(503, { "content-type": "application/problem+json", "retry-after": "1" }).end(body)
+    answer(response, 503, body, { "retry-after": "1" })
   })
   return server
 }

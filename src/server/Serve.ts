@@ -38,6 +38,7 @@ import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
 import * as Logins from "./Logins.ts"
+import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
@@ -74,7 +75,8 @@ const failureCounts = ({ redisUrl }: Settings.Settings) =>
 const routes = (settings: Settings.Settings, origin: URL) => {
   const { absoluteTimeout, idleTimeout, maxSessions, renewEvery } = settings
   const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
-  const api = HttpApiBuilder.layer(HoldfastApi, { openapiPath: "/openapi.json" }).pipe(
+  const described = OpenApiDocument.describe(HoldfastApi, { origin, cookie: SessionCookie.forOrigin(origin) })
+  const api = HttpApiBuilder.layer(described, { openapiPath: "/openapi.json" }).pipe(
     Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
     Layer.provide(Logins.layer),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
@@ -84,7 +86,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   return Layer.mergeAll(
     layerNoStore,
     api,
-    HttpApiSwagger.layer(HoldfastApi, { path: "/docs" }),
+    HttpApiSwagger.layer(described, { path: "/docs" }),
     SameOrigin.layer(origin.origin),
     RequestTarget.layer,
     Problem.layerEverywhere(HoldfastApi)
