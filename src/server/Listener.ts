@@ -44,15 +44,24 @@ const malformed = [
   problem(400, "RequestInvalid", "The request is malformed", "The request is no valid HTTP.")
 ] as const
 
-/** Nothing is waited for from a client that is refused: its socket is gone as soon as the answer is written. */
+/** Sockets that were refused. What still arrives on them is not looked at. */
+const refused = new WeakSet<Duplex>()
+
+/**
+ * Answers, and closes the socket from this side too, a moment later: a client that never closes its own must not keep it, and
+ * one that still sends would not see the answer if it were closed at once (RFC 9112 9.6).
+ */
 const refuse = (error: NodeJS.ErrnoException, socket: Duplex): void => {
+  if (refused.has(socket)) return
+  refused.add(socket)
   if (!socket.writable) {
     socket.destroy(error)
     return
   }
+  setTimeout(() => socket.destroy(), 1000).unref()
   const [status, body] = refusals[error.code ?? ""] ?? malformed
   const headers = [`HTTP/1.1 ${status}`, "Connection: close", "Content-Type: application/problem+json"]
-  socket.end([...headers, `Content-Length: ${Buffer.byteLength(body)}`, "", body].join("\r\n"), () => socket.destroy())
+  socket.end([...headers, `Content-Length: ${Buffer.byteLength(body)}`, "", body].join("\r\n"))
 }
 
 /** The only expectation there is, is `100-continue` (RFC 9110 10.1.1). */

@@ -1,7 +1,10 @@
 import { assert, layer } from "@effect/vitest"
 import { once } from "node:events"
+import { readdirSync } from "node:fs"
+import * as Net from "node:net"
 import * as Effect from "effect/Effect"
 import { type Browser, cookieName, login, make, problemOf, type RequestOptions, submit } from "../support/browser.ts"
+import { eventually } from "../support/conditions.ts"
 import * as RawHttp from "../support/rawHttp.ts"
 import * as Service from "../support/service.ts"
 
@@ -116,6 +119,30 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       assert.strictEqual((yield* send("1.0", [])).status, 200)
       assert.strictEqual((yield* send("1.0", ["Host: a", "Host: b"])).status, 400)
     })
+  )
+
+  it.effect("clients that are refused and never close their sockets do not keep descriptors", () =>
+    Effect.gen(function* () {
+      const { pid, url } = yield* Service.Shared
+      const { hostname, port } = new URL(url)
+      const descriptors = Effect.sync(() => readdirSync(`/proc/${pid}/fd`).length)
+      const before = yield* descriptors
+      const refused = Effect.acquireRelease(
+        Effect.promise(async () => {
+          const socket = Net.connect({ host: hostname, port: Number(port), allowHalfOpen: true })
+          let said = ""
+          socket.on("error", () => undefined).on("data", (bytes: Buffer) => (said += String(bytes)))
+          socket.write("nonsense\r\n\r\n")
+          await once(socket, "end")
+          return { socket, said }
+        }),
+        ({ socket }) => Effect.sync(() => socket.destroy())
+      )
+      const sockets = yield* Effect.all(Array.from({ length: 30 }, () => refused))
+      for (const { said } of sockets) assert.match(said, /^HTTP\/1\.1 400 /)
+      yield* eventually(descriptors, (now) => now < before + 10)
+      assert.isTrue(sockets.every(({ socket }) => !socket.destroyed))
+    }).pipe(Effect.scoped)
   )
 
   it.effect("a client that waits before it sends its body is told at once what is certain", () =>
