@@ -104,7 +104,7 @@ layer(Service.layerShared({ HOLDFAST_TRUSTED_PROXIES: "127.0.0.0/8" }), {
         assert.deepStrictEqual(told.slice(0, 5), [], `HOLDFAST_TEST_SEED=${seed}`)
         assert.isAbove(statuses.size, 8)
       }),
-    60_000 + 100 * requests
+    60_000 + 500 * requests
   )
 
   it.effect("the cookie that an https origin has is the one that is described", () =>

@@ -27,6 +27,8 @@ export interface Call {
   readonly responses: Json
 }
 
+const nameOf = ({ method, path }: Call) => `${method} ${path}`
+
 /** The calls of a description. */
 export const callsOf = (document: unknown): ReadonlyArray<Call> =>
   Object.entries(at(document, "paths")).flatMap(([path, item]) =>
@@ -226,7 +228,11 @@ export const requestOf = (
   ids: Ids,
   own: ReadonlyArray<string>
 ): Request => {
-  const chosen = random.pick(calls)
+  // A login takes its time on purpose, so what makes one necessary is asked more seldom.
+  const all = random.chance(0.85)
+    ? calls.filter((call) => !/^(?:POST \/log|DELETE \/sessions)/.test(nameOf(call)))
+    : calls
+  const chosen = random.pick(all)
   const path = pathOf(random, chosen, ids)
   const isBent = random.chance(0.06)
   const target = isBent ? bent(random, path) : path
