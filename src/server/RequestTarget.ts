@@ -20,8 +20,8 @@ export const layerRouter = Layer.succeed(HttpRouter.RouterConfig, {
   ignoreTrailingSlash: false
 })
 
-// RFC 3986 3.3, without what is percent-encoded and without `;`.
-const exactPath = /^\/(?:[\w.~!$&'()*+,=:@-]+(?:\/[\w.~!$&'()*+,=:@-]+)*)?$/
+// RFC 3986 3.3, without what is percent-encoded, without `;`, and without `.` and `..`, which a client resolves (5.2.4).
+const exactPath = /^\/(?!(?:.*\/)?\.{1,2}(?:\/|$))(?:[\w.~!$&'()*+,=:@-]+(?:\/[\w.~!$&'()*+,=:@-]+)*)?$/
 
 /** The path of a target, which is one (RFC 9112 3.2.1) or a URL (3.2.2). */
 const pathOf = (target: string): string => target.replace(/^https?:\/\/[^/?#]*/i, "").replace(/\?.*$/s, "")
