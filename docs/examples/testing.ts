@@ -165,7 +165,7 @@ const interruptedAfter = (turns: number) =>
     }).pipe(Effect.provide(Layer.fresh(Ledger.layer)))
   )
 
-export const noLeaseIsLost = Effect.forEach([1, 2, 4, 8, 16, 32], interruptedAfter)
+export const noLeaseIsLost = Effect.forEach([1, 2, 4, 8], interruptedAfter)
 // #endregion
 
 // #region story
