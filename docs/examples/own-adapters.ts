@@ -1,14 +1,7 @@
 // Adapters of your own: how a store becomes an app's sessions, laws to try it with, and a query driver.
 import { Duration, Effect, Exit, Layer, Result } from "effect"
-import {
-  Ledger,
-  QueryDriver,
-  QueryError,
-  SessionPruning,
-  SessionStore,
-  SessionToken,
-  type SessionError
-} from "holdfast"
+import { Ledger, QueryDriver, QueryError, SessionPruning, SessionToken } from "holdfast"
+import type { SessionError, SessionStore } from "holdfast"
 import * as SessionOrigin from "holdfast/http/SessionOrigin"
 import * as assert from "node:assert/strict"
 
