@@ -116,8 +116,7 @@ export const postgresMayRestart = Effect.gen(function* () {
 // #region redis
 export const redisMayStandStill = Effect.gen(function* () {
   const server = yield* RedisServer.RedisServer
-  const store = RedisSessionStore.layer({ url: server.url, operationTimeout: "500 millis" })
-  yield* survives(store, server.pause, server.resume)
+  yield* survives(RedisSessionStore.layer({ url: server.url }), server.pause, server.resume)
 }).pipe(Effect.provide(RedisServer.layer()))
 // #endregion
 
