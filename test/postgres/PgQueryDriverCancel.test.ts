@@ -25,6 +25,7 @@ const stuck = (waiting: Deferred.Deferred<void>) =>
     QueryResults.QueryResults,
     Effect.map(QueryResults.QueryResults, (results) =>
       QueryResults.QueryResults.of({
+        ready: results.ready,
         open: (id) =>
           Effect.map(results.open(id), (result) => ({
             ...result,

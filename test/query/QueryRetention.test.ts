@@ -23,6 +23,7 @@ describe("records of queries that are over", () => {
           QueryResults.QueryResults,
           Effect.map(QueryResults.QueryResults, (results) =>
             QueryResults.QueryResults.of({
+              ready: results.ready,
               open: (id) =>
                 Effect.acquireRelease(
                   Effect.tap(results.open(id), () => Effect.sync(() => kept++)),

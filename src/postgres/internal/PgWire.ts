@@ -23,9 +23,12 @@ import { Duplex } from "node:stream"
 import {
   code,
   DataRow,
+  endReport,
   ErrorResponse,
   errorOf,
   headerBytes,
+  maxReportBytes,
+  NoticeResponse,
   outsideTransaction,
   ReadyForQuery,
   valuesOf
@@ -152,6 +155,8 @@ class Exchange {
 
   breaks(): void {}
 
+  notices(): void {}
+
   ends(): void {
     this.failure = lost()
     this.isOver = true
@@ -181,6 +186,8 @@ class Wire implements PgWire {
   private wantedBytes = 0
   /** Bytes of a message that may pass unread. */
   private passing = 0
+  /** Bytes of a message that nobody is to hear. */
+  private dropping = 0
   private readonly connection: PgConnection
   private readonly socket: Duplex
   private readonly deliver: (chunk: Buffer) => void
@@ -244,26 +251,37 @@ class Wire implements PgWire {
   private read(arrived: Buffer, done: Array<Conversation>): void {
     const chunk = this.gather(arrived)
     if (chunk === undefined) return
-    let passed = 0
-    let at = Math.min(this.passing, chunk.length)
-    this.passing -= at
+    let passed = Math.min(this.dropping, chunk.length)
+    this.dropping -= passed
+    let at = Math.min(passed + this.passing, chunk.length)
+    this.passing -= at - passed
     while (at < chunk.length) {
       const type = chunk[at]
       const [conversation] = this.conversations
       const isOurs = conversation !== undefined && !unasked.has(type)
+      const isReport = type === ErrorResponse || type === NoticeResponse
       const left = chunk.length - at
       const size = left < headerBytes ? headerBytes : 1 + chunk.readUInt32BE(at + 1)
       if (size < headerBytes) throw new RangeError("A message is never so short")
-      if (isOurs && size > 1 + maxMessageBytes) {
+      const needed = isReport ? Math.min(size, maxReportBytes) : size
+      if (isOurs && needed > 1 + maxMessageBytes) {
         conversation.breaks("too large")
         return void this.socket.destroy()
       }
-      if (left < headerBytes || (left < size && (isOurs || type === ReadyForQuery))) {
-        this.hold(chunk.subarray(at), size)
+      if (left < headerBytes || (left < needed && (isOurs || isReport || type === ReadyForQuery))) {
+        this.hold(chunk.subarray(at), needed)
         break
       }
       const end = at + size
-      if (isOurs) {
+      if (needed < size) {
+        if (at > passed) this.deliver(chunk.subarray(passed, at))
+        const report = endReport(chunk.subarray(at, at + needed))
+        if (!isOurs || conversation.tells(type)) this.deliver(report)
+        if (isOurs) conversation.hear(report, 0, report.length)
+        else conversation?.notices(report, 0, report.length)
+        passed = Math.min(end, chunk.length)
+        this.dropping = end - passed
+      } else if (isOurs) {
         if (at > passed) this.deliver(chunk.subarray(passed, at))
         if (type === ReadyForQuery) this.status = chunk[at + headerBytes]
         if (conversation.tells(type)) this.deliver(chunk.subarray(at, end))
@@ -272,7 +290,8 @@ class Wire implements PgWire {
         if (conversation.isOver) done.unshift(this.leave(conversation))
         passed = end
       } else if (type === ReadyForQuery) this.status = chunk[at + headerBytes]
-      if (end > chunk.length) this.passing = end - chunk.length
+      else if (type === NoticeResponse) conversation?.notices(chunk, at, end)
+      if (end > chunk.length && needed === size) this.passing = end - chunk.length
       at = Math.min(end, chunk.length)
     }
     if (at > passed) this.deliver(passed === 0 && at === chunk.length ? chunk : chunk.subarray(passed, at))
