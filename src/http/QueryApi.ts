@@ -1,6 +1,7 @@
 /**
  * The query calls of the HTTP API: schemas only, shared by server, client and documentation. All of them need a session.
  */
+import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
@@ -8,6 +9,8 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { Written } from "../query/QueryError.ts"
 import { QueryId } from "../query/QueryId.ts"
+import { Notice } from "../query/QueryRecord.ts"
+import * as Problem from "./Problem.ts"
 import * as QueryProblem from "./QueryProblem.ts"
 import { all } from "../query/QueryState.ts"
 
@@ -23,7 +26,7 @@ export const QueryFailure = Schema.Struct({
   hint: Schema.optionalKey(Schema.String),
   /** Characters from the start of the statement, counted from 1. */
   position: Schema.optionalKey(Schema.Int),
-  /** What it may have written all the same; not there where nothing is, or where the server refused the statement. */
+  /** What it may have written all the same; not there where nothing was written for certain. */
   written: Schema.optionalKey(Written)
 })
 
@@ -44,6 +47,10 @@ export const QueryInfo = Schema.Struct({
   rowCount: Schema.NullOr(Schema.Int),
   /** What the rows take up where they are kept; null until it succeeded. */
   bytes: Schema.NullOr(Schema.Int),
+  /** What the server remarked while it ran, such as `raise notice`; about 32,000 characters at most. */
+  notices: Schema.Array(Notice),
+  /** How many more the server remarked. */
+  noticesDropped: Schema.Int,
   error: Schema.NullOr(QueryFailure),
   /** Every state so far and when it began, the first one first. */
   transitions: Schema.Array(Schema.Struct({ state: QueryStateName, at: Schema.DateTimeUtcFromString }))
@@ -54,7 +61,7 @@ export type QueryInfo = typeof QueryInfo.Type
 export const QuerySubmission = Schema.Struct({
   sql: Schema.String.check(Schema.isMinLength(1)),
   /** Values for `$1`, `$2`, … */
-  params: Schema.optionalKey(Schema.Array(Schema.Json)),
+  params: Schema.optionalKey(Schema.Array(Schema.Unknown)),
   /** Milliseconds from now until the query fails with `QueryDeadlineExceeded`; at most a day. */
   timeoutMs: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 86_400_000 })))
 })
@@ -99,15 +106,18 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
     payload: QuerySubmission,
     success: Submitted,
     error: [
+      Problem.RequestInvalid,
       QueryProblem.IdempotencyConflict,
       QueryProblem.QueryRejected,
       QueryProblem.QueriesUnavailable,
       QueryProblem.QueriesNotConfigured
     ]
-  }).annotate(
-    OpenApi.Description,
-    "202 says that the query was taken in, not that it runs. Whether the database of queries answers is asked at most once a second: queries submitted within a second of its loss are taken in and end as Failed with QueriesUnavailable, later ones are refused with 503."
-  ),
+  })
+    .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error" })
+    .annotate(
+      OpenApi.Description,
+      "202 says that the query was taken in, not that it runs. Whether the database of queries answers is asked at most once a second: queries submitted within a second of its loss are taken in and end as Failed with QueriesUnavailable, later ones are refused with 503."
+    ),
   HttpApiEndpoint.get("list", "/queries", {
     query: {
       state: Schema.optionalKey(QueryStateName),

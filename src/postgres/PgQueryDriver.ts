@@ -172,6 +172,7 @@ const execute = (
     if (error !== undefined) return Effect.fail(fromServerError(error, isUndone() ? undefined : "unknown"))
     if (stage === "unsent") return Effect.fail(notSent())
     if (broken !== undefined) return Effect.fail(fromBroken[broken]())
+    if (running.isUnreadable && !isTransactionOpen) return Effect.fail(failed(notUtf8, "committed"))
     return isTransactionOpen
       ? Effect.fail(failed(leftOpen, isUndone() ? undefined : "unknown"))
       : describe.pipe(Effect.andThen(name), Effect.andThen(done))
@@ -232,6 +233,9 @@ const rowsLost = Exit.fail(
   })
 )
 
+const notUtf8 =
+  "A value of the result is not UTF-8, and cannot be told in JSON. Select its bytes: convert_to(…) or encode(…)."
+
 const leftOpen =
   "The statement left a transaction open, and it was rolled back. Each query is a transaction of its own: leave BEGIN out."
 
@@ -264,7 +268,9 @@ const ahead = ({ deadline, id }: Execution) => {
   // An id has nothing in it that would end a text.
   const name = `SET application_name TO 'holdfast ${id}'`
   // Cheaper than a SELECT, which is planned and has rows.
-  return PgFrames.query(deadline === undefined ? name : `${name};SET statement_timeout TO ${timeoutOf(deadline)}`)
+  const timeout = deadline === undefined ? "" : `;SET statement_timeout TO ${timeoutOf(deadline)}`
+  // Whatever the role or the database has it set to: the digits of a number are all there.
+  return PgFrames.query(`${name};SET extra_float_digits TO 1${timeout}`)
 }
 
 /** What would not arrive as it is, or what the protocol has no room for. */

@@ -43,6 +43,14 @@ const bodies: ReadonlyArray<Case> = [
   ["a timeout that is text", 400, json('{"sql":"select 1","timeoutMs":"1"}')],
   ["a timeout beyond a day", 400, json('{"sql":"select 1","timeoutMs":86400001}')],
   ["a timeout beyond all numbers", 400, json('{"sql":"select 1","timeoutMs":1e999}')],
+  ["a misspelt timeout", 400, json('{"sql":"select 1","timeoutMS":1000}')],
+  ["misspelt params", 400, json('{"sql":"select 1","param":[1]}')],
+  ["a member named __proto__", 400, json('{"sql":"select 1","__proto__":{"timeoutMs":1}}')],
+  ["two statements of one name", 400, json('{"sql":"select 1","sql":"select 2"}')],
+  ["params with two members of one name", 400, json('{"sql":"select $1::jsonb","params":[{"a":1,"a":2}]}')],
+  ["a number in params that JavaScript changes", 400, json('{"sql":"select $1","params":[[9007199254740993]]}')],
+  ["a number in an object that JavaScript changes", 400, json('{"sql":"select $1","params":[{"a":1e400}]}')],
+  ["params of 5,000 levels", 400, json(`{"sql":"select $1::jsonb","params":[${"[".repeat(5000)}${"]".repeat(5000)}]}`)],
   ["everything behind __proto__", 400, json('{"__proto__":{"sql":"select 1"}}')],
   [
     "bytes that are not UTF-8",
@@ -476,8 +484,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
   it.effect("keys such as __proto__ in parameters are plain keys", () =>
     Effect.gen(function* () {
       const browser = yield* Service.Demo
-      const body =
-        '{"sql":"select $1::jsonb ->> \'__proto__\'","params":[{"__proto__":"plain"}],"__proto__":{"timeoutMs":1}}'
+      const body = '{"sql":"select $1::jsonb ->> \'__proto__\'","params":[{"__proto__":"plain"}]}'
       const answer = yield* browser.send("POST", "/queries", json(body))
       assert.strictEqual(answer.status, 202, answer.text)
       assert.deepStrictEqual(

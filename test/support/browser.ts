@@ -92,9 +92,12 @@ const Query = Schema.Struct({
       code: Schema.String,
       message: Schema.String,
       sqlState: Schema.optionalKey(Schema.String),
-      position: Schema.optionalKey(Schema.Int)
+      position: Schema.optionalKey(Schema.Int),
+      written: Schema.optionalKey(Schema.String)
     })
-  )
+  ),
+  notices: Schema.Array(Schema.Struct({ severity: Schema.String, message: Schema.String })),
+  noticesDropped: Schema.Int
 })
 export type Query = typeof Query.Type
 

@@ -3,7 +3,7 @@
  *
  * Formats: https://www.postgresql.org/docs/current/protocol-message-formats.html
  */
-import { Buffer } from "node:buffer"
+import { Buffer, isUtf8 } from "node:buffer"
 
 /** The byte of a message's type. */
 export const code = (letter: string): number => letter.charCodeAt(0)
@@ -114,6 +114,17 @@ export const statement = (sql: string, params: ReadonlyArray<string | null>): Bu
 /** What follows a `Bind`: describe the portal, execute it to its end, and be done. */
 const describeExecuteSync = Buffer.concat([frame("D", Buffer.from("P\0")), frame("E", text(""), int32(0)), sync])
 
+/** A value is no text: it would be read as another one. */
+export class NotUtf8 extends Error {
+  override readonly name = "NotUtf8"
+}
+
+const valueOf = (bytes: Buffer, from: number, to: number): string => {
+  const value = bytes.toString("utf8", from, to)
+  if (value.includes("\ufffd") && !isUtf8(bytes.subarray(from, to))) throw new NotUtf8()
+  return value
+}
+
 /** The values of a `DataRow`, as text. The frame is the part of `bytes` that begins at `at`. */
 export const valuesOf = (bytes: Buffer, at: number): Array<string | null> => {
   const values: Array<string | null> = []
@@ -122,7 +133,7 @@ export const valuesOf = (bytes: Buffer, at: number): Array<string | null> => {
   for (let index = 0; index < count; index++) {
     const length = bytes.readInt32BE(next)
     next += 4
-    values.push(length < 0 ? null : bytes.toString("utf8", next, next + length))
+    values.push(length < 0 ? null : valueOf(bytes, next, next + length))
     next += Math.max(length, 0)
   }
   return values

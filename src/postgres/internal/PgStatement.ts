@@ -15,6 +15,7 @@ import {
   errorOf,
   headerBytes,
   noticeOf,
+  NotUtf8,
   outsideTransaction,
   parameterTypesOf,
   ReadyForQuery,
@@ -73,6 +74,8 @@ export class PgStatement {
   /** Told of what the server remarks, as long as it is under way. */
   onNotice: ((notice: Report) => void) | undefined
   broken: Broken | undefined
+  /** A row had a value that is no text; it was dropped, and those after it. */
+  isUnreadable = false
   /** The server, or what broke the connection, has said the last word. */
   isOver = false
   /** A transaction was open when the server was done. */
@@ -160,8 +163,13 @@ export class PgStatement {
       if (type === ReadyForQuery) this.ahead--
     } else if (type === DataRow) {
       this.rowCount++
-      if (this.isDropped) return
-      this.rows.push(valuesOf(bytes, at))
+      if (this.isDropped || this.isUnreadable) return
+      try {
+        this.rows.push(valuesOf(bytes, at))
+      } catch (error) {
+        if (!(error instanceof NotUtf8)) throw error
+        this.isUnreadable = true
+      }
       this.rowBytes += end - at
     } else if (type === RowDescription) this.columns = columnsOf(bytes, at)
     else if (type === ParameterDescription) this.parameterTypes = parameterTypesOf(bytes, at)

@@ -68,8 +68,10 @@ const nameOf = (quoted: string): string =>
 /** At most so much of a number or a name is repeated. */
 const shown = (text: string): string => (text.length > 40 ? `${text.slice(0, 40)}…` : text)
 
-/** What is lost of a text that is JSON; nothing where JavaScript writes the same value again. */
-export const lossOf = (text: string): Loss | undefined => {
+/**
+ * What is lost of a text that is JSON; nothing where JavaScript writes the same value again. Numbers may be left out of account.
+ */
+export const lossOf = (text: string, numbers: "numbers" | "no numbers" = "numbers"): Loss | undefined => {
   /** The names of the members so far of the objects around; none of arrays. */
   const around: Array<Set<string> | undefined> = []
   let isNameNext = false
@@ -90,7 +92,7 @@ export const lossOf = (text: string): Loss | undefined => {
     } else if (sign === minus || (sign >= 48 && sign <= 57)) {
       number.lastIndex = at
       const source = number.exec(text)?.[0] ?? ""
-      if (!isExactNumber(source)) {
+      if (numbers === "numbers" && !isExactNumber(source)) {
         return { kind: "number", problem: `JavaScript does not keep the number ${shown(source)}` }
       }
       at += Math.max(source.length, 1)
