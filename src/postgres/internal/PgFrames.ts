@@ -179,13 +179,17 @@ export interface Report {
 /** The longest text of a report that is read. */
 const maxFieldBytes = 8 * 1024
 
+/** The last place up to `end` that is not within a character. */
+const wholeUpTo = (bytes: Buffer, end: number): number => {
+  let at = end
+  while (((bytes[at] ?? 0) & 0xc0) === 0x80) at--
+  return at
+}
+
 /** The text between two places, cut where it is long. A cut text keeps nothing of the whole one alive. */
 const cut = (bytes: Buffer, from: number, to: number): string => {
   if (to - from <= maxFieldBytes) return bytes.toString("utf8", from, to)
-  let end = from + maxFieldBytes
-  // Not within a character.
-  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end--
-  return `${bytes.toString("utf8", from, end)}…`
+  return `${bytes.toString("utf8", from, wholeUpTo(bytes, from + maxFieldBytes))}…`
 }
 
 const fieldsOf = (bytes: Buffer): ReadonlyMap<string, string> => {
@@ -230,7 +234,7 @@ export const maxReportBytes = 64 * 1024
 
 /** A whole message of what was read of one that is longer than {@link maxReportBytes}. */
 export const endReport = (begun: Buffer): Buffer => {
-  const whole = Buffer.concat([begun, Buffer.from("\0\0")])
+  const whole = Buffer.concat([begun.subarray(0, wholeUpTo(begun, begun.length - 1)), Buffer.from("\0\0")])
   whole.writeUInt32BE(whole.length - 1, 1)
   return whole
 }

@@ -45,7 +45,8 @@ export const cut = (text: string, length = maxText): string => {
 type Reason = QueryError["reason"]
 
 /** An error whose texts are cut. */
-export const cutReason = (reason: Reason, length?: number): Reason => {
+export const cutReason = (reason: Reason, length = maxText): Reason => {
+  if (sizeOfReason(reason) <= length) return reason
   switch (reason._tag) {
     case "StatementFailed": {
       const { code, detail, hint, position, problem, written } = reason
