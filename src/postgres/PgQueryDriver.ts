@@ -18,12 +18,12 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { Buffer } from "node:buffer"
-import type { ConnectionError } from "../connection/ConnectionError.ts"
 import { ConnectionPool } from "../connection/ConnectionPool.ts"
 import * as PgAtomicity from "./internal/PgAtomicity.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgFrames from "./internal/PgFrames.ts"
 import * as PgStatement from "./internal/PgStatement.ts"
+import * as PgQueryErrors from "./internal/PgQueryErrors.ts"
 import { PgTypes } from "./internal/PgTypes.ts"
 import * as PgWire from "./internal/PgWire.ts"
 import * as PgValues from "./internal/PgValues.ts"
@@ -36,49 +36,7 @@ import {
   type Statement,
   type Summary
 } from "../query/QueryDriver.ts"
-import {
-  andWritten,
-  QueriesUnavailable,
-  QueryError,
-  ResultsUnavailable,
-  ResultTooLarge,
-  StatementFailed,
-  type Written
-} from "../query/QueryError.ts"
-
-const unavailable = (problem: string, written?: Written) =>
-  new QueryError({ reason: new QueriesUnavailable({ problem, ...(written !== undefined && { written }) }) })
-
-const failed = (problem: string, written?: Written) =>
-  new QueryError({ reason: new StatementFailed({ problem, ...(written !== undefined && { written }) }) })
-
-/** A remote caller learns that there is no connection, and how many hold one, but not who. */
-const fromConnectionError = (error: ConnectionError) => unavailable(error.message)
-
-const fromServerError = ({ code, detail, hint, message, position }: PgFrames.ServerError, written?: Written) =>
-  new QueryError({
-    reason: new StatementFailed({
-      problem: message,
-      ...(code !== undefined && { code }),
-      ...(detail !== undefined && { detail }),
-      ...(hint !== undefined && { hint }),
-      ...(position !== undefined && { position }),
-      ...(written !== undefined && { written })
-    })
-  })
-
-const notSent = () => unavailable("The connection broke before the statement was sent. Submit it again.")
-
-const noCopy = "COPY is not supported. Use SELECT or INSERT."
-
-const fromBroken: Record<PgStatement.Broken, () => QueryError> = {
-  lost: () =>
-    unavailable("The connection broke while the statement ran. Look at what it wrote before you try again.", "unknown"),
-  "copy in": () => failed(noCopy),
-  // The server may have sent all of it by then.
-  "copy out": () => failed(noCopy, "unknown"),
-  "too large": () => new QueryError({ reason: new ResultTooLarge({ limitBytes: PgStatement.maxMessageBytes }) })
-}
+import { andWritten, type QueryError } from "../query/QueryError.ts"
 
 /** What ends a statement that is not wanted any more, and how long it may end by itself before. */
 interface Ending {
@@ -169,12 +127,14 @@ const execute = (
     !running.isBegun || (PgAtomicity.isUndone(sql) && !(running.isErrorLate && running.error?.isFatal === true))
   const whatItCameTo = Effect.suspend((): Effect.Effect<Summary, QueryError> => {
     const { broken, error, isTransactionOpen, stage } = running
-    if (error !== undefined) return Effect.fail(fromServerError(error, isUndone() ? undefined : "unknown"))
-    if (stage === "unsent") return Effect.fail(notSent())
-    if (broken !== undefined) return Effect.fail(fromBroken[broken]())
-    if (running.isUnreadable && !isTransactionOpen) return Effect.fail(failed(notUtf8, "committed"))
+    if (error !== undefined)
+      return Effect.fail(PgQueryErrors.fromServerError(error, isUndone() ? undefined : "unknown"))
+    if (stage === "unsent") return Effect.fail(PgQueryErrors.notSent())
+    if (broken !== undefined) return Effect.fail(PgQueryErrors.fromBroken[broken]())
+    if (running.isUnreadable && !isTransactionOpen)
+      return Effect.fail(PgQueryErrors.failed(PgQueryErrors.notUtf8, "committed"))
     return isTransactionOpen
-      ? Effect.fail(failed(leftOpen, isUndone() ? undefined : "unknown"))
+      ? Effect.fail(PgQueryErrors.failed(PgQueryErrors.leftOpen, isUndone() ? undefined : "unknown"))
       : describe.pipe(Effect.andThen(name), Effect.andThen(done))
   })
   // A cancel that came too late changed nothing: what the statement did is committed. Rows that waited for whoever takes
@@ -186,7 +146,7 @@ const execute = (
     if (command === "" || isTransactionOpen) return isUndone() ? Effect.void : Effect.sync(() => onGivenUp("unknown"))
     if (columns.length === 0 || running.rowCount === count) return Effect.ignore(Effect.andThen(describe, done))
     const mayOnlyRead = onlyReads.has(summaryOf(command, count).command)
-    return Effect.sync(() => (mayOnlyRead ? onGivenUp("committed") : onDone(rowsLost)))
+    return Effect.sync(() => (mayOnlyRead ? onGivenUp("committed") : onDone(PgQueryErrors.rowsLost)))
   })
   // Known when the server is done with the statement, which is after its rows were refused.
   const asFarAsItWent = (error: QueryError) => {
@@ -215,29 +175,14 @@ const describe = (running: PgStatement.PgStatement, send: Effect.Effect<void>, e
     Effect.andThen(
       Effect.suspend(() => {
         const { broken, error, parameterTypes } = running
-        if (error !== undefined) return Effect.fail(fromServerError(error))
-        return broken === undefined ? Effect.succeed(parameterTypes) : Effect.fail(notSent())
+        if (error !== undefined) return Effect.fail(PgQueryErrors.fromServerError(error))
+        return broken === undefined ? Effect.succeed(parameterTypes) : Effect.fail(PgQueryErrors.notSent())
       })
     )
   )
 
 /** As the server calls them when they are done. */
 const onlyReads: ReadonlySet<string> = new Set(["SELECT", "SHOW", "FETCH", "EXPLAIN"])
-
-const rowsLost = Exit.fail(
-  new QueryError({
-    reason: new ResultsUnavailable({
-      problem:
-        "The statement took effect before it was cancelled, but not all its rows were kept. Look at what it wrote."
-    })
-  })
-)
-
-const notUtf8 =
-  "A value of the result is not UTF-8, and cannot be told in JSON. Select its bytes: convert_to(…) or encode(…)."
-
-const leftOpen =
-  "The statement left a transaction open, and it was rolled back. Each query is a transaction of its own: leave BEGIN out."
 
 /** Bound, not quoted: what a quoted text means is for the settings of the server to say. */
 const setAny = (settings: Readonly<Record<string, string>>): PgWire.Messages => {
@@ -246,12 +191,6 @@ const setAny = (settings: Readonly<Record<string, string>>): PgWire.Messages => 
   )
   return { messages: Buffer.concat(each), cycles: each.length }
 }
-
-/** What is refused here was chosen by the operator or the app, not by who wrote the statement. */
-const refused = (error: PgWire.ExchangeFailed) =>
-  error.code === undefined
-    ? notSent()
-    : unavailable(`A setting of the query was refused: ${error.message}. Correct the settings of the statement.`)
 
 /** How much later than the deadline the server ends a statement by itself, because we are gone. */
 const graceMillis = 1000
@@ -295,9 +234,9 @@ const encode = ({ params }: Statement, typeIds: ReadonlyArray<number>, types: Pg
       const at = texts.length
       try {
         texts.push(PgValues.encode(param, typeIds[at] ?? 0, types.get))
-      } catch (refused) {
-        if (!(refused instanceof PgValues.Refused)) throw refused
-        return Effect.fail(failed(`The parameter $${at + 1} ${refused.message}.`))
+      } catch (error) {
+        if (!(error instanceof PgValues.Refused)) throw error
+        return Effect.fail(PgQueryErrors.failed(`The parameter $${at + 1} ${error.message}.`))
       }
     }
     return Effect.succeed(texts)
@@ -307,7 +246,7 @@ const encode = ({ params }: Statement, typeIds: ReadonlyArray<number>, types: Pg
 const prepare = (wire: PgWire.PgWire, { settings }: Statement) =>
   settings === undefined || Object.keys(settings).length === 0
     ? Effect.void
-    : Effect.mapError(wire.exchange(setAny(settings)), refused)
+    : Effect.mapError(wire.exchange(setAny(settings)), PgQueryErrors.refused)
 
 const summaryOf = (tag: string, count: number): Summary => {
   const words = tag.split(" ")
@@ -320,14 +259,16 @@ export const make = Effect.gen(function* () {
   const pool = yield* ConnectionPool
   const types = new PgTypes()
   const open = Effect.gen(function* () {
-    const { id, kill, services } = yield* Effect.mapError(pool.lease(), fromConnectionError)
+    const { id, kill, services } = yield* Effect.mapError(pool.lease(), PgQueryErrors.fromConnectionError)
     const lent = Context.getOption(services, PgDriver.Pinned)
     if (Option.isNone(lent)) {
-      return yield* unavailable("The pool is not one of PostgreSQL connections. Use PgConnectionSource.")
+      return yield* PgQueryErrors.unavailable("The pool is not one of PostgreSQL connections. Use PgConnectionSource.")
     }
     const wire = PgWire.attach(lent.value.connection)
     if (wire === undefined) {
-      return yield* unavailable("This version of @effect/sql-pg is not supported. Install @effect/sql-pg ~4.0.5.")
+      return yield* PgQueryErrors.unavailable(
+        "This version of @effect/sql-pg is not supported. Install @effect/sql-pg ~4.0.5."
+      )
     }
     const ending = { cancel: lent.value.pinned.interrupt, kill }
     const { reset } = lent.value
@@ -359,7 +300,7 @@ export const make = Effect.gen(function* () {
           const problem = unsendable(statement)
           return problem === undefined
             ? Effect.andThen(prepare(wire, statement), run(statement, sink, execution))
-            : Effect.fail(failed(problem))
+            : Effect.fail(PgQueryErrors.failed(problem))
         })
     } satisfies QueryConnection
   })
