@@ -1,4 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import { builtIn } from "../../src/postgres/internal/PgBuiltInTypes.ts"
+import { superuserUrl } from "../support/postgres.ts"
 import * as Effect from "effect/Effect"
 import * as Service from "../support/service.ts"
 import { withQueries } from "../support/queries.ts"
@@ -12,6 +15,26 @@ const holds = (findings: ValuesLaw.Findings) => {
   assert.isAbove(findings.values, 3000)
   assert.isAbove(findings.arrays, 6000)
 }
+
+it.live("the list of built-in types is the server's", () =>
+  Effect.gen(function* () {
+    const connection = yield* PgConnection.make({ url: yield* superuserUrl })
+    const { rows } = yield* connection.query(
+      `select t.oid::int as id, coalesce(e.typname || '[]', t.typname) as name, e.oid::int as element, t.typdelim as delimiter
+      from pg_type t left join pg_type e on e.typarray = t.oid where t.oid < 10000`
+    )
+    const listed = Array.from(builtIn, ([id, { delimiter, element, name }]) => ({
+      id,
+      name,
+      element: element ?? null,
+      delimiter
+    }))
+    assert.sameDeepMembers(
+      listed,
+      rows.map(({ delimiter, element, id, name }) => ({ id, name, element, delimiter }))
+    )
+  }).pipe(Effect.scoped)
+)
 
 describe("values of PostgreSQL", () => {
   it.live(
