@@ -211,7 +211,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   }
 
   const settle = (entry: Entry, outcome: Query.Outcome): void => {
-    const error = Exit.isSuccess(outcome) ? null : QuerySizes.cutReason(reasonOf(outcome.cause))
+    const error = Exit.isSuccess(outcome) ? null : QuerySizes.keptReason(reasonOf(outcome.cause))
     // Before it is told, so that nobody sees one too many.
     entries.ended(entry, entry.size + QuerySizes.sizeOfReason(error), now())
     const spans = entry.ended(steady())

@@ -43,7 +43,7 @@ const made = new Map<number, PgType>()
 for (const entry of list.trim().split(/\s+/)) {
   const [id, name = "", array, delimiter = ","] = entry.split(":")
   made.set(Number(id), { name, delimiter })
-  if (array !== undefined) made.set(Number(array), { name: `${name}[]`, element: Number(id), delimiter: "," })
+  if (array !== undefined) made.set(Number(array), { name: `${name}[]`, element: Number(id), delimiter })
 }
 
 /** By their object ids. */

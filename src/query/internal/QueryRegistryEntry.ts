@@ -174,7 +174,7 @@ export class Entry {
       bytes: change.bytes ?? bytes,
       notices: isExpired ? [] : current.notices,
       noticesDropped: current.noticesDropped,
-      error: isExpired && error !== null ? QuerySizes.cutReason(error, expiredText) : (change.error ?? error)
+      error: isExpired && error !== null ? QuerySizes.keptReason(error, expiredText) : (change.error ?? error)
     }
     if (this.isOver) this.running = undefined
     this.tell()

@@ -4,7 +4,7 @@
 import type * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import type { Column, Statement } from "../QueryDriver.ts"
-import { QueriesUnavailable, type QueryError, ResultsUnavailable, StatementFailed } from "../QueryError.ts"
+import type { QueryError } from "../QueryError.ts"
 import type { Notice, QueryRecord } from "../QueryRecord.ts"
 
 /** Roughly what a value occupies, in bytes. Not by recursion: it may be nested deeply. */
@@ -44,32 +44,26 @@ export const cut = (text: string, length = maxText): string => {
 
 type Reason = QueryError["reason"]
 
-/** An error whose texts are cut. */
-export const cutReason = (reason: Reason, length = maxText): Reason => {
-  if (sizeOfReason(reason) <= length) return reason
-  switch (reason._tag) {
-    case "StatementFailed": {
-      const { code, detail, hint, position, problem, written } = reason
-      return new StatementFailed({
-        problem: cut(problem, length),
-        ...(code !== undefined && { code: cut(code, length) }),
-        ...(detail !== undefined && { detail: cut(detail, length) }),
-        ...(hint !== undefined && { hint: cut(hint, length) }),
-        ...(position !== undefined && { position }),
-        ...(written !== undefined && { written })
-      })
-    }
-    case "QueriesUnavailable": {
-      const { problem, written } = reason
-      return new QueriesUnavailable({ problem: cut(problem, length), ...(written !== undefined && { written }) })
-    }
-    case "ResultsUnavailable": {
-      const { problem, written } = reason
-      return new ResultsUnavailable({ problem: cut(problem, length), ...(written !== undefined && { written }) })
-    }
-    default:
-      return reason
+/** An error keeps the functions that were running alive, and with them all they knew. One without a stack does not. */
+const withoutStack = <A>(make: () => A): A => {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
   }
+}
+
+/** The same error, to be kept: its texts are cut, and it keeps nothing else alive. */
+export const keptReason = (reason: Reason, length?: number): Reason => {
+  const { _tag, ...fields } = reason
+  const kept = Object.entries(fields).map(([name, value]) => [
+    name,
+    typeof value === "string" ? cut(value, length) : value
+  ])
+  const Class = reason.constructor as new (fields: object) => Reason
+  return withoutStack(() => new Class(Object.fromEntries(kept)))
 }
 
 const textsOf = ({ code = "", detail = "", hint = "" }: { code?: string; detail?: string; hint?: string }) =>
