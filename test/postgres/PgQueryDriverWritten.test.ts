@@ -59,7 +59,8 @@ describe("what a query that failed has written", () => {
           "insert into child values (1)",
           "with w as (insert into t values (5) returning n) select n / 0 from w",
           "select pg_terminate_backend(pg_backend_pid())",
-          "create table t (n int)"
+          "create table t (n int)",
+          "begin"
         ]) {
           assert.deepStrictEqual(yield* ended(sql), nothing, sql)
         }

@@ -1,6 +1,6 @@
 /**
- * Runs statements that fail with long texts, and tables with many columns, and says by how many bytes it has grown:
- * `<url> <count>`. Start it with `--expose-gc`.
+ * Runs statements that fail with long texts, or tables with many columns, and says by how many bytes it has grown:
+ * `<url> <texts or columns> <count>`. Start it with `--expose-gc`.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -13,17 +13,18 @@ import * as PgConnectionSource from "../../src/postgres/PgConnectionSource.ts"
 import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import * as PgRecycle from "../../src/postgres/PgRecycle.ts"
 
-const [, , url = "", count = "1"] = process.argv
+const [, , url = "", what, count = "1"] = process.argv
 
-const resident = Effect.promise(async () => {
+const memory = Effect.promise(async () => {
   for (let round = 0; round < 5; round++) {
     globalThis.gc?.()
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
-  return process.memoryUsage().rss
+  const { external, heapUsed, rss } = process.memoryUsage()
+  return { resident: rss, used: heapUsed + external }
 })
 
-const fails = "do $$ begin raise notice '%', repeat('n', 15000000); raise exception '%', repeat('x',15000000); end $$"
+const fails = "do $$ begin raise exception '%', repeat('x', 15000000); end $$"
 const columns = Array.from({ length: 1600 }, (_, index) => `null as "${`column ${index} `.padEnd(60, "x")}"`).join(",")
 
 const program = Effect.gen(function* () {
@@ -35,11 +36,12 @@ const program = Effect.gen(function* () {
       const submission = { statement: { sql, params: [] }, principal, idempotencyKey: `key ${number}` }
       yield* queries.await(principal, (yield* queries.submit(submission)).id)
     })
-  const each = Effect.andThen(run(fails), run(`select ${columns} where false`))
+  const each = run(what === "texts" ? fails : `select ${columns} where false`)
   yield* Effect.repeat(each, { times: 9 })
-  const before = yield* resident
+  const before = yield* memory
   yield* Effect.repeat(each, { times: Number(count) - 1 })
-  console.log(JSON.stringify({ grown: (yield* resident) - before }))
+  const after = yield* memory
+  console.log(JSON.stringify({ resident: after.resident - before.resident, used: after.used - before.used }))
 }).pipe(
   Effect.scoped,
   Effect.provide(

@@ -46,7 +46,8 @@ const firstWords = (sql: string, count: number): ReadonlyArray<string> => {
 /** They run in one transaction, whatever follows; so does `REFRESH … CONCURRENTLY`. */
 const plain: ReadonlySet<string | undefined> = new Set(
   `SELECT INSERT UPDATE DELETE MERGE WITH VALUES TABLE SHOW EXPLAIN EXECUTE PREPARE DEALLOCATE FETCH MOVE DECLARE CLOSE
-  TRUNCATE GRANT REVOKE COMMENT SECURITY LOCK SET RESET COPY IMPORT REFRESH NOTIFY LISTEN UNLISTEN`.split(/\s+/)
+  TRUNCATE GRANT REVOKE COMMENT SECURITY LOCK SET RESET COPY IMPORT REFRESH NOTIFY LISTEN UNLISTEN
+  BEGIN START COMMIT END ABORT ROLLBACK SAVEPOINT RELEASE`.split(/\s+/)
 )
 
 /** They do so but for some kinds of things, and where nothing is done concurrently. */
