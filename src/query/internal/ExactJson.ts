@@ -62,6 +62,18 @@ const endOfString = (text: string, at: number): number => {
 
 const number = /-?\d[\d.eE+-]*/y
 
+const isDigit = (sign: number): boolean => sign >= 48 && sign <= 57
+
+/** The place behind the digits that begin at `at`. */
+const endOfDigits = (text: string, at: number): number => {
+  let end = at
+  while (isDigit(text.charCodeAt(end))) end++
+  return end
+}
+
+/** A fraction or an exponent begins. */
+const continuesNumber: ReadonlySet<number> = new Set([46, 69, 101])
+
 const nameOf = (quoted: string): string =>
   quoted.includes("\\") ? (JSON.parse(quoted) as string) : quoted.slice(1, -1)
 
@@ -89,7 +101,12 @@ export const lossOf = (text: string, numbers: "numbers" | "no numbers" = "number
         isNameNext = false
       }
       at = end
-    } else if (sign === minus || (sign >= 48 && sign <= 57)) {
+    } else if (sign === minus || isDigit(sign)) {
+      const end = endOfDigits(text, at)
+      if (end > at && end - at <= 15 && !continuesNumber.has(text.charCodeAt(end))) {
+        at = end
+        continue
+      }
       number.lastIndex = at
       const source = number.exec(text)?.[0] ?? ""
       if (numbers === "numbers" && !isExactNumber(source)) {
