@@ -17,7 +17,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { Buffer } from "node:buffer"
 import type { ConnectionError } from "../connection/ConnectionError.ts"
+import * as ConnectionAnswers from "../connection/internal/ConnectionAnswers.ts"
 import { ConnectionPool } from "../connection/ConnectionPool.ts"
+import type { Recall } from "../connection/ConnectionSource.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgFrames from "./internal/PgFrames.ts"
 import * as PgStatement from "./internal/PgStatement.ts"
@@ -43,8 +45,8 @@ import {
 
 const unavailable = (problem: string) => new QueryError({ reason: new QueriesUnavailable({ problem }) })
 
-/** A remote caller learns that there is no connection, and how many hold one, but not who. */
-const fromConnectionError = (error: ConnectionError) => unavailable(error.message)
+/** A remote caller learns that there is no connection, but neither where the server is nor who holds them. */
+const fromConnectionError = (error: ConnectionError) => unavailable(ConnectionAnswers.sentence(error))
 
 const fromServerError = ({ code, detail, hint, message, position }: PgFrames.ServerError) =>
   new QueryError({
@@ -66,10 +68,9 @@ const fromBroken: Record<PgStatement.Broken, () => QueryError> = {
   "too large": () => new QueryError({ reason: new ResultTooLarge({ limitBytes: PgStatement.maxMessageBytes }) })
 }
 
-/** What ends a statement that is not wanted any more, and how long it may end by itself before. */
-interface Ending {
+/** What ends a statement that is not wanted any more, and why the pool ended it, if it did. */
+interface Ending extends Recall {
   readonly cancel: Effect.Effect<void>
-  readonly kill: Effect.Effect<void>
 }
 
 /** A statement that ends by itself meanwhile costs no cancel, whose answer would come too late: that costs the connection. */
@@ -134,6 +135,8 @@ const execute = (
     return Effect.succeed(summary)
   })
   const whatItCameTo = Effect.suspend((): Effect.Effect<Summary, QueryError> => {
+    const recalled = ending.reason()
+    if (recalled !== undefined && running.command === "") return Effect.fail(fromConnectionError(recalled))
     if (running.error !== undefined) return Effect.fail(fromServerError(running.error))
     if (running.stage === "unsent") return Effect.fail(notSent())
     if (running.broken !== undefined) return Effect.fail(fromBroken[running.broken]())
@@ -244,7 +247,7 @@ const summaryOf = (tag: string, count: number): Summary => {
 export const make = Effect.gen(function* () {
   const pool = yield* ConnectionPool
   const open = Effect.gen(function* () {
-    const { id, kill, services } = yield* Effect.mapError(pool.lease(), fromConnectionError)
+    const { id, kill, reason, services } = yield* Effect.mapError(pool.lease(), fromConnectionError)
     const lent = Context.getOption(services, PgDriver.Pinned)
     if (Option.isNone(lent)) {
       return yield* unavailable("The pool is not one of PostgreSQL connections. Use PgConnectionSource.")
@@ -261,7 +264,7 @@ export const make = Effect.gen(function* () {
           if (problem !== undefined) return Effect.fail(new QueryError({ reason: new StatementFailed({ problem }) }))
           const running = new PgStatement.PgStatement(1)
           const send = Effect.sync(() => wire.send(running, messagesOf(statement, execution), lent.value.reset))
-          const ending = { cancel: lent.value.pinned.interrupt, kill }
+          const ending = { cancel: lent.value.pinned.interrupt, kill, reason }
           return Effect.andThen(prepare(wire, statement), execute(running, send, ending, sink, execution))
         })
     } satisfies QueryConnection

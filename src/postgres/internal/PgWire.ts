@@ -77,12 +77,13 @@ export class ExchangeFailed extends Error {
 
 const lost = () => new ExchangeFailed({ message: "The connection was lost" })
 
-const wires = new WeakMap<object, PgWire>()
+const wires = new WeakMap<object, Wire>()
 
 /** What a server may send at any time, and to nobody's question: notices, parameters and notifications. */
 const unasked: ReadonlySet<number | undefined> = new Set(Array.from("NSA", code))
 
-const socketOf = (connection: PgConnection): Duplex | undefined => {
+/** The driver's socket, where it shows it. */
+export const socketOf = (connection: PgConnection): Duplex | undefined => {
   if (!hasProperty(connection, "session") || !hasProperty(connection.session, "socket")) return undefined
   const { socket } = connection.session
   return socket instanceof Duplex ? socket : undefined
@@ -102,6 +103,9 @@ export const attach = (connection: PgConnection): PgWire | undefined => {
   return wire
 }
 
+/** Whether somebody waits for an answer to messages of ours. */
+export const isAwaited = (connection: PgConnection): boolean => wires.get(connection)?.isAwaited() ?? false
+
 /** How long the server may take to close its side before the socket is destroyed. */
 const farewell = Duration.seconds(1)
 
@@ -110,15 +114,21 @@ const farewell = Duration.seconds(1)
  * more. One that takes longer than a second has its socket destroyed.
  */
 export const gone = (connection: PgConnection): Effect.Effect<void> =>
+  Effect.timeoutOrElse(closed(connection), {
+    duration: farewell,
+    orElse: () => Effect.sync(() => socketOf(connection)?.destroy())
+  })
+
+/** Waits until a connection is closed, and so all that the server had to say was heard. */
+export const closed = (connection: PgConnection): Effect.Effect<void> =>
   Effect.suspend(() => {
     const socket = socketOf(connection)
     if (socket === undefined || socket.closed) return Effect.void
-    const closed = Effect.callback<void>((resume) => {
+    return Effect.callback<void>((resume) => {
       const done = () => resume(Effect.void)
       socket.once("close", done)
       return Effect.sync(() => socket.off("close", done))
     })
-    return Effect.timeoutOrElse(closed, { duration: farewell, orElse: () => Effect.sync(() => socket.destroy()) })
   })
 
 /** Messages of ours that are not answered yet. */
@@ -198,6 +208,8 @@ class Wire implements PgWire {
     }
     socket.once("close", this.ends)
   }
+
+  readonly isAwaited = (): boolean => this.conversations.length > 0
 
   readonly isOutsideTransaction = (): boolean => this.status === outsideTransaction
 
