@@ -35,7 +35,15 @@ import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as FairSemaphore from "../lifetime/FairSemaphore.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
-import { AcquireTimeout, Closed, ConnectionError, LeaseExpired, TooManyWaiters } from "./ConnectionError.ts"
+import {
+  AcquireTimeout,
+  Closed,
+  ConnectionError,
+  LeaseExpired,
+  TooManyWaiters,
+  Unavailable
+} from "./ConnectionError.ts"
+import type { Pooled } from "./internal/ConnectionPoolBackend.ts"
 import * as ConnectionPoolBackends from "./internal/ConnectionPoolBackends.ts"
 import * as ConnectionPoolLeases from "./internal/ConnectionPoolLeases.ts"
 import * as ConnectionPoolMetrics from "./internal/ConnectionPoolMetrics.ts"
@@ -118,7 +126,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
 
   const closed = yield* Deferred.make<never, ConnectionError>()
   /** Who is lent, and since when. */
-  const leased = new Map<ConnectionPoolBackends.Pooled, number>()
+  const leased = new Map<Pooled, number>()
   const noneLeased = yield* Latch.make(true)
   const backends = yield* ConnectionPoolBackends.make(source, limits, metrics)
   const heldMillis = () =>
@@ -152,17 +160,17 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
 
   const overdue = yield* Deadlines.make(limits.maxLease)
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const expire = (pooled: ConnectionPoolBackends.Pooled) => {
+  const expire = (pooled: Pooled) => {
     const reason = new LeaseExpired({ source: source.name, afterMillis: Duration.toMillis(limits.maxLease) })
     runFork(
       Effect.andThen(
         Effect.logWarning(`Connection ${pooled.connection.id}: ${reason.message}`),
-        backends.recallFor(pooled, new ConnectionError({ reason }))
+        backends.recall(pooled, new ConnectionError({ reason }))
       )
     )
   }
 
-  const begin = (pooled: ConnectionPoolBackends.Pooled, scope: Scope.Scope) =>
+  const begin = (pooled: Pooled, scope: Scope.Scope) =>
     Effect.suspend(() => {
       const since = now()
       leased.set(pooled, since)
@@ -255,6 +263,14 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     })
   )
 
+  const silent = new Unavailable({ source: source.name, cause: new Error("The server does not answer") })
+  const ping = Effect.suspend((): Effect.Effect<void, ConnectionError> => {
+    if (Deferred.isDoneUnsafe(closed)) return Deferred.await(closed)
+    if (backends.isReady()) return Effect.void
+    if (backends.areAllLent()) return backends.isHeardOf() ? Effect.void : fail(silent)
+    return Effect.scoped(Effect.asVoid(takeUntil(now() + Duration.toMillis(limits.acquireTimeout))))
+  })
+
   const stats = Effect.map(backends.stats, (stats) => ({
     ...stats,
     leased: leased.size,
@@ -266,7 +282,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   return ConnectionPool.of({
     lease,
     stats,
-    ping: backends.ping,
+    ping,
     evictAll: backends.evictAll,
     suspend: backends.suspend
   })

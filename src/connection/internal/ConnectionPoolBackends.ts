@@ -25,40 +25,17 @@ import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
-import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
-import * as Ledger from "../../lifetime/Ledger.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
-import * as TimeLimit from "../../lifetime/TimeLimit.ts"
-import { Closed, ConnectionError, ResetFailed, Unavailable } from "../ConnectionError.ts"
+import type { ConnectionError } from "../ConnectionError.ts"
+import type { Pooled } from "./ConnectionPoolBackend.ts"
+import * as ConnectionPoolBackend from "./ConnectionPoolBackend.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
-import * as ConnectionPoolOpening from "./ConnectionPoolOpening.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
 import * as ConnectionPoolRoom from "./ConnectionPoolRoom.ts"
 import * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
-import type { ConnectionSource, OpenConnection, Recall } from "../ConnectionSource.ts"
-
-/** An open connection with what the pool knows about it. */
-export interface Pooled {
-  readonly connection: OpenConnection
-  readonly recall: Recall
-  /** Holds the connection, and its entry in the ledger. */
-  readonly scope: Scope.Closeable
-  readonly retireAt: number
-  /** How often all were evicted before it was opened. */
-  readonly generation: number
-  /** When the server last answered on it, and since when it is idle. */
-  heardAt: number
-  idleSince: number
-  uses: number
-  retirement: ConnectionPoolMetrics.Retirement | undefined
-  /** Why it was taken back from its borrower, if it was. */
-  recalled: ConnectionError | undefined
-  /** It was closed while the server may still have run something for it. */
-  abandoned: boolean
-}
+import type { ConnectionSource } from "../ConnectionSource.ts"
 
 /** What the pool does with its backends. */
 export interface Backends {
@@ -69,12 +46,14 @@ export interface Backends {
   /** Makes a connection as good as new, or has it closed. Never fails. */
   readonly recycle: (pooled: Pooled) => Effect.Effect<void>
   readonly stats: Effect.Effect<{ readonly open: number; readonly idle: number; readonly zombies: number }>
-  /** Whether a statement could run, see `ConnectionPool.ping`. */
-  readonly ping: Effect.Effect<void, ConnectionError>
+  /** Whether there is none that a borrower could have before another gives one back. */
+  readonly areAllLent: () => boolean
+  /** Whether the server was heard of lately, on any of them or about it. */
+  readonly isHeardOf: () => boolean
   /** Why there is no connection at all, where the server has no room for any. */
   readonly noRoom: () => ConnectionError | undefined
   /** Takes a connection back from its borrower, who is told why by his statements. */
-  readonly recallFor: (pooled: Pooled, reason: ConnectionError) => Effect.Effect<void>
+  readonly recall: (pooled: Pooled, reason: ConnectionError) => Effect.Effect<void>
   /** Closes a connection under its borrower without another word. */
   readonly drop: (pooled: Pooled) => Effect.Effect<void>
   /** Closes those that are idle, and the others when they are given back. */
@@ -90,21 +69,12 @@ interface Waiter {
   pooled: Pooled | undefined
 }
 
-/** Connections that are being opened at a time: a server that gets a thousand requests at once answers none in time. */
-const maxOpening = 16
-
 /** How often the pool looks at those that are idle, and how often at most it asks one of them. */
 const tendEvery = Duration.seconds(1)
 const askEvery = Duration.seconds(8)
 
 /** A server that was heard of so lately, on connections that are lent or about them, counts as working. */
 const heardLately = Duration.seconds(15)
-
-/** What a server needs to end a backend and say so. More, and its end is watched without the borrower. */
-const recallLimit = Duration.millis(1500)
-
-/** An answer that has arrived while the process was busy is read before anybody is called silent. */
-const lateReading = Duration.millis(50)
 
 /** Opens backends of a source on demand, and looks after them until the current scope closes. */
 export const make = Effect.fnUntraced(function* (
@@ -114,12 +84,13 @@ export const make = Effect.fnUntraced(function* (
 ) {
   const clock = yield* Clock.Clock
   const now = () => SteadyClock.millis(clock)
-  const attributes = { source: source.name }
   const zombies = yield* ConnectionPoolZombies.make(source.name, Duration.max(limits.closeTimeout, Duration.seconds(1)))
   const work = yield* FiberSet.make<unknown, unknown>()
-  const fork = yield* FiberSet.runtime(work)()
-  const permits = yield* Semaphore.make(maxOpening)
-  const opened = yield* ConnectionPoolOpening.make(source, limits)
+  const run = yield* FiberSet.runtime(work)()
+  /** What is begun for a connection is brought to its end; only waiting for the server is given up when the pool closes. */
+  const fork = (effect: Effect.Effect<unknown>) => void run(Effect.uninterruptible(effect))
+  const backend = yield* ConnectionPoolBackend.make(source, limits, metrics, now)
+  const { objection } = backend
   const room = ConnectionPoolRoom.make(source.name, limits.max, now)
 
   const all = new Set<Pooled>()
@@ -139,7 +110,7 @@ export const make = Effect.fnUntraced(function* (
     const at = from.indexOf(pooled)
     if (at >= 0) from.splice(at, 1)
   }
-  const depart = (pooled: Pooled) =>
+  const departs = (pooled: Pooled) =>
     Effect.suspend(() => {
       all.delete(pooled)
       leave(idle, pooled)
@@ -152,62 +123,6 @@ export const make = Effect.fnUntraced(function* (
     pump()
   })
 
-  const kill = (pooled: Pooled) =>
-    Effect.suspend(() => {
-      pooled.abandoned = true
-      const reason = (pooled.retirement ??= "did not answer")
-      return Effect.timeoutOption(pooled.connection.expel(Duration.zero), recallLimit).pipe(
-        Effect.andThen(Scope.close(pooled.scope, Exit.void)),
-        Effect.andThen(metrics.retired(reason))
-      )
-    })
-
-  /** Opens one into a scope that gives back its place in the server when it is closed. */
-  const acquire = Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      const began = generation
-      const scope = Scope.makeUnsafe()
-      const inner = Scope.makeUnsafe()
-      yield* Scope.addFinalizer(scope, freed)
-      const lifetime = Duration.toMillis(limits.maxLifetime) * (1 - (yield* Random.next) / 10)
-      return yield* Ledger.hold(
-        ({ connection }: Pooled) => ({ kind: "backend", id: connection.id, attributes }),
-        Effect.map(restore(permits.withPermit(Scope.provide(opened, inner))), (connection) => {
-          const at = now()
-          const pooled: Pooled = {
-            connection,
-            recall: { kill: Effect.suspend(() => kill(pooled)), reason: () => pooled.recalled },
-            scope,
-            retireAt: at + lifetime,
-            generation: began,
-            heardAt: at,
-            idleSince: at,
-            uses: 0,
-            retirement: undefined,
-            recalled: undefined,
-            abandoned: false
-          }
-          return pooled
-        }),
-        // While it is open, its state tells how it was lost.
-        (pooled, exit) => Effect.andThen(depart(pooled), Scope.close(inner, exit))
-      ).pipe(
-        Scope.provide(scope),
-        Effect.onError((cause) =>
-          Effect.andThen(Scope.close(inner, Exit.failCause(cause)), Scope.close(scope, Exit.failCause(cause)))
-        )
-      )
-    })
-  )
-
-  /** Why a connection must not be lent, if it must not. */
-  const objection = (pooled: Pooled): ConnectionPoolMetrics.Retirement | undefined => {
-    if (pooled.retirement !== undefined) return pooled.retirement
-    if (pooled.connection.state() !== "usable") return "broken"
-    if (pooled.generation !== generation) return "evicted"
-    if (pooled.uses >= limits.maxUses) return "used up"
-    return now() >= pooled.retireAt ? "too old" : undefined
-  }
   const isFresh = (pooled: Pooled) =>
     objection(pooled) === undefined && now() - pooled.heardAt < Duration.toMillis(limits.checkAfterIdle)
 
@@ -219,26 +134,18 @@ export const make = Effect.fnUntraced(function* (
     })
 
   /** What nobody has heard from since one was asked in vain is as silent as that one. */
-  const condemn = (since: number) =>
+  const condemn = ({ connection }: Pooled, since: number) =>
     Effect.suspend(() => {
       const silent = [...idle, ...asked].filter(({ heardAt }) => heardAt < since)
       for (const pooled of silent) pooled.abandoned = true
       return Effect.andThen(
         Effect.logWarning(
-          `A connection to ${source.name} did not answer, and was closed with ${silent.length} idle ones of its age. See what drops connections on the way, such as a firewall.`
+          `Connection ${connection.id} to ${source.name} did not answer and was closed, and ${silent.length} idle ones with it that were not heard from since. See what drops connections on the way, such as a firewall.`
         ),
         Effect.forEach(silent, (pooled) => retire(pooled, "did not answer"), {
           concurrency: "unbounded",
           discard: true
         })
-      )
-    })
-
-  const inTime = (check: Effect.Effect<void, ConnectionError>) =>
-    Effect.flatMap(Effect.forkChild(check, { startImmediately: true }), (fiber) => {
-      const answer = Effect.timeoutOption(Fiber.join(fiber), limits.resetTimeout)
-      return Effect.flatMap(answer, (answer) =>
-        answer._tag === "Some" ? Effect.void : Effect.timeout(Fiber.join(fiber), lateReading)
       )
     })
 
@@ -248,7 +155,7 @@ export const make = Effect.fnUntraced(function* (
     asked.add(pooled)
     const since = now()
     fork(
-      Effect.matchCauseEffect(inTime(pooled.connection.check), {
+      Effect.matchCauseEffect(Effect.interruptible(backend.check(pooled)), {
         onSuccess: () =>
           Effect.suspend(() => {
             pooled.heardAt = now()
@@ -258,7 +165,7 @@ export const make = Effect.fnUntraced(function* (
           Effect.suspend(() => {
             if (isClosed || !asked.delete(pooled)) return Effect.void
             pooled.abandoned = true
-            return Effect.all([retire(pooled, "did not answer"), condemn(since)], {
+            return Effect.all([retire(pooled, "did not answer"), condemn(pooled, since)], {
               concurrency: "unbounded",
               discard: true
             })
@@ -284,11 +191,13 @@ export const make = Effect.fnUntraced(function* (
     slots++
     opening++
     none.closeUnsafe()
+    const began = generation
     fork(
-      Effect.matchCauseEffect(acquire, {
+      Effect.matchCauseEffect(backend.open({ departs, freed }), {
         onSuccess: (pooled) =>
           Effect.suspend(() => {
             opening--
+            if (began !== generation) pooled.retirement = "evicted"
             all.add(pooled)
             return Effect.all([Metric.update(metrics.opened, 1), room.opened(slots), rest(pooled)], { discard: true })
           }),
@@ -325,7 +234,7 @@ export const make = Effect.fnUntraced(function* (
       if (fresh === undefined) break
       hand(waiter, fresh)
     }
-    for (let missing = waiters.size - asked.size - opening; missing > 0; missing--) {
+    while (waiters.size > asked.size + opening) {
       const stale = idle.findLast((pooled) => objection(pooled) === undefined)
       if (stale !== undefined) ask(stale)
       else if (slots < room.max()) open()
@@ -389,39 +298,16 @@ export const make = Effect.fnUntraced(function* (
   })
   yield* Effect.forkScoped(Effect.repeat(tend, Schedule.spaced(tendEvery)), { startImmediately: true })
 
-  const timely = yield* TimeLimit.make(
-    limits.resetTimeout,
-    (limit) =>
-      new ConnectionError({
-        reason: new ResetFailed({ source: source.name, cause: new Error(`No answer within ${limit}`) })
-      })
-  )
-
+  /** A reset that gets no answer tells of the others, too. */
   const reset = (pooled: Pooled) => {
     const since = now()
-    return Effect.matchCauseEffect(timely(pooled.connection.reset), {
-      onSuccess: () =>
-        Effect.sync(() => {
-          pooled.heardAt = now()
-          pooled.idleSince = pooled.heardAt
-        }),
-      onFailure: (cause) => {
-        pooled.retirement ??= "reset failed"
-        // Nobody has heard from the server that it is idle.
-        pooled.abandoned = true
-        const warning = Effect.logWarning(
-          `Connection ${pooled.connection.id} to ${source.name} could not be reset`,
-          cause
-        )
-        const silent = now() - since >= Duration.toMillis(limits.resetTimeout)
-        return silent
-          ? Effect.andThen(
-              warning,
-              Effect.sync(() => fork(condemn(since)))
-            )
-          : warning
-      }
-    })
+    return Effect.andThen(
+      backend.reset(pooled),
+      Effect.sync(() => {
+        const silent = pooled.retirement === "reset failed" && now() - since >= Duration.toMillis(limits.resetTimeout)
+        if (silent) fork(condemn(pooled, since))
+      })
+    )
   }
 
   const recycle = (pooled: Pooled) =>
@@ -439,39 +325,22 @@ export const make = Effect.fnUntraced(function* (
       )
     )
 
-  /** All are lent: the server works where it was heard of lately. */
-  const allLent = () => all.size > 0 && idle.length + asked.size === 0 && slots >= room.max()
-  const unheard = () =>
-    new ConnectionError({
-      reason: new Unavailable({ source: source.name, cause: new Error("The server does not answer") })
-    })
-  const ping = Effect.suspend((): Effect.Effect<void, ConnectionError> => {
-    if (isClosed) return Effect.fail(new ConnectionError({ reason: new Closed({ source: source.name }) }))
-    if (idle.some(isFresh)) return Effect.void
-    if (!allLent()) return Effect.scoped(Effect.asVoid(take))
-    const since = now() - Duration.toMillis(heardLately)
-    return Array.from(all).some(({ connection }) => connection.heardAt() > since) ? Effect.void : Effect.fail(unheard())
-  })
-
   return {
-    ping: Effect.timeoutOrElse(ping, {
-      duration: limits.acquireTimeout,
-      orElse: () => Effect.fail(room.refusal() ?? unheard())
-    }),
     isReady: () => waiters.size === 0 && suspensions === 0 && idle.some(isFresh),
+    areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && slots >= room.max(),
+    isHeardOf: () => {
+      const since = now() - Duration.toMillis(heardLately)
+      return Array.from(all).some(({ connection }) => connection.heardAt() > since)
+    },
     take,
     recycle,
     noRoom: () => (all.size === 0 ? room.refusal() : undefined),
-    recallFor: (pooled, reason) =>
-      Effect.suspend(() => {
-        pooled.recalled = reason
-        pooled.retirement ??= "held too long"
-        return kill(pooled)
-      }),
+    recall: backend.recall,
     drop: ({ scope }) => Scope.close(scope, Exit.void),
     stats: Effect.map(zombies.size, (zombies) => ({ open: all.size, idle: idle.length + asked.size, zombies })),
     evictAll: Effect.suspend(() => {
       generation++
+      for (const pooled of all) pooled.retirement ??= "evicted"
       return Effect.forEach([...idle], (pooled) => retire(pooled, "evicted"), {
         concurrency: "unbounded",
         discard: true
