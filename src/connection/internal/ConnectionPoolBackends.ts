@@ -69,6 +69,8 @@ interface Waiter {
   pooled: Pooled | undefined
 }
 
+const atOnce = { concurrency: "unbounded", discard: true } as const
+
 /** How often the pool looks at those that are idle, and how often at most it asks one of them. */
 const tendEvery = Duration.seconds(1)
 const askEvery = Duration.seconds(8)
@@ -93,6 +95,8 @@ export const make = Effect.fnUntraced(function* (
   const { objection } = backend
   const room = ConnectionPoolRoom.make(source.name, limits.max, now)
 
+  const checkAfter = Duration.toMillis(limits.checkAfterIdle)
+  const askAfter = Math.max(checkAfter, Duration.toMillis(askEvery))
   const all = new Set<Pooled>()
   /** The one that was used last is the last. */
   const idle: Array<Pooled> = []
@@ -123,8 +127,7 @@ export const make = Effect.fnUntraced(function* (
     pump()
   })
 
-  const isFresh = (pooled: Pooled) =>
-    objection(pooled) === undefined && now() - pooled.heardAt < Duration.toMillis(limits.checkAfterIdle)
+  const isFresh = (pooled: Pooled) => objection(pooled) === undefined && now() - pooled.heardAt < checkAfter
 
   const retire = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) =>
     Effect.suspend(() => {
@@ -142,10 +145,7 @@ export const make = Effect.fnUntraced(function* (
         Effect.logWarning(
           `Connection ${connection.id} to ${source.name} did not answer and was closed, and ${silent.length} idle ones with it that were not heard from since. See what drops connections on the way, such as a firewall.`
         ),
-        Effect.forEach(silent, (pooled) => retire(pooled, "did not answer"), {
-          concurrency: "unbounded",
-          discard: true
-        })
+        Effect.forEach(silent, (pooled) => retire(pooled, "did not answer"), atOnce)
       )
     })
 
@@ -165,10 +165,7 @@ export const make = Effect.fnUntraced(function* (
           Effect.suspend(() => {
             if (isClosed || !asked.delete(pooled)) return Effect.void
             pooled.abandoned = true
-            return Effect.all([retire(pooled, "did not answer"), condemn(pooled, since)], {
-              concurrency: "unbounded",
-              discard: true
-            })
+            return Effect.all([retire(pooled, "did not answer"), condemn(pooled, since)], atOnce)
           })
       })
     )
@@ -284,12 +281,7 @@ export const make = Effect.fnUntraced(function* (
         surplus--
         pooled.retirement = reason
         fork(retire(pooled, reason))
-      } else if (
-        at - pooled.heardAt >=
-        Math.max(Duration.toMillis(limits.checkAfterIdle), Duration.toMillis(askEvery))
-      ) {
-        ask(pooled)
-      }
+      } else if (at - pooled.heardAt >= askAfter) ask(pooled)
     }
     room.look(slots, waiters.size)
     pump()
@@ -341,10 +333,7 @@ export const make = Effect.fnUntraced(function* (
     evictAll: Effect.suspend(() => {
       generation++
       for (const pooled of all) pooled.retirement ??= "evicted"
-      return Effect.forEach([...idle], (pooled) => retire(pooled, "evicted"), {
-        concurrency: "unbounded",
-        discard: true
-      })
+      return Effect.forEach([...idle], (pooled) => retire(pooled, "evicted"), atOnce)
     }),
     suspend: Effect.acquireRelease(
       Effect.sync(() => {
@@ -361,10 +350,7 @@ export const make = Effect.fnUntraced(function* (
         isClosed = true
         const closing = Effect.gen(function* () {
           yield* FiberSet.clear(work)
-          yield* Effect.forEach([...idle, ...asked], ({ scope }) => Scope.close(scope, Exit.void), {
-            concurrency: "unbounded",
-            discard: true
-          })
+          yield* Effect.forEach([...idle, ...asked], ({ scope }) => Scope.close(scope, Exit.void), atOnce)
           yield* none.await
         })
         const fiber = yield* Effect.forkDetach(closing, { startImmediately: true })
