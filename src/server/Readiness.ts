@@ -13,7 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
-import * as PgDriver from "../postgres/internal/PgDriver.ts"
+import { ConnectionPool } from "../connection/ConnectionPool.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import type { Databases } from "./Databases.ts"
@@ -35,9 +35,9 @@ export class Readiness extends Context.Service<
      */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
     /**
-     * Whether the database of queries answers now, give or take a second; false also where there is none. What is submitted in
-     * that second is taken in and fails: asking the database for each submission would cost as much as most queries, and would
-     * tell no more about the moment after.
+     * Whether queries can run now, give or take a second: the pool that they run on has a connection that answers, or lends all
+     * it has; false also where there is none. What is submitted in that second is taken in and fails: asking the database for
+     * each submission would cost as much as most queries, and would tell no more about the moment after.
      */
     readonly runsQueries: Effect.Effect<boolean>
   }
@@ -49,12 +49,6 @@ const demo = "demo"
 /** Whose failures are looked up to see whether they can be: without anybody nothing would be asked for. */
 const nobody = { key: "", most: 1 }
 
-const answers = (url: Redacted.Redacted<string>) =>
-  PgDriver.brief({ url, connectTimeout: "2 seconds", applicationName: "holdfast-health" }).pipe(
-    Effect.flatMap((ask) => ask("select 1")),
-    Effect.scoped
-  )
-
 /**
  * For what every submission asks, and everybody's load balancer: one answer a second is enough. `cachedWithTTL` would
  * measure its age by the time of day (effect 4.1), which somebody may set.
@@ -64,11 +58,12 @@ const onceASecond = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<
   return Effect.provideService(yield* Effect.cachedWithTTL(effect, "1 second"), Clock.Clock, steady)
 })
 
-/** Prepares the databases and keeps an eye on them. */
+/** Prepares the databases and keeps an eye on them, and on the `ConnectionPool` in context, where queries run on one. */
 export const make = Effect.fnUntraced(function* (settings: Settings, databases: Databases) {
   const store = yield* SessionStore
   const failures = yield* FailureCounts
   const users = yield* Users
+  const pool = yield* Effect.serviceOption(ConnectionPool)
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
@@ -107,7 +102,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const check = <E>(name: string, effect: Effect.Effect<unknown, E>) =>
     Effect.map(succeeds(effect), (isThere) => (isThere ? [] : [name]))
   const runsQueries = yield* onceASecond(
-    Option.match(databases.queries, { onNone: () => Effect.succeed(false), onSome: (url) => succeeds(answers(url)) })
+    Option.match(pool, { onNone: () => Effect.succeed(false), onSome: ({ ping }) => succeeds(ping) })
   )
   const waitingFor = yield* onceASecond(
     Effect.map(
@@ -118,8 +113,9 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
             Effect.filterOrFail(Deferred.isDone(done), (isDone) => isDone)
           ),
           check("sessions", Effect.andThen(store.ping, failures.wait([nobody]))),
-          Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", answers(databases.own)),
-          Option.isNone(databases.queries)
+          // On the connections that logins use.
+          Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", users.find(demo)),
+          Option.isNone(pool)
             ? Effect.succeed([])
             : check(
                 "queries",

@@ -96,19 +96,34 @@ const sessions = (settings: Settings.Settings, databases: Databases.Databases) =
     )
   )
 
-const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
+/** Over the pool in context, where there is one. */
+const queries = (settings: Settings.Settings) =>
+  Effect.serviceOption(ConnectionPool.ConnectionPool).pipe(
+    Effect.map(
+      Option.match({
+        onNone: () => Layer.empty,
+        onSome: (pool) =>
+          QueryRegistry.layer({
+            maxRunning: settings.maxQueries,
+            maxRunningPerPrincipal: settings.maxQueriesPerUser,
+            retention: settings.queryRetention,
+            drain: "2 seconds"
+          }).pipe(
+            Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
+            Layer.provide(Layer.succeed(ConnectionPool.ConnectionPool, pool))
+          )
+      })
+    ),
+    Layer.unwrap
+  )
+
+/** What queries run on, and readiness looks at: one pool for both. */
+const queryPool = (settings: Settings.Settings, databases: Databases.Databases) =>
   Option.match(databases.queries, {
     onNone: () => Layer.empty,
     onSome: (url) =>
-      QueryRegistry.layer({
-        maxRunning: settings.maxQueries,
-        maxRunningPerPrincipal: settings.maxQueriesPerUser,
-        retention: settings.queryRetention,
-        drain: "2 seconds"
-      }).pipe(
-        Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
-        // The registry has drained when the pool closes.
-        Layer.provide(ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" })),
+      // The registry has drained when the pool closes.
+      ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" }).pipe(
         Layer.provide(
           PgConnectionSource.layer({
             url,
@@ -179,8 +194,9 @@ export const serve = Effect.gen(function* () {
   const service = app.pipe(
     Layer.provide([Listener.layer(settings), Draining.layer]),
     Layer.provide(Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1))),
-    Layer.provide(queries(settings, databases)),
+    Layer.provide(queries(settings)),
     Layer.provide(Readiness.layer(settings, databases)),
+    Layer.provide(queryPool(settings, databases)),
     Layer.provide(failureCounts(settings)),
     Layer.provide(sessions(settings, databases))
   )

@@ -46,7 +46,7 @@ export interface Ends {
 const maxOpening = 16
 
 /** What a server needs to end a backend and say so. More, and its end is watched without the borrower. */
-const recallLimit = Duration.millis(1500)
+const recallLimit = Duration.seconds(1)
 
 /** An answer that has arrived while the process was busy is read before anybody is called silent. */
 const lateReading = Duration.millis(50)

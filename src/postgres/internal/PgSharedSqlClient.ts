@@ -39,7 +39,7 @@ const late = new SqlError({
 })
 
 const checkAfter = Duration.toMillis(Duration.seconds(1))
-const checkLimit = Duration.seconds(3)
+const checkLimit = Duration.seconds(2)
 
 const startedAt = "select backend_start::text from pg_stat_activity where pid = pg_backend_pid()"
 
