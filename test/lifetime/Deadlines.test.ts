@@ -5,11 +5,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Deadlines from "../../src/lifetime/Deadlines.ts"
 import * as FairSemaphore from "../../src/lifetime/FairSemaphore.ts"
 import * as TimeLimit from "../../src/lifetime/TimeLimit.ts"
+import { steps } from "../../src/testing/InterruptSweep.ts"
 
 const limit = Duration.seconds(10)
 
@@ -41,6 +43,43 @@ describe("a deadline is kept until it is taken back or reached", () => {
       yield* TestClock.adjust("10 seconds")
       assert.deepStrictEqual(late, ["first", "second", "after the end"])
     })
+  )
+
+  it.effect("also when it is added in the very moment in which the last one before is over", () =>
+    Effect.forEach(
+      steps,
+      (step) =>
+        Effect.forEach([0, 1, 2, 3, 4, 5, 6, 7, 8], (delay) =>
+          Effect.gen(function* () {
+            const afterwards = Effect.repeat(Effect.yieldNow, { times: delay })
+            const taken = yield* open
+            const takeBack = taken.add("taken back")
+            yield* Scope.close(taken.scope, Exit.void)
+            yield* Effect.sync(takeBack)
+            if (delay > 0) yield* afterwards
+            taken.add("added after it was taken back")
+            const reached = yield* open
+            let isReached = false
+            reached.deadlines.add(() => (isReached = true))
+            const adding = yield* Effect.forkChild(
+              Effect.repeat(Effect.yieldNow, { until: () => isReached }).pipe(
+                Effect.andThen(afterwards),
+                Effect.andThen(Effect.sync(() => reached.add("added after it was reached")))
+              ),
+              { startImmediately: true }
+            )
+            yield* TestClock.adjust("10 seconds")
+            yield* Fiber.join(adding)
+            yield* TestClock.adjust("10 seconds")
+            assert.deepStrictEqual(
+              [taken.late, reached.late],
+              [["added after it was taken back"], ["added after it was reached"]],
+              `step ${step}, delay ${delay}`
+            )
+          }).pipe(Effect.provideService(Scheduler.MaxOpsBeforeYield, step))
+        ),
+      { discard: true }
+    )
   )
 
   it.effect("also while the scope closes, by what was made in it later", () =>

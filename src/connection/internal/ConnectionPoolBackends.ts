@@ -86,7 +86,10 @@ export const make = Effect.fnUntraced(function* (
 ) {
   const clock = yield* Clock.Clock
   const now = () => SteadyClock.millis(clock)
-  const zombies = yield* ConnectionPoolZombies.make(source.name, Duration.max(limits.closeTimeout, Duration.millis(700)))
+  const zombies = yield* ConnectionPoolZombies.make(
+    source.name,
+    Duration.max(limits.closeTimeout, Duration.millis(700))
+  )
   const work = yield* FiberSet.make<unknown, unknown>()
   const run = yield* FiberSet.runtime(work)()
   /** What is begun for a connection is brought to its end; only waiting for the server is given up when the pool closes. */
