@@ -16,6 +16,7 @@ import * as TimeLimit from "../../lifetime/TimeLimit.ts"
 import { ConnectionError, ResetFailed, Unavailable } from "../ConnectionError.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
+import type * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
 import type { ConnectionSource, OpenConnection, Recall } from "../ConnectionSource.ts"
 
 /** An open connection with what the pool knows about it. */
@@ -32,8 +33,10 @@ export interface Pooled {
   retirement: ConnectionPoolMetrics.Retirement | undefined
   /** Why it was taken back from its borrower, if it was. */
   recalled: ConnectionError | undefined
-  /** It was closed while the server may still have run something for it. */
+  /** When it is closed, the server may still run something for it. */
   abandoned: boolean
+  /** Its backend is being watched until it is gone. */
+  buried: boolean
 }
 
 /** What the pool does when one is about to be closed, and when it is. */
@@ -59,6 +62,7 @@ export const make = Effect.fnUntraced(function* (
   source: ConnectionSource["Service"],
   limits: Limits,
   metrics: ConnectionPoolMetrics.ConnectionPoolMetrics,
+  zombies: ConnectionPoolZombies.ConnectionPoolZombies,
   now: () => number
 ) {
   const attributes = { source: source.name }
@@ -90,9 +94,10 @@ export const make = Effect.fnUntraced(function* (
 
   const kill = (pooled: Pooled) =>
     Effect.suspend(() => {
-      pooled.abandoned = true
+      pooled.buried = true
       const reason = (pooled.retirement ??= "did not answer")
-      return Effect.timeoutOption(pooled.connection.expel(Duration.zero), recallLimit).pipe(
+      return zombies.bury(pooled.connection, Duration.zero).pipe(
+        Effect.flatMap((gone) => Effect.timeoutOption(Fiber.await(gone), recallLimit)),
         Effect.andThen(Scope.close(pooled.scope, Exit.void)),
         Effect.andThen(metrics.retired(reason))
       )
@@ -110,7 +115,8 @@ export const make = Effect.fnUntraced(function* (
       uses: 0,
       retirement: undefined,
       recalled: undefined,
-      abandoned: false
+      abandoned: false,
+      buried: false
     }
     return pooled
   }

@@ -94,7 +94,7 @@ export const make = Effect.fnUntraced(function* (
   const run = yield* FiberSet.runtime(work)()
   /** What is begun for a connection is brought to its end; only waiting for the server is given up when the pool closes. */
   const fork = (effect: Effect.Effect<unknown>) => void run(Effect.uninterruptible(effect))
-  const backend = yield* ConnectionPoolBackend.make(source, limits, metrics, now)
+  const backend = yield* ConnectionPoolBackend.make(source, limits, metrics, zombies, now)
   const { objection } = backend
   const room = ConnectionPoolRoom.make(source.name, limits.max, now)
 
@@ -122,7 +122,9 @@ export const make = Effect.fnUntraced(function* (
       all.delete(pooled)
       leave(idle, pooled)
       asked.delete(pooled)
-      return pooled.abandoned || pooled.connection.state() === "dead" ? zombies.bury(pooled.connection) : Effect.void
+      if (pooled.buried || !(pooled.abandoned || pooled.connection.state() === "dead")) return Effect.void
+      pooled.buried = true
+      return zombies.bury(pooled.connection)
     })
   const freed = Effect.sync(() => {
     slots--

@@ -22,16 +22,18 @@ export const make = Effect.fnUntraced(function* (source: string, patience: Durat
     return Effect.timeoutOption(Effect.andThen(hurry, FiberSet.awaitEmpty(zombies)), patience)
   })
   return {
-    /** Watches a backend until it is gone. */
-    bury: (connection: OpenConnection) =>
+    /** Watches a backend until it is gone, and ends it after a second, or `after`. Returns the fiber that does so. */
+    bury: (connection: OpenConnection, after?: Duration.Duration) =>
       FiberSet.run(
         zombies,
         Effect.acquireUseRelease(
           Effect.sync(() => buried.add(connection)),
-          () => Effect.suspend(() => connection.expel(grace)),
+          () => Effect.suspend(() => connection.expel(after ?? grace)),
           () => Effect.sync(() => buried.delete(connection))
         ).pipe(Ledger.during({ kind: "zombie", id: connection.id, attributes: { source } }))
       ),
     size: FiberSet.size(zombies)
   }
 })
+
+export type ConnectionPoolZombies = Effect.Success<ReturnType<typeof make>>
