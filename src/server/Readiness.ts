@@ -7,6 +7,7 @@
 import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -98,11 +99,13 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     Effect.forkScoped
   )
 
-  const succeeds = <E>(effect: Effect.Effect<unknown, E>) => Effect.isSuccess(Effect.timeout(effect, "3 seconds"))
+  const succeeds = <E>(effect: Effect.Effect<unknown, E>, within: Duration.Input = "3 seconds") =>
+    Effect.isSuccess(Effect.timeout(effect, within))
   const check = <E>(name: string, effect: Effect.Effect<unknown, E>) =>
     Effect.map(succeeds(effect), (isThere) => (isThere ? [] : [name]))
+  // The pool needs three seconds to see that a connection is dead, and then opens another.
   const runsQueries = yield* onceASecond(
-    Option.match(pool, { onNone: () => Effect.succeed(false), onSome: ({ ping }) => succeeds(ping) })
+    Option.match(pool, { onNone: () => Effect.succeed(false), onSome: ({ ping }) => succeeds(ping, "4 seconds") })
   )
   const waitingFor = yield* onceASecond(
     Effect.map(

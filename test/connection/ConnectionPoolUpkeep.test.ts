@@ -14,6 +14,7 @@ import type { State } from "../../src/connection/ConnectionSource.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import * as ScriptedConnectionSource from "../../src/testing/ScriptedConnectionSource.ts"
+import { eventually } from "../support/conditions.ts"
 
 type Pool = ConnectionPool.ConnectionPool["Service"]
 
@@ -160,8 +161,10 @@ describe("idle connections have an owner that looks at them", () => {
               })
             )
             assert.strictEqual(newest, "4")
-            const closed = log.events.filter((event) => event.startsWith("close"))
-            assert.deepStrictEqual(closed.toSorted(), ["close 1", "close 2", "close 3"])
+            // What the process may have to read still is waited for in real time.
+            const closed = Effect.sync(() => log.events.filter((event) => event.startsWith("close")).toSorted())
+            yield* TestClock.withLive(eventually(closed, ({ length }) => length === 3))
+            assert.deepStrictEqual(yield* closed, ["close 1", "close 2", "close 3"])
             assert.deepInclude(yield* pool.stats, { open: 1, idle: 1 })
           })
       )

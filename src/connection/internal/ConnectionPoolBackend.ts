@@ -52,7 +52,11 @@ const maxOpening = 16
 const recallLimit = Duration.seconds(1)
 
 /** An answer that has arrived while the process was busy is read before anybody is called silent. */
-const lateReading = Duration.millis(50)
+const lateReading = Effect.callback<void>((resume) => {
+  // For the process itself, whatever clock the pool goes by.
+  const timer = setTimeout(() => resume(Effect.void), 50)
+  return Effect.sync(() => clearTimeout(timer))
+})
 
 /** Nobody holds a new one yet: where it has to go, it is closed. */
 const unrecalled: Recall = { kill: Effect.void, reason: () => undefined }
@@ -150,7 +154,9 @@ export const make = Effect.fnUntraced(function* (
     check: ({ connection }: Pooled) =>
       Effect.flatMap(Effect.forkChild(connection.check, { startImmediately: true }), (fiber) =>
         Effect.flatMap(Effect.timeoutOption(Fiber.join(fiber), limits.resetTimeout), (answer) =>
-          answer._tag === "Some" ? Effect.void : Effect.timeout(Fiber.join(fiber), lateReading)
+          answer._tag === "Some"
+            ? Effect.void
+            : Effect.raceFirst(Fiber.join(fiber), Effect.andThen(lateReading, Effect.fail("no answer" as const)))
         )
       ),
 

@@ -34,6 +34,7 @@ import * as ConnectionPoolBackend from "./ConnectionPoolBackend.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
 import * as ConnectionPoolRoom from "./ConnectionPoolRoom.ts"
+import { type Waiter, Waiters } from "./ConnectionPoolWaiters.ts"
 import * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
 import type { ConnectionSource } from "../ConnectionSource.ts"
 
@@ -64,16 +65,14 @@ export interface Backends {
   readonly close: (patience: Duration.Duration) => Effect.Effect<void>
 }
 
-interface Waiter {
-  readonly told: Deferred.Deferred<Pooled, ConnectionError>
-  pooled: Pooled | undefined
-}
-
 const atOnce = { concurrency: "unbounded", discard: true } as const
 
 /** How often the pool looks at those that are idle, and how often at most it asks one of them. */
 const tendEvery = Duration.seconds(1)
 const askEvery = Duration.seconds(8)
+
+/** Who waits for an answer for longer gets another connection, where there is room. */
+const soon = Duration.seconds(1)
 
 /** A server that was heard of so lately, on connections that are lent or about them, counts as working. */
 const heardLately = Duration.seconds(15)
@@ -103,8 +102,9 @@ export const make = Effect.fnUntraced(function* (
   const all = new Set<Pooled>()
   /** The one that was used last is the last. */
   const idle: Array<Pooled> = []
-  const asked = new Set<Pooled>()
-  const waiters = new Set<Waiter>()
+  /** And since when. */
+  const asked = new Map<Pooled, number>()
+  const waiters = new Waiters()
   /** Backends that the server may have of us: also those that are being opened or closed. */
   let slots = 0
   let opening = 0
@@ -144,7 +144,7 @@ export const make = Effect.fnUntraced(function* (
   /** What nobody has heard from since one was asked in vain is as silent as that one. */
   const condemn = ({ connection }: Pooled, since: number) =>
     Effect.suspend(() => {
-      const silent = [...idle, ...asked].filter(({ heardAt }) => heardAt < since)
+      const silent = [...idle, ...asked.keys()].filter(({ heardAt }) => heardAt < since)
       for (const pooled of silent) pooled.abandoned = true
       return Effect.andThen(
         Effect.logWarning(
@@ -157,8 +157,8 @@ export const make = Effect.fnUntraced(function* (
   /** Asks one that was idle; the answer decides whether it is idle again or closed. */
   const ask = (pooled: Pooled) => {
     leave(idle, pooled)
-    asked.add(pooled)
     const since = now()
+    asked.set(pooled, since)
     fork(
       Effect.matchCauseEffect(Effect.interruptible(backend.check(pooled)), {
         onSuccess: () =>
@@ -207,36 +207,28 @@ export const make = Effect.fnUntraced(function* (
           Effect.suspend(() => {
             opening--
             if (isClosed || Cause.hasInterruptsOnly(cause)) return Effect.void
-            return Effect.flatMap(room.refused(cause, slots), (isFull) =>
-              Effect.sync(() => {
-                const [waiter] = waiters
-                if (isFull || waiter === undefined) return
-                waiters.delete(waiter)
-                Deferred.doneUnsafe(waiter.told, Effect.failCause(cause))
-                pump()
-              })
-            )
+            return Effect.map(room.refused(cause, slots), (isFull) => {
+              if (isFull) return
+              waiters.fail(cause)
+              pump()
+            })
           })
       })
     )
   }
 
-  const hand = (waiter: Waiter, pooled: Pooled) => {
-    waiters.delete(waiter)
-    leave(idle, pooled)
-    waiter.pooled = pooled
-    Deferred.doneUnsafe(waiter.told, Effect.succeed(pooled))
-  }
-
   /** Sees to whoever waits: with what is idle, with asking what was not heard from for long, with opening more. */
   function pump(): void {
     if (isClosed || suspensions > 0) return
-    for (const waiter of waiters) {
+    while (waiters.size > 0) {
       const fresh = idle.findLast(isFresh)
       if (fresh === undefined) break
-      hand(waiter, fresh)
+      leave(idle, fresh)
+      waiters.hand(fresh)
     }
-    while (waiters.size > asked.size + opening) {
+    const patient = now() - Duration.toMillis(soon)
+    const answering = () => Array.from(asked.values()).filter((since) => since > patient).length
+    while (waiters.size > answering() + opening) {
       const stale = idle.findLast((pooled) => objection(pooled) === undefined)
       if (stale !== undefined) ask(stale)
       else if (slots < room.max()) open()
@@ -253,15 +245,14 @@ export const make = Effect.fnUntraced(function* (
 
   const giveBack = (waiter: Waiter) =>
     Effect.suspend(() => {
-      waiters.delete(waiter)
+      waiters.leave(waiter)
       const { pooled } = waiter
       return pooled === undefined ? Effect.void : rest(pooled)
     })
 
   const take = Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.scope, (scope) => {
-      const waiter: Waiter = { told: Deferred.makeUnsafe(), pooled: undefined }
-      waiters.add(waiter)
+      const waiter = waiters.enter()
       pump()
       const added = Scope.addFinalizer(scope, giveBack(waiter))
       return waiter.pooled === undefined
@@ -355,7 +346,7 @@ export const make = Effect.fnUntraced(function* (
         isClosed = true
         const closing = Effect.gen(function* () {
           yield* FiberSet.clear(work)
-          yield* Effect.forEach([...idle, ...asked], ({ scope }) => Scope.close(scope, Exit.void), atOnce)
+          yield* Effect.forEach([...idle, ...asked.keys()], ({ scope }) => Scope.close(scope, Exit.void), atOnce)
           yield* none.await
         })
         const fiber = yield* Effect.forkDetach(closing, { startImmediately: true })
