@@ -158,7 +158,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
       Effect.timeoutOrElse(Deferred.await(closed), { duration: Math.max(deadline - now(), 0), orElse: () => timedOut })
     )
 
-  const overdue = yield* Deadlines.make(limits.maxLease)
+  const overdue = Duration.isFinite(limits.maxLease) ? yield* Deadlines.make(limits.maxLease) : undefined
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const expire = (pooled: Pooled) => {
     const reason = new LeaseExpired({ source: source.name, afterMillis: Duration.toMillis(limits.maxLease) })
@@ -175,11 +175,11 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
       const since = now()
       leased.set(pooled, since)
       noneLeased.closeUnsafe()
-      const inTime = overdue.add(() => expire(pooled))
+      const inTime = overdue?.add(() => expire(pooled))
       return Scope.addFinalizer(
         scope,
         Effect.sync(() => {
-          inTime()
+          inTime?.()
           leased.delete(pooled)
           if (leased.size === 0) noneLeased.openUnsafe()
           metrics.note("held", now() - since)

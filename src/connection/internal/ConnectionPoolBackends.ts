@@ -243,6 +243,8 @@ export const make = Effect.fnUntraced(function* (
     }
   }
 
+  const isReady = () => waiters.size === 0 && suspensions === 0 && !isClosed
+
   const giveBack = (waiter: Waiter) =>
     Effect.suspend(() => {
       waiters.leave(waiter)
@@ -252,12 +254,14 @@ export const make = Effect.fnUntraced(function* (
 
   const take = Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.scope, (scope) => {
+      const fresh = isReady() ? idle.findLast(isFresh) : undefined
+      if (fresh !== undefined) {
+        leave(idle, fresh)
+        return Effect.as(Scope.addFinalizer(scope, rest(fresh)), fresh)
+      }
       const waiter = waiters.enter()
       pump()
-      const added = Scope.addFinalizer(scope, giveBack(waiter))
-      return waiter.pooled === undefined
-        ? Effect.andThen(added, restore(Deferred.await(waiter.told)))
-        : Effect.as(added, waiter.pooled)
+      return Effect.andThen(Scope.addFinalizer(scope, giveBack(waiter)), restore(Deferred.await(waiter.told)))
     })
   )
 
@@ -314,7 +318,7 @@ export const make = Effect.fnUntraced(function* (
     )
 
   return {
-    isReady: () => waiters.size === 0 && suspensions === 0 && idle.some(isFresh),
+    isReady: () => isReady() && idle.some(isFresh),
     areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && slots >= room.max(),
     isHeardOf: () => {
       const since = now() - Duration.toMillis(heardLately)
