@@ -122,6 +122,8 @@ export const make = Effect.fnUntraced(function* (config: PgDriver.Config, connec
     socket.on("data", () => {
       entry.heard = now()
     })
+    // The driver listens for as long as it uses the socket, which may be closed for longer on our side than on the other.
+    socket.on("error", () => {})
     socket.once("close", () => entries.delete(connection))
     return entry
   }
