@@ -152,11 +152,11 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   })
 
   // Waiting for a connection is given up at the same moment as waiting for the permit, and when the pool closes.
-  const takeUntil = (deadline: number) =>
-    Effect.raceFirst(
-      backends.take,
+  const lateAfter = (deadline: number) =>
+    Effect.suspend(() =>
       Effect.timeoutOrElse(Deferred.await(closed), { duration: Math.max(deadline - now(), 0), orElse: () => timedOut })
     )
+  const patience = Duration.toMillis(limits.acquireTimeout)
 
   const overdue = Duration.isFinite(limits.maxLease) ? yield* Deadlines.make(limits.maxLease) : undefined
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
@@ -192,12 +192,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     Effect.uninterruptibleMask((restore) => {
       const scope = Scope.makeUnsafe()
       const asked = now()
-      const have = Effect.andThen(
-        admission.take(key ?? ""),
-        Effect.suspend(() =>
-          backends.isReady() ? backends.take : takeUntil(asked + Duration.toMillis(limits.acquireTimeout))
-        )
-      ).pipe(
+      const have = Effect.andThen(admission.take(key ?? ""), backends.take(lateAfter(asked + patience))).pipe(
         Scope.provide(scope),
         restore,
         Effect.catchCause((cause) =>
@@ -268,7 +263,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     if (Deferred.isDoneUnsafe(closed)) return Deferred.await(closed)
     if (backends.isReady()) return Effect.void
     if (backends.areAllLent()) return backends.isHeardOf() ? Effect.void : fail(silent)
-    return Effect.scoped(Effect.asVoid(takeUntil(now() + Duration.toMillis(limits.acquireTimeout))))
+    return Effect.scoped(Effect.asVoid(backends.take(lateAfter(now() + patience))))
   })
 
   const stats = Effect.map(backends.stats, (stats) => ({

@@ -40,8 +40,11 @@ import type { ConnectionSource } from "../ConnectionSource.ts"
 
 /** What the pool does with its backends. */
 export interface Backends {
-  /** Takes a connection that may be lent for the current scope; it is there for the next when the scope closes. */
-  readonly take: Effect.Effect<Pooled, ConnectionError, Scope.Scope>
+  /**
+   * Takes a connection that may be lent for the current scope; it is there for the next when the scope closes. Where there is none
+   * at once, waits for one until `late` fails.
+   */
+  readonly take: (late: Effect.Effect<never, ConnectionError>) => Effect.Effect<Pooled, ConnectionError, Scope.Scope>
   /** Whether `take` would have one at once, without opening or asking any. */
   readonly isReady: () => boolean
   /** Makes a connection as good as new, or has it closed. Never fails. */
@@ -252,18 +255,22 @@ export const make = Effect.fnUntraced(function* (
       return pooled === undefined ? Effect.void : rest(pooled)
     })
 
-  const take = Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.scope, (scope) => {
-      const fresh = isReady() ? idle.findLast(isFresh) : undefined
-      if (fresh !== undefined) {
-        leave(idle, fresh)
-        return Effect.as(Scope.addFinalizer(scope, rest(fresh)), fresh)
-      }
-      const waiter = waiters.enter()
-      pump()
-      return Effect.andThen(Scope.addFinalizer(scope, giveBack(waiter)), restore(Deferred.await(waiter.told)))
-    })
-  )
+  const take: Backends["take"] = (late) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.scope, (scope) => {
+        const fresh = isReady() ? idle.findLast(isFresh) : undefined
+        if (fresh !== undefined) {
+          leave(idle, fresh)
+          return Effect.as(Scope.addFinalizer(scope, rest(fresh)), fresh)
+        }
+        const waiter = waiters.enter()
+        pump()
+        return Effect.andThen(
+          Scope.addFinalizer(scope, giveBack(waiter)),
+          restore(Effect.raceFirst(Deferred.await(waiter.told), late))
+        )
+      })
+    )
 
   const living = () => Array.from(all).filter(({ retirement }) => retirement === undefined).length
 
