@@ -10,12 +10,8 @@ import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Schema from "effect/Schema"
-import { readFileSync } from "node:fs"
 import * as Holdfast from "./cli/Holdfast.ts"
-
-const Manifest = Schema.fromJsonString(Schema.Struct({ version: Schema.String }))
-const { version } = Schema.decodeSync(Manifest)(readFileSync(new URL("../package.json", import.meta.url), "utf8"))
+import { manifest } from "./server/Manifest.ts"
 
 // A signal is an order that was carried out; any other interruption is something that went wrong.
 let signalled = false
@@ -29,6 +25,9 @@ const isOrdered = (cause: Cause.Cause<unknown>) => signalled && Cause.hasInterru
 // A terminal that closes is no reason to leave a database server behind.
 process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 
+// Output that nobody reads any more, as after `| head`, is lost and ends nothing.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined)
+
 /** One line for what the user can change, everything for what they cannot. */
 const report = <E>(cause: Cause.Cause<E>) => {
   if (isOrdered(cause)) return Effect.void
@@ -40,7 +39,7 @@ const report = <E>(cause: Cause.Cause<E>) => {
     : Console.error(Cause.pretty(cause))
 }
 
-Command.run(Holdfast.command, { version }).pipe(
+Command.run(Holdfast.command, { version: manifest.version }).pipe(
   Effect.tapCause(report),
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({

@@ -19,7 +19,10 @@ const serve = Command.make("serve", {}, () => Effect.flatMap(Serve, ({ serve }) 
 
 const name = Argument.String("name").pipe(
   Argument.withDescription("The user's name"),
-  Argument.withSchema(Schema.String.check(Schema.isPattern(/^[^\s\p{Cc}][^\p{Cc}]{0,127}$/u)))
+  // As long as the name of a login may be, in UTF-16 units. What is no UTF-8 arrives as U+FFFD.
+  Argument.withSchema(
+    Schema.String.check(Schema.isPattern(/^[^\s\p{Cc}\uFFFD][^\p{Cc}\uFFFD]*$/u), Schema.isMaxLength(128))
+  )
 )
 
 const add = Command.make(

@@ -6,10 +6,13 @@ import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { flow } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { text } from "node:stream/consumers"
+import * as Schema from "effect/Schema"
+import { buffer } from "node:stream/consumers"
+import * as Outages from "../lifetime/internal/Outages.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as Databases from "../server/Databases.ts"
 import * as SessionStores from "../server/SessionStores.ts"
@@ -18,6 +21,14 @@ import * as Users from "../server/Users.ts"
 import * as UsersMigrations from "../server/UsersMigrations.ts"
 
 const refuse = (problem: string) => Effect.fail(new Settings.SettingsError({ variable: "HOLDFAST_PASSWORD", problem }))
+
+/** All of standard input. */
+const input = Effect.promise(() => buffer(process.stdin)).pipe(
+  Effect.flatMap((bytes) =>
+    Effect.try({ try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes), catch: () => "no UTF-8" as const })
+  ),
+  Effect.catch(() => refuse("must be UTF-8, also where it is piped to standard input"))
+)
 
 /** From the environment, else all of standard input up to its last line end. */
 const password = Effect.gen(function* () {
@@ -28,14 +39,39 @@ const password = Effect.gen(function* () {
       ? yield* refuse(
           "must hold the password, or pipe it to standard input: printf %s 'secret' | holdfast user add NAME"
         )
-      : Redacted.make((yield* Effect.promise(() => text(process.stdin))).replace(/\r?\n$/, ""))
+      : Redacted.make((yield* input).replace(/\r?\n$/, ""))
   const bytes = Buffer.byteLength(Redacted.value(value))
   if (bytes === 0 || bytes > 1024)
     return yield* refuse(
       `must hold a password of 1 to 1,024 bytes, or pipe one to standard input: printf %s 'secret' | holdfast user add NAME`
     )
+  // What is no UTF-8 in the environment arrives as U+FFFD: many passwords would be one.
+  if (Redacted.value(value).includes("\uFFFD")) return yield* refuse("must be UTF-8")
   return value
 })
+
+/** A server that a command needs cannot be used. */
+export class ServerUnusable extends Schema.TaggedError<ServerUnusable>("holdfast/cli/UserCommand/ServerUnusable")(
+  "ServerUnusable",
+  { outages: Schema.Array(Schema.String) }
+) {
+  override get message(): string {
+    return `${this.outages.join(". ")}.`
+  }
+}
+
+/** Fails with why a server cannot be used, where that is why a command failed. Nobody tries again. */
+const explained = <A, E, R>(command: Effect.Effect<A, E, R>): Effect.Effect<A, E | ServerUnusable, R> =>
+  Effect.suspend(() => {
+    const told: Array<string> = []
+    const outages = Outages.makeUnsafe((line, isOver) => Effect.sync(() => void (isOver || told.push(line))))
+    return command.pipe(
+      Effect.mapError((error) =>
+        told.length === 0 || error instanceof Settings.SettingsError ? error : new ServerUnusable({ outages: told })
+      ),
+      Effect.provideService(Outages.Outages, outages)
+    )
+  })
 
 /** The service's own database, with its tables, and its sessions. */
 const database = Effect.gen(function* () {
@@ -47,7 +83,7 @@ const database = Effect.gen(function* () {
   // Nobody is changed whose sessions could not be ended after it.
   yield* Context.get(store, SessionStore).ping
   return Layer.merge(
-    Users.layer.pipe(Layer.provide(PgDirect.layer({ url: databases.own, maxConnections: 1 }))),
+    Users.layer.pipe(Layer.provide(PgDirect.layer("users", { url: databases.own, maxConnections: 1 }))),
     Layer.succeedContext(store)
   )
 })
@@ -59,30 +95,45 @@ const told = (name: string, ended: ReadonlyArray<unknown>, what = "") =>
   Console.log(`${what}${ended.length} ${ended.length === 1 ? "session" : "sessions"} of ${name} ended`)
 
 /** Makes the user, or gives an existing one this password and role and ends their sessions. */
-export const add = Effect.fn("UserCommand.add")(function* (name: string, operator: boolean) {
-  const secret = yield* password
-  yield* Effect.flatMap(Users.Users, (users) => users.put({ name, operator, password: secret })).pipe(
-    // After the password: a login that has seen the old one has asked for the epoch before, and is refused.
-    Effect.andThen(endSessionsOf(name)),
-    Effect.provide(yield* database)
-  )
-  yield* Console.log(`user ${name} ${operator ? "(operator) " : ""}can log in`)
-}, Effect.scoped)
+export const add = Effect.fn("UserCommand.add")(
+  function* (name: string, operator: boolean) {
+    const secret = yield* password
+    yield* Effect.gen(function* () {
+      const users = yield* Users.Users
+      const debt = yield* users.put({ name, operator, password: secret })
+      // After the password: a login that has seen the old one has asked for the epoch before, and is refused. Where this dies
+      // before, the service does it.
+      yield* endSessionsOf(name)
+      yield* users.paid(debt)
+    }).pipe(Effect.provide(yield* database))
+    yield* Console.log(`user ${name} ${operator ? "(operator) " : ""}can log in`)
+  },
+  flow(Effect.scoped, explained)
+)
 
 /** Removes the user and ends their sessions. One who is not there has none after it either. */
-export const remove = Effect.fn("UserCommand.remove")(function* (name: string) {
-  const ended = yield* Effect.flatMap(Users.Users, (users) => users.remove(name)).pipe(
-    // As with a new password: a login that was under way is refused.
-    Effect.andThen(endSessionsOf(name)),
-    Effect.provide(yield* database)
-  )
-  yield* told(name, ended, `user ${name} is removed; `)
-}, Effect.scoped)
+export const remove = Effect.fn("UserCommand.remove")(
+  function* (name: string) {
+    const ended = yield* Effect.gen(function* () {
+      const users = yield* Users.Users
+      const debt = yield* users.remove(name)
+      // As with a new password: a login that was under way is refused.
+      const ended = yield* endSessionsOf(name)
+      if (Option.isSome(debt)) yield* users.paid(debt.value)
+      return ended
+    }).pipe(Effect.provide(yield* database))
+    yield* told(name, ended, `user ${name} is removed; `)
+  },
+  flow(Effect.scoped, explained)
+)
 
 /** Ends the sessions of a user, who keeps their password. */
-export const endSessions = Effect.fn("UserCommand.endSessions")(function* (name: string) {
-  yield* told(name, yield* Effect.provide(endSessionsOf(name), yield* database))
-}, Effect.scoped)
+export const endSessions = Effect.fn("UserCommand.endSessions")(
+  function* (name: string) {
+    yield* told(name, yield* Effect.provide(endSessionsOf(name), yield* database))
+  },
+  flow(Effect.scoped, explained)
+)
 
 /** As {@link endSessions}, of everybody who may log in. */
 export const endAllSessions = Effect.gen(function* () {
@@ -91,5 +142,6 @@ export const endAllSessions = Effect.gen(function* () {
 }).pipe(
   (work) => Effect.flatMap(database, (services) => Effect.provide(work, services)),
   Effect.withSpan("UserCommand.endAllSessions"),
-  Effect.scoped
+  Effect.scoped,
+  explained
 )

@@ -105,8 +105,9 @@ const makeHome = Effect.fnUntraced(function* (limits: Limits, sockets: ClientSoc
   const idle = yield* Latch.make(true)
   const home: Home = {
     limits,
-    dispatcher: sockets.dispatcher,
+    sockets,
     totalDeadlines: yield* Deadlines.make(limits.timeout),
+    silenceDeadlines: yield* Deadlines.make(limits.silenceTimeout),
     headersDeadlines: yield* Deadlines.make(limits.headersTimeout),
     bodyDeadlines: yield* Deadlines.make(limits.bodyTimeout),
     running: new Set(),

@@ -16,6 +16,20 @@ export class Unavailable extends Schema.TaggedError<Unavailable>("holdfast/conne
   }
 }
 
+/** The server, or a pooler in front of it, has no room for one more connection. It runs, and what is open works. */
+export class NoRoom extends Schema.TaggedError<NoRoom>("holdfast/connection/ConnectionError/NoRoom")("NoRoom", {
+  source: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const detail = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return (
+      `${this.source} has no room for one more connection: ${detail}. ` +
+      "Close connections of other programs, lower `max` there, or raise the limit of the server, the database or the role."
+    )
+  }
+}
+
 /** Who holds a connection while others wait for it. For log and ledger only: never sent to a remote caller. */
 export const Holder = Schema.Struct({
   /** What holds it, such as `query`, and its id; the lease itself where nothing else is known. */
@@ -63,6 +77,19 @@ export class ResetFailed extends Schema.TaggedError<ResetFailed>("holdfast/conne
   }
 }
 
+/** The lease lasted for longer than the pool allows; its statement was ended and its connection closed. */
+export class LeaseExpired extends Schema.TaggedError<LeaseExpired>("holdfast/connection/ConnectionError/LeaseExpired")(
+  "LeaseExpired",
+  { source: Schema.String, afterMillis: Schema.Finite }
+) {
+  override get message(): string {
+    return (
+      `The connection to ${this.source} was held for longer than ${this.afterMillis} ms, and was taken back and closed. ` +
+      "Hold connections for a shorter time, or raise `maxLease`."
+    )
+  }
+}
+
 /** The pool is closed or closing. */
 export class Closed extends Schema.TaggedError<Closed>("holdfast/connection/ConnectionError/Closed")("Closed", {
   source: Schema.String
@@ -95,7 +122,17 @@ export class InvalidConfig extends Schema.TaggedError<InvalidConfig>(
 export class ConnectionError extends Schema.TaggedError<ConnectionError>("holdfast/connection/ConnectionError")(
   "ConnectionError",
   {
-    reason: Schema.Union([Unavailable, AcquireTimeout, TooManyWaiters, ResetFailed, Closed, OwnerEnded, InvalidConfig])
+    reason: Schema.Union([
+      Unavailable,
+      NoRoom,
+      AcquireTimeout,
+      TooManyWaiters,
+      LeaseExpired,
+      ResetFailed,
+      Closed,
+      OwnerEnded,
+      InvalidConfig
+    ])
   }
 ) {
   override get message(): string {

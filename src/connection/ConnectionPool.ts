@@ -28,33 +28,36 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as FairSemaphore from "../lifetime/FairSemaphore.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
-import { AcquireTimeout, Closed, ConnectionError, TooManyWaiters } from "./ConnectionError.ts"
+import {
+  AcquireTimeout,
+  Closed,
+  ConnectionError,
+  LeaseExpired,
+  TooManyWaiters,
+  Unavailable
+} from "./ConnectionError.ts"
+import type { Pooled } from "./internal/ConnectionPoolBackend.ts"
 import * as ConnectionPoolBackends from "./internal/ConnectionPoolBackends.ts"
 import * as ConnectionPoolLeases from "./internal/ConnectionPoolLeases.ts"
 import * as ConnectionPoolMetrics from "./internal/ConnectionPoolMetrics.ts"
 import * as ConnectionPoolOptions from "./internal/ConnectionPoolOptions.ts"
-import { ConnectionSource, type Lent } from "./ConnectionSource.ts"
+import { ConnectionSource, type Lent, type Recall } from "./ConnectionSource.ts"
 
 export type { Options } from "./internal/ConnectionPoolOptions.ts"
 
 /** A leased connection. */
-export interface Lease extends Lent {
+export interface Lease extends Lent, Recall {
   /** The source's name for the connection, such as a backend's process id. */
   readonly id: string
   /** Has the connection closed instead of lent again when the lease ends. */
   readonly retire: Effect.Effect<void>
-  /**
-   * Closes the connection now, whatever it runs, and has its backend watched until it is gone: for a borrower whose cancel
-   * nobody confirms.
-   */
-  readonly kill: Effect.Effect<void>
 }
 
 /** On whose behalf a connection is taken. */
@@ -79,6 +82,20 @@ export class ConnectionPool extends Context.Service<
     /** Leases a connection until the scope closes. Each call gets a connection nobody else has. */
     readonly lease: (options?: LeaseOptions) => Effect.Effect<Lease, ConnectionError, Scope.Scope>
     readonly stats: Effect.Effect<Stats>
+    /**
+     * Succeeds when a statement could run: on a connection that just answered, or because all of them are lent to borrowers.
+     * Opens one only where none is open; what it opened stays. Takes no permit, and nobody waits for it.
+     */
+    readonly ping: Effect.Effect<void, ConnectionError>
+    /**
+     * Closes the idle connections now and those that are lent when they are given back, so that all work from now on begins on
+     * new ones: after a failover, or with a new password.
+     */
+    readonly evictAll: Effect.Effect<void>
+    /**
+     * Lends no connection and opens none until the scope closes; leases go on. Borrowers wait, within their `acquireTimeout`.
+     */
+    readonly suspend: Effect.Effect<void, never, Scope.Scope>
   }
 >()("holdfast/connection/ConnectionPool") {}
 
@@ -109,7 +126,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
 
   const closed = yield* Deferred.make<never, ConnectionError>()
   /** Who is lent, and since when. */
-  const leased = new Map<ConnectionPoolBackends.Pooled, number>()
+  const leased = new Map<Pooled, number>()
   const noneLeased = yield* Latch.make(true)
   const backends = yield* ConnectionPoolBackends.make(source, limits, metrics)
   const heldMillis = () =>
@@ -117,6 +134,8 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   const { holders } = yield* ConnectionPoolLeases.make(source.name, poolId, limits, metrics, heldMillis)
 
   const timedOut = Effect.flatMap(holders, (holders) => {
+    const noRoom = backends.noRoom()
+    if (noRoom !== undefined) return Effect.fail(noRoom)
     const afterMillis = Duration.toMillis(limits.acquireTimeout)
     const reason = new AcquireTimeout({ source: source.name, afterMillis, max: limits.max, holders })
     return Effect.andThen(Effect.logWarning(reason.message, { holders }), fail(reason))
@@ -132,33 +151,35 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     refuse: (refusal) => refusals[refusal]
   })
 
-  // effect/Pool 4.1 can sleep through the news that opening has failed; whoever has none yet asks again.
-  const takeAgain: Effect.Effect<ConnectionPoolBackends.Pooled, ConnectionError, Scope.Scope> = Effect.gen(
-    function* () {
-      const attempt = yield* Scope.fork(yield* Effect.scope)
-      const taken = yield* Effect.timeoutOption(Scope.provide(backends.take, attempt), "1 second")
-      if (Option.isSome(taken)) return taken.value
-      yield* Scope.close(attempt, Exit.void)
-      return yield* takeAgain
-    }
-  )
-
-  // Opening a connection, or asking one whether it is alive, is given up at the same moment as waiting for one, and when the
-  // pool closes.
-  const takeUntil = (deadline: number) =>
-    Effect.raceFirst(
-      takeAgain,
+  // Waiting for a connection is given up at the same moment as waiting for the permit, and when the pool closes.
+  const lateAfter = (deadline: number) =>
+    Effect.suspend(() =>
       Effect.timeoutOrElse(Deferred.await(closed), { duration: Math.max(deadline - now(), 0), orElse: () => timedOut })
     )
+  const patience = Duration.toMillis(limits.acquireTimeout)
 
-  const begin = (pooled: ConnectionPoolBackends.Pooled, scope: Scope.Scope) =>
+  const overdue = Duration.isFinite(limits.maxLease) ? yield* Deadlines.make(limits.maxLease) : undefined
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const expire = (pooled: Pooled) => {
+    const reason = new LeaseExpired({ source: source.name, afterMillis: Duration.toMillis(limits.maxLease) })
+    runFork(
+      Effect.andThen(
+        Effect.logWarning(`Connection ${pooled.connection.id}: ${reason.message}`),
+        backends.recall(pooled, new ConnectionError({ reason }))
+      )
+    )
+  }
+
+  const begin = (pooled: Pooled, scope: Scope.Scope) =>
     Effect.suspend(() => {
       const since = now()
       leased.set(pooled, since)
       noneLeased.closeUnsafe()
+      const inTime = overdue?.add(() => expire(pooled))
       return Scope.addFinalizer(
         scope,
         Effect.sync(() => {
+          inTime?.()
           leased.delete(pooled)
           if (leased.size === 0) noneLeased.openUnsafe()
           metrics.note("held", now() - since)
@@ -171,12 +192,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     Effect.uninterruptibleMask((restore) => {
       const scope = Scope.makeUnsafe()
       const asked = now()
-      const have = Effect.andThen(
-        admission.take(key ?? ""),
-        Effect.suspend(() =>
-          backends.isReady() ? backends.take : takeUntil(asked + Duration.toMillis(limits.acquireTimeout))
-        )
-      ).pipe(
+      const have = Effect.andThen(admission.take(key ?? ""), backends.take(lateAfter(asked + patience))).pipe(
         Scope.provide(scope),
         restore,
         Effect.catchCause((cause) =>
@@ -189,13 +205,13 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
         const pooled = yield* traced(have, "ConnectionPool.acquire")
         yield* begin(pooled, scope)
         yield* Scope.addFinalizer(scope, backends.recycle(pooled))
-        const kill = backends.kill(pooled)
-        const { services, sql } = yield* Scope.provide(pooled.connection.lend(kill), scope)
+        const { connection, recall } = pooled
+        const { services, sql } = yield* Scope.provide(connection.lend(recall), scope)
         metrics.note("waited", now() - asked)
         const retire = Effect.sync(() => {
           pooled.retirement ??= "retired by its borrower"
         })
-        return { id: pooled.connection.id, services, sql, retire, kill } satisfies Lease
+        return { id: connection.id, services, sql, retire, ...recall } satisfies Lease
       })
       return Ledger.hold(
         ({ id }: Lease) => ({
@@ -229,18 +245,26 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
       Effect.andThen(noneLeased.await),
       Effect.timeoutOption(evictionTime)
     )
-    yield* Effect.forEach(leased.keys(), (pooled) => Scope.close(pooled.scope, Exit.void), { discard: true })
+    yield* Effect.forEach(leased.keys(), backends.drop, { discard: true })
   })
 
-  yield* Effect.addFinalizer((exit) =>
+  yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       yield* admission.close
       yield* Deferred.fail(closed, new ConnectionError({ reason: new Closed({ source: source.name }) }))
       yield* Effect.timeoutOption(noneLeased.await, limits.closeTimeout)
       const [spent] = yield* Effect.timed(evict)
-      yield* backends.close(exit, Duration.subtract(endingTime, spent))
+      yield* backends.close(Duration.subtract(endingTime, spent))
     })
   )
+
+  const silent = new Unavailable({ source: source.name, cause: new Error("The server does not answer") })
+  const ping = Effect.suspend((): Effect.Effect<void, ConnectionError> => {
+    if (Deferred.isDoneUnsafe(closed)) return Deferred.await(closed)
+    if (backends.isReady()) return Effect.void
+    if (backends.areAllLent()) return backends.isHeardOf() ? Effect.void : fail(silent)
+    return Effect.scoped(Effect.asVoid(backends.take(lateAfter(now() + patience))))
+  })
 
   const stats = Effect.map(backends.stats, (stats) => ({
     ...stats,
@@ -252,7 +276,10 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
 
   return ConnectionPool.of({
     lease,
-    stats
+    stats,
+    ping,
+    evictAll: backends.evictAll,
+    suspend: backends.suspend
   })
 })
 

@@ -13,7 +13,7 @@ import type { ConnectionError } from "./ConnectionError.ts"
 
 /**
  * `retired` must not be lent again but can be closed in order; `dead` is gone on our side, and the server may not know:
- * what it ran last may still run.
+ * what it ran last may still run. The pool looks at all that are idle at least once a second.
  */
 export type State = "usable" | "retired" | "dead"
 
@@ -25,23 +25,34 @@ export interface Lent {
   readonly services: Context.Context<never>
 }
 
+/** How the pool takes a connection back from a borrower that still uses it. */
+export interface Recall {
+  /**
+   * Has what the connection runs ended at the server and closes it, for a statement whose cancel nobody confirms. The server's
+   * last word on the statement is heard where it can be.
+   */
+  readonly kill: Effect.Effect<void>
+  /** Why the pool did so by itself, if it did: what the borrower's statements fail with. */
+  readonly reason: () => ConnectionError | undefined
+}
+
 /** One open connection, lent to one borrower at a time. */
 export interface OpenConnection {
   /** What an operator of the server knows it by, such as the process id of its backend. */
   readonly id: string
-  /**
-   * Gives the connection to one borrower until the scope closes. `kill` is the pool's, for a statement whose cancel nobody
-   * confirms: it closes the connection and has the server's side watched until it is gone.
-   */
-  readonly lend: (kill: Effect.Effect<void>) => Effect.Effect<Lent, ConnectionError, Scope.Scope>
+  /** Gives the connection to one borrower until the scope closes. */
+  readonly lend: (recall: Recall) => Effect.Effect<Lent, ConnectionError, Scope.Scope>
   /** Asks whether the other side is alive. */
   readonly check: Effect.Effect<void, ConnectionError>
   /** Undoes everything a borrower may have left behind. Called after the borrower let go. */
   readonly reset: Effect.Effect<void, ConnectionError>
   readonly state: () => State
+  /** When the server was last heard of, on this connection or about it. In milliseconds of the steady clock. */
+  readonly heardAt: () => number
   /**
    * Sees to it that the server has no such connection any more, and returns when it is so: watches for `grace`, then ends
-   * it by force. Never ends anybody else's. Retries for as long as the server cannot be asked.
+   * it by force. Never ends anybody else's. Retries for as long as the server cannot be asked. Where the connection is still
+   * open, what the server had to say on it was heard when it returns.
    */
   readonly expel: (grace: Duration.Duration) => Effect.Effect<void>
 }
@@ -52,6 +63,7 @@ export class ConnectionSource extends Context.Service<
   {
     /** Names the server and database in errors, logs and the ledger; holds no secret. */
     readonly name: string
+    /** Fails with `NoRoom` where only the number of connections is the matter. */
     readonly open: Effect.Effect<OpenConnection, ConnectionError, Scope.Scope>
   }
 >()("holdfast/connection/ConnectionSource") {}

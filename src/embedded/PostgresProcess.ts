@@ -3,8 +3,8 @@
  *
  * A server lives as long as the scope it was started in: {@link start} returns when it accepts connections, and closing
  * the scope asks it to shut down and waits until it is gone, by force where it must. The data directory made by
- * {@link initialize} outlives it. When our own process dies without closing anything, the server goes on, and the next
- * program that wants the directory ends it with `Postmaster.stopOrphan`.
+ * {@link initialize} outlives it. When our own process dies without closing anything, {@link PostgresGuard} ends the server;
+ * where there is no guard, the next program that wants the directory ends it with `Postmaster.stopOrphan`.
  *
  * **Details**
  *
@@ -16,7 +16,6 @@
  *
  * One data directory, one caller at a time: {@link initialize} takes no lock of its own.
  */
-import { spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { closeSync, openSync, promises as Fs, readFileSync, statSync } from "node:fs"
 import * as Net from "node:net"
@@ -36,6 +35,7 @@ import {
   PostgresProcessError,
   StartFailed
 } from "./PostgresProcessError.ts"
+import * as PostgresGuard from "./PostgresGuard.ts"
 import * as Postmaster from "./Postmaster.ts"
 
 export { PostgresProcessError } from "./PostgresProcessError.ts"
@@ -186,13 +186,7 @@ const launch = ({ command, directory, port, settings, timeLimit, user }: Launch)
     })
     return Effect.flatMap(opened, (log) => {
       const from = statSync(logFile).size
-      const child = spawn(command, args, {
-        ...user,
-        cwd: "/",
-        env: PostgresBinaries.environment,
-        detached: true,
-        stdio: ["ignore", log, log]
-      })
+      const child = PostgresGuard.start(command, args, user, log)
       closeSync(log)
       const gone = new Promise<string>((resolve) => {
         child.once("error", (cause) => resolve(`could not be run: ${cause.message}`))

@@ -4,6 +4,7 @@
  * A problem lives as long as the response it becomes. What it says is for the caller: nothing of the inside of the
  * service, no secret, and what to do next.
  */
+import * as ByteSize from "effect/ByteSize"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as HttpApi from "effect/http-api/HttpApi"
@@ -13,13 +14,14 @@ import type * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as FindMyWay from "effect/http/FindMyWay"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { typeOf } from "../problem/ProblemAnswer.ts"
+import { challenge, typeOf } from "../problem/ProblemAnswer.ts"
 
 export { typeOf }
 
@@ -58,9 +60,41 @@ export const retryAfter = (seconds: number) =>
 /** The request does not have the form that the call asks for; `detail` says where. */
 export class RequestInvalid extends Class<RequestInvalid>()("RequestInvalid", 400, "The request is malformed") {}
 
-/** Renders requests that cannot be decoded as {@link RequestInvalid}. */
+/** No call has this path. */
+export class NotFound extends Class<NotFound>()("NotFound", 404, "There is nothing here") {}
+
+/** The request did not arrive in time. */
+export class RequestTimeout extends Class<RequestTimeout>()("RequestTimeout", 408, "The request took too long") {}
+
+/** The headers have more bytes than the service reads. */
+export class HeadersTooLarge extends Class<HeadersTooLarge>()("HeadersTooLarge", 431, "The headers are too large") {}
+
+/** `Expect` asks for something else than `100-continue` (RFC 9110 10.1.1). */
+export class ExpectationFailed extends Class<ExpectationFailed>()(
+  "ExpectationFailed",
+  417,
+  "The expectation cannot be met"
+) {}
+
+/** The body has more bytes than any call takes. */
+export class BodyTooLarge extends Class<BodyTooLarge>()("BodyTooLarge", 413, "The body is too large") {}
+
+/** The call takes bodies of other types; `Accept`, and `Accept-Patch` for PATCH, name them. */
+export class UnsupportedMediaType extends Class<UnsupportedMediaType>()(
+  "UnsupportedMediaType",
+  415,
+  "The media type is not supported"
+) {}
+
+/** The service failed in a way that nobody foresaw. */
+export class InternalError extends Class<InternalError>()("InternalError", 500, "The service failed") {}
+
+/** The problems of every call that takes a body, besides those of what is in it. */
+export const body = [BodyTooLarge, UnsupportedMediaType] as const
+
+/** Renders requests that cannot be decoded as {@link RequestInvalid}, and declares what any call may answer. */
 export class Requests extends HttpApiMiddleware.Service<Requests>()("holdfast/http/Problem/Requests", {
-  error: RequestInvalid
+  error: [RequestInvalid, RequestTimeout, ExpectationFailed, HeadersTooLarge, InternalError]
 }) {}
 
 /** The layer of {@link Requests}. */
@@ -74,53 +108,27 @@ export const layerRequests = HttpApiMiddleware.layerSchemaErrorTransform(Request
       )
 )
 
-interface Unexplained {
-  readonly code: string
-  readonly title: string
-  readonly detail: string
-}
-
-const unexplained: Readonly<Record<number, Unexplained>> = {
-  404: { code: "NotFound", title: "There is nothing here", detail: "See /docs for the calls of this service." },
-  413: { code: "BodyTooLarge", title: "The body is too large", detail: "A body is at most 1 MiB." },
-  415: {
-    code: "UnsupportedMediaType",
-    title: "The media type is not supported",
-    detail: "Send `content-type: application/json`."
-  },
-  500: {
-    code: "InternalError",
-    title: "The service failed",
-    detail: "The log of the service tells why. Nothing was kept of the request."
-  }
-}
-const malformed: Unexplained = {
-  code: "RequestInvalid",
-  title: "The request is malformed",
-  detail: "The request cannot be read. See /docs for the calls of this service."
-}
-
-const explain = (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse => {
-  if (response.status < 400 || response.headers["content-type"]?.startsWith(ProblemDetails.contentType) === true) {
-    return response
-  }
-  const known = unexplained[response.status] ?? (response.status < 500 ? malformed : unexplained[500]) ?? malformed
-  const { code, detail, title } = known
-  return HttpServerResponse.setHeaders(
-    ProblemDetails.toResponse({ type: typeOf(code), title, status: response.status, detail, code }),
-    response.headers["retry-after"] === undefined ? {} : { "retry-after": response.headers["retry-after"] }
+const fits = (request: HttpServerRequest.HttpServerRequest) =>
+  Effect.flatMap(HttpIncomingMessage.MaxBodySize, (most) =>
+    most !== undefined && Number(request.headers["content-length"]) > ByteSize.toNumberUnsafe(most)
+      ? Effect.fail(
+          new HttpServerError.HttpServerError({
+            reason: new HttpServerError.RequestParseError({ request, reason: "BodyTooLarge" })
+          })
+        )
+      : Effect.void
   )
-}
 
 /**
  * Bodies are UTF-8 and nothing else: bytes that are not are refused instead of replaced, because what is run or stored
- * would not be what was sent.
+ * would not be what was sent. One that says that it is too large is refused before a byte of it is asked for, also of a
+ * client that waits with `Expect: 100-continue` (RFC 9110 10.1.1).
  */
 const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest =>
   Object.create(request, {
     text: {
       get: () =>
-        Effect.flatMap(request.arrayBuffer, (bytes) =>
+        Effect.flatMap(Effect.andThen(fits(request), request.arrayBuffer), (bytes) =>
           Effect.try({
             try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
             catch: (cause) =>
@@ -132,20 +140,32 @@ const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerReque
     }
   })
 
-/** The methods that an API knows for a URL. */
-const methodsOf = <Id extends string, Groups extends HttpApiGroup.Constraint>(api: HttpApi.HttpApi<Id, Groups>) => {
-  const calls = FindMyWay.make<true>()
+/** The calls of an API by method and path, with the media types that each takes. */
+interface Calls {
+  readonly methods: (url: string) => ReadonlyArray<string>
+  readonly accepts: (method: string, url: string) => ReadonlyArray<string>
+}
+
+/** Paths are compared as the router compares them. */
+const callsOf = <Id extends string, Groups extends HttpApiGroup.Constraint>(
+  api: HttpApi.HttpApi<Id, Groups>,
+  config: Partial<FindMyWay.RouterConfig>
+): Calls => {
+  const calls = FindMyWay.make<ReadonlyArray<string>>(config)
   const methods = new Set<string>()
   HttpApi.reflect(api, {
     onGroup: () => undefined,
-    onEndpoint: ({ endpoint: { method, path } }) => {
+    onEndpoint: ({ endpoint: { method, path, payload } }) => {
       for (const each of method === "GET" ? ["GET", "HEAD"] : [method]) {
-        calls.on(each, path as FindMyWay.PathInput, true)
+        calls.on(each, path as FindMyWay.PathInput, Array.from(payload.keys()))
         methods.add(each)
       }
     }
   })
-  return (url: string) => Array.from(methods).filter((method) => calls.find(method, url) !== undefined)
+  return {
+    methods: (url) => Array.from(methods).filter((method) => calls.find(method, url) !== undefined),
+    accepts: (method, url) => calls.find(method, url)?.handler ?? []
+  }
 }
 
 /** A URL that is there, asked with a method that it does not have. */
@@ -156,11 +176,59 @@ const otherMethod = (methods: ReadonlyArray<string>) => {
   return HttpServerResponse.setHeader(ProblemDetails.toResponse(body), "allow", allow)
 }
 
-const failed = (cause: Cause.Cause<unknown>, known: (url: string) => ReadonlyArray<string>) => {
+const malformed = new RequestInvalid({ detail: "The request cannot be read. See /docs for the calls of this service." })
+const failure = new InternalError({
+  detail: "The log of the service tells why. Nothing was kept of the request."
+})
+
+/** What is answered where an error response has no words yet. */
+const unexplained = (status: number, accepts: ReadonlyArray<string>) => {
+  switch (status) {
+    case 404:
+      return new NotFound({ detail: "See /docs for the calls of this service." })
+    case 413:
+      return new BodyTooLarge({ detail: "A body is at most 1 MiB." })
+    case 415:
+      return new UnsupportedMediaType({ detail: `Send a body of the type ${accepts.join(" or ")}.` })
+    default:
+      return status < 500 ? malformed : failure
+  }
+}
+
+/** What belongs to a status, whoever answered it (RFC 9110 11.6.1, 12.5.1, 15.5.16; RFC 5789 2.2). */
+const headersOf = (status: number, method: string, accepts: ReadonlyArray<string>) => {
+  if (status === 401) return { "www-authenticate": challenge }
+  if (status !== 415 || accepts.length === 0) return {}
+  const types = accepts.join(", ")
+  return { accept: types, ...(method === "PATCH" && { "accept-patch": types }) }
+}
+
+/** The status may be another than that of the problem, such as 431. */
+const inWords = (status: number, accepts: ReadonlyArray<string>) => {
+  const { code, detail = "", title } = unexplained(status, accepts)
+  return ProblemDetails.toResponse({ type: typeOf(code), title, status, detail, code })
+}
+
+const explain = (
+  calls: Calls,
+  { method, url }: HttpServerRequest.HttpServerRequest,
+  response: HttpServerResponse.HttpServerResponse
+) => {
+  const { headers, status } = response
+  if (status < 400) return response
+  const accepts = status === 415 ? calls.accepts(method, url) : []
+  const isKnown = headers["content-type"]?.startsWith(ProblemDetails.contentType) === true
+  return HttpServerResponse.setHeaders(isKnown ? response : inWords(status, accepts), {
+    ...headersOf(status, method, accepts),
+    ...(headers["retry-after"] !== undefined && { "retry-after": headers["retry-after"] })
+  })
+}
+
+const failed = (cause: Cause.Cause<unknown>, calls: Calls) => {
   if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause)
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
   if (HttpServerError.isHttpServerError(error) && error.reason._tag === "RouteNotFound") {
-    const methods = known(error.request.url)
+    const methods = calls.methods(error.request.url)
     if (methods.length > 0) return Effect.succeed(otherMethod(methods))
   }
   return Effect.flatMap(HttpServerError.causeResponse(cause), ([response]) =>
@@ -170,18 +238,21 @@ const failed = (cause: Cause.Cause<unknown>, known: (url: string) => ReadonlyArr
 
 /**
  * Makes every error response of a router a problem, also for defects, for paths that do not exist, and for methods that a
- * path of the API does not have.
+ * path of the API does not have. Each has the headers that its status asks for: `WWW-Authenticate`, `Allow`, `Accept`.
  */
 export const layerEverywhere = <Id extends string, Groups extends HttpApiGroup.Constraint>(
   api: HttpApi.HttpApi<Id, Groups>
-) => {
-  const known = methodsOf(api)
-  return HttpRouter.middleware(
-    (handled) =>
-      Effect.updateService(handled, HttpServerRequest.HttpServerRequest, strictly).pipe(
-        Effect.catchCause((cause) => failed(cause, known)),
-        Effect.map(explain)
-      ),
+) =>
+  HttpRouter.middleware(
+    Effect.map(HttpRouter.RouterConfig, (config) => {
+      const calls = callsOf(api, config)
+      return (handled) =>
+        Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+          Effect.provideService(handled, HttpServerRequest.HttpServerRequest, strictly(request)).pipe(
+            Effect.catchCause((cause) => failed(cause, calls)),
+            Effect.map((response) => explain(calls, request, response))
+          )
+        )
+    }),
     { global: true }
   )
-}

@@ -4,14 +4,17 @@
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
-import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { Written } from "../query/QueryError.ts"
+import { about, aboutLimited, limit, Timestamp } from "./internal/Wire.ts"
 import { QueryId } from "../query/QueryId.ts"
+import { Notice } from "../query/QueryRecord.ts"
+import * as Problem from "./Problem.ts"
+import { OriginRefused } from "./SameOrigin.ts"
 import * as QueryProblem from "./QueryProblem.ts"
 import { all } from "../query/QueryState.ts"
 
-const Time = Schema.NullOr(Schema.DateTimeUtcFromString)
+const Time = Schema.NullOr(Timestamp)
 
 /** Why a query failed or was cancelled. */
 export const QueryFailure = Schema.Struct({
@@ -23,7 +26,7 @@ export const QueryFailure = Schema.Struct({
   hint: Schema.optionalKey(Schema.String),
   /** Characters from the start of the statement, counted from 1. */
   position: Schema.optionalKey(Schema.Int),
-  /** What it may have written all the same; not there where nothing is, or where the server refused the statement. */
+  /** What it may have written all the same; not there where nothing was written for certain. */
   written: Schema.optionalKey(Written)
 })
 
@@ -36,7 +39,7 @@ export const QueryInfo = Schema.Struct({
   session: Schema.NullOr(Schema.String),
   state: QueryStateName,
   sql: Schema.String,
-  submittedAt: Schema.DateTimeUtcFromString,
+  submittedAt: Timestamp,
   startedAt: Time,
   endedAt: Time,
   /** When record and rows are removed. */
@@ -44,9 +47,13 @@ export const QueryInfo = Schema.Struct({
   rowCount: Schema.NullOr(Schema.Int),
   /** What the rows take up where they are kept; null until it succeeded. */
   bytes: Schema.NullOr(Schema.Int),
+  /** What the server remarked while it ran, such as `raise notice`; about 32,000 characters at most. */
+  notices: Schema.Array(Notice),
+  /** How many more the server remarked. */
+  noticesDropped: Schema.Int,
   error: Schema.NullOr(QueryFailure),
   /** Every state so far and when it began, the first one first. */
-  transitions: Schema.Array(Schema.Struct({ state: QueryStateName, at: Schema.DateTimeUtcFromString }))
+  transitions: Schema.Array(Schema.Struct({ state: QueryStateName, at: Timestamp }))
 })
 export type QueryInfo = typeof QueryInfo.Type
 
@@ -54,7 +61,7 @@ export type QueryInfo = typeof QueryInfo.Type
 export const QuerySubmission = Schema.Struct({
   sql: Schema.String.check(Schema.isMinLength(1)),
   /** Values for `$1`, `$2`, … */
-  params: Schema.optionalKey(Schema.Array(Schema.Json)),
+  params: Schema.optionalKey(Schema.Array(Schema.Unknown)),
   /** Milliseconds from now until the query fails with `QueryDeadlineExceeded`; at most a day. */
   timeoutMs: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 86_400_000 })))
 })
@@ -74,7 +81,7 @@ export const RowsPage = Schema.Struct({
 
 /** Makes submitting again harmless. */
 const idempotencyKey = Schema.String.check(
-  Schema.isPattern(/^[\x21-\x7e]{1,255}$/, { message: "Expected 1 to 255 visible ASCII characters" })
+  Schema.isPattern(/^[\x21-\x7e]{1,255}$/u, { message: "Expected 1 to 255 visible ASCII characters" })
 )
 
 const Listed = HttpApiSchema.WithHeaders(Schema.Array(QueryInfo), {
@@ -91,7 +98,12 @@ export const QueryEvent = Schema.Struct({
 })
 
 const byId = { params: { id: Schema.String } }
-const look = [QueryProblem.QueryNotFound, QueryProblem.QueriesUnavailable, QueryProblem.QueriesNotConfigured] as const
+const look = [
+  QueryProblem.QueryNotFound,
+  Problem.NotFound,
+  QueryProblem.QueriesUnavailable,
+  QueryProblem.QueriesNotConfigured
+] as const
 
 export class QueryApi extends HttpApiGroup.make("queries").add(
   HttpApiEndpoint.post("submit", "/queries", {
@@ -99,45 +111,67 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
     payload: QuerySubmission,
     success: Submitted,
     error: [
+      Problem.RequestInvalid,
       QueryProblem.IdempotencyConflict,
       QueryProblem.QueryRejected,
       QueryProblem.QueriesUnavailable,
-      QueryProblem.QueriesNotConfigured
+      QueryProblem.QueriesNotConfigured,
+      OriginRefused,
+      ...Problem.body
     ]
-  }).annotate(
-    OpenApi.Description,
-    "202 says that the query was taken in, not that it runs. Whether the database of queries answers is asked at most once a second: queries submitted within a second of its loss are taken in and end as Failed with QueriesUnavailable, later ones are refused with 503."
+  }).annotateMerge(
+    about(
+      "Run a statement",
+      "202 says that the query was taken in, not that it runs. Whether the database of queries answers is asked at most once a second: queries submitted within a second of its loss are taken in and end as Failed with QueriesUnavailable, later ones are refused with 503."
+    )
   ),
   HttpApiEndpoint.get("list", "/queries", {
     query: {
       state: Schema.optionalKey(QueryStateName),
       cursor: Schema.optionalKey(Schema.String),
       /** Default: 100. */
-      limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1000 })))
+      limit: limit(1000)
     },
     success: Listed,
     error: [QueryProblem.CursorInvalid, QueryProblem.QueriesNotConfigured]
-  }),
-  HttpApiEndpoint.get("status", "/queries/:id", { ...byId, success: QueryInfo, error: look }),
+  }).annotateMerge(
+    aboutLimited("One's own queries", "The newest first. The header Link leads to the next page.", 1000, 100)
+  ),
+  HttpApiEndpoint.get("status", "/queries/:id", { ...byId, success: QueryInfo, error: look }).annotateMerge(
+    about("A query", "Its state, when it came to each state, and why it failed, if it did.")
+  ),
   HttpApiEndpoint.get("events", "/queries/:id/events", {
     ...byId,
     headers: {
       "last-event-id": Schema.optionalKey(
-        Schema.String.check(Schema.isPattern(/^\d{1,9}$/, { message: "Expected the id of an event" }))
+        Schema.String.check(Schema.isPattern(/^\d{1,9}$/u, { message: "Expected the id of an event" }))
       )
     },
     // Nothing (204) is for whoever has seen the last one: a browser then stops asking (HTML Standard 9.2.3).
     success: [HttpApiSchema.StreamSse({ events: QueryEvent }), HttpApiSchema.NoContent],
     error: [...look, QueryProblem.EventUnknown]
-  }),
+  }).annotateMerge(
+    about(
+      "Watch a query",
+      "Server-sent events, one for each state that the query came to and comes to. 204 where the last one has been seen. The stream ends with the query, with the session, and when the service stops."
+    )
+  ),
   HttpApiEndpoint.get("rows", "/queries/:id/rows", {
     ...byId,
     query: {
       cursor: Schema.optionalKey(Schema.String),
-      limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 10_000 })))
+      limit: limit(10_000)
     },
     success: RowsPage,
     error: [...look, QueryProblem.QueryNotSucceeded, QueryProblem.CursorInvalid]
-  }),
-  HttpApiEndpoint.delete("cancel", "/queries/:id", { ...byId, success: QueryInfo, error: look })
+  }).annotateMerge(
+    aboutLimited("The rows of a query", "A page of them; next leads to the following one.", 10_000, 1000)
+  ),
+  HttpApiEndpoint.delete("cancel", "/queries/:id", {
+    ...byId,
+    success: QueryInfo,
+    error: [...look, OriginRefused]
+  }).annotateMerge(
+    about("Cancel a query", "Answers after the server has said how the query ended, which may be that it succeeded.")
+  )
 ) {}

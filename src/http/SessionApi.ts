@@ -7,17 +7,22 @@ import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import { isTooDeep, maxDepth } from "../session/SessionData.ts"
 import { SessionId } from "../session/SessionId.ts"
+import { about, Timestamp } from "./internal/Wire.ts"
+import { ExactJson } from "./ExactJson.ts"
+import * as Preconditions from "./Preconditions.ts"
+import * as Problem from "./Problem.ts"
+import { OriginRefused } from "./SameOrigin.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 
 /** A session as its owner sees it. */
 export const SessionInfo = Schema.Struct({
   id: SessionId,
   principal: Schema.String,
-  createdAt: Schema.DateTimeUtcFromString,
+  createdAt: Timestamp,
   /** Not enforced before this moment; every request moves it on. */
-  idleExpiresAt: Schema.DateTimeUtcFromString,
+  idleExpiresAt: Timestamp,
   /** The session is over at this moment, whatever happens. */
-  expiresAt: Schema.DateTimeUtcFromString
+  expiresAt: Timestamp
 })
 export type SessionInfo = typeof SessionInfo.Type
 
@@ -38,9 +43,13 @@ export const login = HttpApiEndpoint.post("login", "/login", {
     SessionProblem.InvalidCredentials,
     SessionProblem.TooManyLogins,
     SessionProblem.SessionRevoked,
-    SessionProblem.SessionsUnavailable
+    SessionProblem.SessionsUnavailable,
+    OriginRefused,
+    ...Problem.body
   ]
-})
+}).annotateMerge(
+  about("Log in", "Starts a session and sets its cookie. A name has at most 128 UTF-16 units, a password 1,024 bytes.")
+)
 
 /**
  * Ends the session, if there is one, and removes the cookie; answers after everything it held was released. 401 where the
@@ -48,11 +57,18 @@ export const login = HttpApiEndpoint.post("login", "/login", {
  */
 export const logout = HttpApiEndpoint.post("logout", "/logout", {
   success: HttpApiSchema.NoContent,
-  error: [SessionProblem.SessionMissing, SessionProblem.SessionsUnavailable]
-})
+  error: [SessionProblem.SessionMissing, SessionProblem.SessionsUnavailable, OriginRefused]
+}).annotateMerge(
+  about(
+    "Log out",
+    "Ends the session, if there is one, and removes the cookie. Answers after everything it held was released. 401 where the session goes on under a newer cookie, which another answer has brought: then ask again with that one."
+  )
+)
 
 /** The session of the cookie. Needs a session. */
-export const current = HttpApiEndpoint.get("current", "/session", { success: SessionInfo })
+export const current = HttpApiEndpoint.get("current", "/session", { success: SessionInfo }).annotateMerge(
+  about("The session", "The session of the cookie: whose it is, and when it is over.")
+)
 
 /** The client's own data: a JSON object of up to 64 KiB, at most {@link maxDepth} levels deep. */
 export const Data = Schema.Record(Schema.String, Schema.Json).check(
@@ -63,32 +79,54 @@ export const Data = Schema.Record(Schema.String, Schema.Json).check(
 const Versioned = HttpApiSchema.WithHeaders(Data, { etag: Schema.String })
 
 /** The session's data. Needs a session, as do all of the following. */
-export const data = HttpApiEndpoint.get("data", "/session/data", { success: Versioned })
+export const data = HttpApiEndpoint.get("data", "/session/data", { success: Versioned }).annotateMerge(
+  about("Read the session's data", "A JSON object of the client's own. ETag is its version.")
+)
 
-/** Changes the session's data by a JSON merge patch (RFC 7396); parallel patches all take effect. */
+/**
+ * Changes the session's data by a JSON merge patch (RFC 7396); parallel patches all take effect. With `If-Match` it changes
+ * that version only.
+ */
 export const patchData = HttpApiEndpoint.patch("patchData", "/session/data", {
+  headers: { "if-match": Schema.optionalKey(Schema.String) },
   payload: [Data, Data.pipe(HttpApiSchema.asJson({ contentType: "application/merge-patch+json" }))],
   success: Versioned,
-  error: SessionProblem.changing
+  error: [...SessionProblem.changing, OriginRefused, ...Problem.body]
 })
+  .middleware(ExactJson)
+  .annotate(Preconditions.Versioned, true)
+  .annotateMerge(
+    about(
+      "Change the session's data",
+      "A JSON merge patch (RFC 7396): what is sent is what changes, and null removes. Parallel patches all take effect. With If-Match the patch changes that version only. A number that JavaScript cannot hold as it is, and a name that is there twice, are refused."
+    )
+  )
 
 /** Replaces the session's data if it still has the version of `If-Match`, an `ETag` of ours; `*` replaces any. */
 export const putData = HttpApiEndpoint.put("putData", "/session/data", {
   headers: { "if-match": Schema.optionalKey(Schema.String) },
   payload: Data,
   success: Versioned,
-  error: [SessionProblem.PreconditionRequired, ...SessionProblem.changing]
+  error: [SessionProblem.PreconditionRequired, ...SessionProblem.changing, OriginRefused, ...Problem.body]
 })
+  .middleware(ExactJson)
+  .annotate(Preconditions.Versioned, true)
+  .annotateMerge(
+    about(
+      "Replace the session's data",
+      "Replaces the data if it still has the version of If-Match, an ETag of ours; * replaces any. Refuses what PATCH refuses."
+    )
+  )
 
 /** One of the caller's own sessions. */
 export const DeviceInfo = Schema.Struct({
   id: SessionId,
   /** Whether it is the session of this request. */
   current: Schema.Boolean,
-  createdAt: Schema.DateTimeUtcFromString,
+  createdAt: Timestamp,
   /** The last request of the session, at most a minute old. */
-  lastSeenAt: Schema.DateTimeUtcFromString,
-  expiresAt: Schema.DateTimeUtcFromString,
+  lastSeenAt: Timestamp,
+  expiresAt: Timestamp,
   /** Where the login came from; null where that is not known. */
   ip: Schema.NullOr(Schema.String),
   /** What the client said that it is. */
@@ -97,14 +135,23 @@ export const DeviceInfo = Schema.Struct({
 export type DeviceInfo = typeof DeviceInfo.Type
 
 /** The caller's live sessions, the newest first. */
-export const devices = HttpApiEndpoint.get("devices", "/sessions", { success: Schema.Array(DeviceInfo) })
+export const devices = HttpApiEndpoint.get("devices", "/sessions", { success: Schema.Array(DeviceInfo) }).annotateMerge(
+  about("One's own sessions", "The caller's live sessions, the newest first.")
+)
 
 /** Ends one of the caller's sessions; answers after everything that it held on this instance was released. */
 export const end = HttpApiEndpoint.delete("end", "/sessions/:id", {
   params: { id: Schema.String },
   success: HttpApiSchema.NoContent,
-  error: SessionProblem.SessionNotFound
-})
+  error: [SessionProblem.SessionNotFound, Problem.NotFound, OriginRefused]
+}).annotateMerge(
+  about("End a session of one's own", "Answers after everything that the session held on this instance was released.")
+)
 
 /** Ends all of the caller's sessions but this one, as `end` does. */
-export const endOthers = HttpApiEndpoint.delete("endOthers", "/sessions", { success: HttpApiSchema.NoContent })
+export const endOthers = HttpApiEndpoint.delete("endOthers", "/sessions", {
+  success: HttpApiSchema.NoContent,
+  error: OriginRefused
+}).annotateMerge(
+  about("End all other sessions of one's own", "All but that of the request. Answers as for a single one.")
+)

@@ -16,6 +16,7 @@
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Cookies from "effect/http/Cookies"
 import * as HttpEffect from "effect/http/HttpEffect"
@@ -117,9 +118,15 @@ const strict: SessionCookie = {
   partitioned: false
 }
 
-/** The cookie for an origin: `https://…`, or `http://` on a loopback address for development. */
+/**
+ * The cookie for an origin: `https://…`, or `http://` on a loopback address for development. There its name has the port,
+ * `holdfast-dev-3000`, and none for port 80: a browser keeps cookies by host alone (RFC 6265 8.5), and services on two ports
+ * would take each other's cookie away.
+ */
 export const forOrigin = (origin: URL): SessionCookie =>
-  origin.protocol === "https:" ? strict : { ...strict, name: "holdfast-dev", secure: false }
+  origin.protocol === "https:"
+    ? strict
+    : { ...strict, name: ["holdfast-dev", origin.port].filter((part) => part !== "").join("-"), secure: false }
 
 /** The cookie in use. Default: `__Host-holdfast`, Secure, SameSite=Lax, Path=/. */
 export const Current = Context.Reference<SessionCookie>("holdfast/http/SessionCookie/Current", {
@@ -180,21 +187,33 @@ const write = (
     "no-store"
   )
 
+/** How long a cookie lives, both ways that browsers know. */
+export interface Until {
+  readonly expiresAt: DateTime.Utc
+  /** From now on. It counts where it is known (RFC 6265bis 5.6), and needs no clock of the browser's that is right. */
+  readonly livesFor: Duration.Duration
+}
+
 /** A response that sets the cookie, which no cache may keep. */
 export const setOn = (
   response: HttpServerResponse.HttpServerResponse,
   cookie: SessionCookie,
   token: SessionToken.SessionToken,
-  expires: DateTime.Utc
-) => write(response, cookie, Redacted.value(token), { expires: DateTime.toDateUtc(expires) })
+  { expiresAt, livesFor }: Until
+) =>
+  write(response, cookie, Redacted.value(token), {
+    expires: DateTime.toDateUtc(expiresAt),
+    // Rounded up: less than a second must not remove what is set.
+    maxAge: Duration.seconds(Math.max(Math.ceil(Duration.toSeconds(livesFor)), 1))
+  })
 
 /** A response that removes the cookie, with the attributes it was set with: a browser ignores a removal with others. */
 export const removeFrom = (response: HttpServerResponse.HttpServerResponse, cookie: SessionCookie) =>
-  write(response, cookie, "", { maxAge: 0 })
+  write(response, cookie, "", { expires: new Date(0), maxAge: 0 })
 
 /** Sets the cookie on the response of the running request. */
-export const set = (cookie: SessionCookie, token: SessionToken.SessionToken, expires: DateTime.Utc) =>
-  HttpEffect.appendPreResponseHandler((_, response) => Effect.succeed(setOn(response, cookie, token, expires)))
+export const set = (cookie: SessionCookie, token: SessionToken.SessionToken, until: Until) =>
+  HttpEffect.appendPreResponseHandler((_, response) => Effect.succeed(setOn(response, cookie, token, until)))
 
 /** Removes the cookie on the response of the running request. */
 export const remove = (cookie: SessionCookie) =>

@@ -1,7 +1,7 @@
 /**
  * Keeps the rows of queries in memory while they are few, and in files from then on.
  *
- * The files lie in one directory, which lives as long as the layer. A result lives as long as the scope it was opened in:
+ * The files lie in one directory, which lives as long as the layer; where it is removed by somebody else, another one is made. A result lives as long as the scope it was opened in:
  * then its memory is free and its file is gone. The program's death leaves the directory behind, which the next start
  * removes.
  *
@@ -63,7 +63,7 @@ const noBytes = Buffer.alloc(0)
 interface Store {
   readonly limits: Required<{ readonly [Name in "memoryBytes" | "memoryTotalBytes" | "totalBytes"]: number }>
   readonly room: QueryRoom.Room
-  readonly directory: string
+  readonly directory: Directory.Directory
   /** Files are opened by whoever writes first; they stand in the account of the store, not under a statement. */
   readonly context: Context.Context<never>
   /** Bytes of memory set aside for rows. */
@@ -229,7 +229,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         result
       )
     })
-  return QueryResults.of({ open })
+  return QueryResults.of({ open, ready: store.directory.ensure })
 })
 
 /** Rows in memory and files. Fails with `ResultsUnavailable` when there can be no directory. */

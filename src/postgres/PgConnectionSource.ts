@@ -25,23 +25,32 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { hasProperty } from "effect/Predicate"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Deadlines from "../lifetime/Deadlines.ts"
-import { ConnectionError, InvalidConfig, ResetFailed, Unavailable } from "../connection/ConnectionError.ts"
-import { ConnectionSource, type Lent, type OpenConnection } from "../connection/ConnectionSource.ts"
+import { ConnectionError, InvalidConfig, NoRoom, ResetFailed, Unavailable } from "../connection/ConnectionError.ts"
+import { ConnectionSource, type Lent, type OpenConnection, type Recall } from "../connection/ConnectionSource.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgFrames from "./internal/PgFrames.ts"
 import * as PgReaper from "./internal/PgReaper.ts"
 import * as PgRecycle from "./PgRecycle.ts"
+import * as PgSilence from "./internal/PgSilence.ts"
 import * as PgSqlClient from "./internal/PgSqlClient.ts"
+import * as PgUrl from "./internal/PgUrl.ts"
 import * as PgWire from "./internal/PgWire.ts"
+import * as Timers from "../lifetime/internal/Timers.ts"
 
-/** Where and as whom to connect. */
+/** Where and as whom to connect. Every time is at most 24 days. */
 export interface Options {
   /** `postgres://user:password@host:port/database`. */
   readonly url: Redacted.Redacted<string>
+  /**
+   * Asked for on each connect, within `connectTimeout`, and takes the place of the password in the URL: for passwords that change, such as IAM
+   * tokens. Where it fails, the connection could not be opened.
+   */
+  readonly password?: Effect.Effect<Redacted.Redacted<string>, unknown> | undefined
   /** Default: `PgRecycle.complete`. */
   readonly recycle?: PgRecycle.Recipe | undefined
   /** Shown by the server to operators. Default: `holdfast`. */
@@ -63,10 +72,8 @@ const invalid = (field: string, problem: string) =>
 
 const parse = (url: Redacted.Redacted<string>) =>
   Effect.suspend(() => {
-    const parsed = URL.parse(Redacted.value(url))
-    return parsed === null || !["postgres:", "postgresql:"].includes(parsed.protocol)
-      ? invalid("url", "is not a PostgreSQL URL. Write postgres://user:password@host:port/database")
-      : Effect.succeed(parsed)
+    const problem = PgUrl.problemOf(url)
+    return problem === undefined ? Effect.succeed(new URL(Redacted.value(url))) : invalid("url", problem)
   })
 
 const millis = (field: string, input: Duration.Input) =>
@@ -74,7 +81,10 @@ const millis = (field: string, input: Duration.Input) =>
     Option.filter(Duration.fromInput(input), (it) => Duration.isFinite(it) && Duration.toMillis(it) >= 1),
     {
       onNone: () => invalid(field, `must be a positive, finite duration such as "10 seconds", not ${String(input)}`),
-      onSome: (it) => Effect.succeed(Math.ceil(Duration.toMillis(it)))
+      onSome: (it) =>
+        Duration.isGreaterThan(it, Timers.longest)
+          ? invalid(field, `${Timers.tooLong}, not ${String(input)}`)
+          : Effect.succeed(Math.ceil(Duration.toMillis(it)))
     }
   )
 
@@ -93,6 +103,8 @@ export const configOf = Effect.fnUntraced(function* (options: Options) {
   const idleInTransaction = yield* millis("idleInTransactionTimeout", options.idleInTransactionTimeout ?? "1 minute")
   const config = {
     url: options.url,
+    // The driver takes no provider that fails.
+    ...(options.password !== undefined && { password: Effect.orDie(options.password) }),
     applicationName: options.applicationName ?? "holdfast",
     connectTimeout,
     // A connection that a firewall forgot is noticed while it is idle.
@@ -156,6 +168,9 @@ const resetOver = (
 const behindOf = ({ outsideTransaction }: Record<"outsideTransaction", PgRecycle.Compiled>) =>
   outsideTransaction.cycles > 0 && outsideTransaction.generators.length === 0 ? outsideTransaction : undefined
 
+/** How long what a backend said last may travel. */
+const lastWords = Duration.millis(300)
+
 /** How much later than its own end a statement's answer may arrive. */
 const lateAnswer = Duration.seconds(5)
 
@@ -163,21 +178,30 @@ const lateAnswer = Duration.seconds(5)
 export const answerLimit = ({ startupParameters }: Effect.Success<ReturnType<typeof configOf>>): Duration.Duration =>
   Duration.sum(Duration.millis(Number(startupParameters.statement_timeout)), lateAnswer)
 
+/** What a server says that has no room for one more connection, by its code, and what poolers say. */
+const isFull = (cause: unknown) =>
+  (hasProperty(cause, "code") && cause.code === "53300") ||
+  /too many (client )?connections|no more connections allowed|max client(s| connections) reached/i.test(
+    cause instanceof Error ? cause.message : ""
+  )
+
 /** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const config = yield* configOf(options)
   const name = describe(yield* parse(options.url))
   const reactivity = yield* Reactivity.Reactivity
   const recycle = options.recycle ?? PgRecycle.complete
-  const unavailable = (cause: unknown) =>
-    new ConnectionError({
-      reason: new Unavailable({ source: name, cause: isSqlError(cause) ? (cause.reason.cause ?? cause) : cause })
-    })
+  const unavailable = (error: unknown) => {
+    const cause = isSqlError(error) ? (error.reason.cause ?? error) : error
+    const Reason = isFull(cause) ? NoRoom : Unavailable
+    return new ConnectionError({ reason: new Reason({ source: name, cause }) })
+  }
   const recipe = PgRecycle.compile(recycle)
   const behind = behindOf(recipe)
   const deadlines = yield* Deadlines.make(answerLimit(config))
   const connect = yield* PgDriver.connect
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" }, connect)
+  const silence = yield* PgSilence.make({ ...config, applicationName: "holdfast-watch" }, connect)
 
   const open = Effect.gen(function* () {
     const connection = yield* connect({
@@ -195,10 +219,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       decodeStartedAt
     )
     const state = PgDriver.watch(connection)
-    const lend = (kill: Effect.Effect<void>) =>
+    const { heardAt } = silence.watch(connection, startedAt)
+    const lend = (recall: Recall) =>
       Effect.map(connection.pin, (pinned): Lent => ({
         sql: Effect.provideService(
-          PgSqlClient.make(pinned, { kill, deadlines }, state),
+          PgSqlClient.make(pinned, { ...recall, deadlines }, state),
           Reactivity.Reactivity,
           reactivity
         ),
@@ -215,11 +240,22 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         (cause) => new ConnectionError({ reason: new ResetFailed({ source: name, cause }) })
       ),
       state,
-      expel: (grace) => reaper.expel({ pid, startedAt }, grace)
+      heardAt,
+      expel: (grace) =>
+        Effect.andThen(
+          reaper.expel({ pid, startedAt }, grace),
+          // The last words of a backend that is gone are on their way.
+          Effect.timeoutOption(PgWire.closed(connection), lastWords)
+        )
     } satisfies OpenConnection
   })
 
-  return ConnectionSource.of({ name, open: Effect.mapError(open, unavailable) })
+  const opening = Effect.mapError(
+    // The driver's own time limit and errors know nothing of what fails in here.
+    Effect.catchDefect(open, (defect) => Effect.fail(defect)),
+    unavailable
+  )
+  return ConnectionSource.of({ name, open: opening })
 })
 
 /** A source of PostgreSQL connections. */

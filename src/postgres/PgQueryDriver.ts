@@ -6,11 +6,13 @@
  *
  * **Details**
  *
- * Values travel as PostgreSQL's text (see `PgWire`) and become JSON by the rules of `PgValues`. One statement per call:
- * the extended protocol refuses several, with the server's own message.
+ * Values travel as PostgreSQL's text (see `PgWire`) and become JSON by the rules of `PgValues`. The server is asked first as
+ * what it reads the parameters, where there are some: that costs a round trip. One statement per call: the extended protocol
+ * refuses several, with the server's own message.
  *
  * Install `@effect/sql-pg` beside Holdfast.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,11 +20,14 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { Buffer } from "node:buffer"
-import type { ConnectionError } from "../connection/ConnectionError.ts"
 import { ConnectionPool } from "../connection/ConnectionPool.ts"
+import type { Recall } from "../connection/ConnectionSource.ts"
+import * as PgAtomicity from "./internal/PgAtomicity.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgFrames from "./internal/PgFrames.ts"
 import * as PgStatement from "./internal/PgStatement.ts"
+import * as PgQueryErrors from "./internal/PgQueryErrors.ts"
+import { PgTypes } from "./internal/PgTypes.ts"
 import * as PgWire from "./internal/PgWire.ts"
 import * as PgValues from "./internal/PgValues.ts"
 import {
@@ -34,44 +39,11 @@ import {
   type Statement,
   type Summary
 } from "../query/QueryDriver.ts"
-import {
-  andWritten,
-  QueriesUnavailable,
-  QueryError,
-  ResultsUnavailable,
-  ResultTooLarge,
-  StatementFailed
-} from "../query/QueryError.ts"
+import { andWritten, type QueryError } from "../query/QueryError.ts"
 
-const unavailable = (problem: string) => new QueryError({ reason: new QueriesUnavailable({ problem }) })
-
-/** A remote caller learns that there is no connection, and how many hold one, but not who. */
-const fromConnectionError = (error: ConnectionError) => unavailable(error.message)
-
-const fromServerError = ({ code, detail, hint, message, position }: PgFrames.ServerError) =>
-  new QueryError({
-    reason: new StatementFailed({
-      problem: message,
-      ...(code !== undefined && { code }),
-      ...(detail !== undefined && { detail }),
-      ...(hint !== undefined && { hint }),
-      ...(position !== undefined && { position })
-    })
-  })
-
-const notSent = () => unavailable("The connection broke before the statement was sent. Submit it again.")
-
-const fromBroken: Record<PgStatement.Broken, () => QueryError> = {
-  lost: () => unavailable("The connection broke while the statement ran. Look at what it wrote before you try again."),
-  copy: () =>
-    new QueryError({ reason: new StatementFailed({ problem: "COPY is not supported. Use SELECT or INSERT." }) }),
-  "too large": () => new QueryError({ reason: new ResultTooLarge({ limitBytes: PgStatement.maxMessageBytes }) })
-}
-
-/** What ends a statement that is not wanted any more, and how long it may end by itself before. */
-interface Ending {
+/** What ends a statement that is not wanted any more, and why the pool ended it, if it did. */
+interface Ending extends Recall {
   readonly cancel: Effect.Effect<void>
-  readonly kill: Effect.Effect<void>
 }
 
 /** A statement that ends by itself meanwhile costs no cancel, whose answer would come too late: that costs the connection. */
@@ -91,31 +63,49 @@ const end = (running: PgStatement.PgStatement, { cancel, kill }: Ending) =>
     kill
   )
 
+/** What a statement runs with. */
+interface Means {
+  readonly sql: string
+  readonly wire: PgWire.PgWire
+  readonly types: PgTypes
+  readonly ending: Ending
+}
+
 /** Runs the messages of a statement to the end of what the server says. */
 const execute = (
   running: PgStatement.PgStatement,
   send: Effect.Effect<void>,
-  ending: Ending,
+  { ending, sql, types, wire }: Means,
   sink: RowSink,
-  { onDone, onGivenUp }: Execution
+  { onDone, onGivenUp, onNotice }: Execution
 ): Effect.Effect<Summary, QueryError> => {
   let isDescribed = false
   let isRefused = false
   let decoders: ReadonlyArray<ReturnType<typeof PgValues.decoderOf>> = []
   let count = 0
+  running.onNotice = onNotice
   const refusable = Effect.tapError<QueryError, void, never, never>(() =>
     Effect.sync(() => {
       isRefused = true
     })
   )
+  const typeIds = () => running.columns.map(({ typeId }) => typeId)
+  const tell = Effect.suspend(() =>
+    refusable(
+      sink.columns(running.columns.map(({ name, typeId }) => ({ name, type: PgValues.typeName(types.get, typeId) })))
+    )
+  )
   const describe = Effect.suspend(() => {
     if (isDescribed) return Effect.void
     decoders = running.columns.map(({ typeId }) => PgValues.decoderOf(typeId))
-    const columns = running.columns.map(({ name, typeId }) => ({ name, type: PgValues.typeName(typeId) }))
-    return Effect.map(refusable(sink.columns(columns)), () => {
+    return Effect.map(tell, () => {
       isDescribed = true
     })
   })
+  // Nothing else can be asked on the connection while the rows come.
+  const name = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    types.knows(typeIds(), now) ? Effect.void : Effect.andThen(types.learn(wire, typeIds()), tell)
+  )
   const toRow = (texts: PgStatement.Texts): Row =>
     texts.map((text, index) => (text === null ? null : (decoders[index] ?? PgValues.text)(text)))
   const take = (texts: ReadonlyArray<PgStatement.Texts>) =>
@@ -135,29 +125,40 @@ const execute = (
     onDone(Exit.succeed(summary))
     return Effect.succeed(summary)
   })
+  const isUndone = (): boolean =>
+    !running.isBegun || (PgAtomicity.isUndone(sql) && !(running.isErrorLate && running.error?.isFatal === true))
   const whatItCameTo = Effect.suspend((): Effect.Effect<Summary, QueryError> => {
-    if (running.error !== undefined) return Effect.fail(fromServerError(running.error))
-    if (running.stage === "unsent") return Effect.fail(notSent())
-    if (running.broken !== undefined) return Effect.fail(fromBroken[running.broken]())
-    return running.isTransactionOpen
-      ? Effect.fail(new QueryError({ reason: new StatementFailed({ problem: leftOpen }) }))
-      : Effect.andThen(describe, done)
+    const { broken, error, isTransactionOpen, stage } = running
+    const recalled = ending.reason()
+    if (recalled !== undefined && running.command === "")
+      return Effect.fail(PgQueryErrors.fromConnectionError(recalled))
+    if (error !== undefined)
+      return Effect.fail(PgQueryErrors.fromServerError(error, isUndone() ? undefined : "unknown"))
+    if (stage === "unsent") return Effect.fail(PgQueryErrors.notSent())
+    if (broken !== undefined) return Effect.fail(PgQueryErrors.fromBroken[broken]())
+    if (running.isUnreadable && !isTransactionOpen)
+      return Effect.fail(PgQueryErrors.failed(PgQueryErrors.notUtf8, "committed"))
+    return isTransactionOpen
+      ? Effect.fail(PgQueryErrors.failed(PgQueryErrors.leftOpen, isUndone() ? undefined : "unknown"))
+      : describe.pipe(Effect.andThen(name), Effect.andThen(done))
   })
   // A cancel that came too late changed nothing: what the statement did is committed. Rows that waited for whoever takes
   // them are gone then; of a statement that only reads, nothing is lost that the cancel did not ask for.
   const whatTheServerSaid = Effect.suspend(() => {
     const { columns, command, isTransactionOpen, stage } = running
+    if (stage === "unsent") return Effect.void
     if (stage === "sent") return Effect.sync(() => onGivenUp("unknown"))
-    if (command === "" || isTransactionOpen) return Effect.void
+    if (command === "" || isTransactionOpen) return isUndone() ? Effect.void : Effect.sync(() => onGivenUp("unknown"))
     if (columns.length === 0 || running.rowCount === count) return Effect.ignore(Effect.andThen(describe, done))
     const mayOnlyRead = onlyReads.has(summaryOf(command, count).command)
-    return Effect.sync(() => (mayOnlyRead ? onGivenUp("committed") : onDone(rowsLost)))
+    return Effect.sync(() => (mayOnlyRead ? onGivenUp("committed") : onDone(PgQueryErrors.rowsLost)))
   })
   // Known when the server is done with the statement, which is after its rows were refused.
   const asFarAsItWent = (error: QueryError) => {
     const { command, stage } = running
     if (!isRefused && error.reason._tag !== "ResultTooLarge") return error
-    return stage === "sent" ? andWritten(error, "unknown") : command === "" ? error : andWritten(error, "committed")
+    if (stage === "sent") return andWritten(error, "unknown")
+    return command === "" ? (isUndone() ? error : andWritten(error, "unknown")) : andWritten(error, "committed")
   }
   return Effect.acquireUseRelease(
     send,
@@ -169,20 +170,24 @@ const execute = (
   )
 }
 
+/** Has the server prepare a statement, and tells as which types it reads the parameters. Nothing is executed. */
+const describe = (running: PgStatement.PgStatement, send: Effect.Effect<void>, ending: Ending) =>
+  Effect.acquireUseRelease(
+    send,
+    () => running.over,
+    () => (running.isOver ? Effect.void : end(running, ending))
+  ).pipe(
+    Effect.andThen(
+      Effect.suspend(() => {
+        const { broken, error, parameterTypes } = running
+        if (error !== undefined) return Effect.fail(PgQueryErrors.fromServerError(error))
+        return broken === undefined ? Effect.succeed(parameterTypes) : Effect.fail(PgQueryErrors.notSent())
+      })
+    )
+  )
+
 /** As the server calls them when they are done. */
 const onlyReads: ReadonlySet<string> = new Set(["SELECT", "SHOW", "FETCH", "EXPLAIN"])
-
-const rowsLost = Exit.fail(
-  new QueryError({
-    reason: new ResultsUnavailable({
-      problem:
-        "The statement took effect before it was cancelled, but not all its rows were kept. Look at what it wrote."
-    })
-  })
-)
-
-const leftOpen =
-  "The statement left a transaction open, and it was rolled back. Each query is a transaction of its own: leave BEGIN out."
 
 /** Bound, not quoted: what a quoted text means is for the settings of the server to say. */
 const setAny = (settings: Readonly<Record<string, string>>): PgWire.Messages => {
@@ -191,12 +196,6 @@ const setAny = (settings: Readonly<Record<string, string>>): PgWire.Messages => 
   )
   return { messages: Buffer.concat(each), cycles: each.length }
 }
-
-/** What is refused here was chosen by the operator or the app, not by who wrote the statement. */
-const refused = (error: PgWire.ExchangeFailed) =>
-  error.code === undefined
-    ? notSent()
-    : unavailable(`A setting of the query was refused: ${error.message}. Correct the settings of the statement.`)
 
 /** How much later than the deadline the server ends a statement by itself, because we are gone. */
 const graceMillis = 1000
@@ -208,33 +207,51 @@ const longestMillis = 2 ** 31 - 1
 const timeoutOf = (deadline: Duration.Duration) =>
   Math.min(Math.ceil(Duration.toMillis(deadline)) + graceMillis, longestMillis)
 
-/**
- * What is sent: our settings, which no server refuses, ahead of the statement in the same flight. The reset of the connection
- * undoes them.
- */
-const messagesOf = ({ params, sql }: Statement, { deadline, id }: Execution) => {
+/** Our settings, which no server refuses, ahead of the statement in the same flight. The reset of the connection undoes them. */
+const ahead = ({ deadline, id }: Execution) => {
   // An id has nothing in it that would end a text.
   const name = `SET application_name TO 'holdfast ${id}'`
-  return Buffer.concat([
-    // Cheaper than a SELECT, which is planned and has rows.
-    PgFrames.query(deadline === undefined ? name : `${name};SET statement_timeout TO ${timeoutOf(deadline)}`),
-    PgFrames.statement(sql, params.map(PgValues.encodeParameter))
-  ])
+  // Cheaper than a SELECT, which is planned and has rows.
+  const timeout = deadline === undefined ? "" : `;SET statement_timeout TO ${timeoutOf(deadline)}`
+  // Whatever the role or the database has it set to: the digits of a number are all there.
+  return PgFrames.query(`${name};SET extra_float_digits TO 1${timeout}`)
 }
 
-/** What the protocol has no room for. */
-const unsendable = ({ params, sql }: Statement): string | undefined =>
-  sql.includes("\0")
-    ? "The statement holds a zero character, which PostgreSQL does not take. Remove it."
-    : params.length > PgFrames.maxParameters
-      ? `The statement has ${params.length} parameters, and PostgreSQL takes ${PgFrames.maxParameters}. Pass arrays.`
-      : undefined
+/** What would not arrive as it is, or what the protocol has no room for. */
+const unsendable = ({ params, settings, sql }: Statement): string | undefined => {
+  const inSql = PgValues.unsendable(sql)
+  if (inSql !== undefined) return `The statement holds ${inSql}. Remove it.`
+  const inSettings = Object.entries(settings ?? {})
+    .flat()
+    .map(PgValues.unsendable)
+    .find((problem) => problem !== undefined)
+  if (inSettings !== undefined) return `A setting of the statement holds ${inSettings}. Remove it.`
+  return params.length > PgFrames.maxParameters
+    ? `The statement has ${params.length} parameters, and PostgreSQL takes ${PgFrames.maxParameters}. Pass arrays.`
+    : undefined
+}
+
+/** The texts of parameters for the types that the server asks for. */
+const encode = ({ params }: Statement, typeIds: ReadonlyArray<number>, types: PgTypes) =>
+  Effect.suspend(() => {
+    const texts: Array<string | null> = []
+    for (const param of params) {
+      const at = texts.length
+      try {
+        texts.push(PgValues.encode(param, typeIds[at] ?? 0, types.get))
+      } catch (error) {
+        if (!(error instanceof PgValues.Refused)) throw error
+        return Effect.fail(PgQueryErrors.failed(`The parameter $${at + 1} ${error.message}.`))
+      }
+    }
+    return Effect.succeed(texts)
+  })
 
 /** The app's settings are confirmed before the statement is sent. */
 const prepare = (wire: PgWire.PgWire, { settings }: Statement) =>
   settings === undefined || Object.keys(settings).length === 0
     ? Effect.void
-    : Effect.mapError(wire.exchange(setAny(settings)), refused)
+    : Effect.mapError(wire.exchange(setAny(settings)), PgQueryErrors.refused)
 
 const summaryOf = (tag: string, count: number): Summary => {
   const words = tag.split(" ")
@@ -245,26 +262,50 @@ const summaryOf = (tag: string, count: number): Summary => {
 /** Makes the driver over the pool in context. */
 export const make = Effect.gen(function* () {
   const pool = yield* ConnectionPool
+  const types = new PgTypes()
   const open = Effect.gen(function* () {
-    const { id, kill, services } = yield* Effect.mapError(pool.lease(), fromConnectionError)
+    const { id, kill, reason, services } = yield* Effect.mapError(pool.lease(), PgQueryErrors.fromConnectionError)
     const lent = Context.getOption(services, PgDriver.Pinned)
     if (Option.isNone(lent)) {
-      return yield* unavailable("The pool is not one of PostgreSQL connections. Use PgConnectionSource.")
+      return yield* PgQueryErrors.unavailable("The pool is not one of PostgreSQL connections. Use PgConnectionSource.")
     }
     const wire = PgWire.attach(lent.value.connection)
     if (wire === undefined) {
-      return yield* unavailable("This version of @effect/sql-pg is not supported. Install @effect/sql-pg ~4.0.5.")
+      return yield* PgQueryErrors.unavailable(
+        "This version of @effect/sql-pg is not supported. Install @effect/sql-pg ~4.0.5."
+      )
+    }
+    const ending = { cancel: lent.value.pinned.interrupt, kill, reason }
+    const { reset } = lent.value
+    const sent = (running: PgStatement.PgStatement, messages: Uint8Array, behind?: PgWire.Messages) =>
+      Effect.sync(() => wire.send(running, messages, behind))
+    const run = (statement: Statement, sink: RowSink, execution: Execution) => {
+      const means = { sql: statement.sql, wire, types, ending }
+      if (statement.params.every((param) => param === null)) {
+        const running = new PgStatement.PgStatement(1)
+        const whole = PgFrames.statement(statement.sql, statement.params as ReadonlyArray<null>)
+        const send = sent(running, Buffer.concat([ahead(execution), whole]), reset)
+        return execute(running, send, means, sink, execution)
+      }
+      const described = new PgStatement.PgStatement(1)
+      const ask = sent(described, Buffer.concat([ahead(execution), PgFrames.describe(statement.sql)]))
+      return describe(described, ask, ending).pipe(
+        Effect.tap((typeIds) => types.learn(wire, [...typeIds, ...described.columns.map(({ typeId }) => typeId)])),
+        Effect.flatMap((typeIds) => encode(statement, typeIds, types)),
+        Effect.flatMap((params) => {
+          const running = new PgStatement.PgStatement()
+          return execute(running, sent(running, PgFrames.bound(params), reset), means, sink, execution)
+        })
+      )
     }
     return {
       id,
       execute: (statement, sink, execution) =>
         Effect.suspend(() => {
           const problem = unsendable(statement)
-          if (problem !== undefined) return Effect.fail(new QueryError({ reason: new StatementFailed({ problem }) }))
-          const running = new PgStatement.PgStatement(1)
-          const send = Effect.sync(() => wire.send(running, messagesOf(statement, execution), lent.value.reset))
-          const ending = { cancel: lent.value.pinned.interrupt, kill }
-          return Effect.andThen(prepare(wire, statement), execute(running, send, ending, sink, execution))
+          return problem === undefined
+            ? Effect.andThen(prepare(wire, statement), run(statement, sink, execution))
+            : Effect.fail(PgQueryErrors.failed(problem))
         })
     } satisfies QueryConnection
   })

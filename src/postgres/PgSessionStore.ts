@@ -21,7 +21,6 @@
  * Install `@effect/sql-pg` beside Holdfast.
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
-import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
@@ -39,12 +38,14 @@ import {
   late,
   migrationTimeout,
   type Options,
+  limitOf,
   schemaOf,
   toSessionError,
   unavailable
 } from "./internal/PgSessionConfig.ts"
 import * as PgSessionEnds from "./internal/PgSessionEnds.ts"
 import * as PgSessionLoads from "./internal/PgSessionLoads.ts"
+import * as SessionPages from "../session/internal/SessionPages.ts"
 import * as SessionMemory from "../session/internal/SessionMemory.ts"
 import { bytes, nonce } from "./internal/PgSessionLogins.ts"
 import * as PgSessionLogins from "./internal/PgSessionLogins.ts"
@@ -53,6 +54,7 @@ import * as PgSessionPruned from "./internal/PgSessionPruned.ts"
 import * as PgSessionRow from "./internal/PgSessionRow.ts"
 import * as PgSessionSql from "./internal/PgSessionSql.ts"
 import * as PgSessionUpdates from "./internal/PgSessionUpdates.ts"
+import * as PgSiblings from "./internal/PgSiblings.ts"
 import { principalOf } from "../session/SessionRecord.ts"
 import { type Expiry, type Renewal, SessionStore, type Update, type VisitorsAfter } from "../session/SessionStore.ts"
 import * as SessionPruning from "../session/SessionPruning.ts"
@@ -65,7 +67,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const schema = yield* schemaOf(options)
   const channel = PgSessionSql.channelOf(schema)
   const statements = PgSessionSql.make(schema, channel)
-  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const limit = limitOf(options)
   const clock = yield* Clock.Clock
   const max = Math.max(options.maxConnections ?? 10, 2)
   const config = connectionOf(options, limit, limit)
@@ -76,9 +78,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     Effect.sync(() => Scope.makeUnsafe("parallel")),
     Scope.close
   )
-  const open = (config: PgPool.Config) => Scope.provide(Effect.orDie(PgPool.make(config)), scope)
-  const readers = yield* open({ ...config, multiplex: true, maxConnections: Math.floor(max / 2) })
-  const writers = yield* open({ ...config, maxConnections: Math.ceil(max / 2) })
+  const siblings = yield* Scope.provide(PgSiblings.make("sessions", limit), scope)
+  const open: PgSiblings.Siblings = (name, config) => Scope.provide(Effect.orDie(siblings(name, config)), scope)
+  const readers = yield* Effect.orDie(
+    open("readers", { ...config, multiplex: true, maxConnections: Math.floor(max / 2) })
+  )
+  const writers = yield* Effect.orDie(open("writers", { ...config, maxConnections: Math.ceil(max / 2) }))
 
   const ended = yield* PgSessionEnds.make({
     connection: config,
@@ -93,19 +98,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   // A standby answers for as long as it is asked: the next connection may lead to the primary.
   const orAnother =
-    (pool: PgPool.PgPool, connection: PgConnection) =>
+    (pool: PgSiblings.Connections, connection: PgConnection) =>
     <A>(work: Effect.Effect<A, SqlError>) =>
       Effect.tapError(work, (error) => (isStandby(error) ? pool.invalidate(connection) : Effect.void))
 
   const read = (sql: string, params: ReadonlyArray<unknown>) =>
-    bounded(
-      readers.use((connection) =>
-        // A shared connection cannot be cancelled. One that did not answer in time may be dead, and is not used again.
-        Effect.onInterrupt(connection.queryValues(sql, params), () => readers.invalidate(connection)).pipe(
-          orAnother(readers, connection)
-        )
-      )
-    )
+    bounded(readers.use((connection) => orAnother(readers, connection)(connection.queryValues(sql, params))))
   const write = (sql: string, params: ReadonlyArray<unknown>) =>
     bounded(writers.use((connection) => orAnother(writers, connection)(connection.queryValues(sql, params))))
 
@@ -205,7 +203,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   const visitors = Effect.fn("PgSessionStore.visitors")(function* ({ after, limit }: VisitorsAfter) {
-    const rows = yield* read(statements.visitors, [after ?? null, limit])
+    const rows = yield* read(statements.visitors, [(yield* SessionPages.after(after)) ?? null, limit])
     const { hasSession, next } = yield* Effect.fromResult(PgSessionRow.visitorPage(rows[0]))
     return { next, sessions: hasSession ? yield* PgSessionRow.readable(rows, 2) : [] }
   })
@@ -266,7 +264,7 @@ export const layerConfig = (config: Config.Wrap<Options>): Layer.Layer<SessionSt
  */
 export const migrate = Effect.fn("PgSessionStore.migrate")(function* (options: Options) {
   const schema = yield* schemaOf(options)
-  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const limit = limitOf(options)
   yield* PgSessionMigrations.run(connectionOf(options, limit, migrationTimeout), schema).pipe(
     Effect.mapError((error) => (isSqlError(error) ? toSessionError(error) : unavailable(error))),
     Effect.timeoutOrElse({

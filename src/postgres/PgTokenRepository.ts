@@ -18,7 +18,6 @@
  * Install `@effect/sql-pg` beside Holdfast.
  */
 import * as Config from "effect/Config"
-import * as PgPool from "@effect/sql-pg/PgPool"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -30,9 +29,12 @@ import { isSqlError } from "effect/sql/SqlError"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as PgMigrations from "./internal/PgMigrations.ts"
+import * as PgSiblings from "./internal/PgSiblings.ts"
+import * as PgUrl from "./internal/PgUrl.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "../client/ClientError.ts"
 import { count, time } from "../client/internal/ClientSessionOptions.ts"
+import * as TokenKey from "../token/internal/TokenKey.ts"
 import * as TokenCipher from "../token/TokenCipher.ts"
 import { type Attempt, Failure, type Kept, TokenRepository } from "../token/TokenRepository.ts"
 
@@ -46,7 +48,7 @@ export interface Options {
   readonly schema?: string | undefined
   /** Default: 2. */
   readonly maxConnections?: number | undefined
-  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
+  /** How long an operation may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
   /** Shown by the server to operators. Default: `holdfast-tokens`. */
   readonly applicationName?: string | undefined
@@ -82,10 +84,8 @@ const schemaOf = (options: Options): Effect.Effect<string, ClientError> => {
   if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema)) {
     return invalid("schema", "must be lower-case letters, digits and underscores")
   }
-  const url = URL.parse(Redacted.value(options.url))
-  return url?.protocol === "postgres:" || url?.protocol === "postgresql:"
-    ? Effect.succeed(schema)
-    : invalid("url", "must be postgres://user:password@host:port/database")
+  const problem = PgUrl.problemOf(options.url)
+  return problem === undefined ? Effect.succeed(schema) : invalid("url", problem)
 }
 
 const connectionOf = (options: Options, limit: Duration.Duration) =>
@@ -200,7 +200,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const schema = yield* schemaOf(options)
   const cipher = yield* TokenCipher.make(options.keys)
   const statements = statementsOf(schema)
-  const limit = yield* time("operationTimeout", options.operationTimeout ?? "3 seconds", { be: "positive" })
+  const limit = yield* time("operationTimeout", options.operationTimeout ?? "3 seconds", {
+    be: "positive",
+    forTimer: true
+  })
   const maxConnections = yield* count("maxConnections", options.maxConnections ?? 2, 1)
 
   // Pool and operations end side by side: a pool waits for its connections, which operations give back when they end.
@@ -209,10 +212,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     Effect.sync(() => Scope.makeUnsafe("parallel")),
     Scope.close
   )
-  const pool = yield* PgPool.make({
-    ...connectionOf(options, limit),
-    maxConnections
-  }).pipe(Effect.orDie, Scope.provide(scope))
+  const pool = yield* Effect.flatMap(PgSiblings.make("tokens", limit), (open) =>
+    open("operations", { ...connectionOf(options, limit), maxConnections })
+  ).pipe(Effect.orDie, Scope.provide(scope))
   const within = yield* Scope.provide(TimeLimit.make(limit, late(options)), scope)
 
   const query = (sql: string, params: ReadonlyArray<unknown>) =>
@@ -272,7 +274,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return row === undefined ? undefined : (yield* decoded(decodeVersion(row)))[0]
   })
 
-  return TokenRepository.of({
+  return TokenKey.checked({
     get,
     lock,
     put,
@@ -298,7 +300,12 @@ export const layer = (options: Options): Layer.Layer<TokenRepository, ClientErro
 export const migrate = Effect.fn("PgTokenRepository.migrate")(function* (options: Options) {
   const schema = yield* schemaOf(options)
   const steps = { "1_tokens": migration(schema) }
-  yield* PgMigrations.run(connectionOf(options, migrationTimeout), { schema, table: "token_migrations", steps }).pipe(
+  yield* PgMigrations.run(connectionOf(options, migrationTimeout), {
+    of: "tokens",
+    schema,
+    table: "token_migrations",
+    steps
+  }).pipe(
     Effect.mapError(toClientError(options)),
     Effect.timeoutOrElse({
       duration: migrationTimeout,

@@ -15,6 +15,12 @@ export const symbol: typeof HttpServerRespondable.symbol = "~effect/http/HttpSer
 export const typeOf = <const Code extends string>(code: Code): `urn:holdfast:problem:${Code}` =>
   `urn:holdfast:problem:${code}`
 
+/**
+ * What a 401 says of how to prove who one is (RFC 9110 11.6.1): by a session's cookie. No browser knows the scheme, so none
+ * asks for a password of its own accord, as it would for `Basic`.
+ */
+export const challenge = 'Cookie realm="holdfast"'
+
 /** A code with its status and title. */
 export type Kind<Code extends string = string> = readonly [code: Code, status: number, title: string]
 
@@ -41,6 +47,7 @@ export const make = (
     ([ProblemDetails, HttpServerResponse]) =>
       HttpServerResponse.setHeaders(ProblemDetails.toResponse({ type: typeOf(code), title, status, detail, code }), {
         "cache-control": "no-store",
+        ...(status === 401 && { "www-authenticate": challenge }),
         ...(retryAfterSeconds !== undefined && { "retry-after": String(retryAfterSeconds) })
       })
   )

@@ -65,6 +65,8 @@ export interface StartOptions {
   readonly place?: FairSemaphore.Place<QueryError> | undefined
   /** Told of every step but the terminal one. */
   readonly onState?: ((state: QueryState) => void) | undefined
+  /** Told of what the engine remarks while the statement runs. */
+  readonly onNotice?: Execution["onNotice"]
   /** Run after the connection was released, before the outcome is told: to tidy up. Not run when nothing was started. */
   readonly onReleased?: ((outcome: Outcome) => Effect.Effect<void>) | undefined
   /** Told of the outcome once, after everything was released. Must not throw. */
@@ -148,7 +150,7 @@ export const start = (
 }
 
 const execute = (
-  { deadline, id, sink, statement }: StartOptions,
+  { deadline, id, onNotice, sink, statement }: StartOptions,
   told: (state: QueryState) => void,
   { onDone, onGivenUp }: Pick<Execution, "onDone" | "onGivenUp">
 ) =>
@@ -158,7 +160,7 @@ const execute = (
       return Effect.flatMap(sink(), (rows) =>
         Effect.flatMap(driver.open, (connection) => {
           told("Running")
-          const running = connection.execute(statement, rows, { id, deadline, onDone, onGivenUp })
+          const running = connection.execute(statement, rows, { id, deadline, onDone, onGivenUp, onNotice })
           return Ledger.during({ kind: "statement", id })(running)
         })
       )
@@ -168,7 +170,8 @@ const execute = (
 const takenAway: Outcome = Exit.fail(
   new QueryError({
     reason: new QueriesUnavailable({
-      problem: "The connection was taken away. Look at what the statement wrote before you submit it again."
+      problem: "The connection was taken away. Look at what the statement wrote before you submit it again.",
+      written: "unknown"
     })
   })
 )
@@ -182,7 +185,10 @@ export class Query extends Context.Service<
   Query,
   {
     readonly id: QueryId.QueryId
-    /** The columns, as soon as the server has told them. */
+    /**
+     * The columns, as soon as the server has told them. The names of types that are not built in are there when the rows have been
+     * read; until then such a type may be `oid 12345`.
+     */
     readonly columns: Effect.Effect<ReadonlyArray<Column>, QueryError>
     /**
      * The rows, read from the server as they are pulled, once. The stream ends after the connection was released, and
@@ -201,7 +207,8 @@ export const make = Effect.fn("Query.make")(function* (statement: Statement) {
     Lifetime.current,
     ({ message }) => new QueryError({ reason: new QueriesUnavailable({ problem: message }) })
   )
-  const columns = yield* Deferred.make<ReadonlyArray<Column>, QueryError>()
+  const columns = yield* Deferred.make<void, QueryError>()
+  let told: ReadonlyArray<Column> = []
   const summary = yield* Deferred.make<Summary, QueryError>()
   const rows = yield* Queue.bounded<Row, QueryError | Cause.Done>(1024)
   const id = QueryId.make()
@@ -211,7 +218,11 @@ export const make = Effect.fn("Query.make")(function* (statement: Statement) {
       statement,
       sink: () =>
         Effect.succeed({
-          columns: (found) => Deferred.succeed(columns, found),
+          columns: (found) =>
+            Effect.suspend(() => {
+              told = found
+              return Effect.asVoid(Deferred.succeed(columns, undefined))
+            }),
           rows: (found) => Queue.offerAll(rows, found)
         }),
       owner,
@@ -230,7 +241,7 @@ export const make = Effect.fn("Query.make")(function* (statement: Statement) {
   yield* Scope.addFinalizerExit(scope, lifetime.end)
   return Query.of({
     id,
-    columns: Deferred.await(columns),
+    columns: Effect.map(Deferred.await(columns), () => told),
     rows: Stream.fromQueue(rows),
     summary: Deferred.await(summary)
   })

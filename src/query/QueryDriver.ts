@@ -12,6 +12,7 @@ import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { QueryError, Written } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
+import type { Notice } from "./QueryRecord.ts"
 
 /** A statement with its parameters, positional as the engine writes them (`$1` in PostgreSQL). */
 export interface Statement {
@@ -41,6 +42,8 @@ export interface Execution {
    * server had finished it and nobody has its rows, or did not say what became of it.
    */
   readonly onGivenUp: (written: Written) => void
+  /** To be called with what the engine remarks while the statement runs. Default: nobody hears of it. */
+  readonly onNotice?: ((notice: Notice) => void) | undefined
 }
 
 /** A column of a result; `type` is the engine's name for it. */
@@ -51,13 +54,16 @@ export interface Column {
 
 /**
  * A row: one value per column, in JSON. Integers beyond 32 bits and decimals are strings, timestamps ISO 8601, bytes
- * base64.
+ * base64. Sent back as a parameter of the column's type, it is the same value.
  */
 export type Row = ReadonlyArray<Schema.Json>
 
 /** Where the rows of a running statement go. The statement waits for it: that is the back pressure. */
 export interface RowSink {
-  /** Called once, before the first rows, also when there are none. */
+  /**
+   * Called before the first rows, also when there are none; and once more, after the last ones, where the name of a type had to
+   * be looked up.
+   */
   readonly columns: (columns: ReadonlyArray<Column>) => Effect.Effect<void, QueryError>
   readonly rows: (rows: ReadonlyArray<Row>) => Effect.Effect<void, QueryError>
 }

@@ -8,7 +8,8 @@ import { QueryId } from "./QueryId.ts"
 
 /**
  * What a query without a result may have written all the same: `committed`, because the server had finished the statement by
- * then; `unknown`, because the server did not say what became of it. It is not there where the server undid everything.
+ * then; `unknown`, because the server did not say what became of it, or because the statement may have committed on the way. It
+ * is not there where nothing was written for certain.
  */
 export const Written = Schema.Literals(["committed", "unknown"])
 export type Written = typeof Written.Type
@@ -19,7 +20,7 @@ const noteOf = (written: Written | undefined): string =>
     ? ""
     : {
         committed: " The server had finished the statement by then: what it wrote, if anything, is committed.",
-        unknown: " The server did not say what became of the statement: what it wrote, if anything, may be committed."
+        unknown: " What the statement had written by then, if anything, may be committed."
       }[written]
 
 /** The server refused the statement or failed while running it; `code` is its SQLSTATE. */
@@ -31,7 +32,9 @@ export class StatementFailed extends Schema.TaggedError<StatementFailed>("holdfa
     detail: Schema.optionalKey(Schema.String),
     hint: Schema.optionalKey(Schema.String),
     /** Characters from the start of the statement, counted from 1. */
-    position: Schema.optionalKey(Schema.Int)
+    position: Schema.optionalKey(Schema.Int),
+    /** Only of a statement that may commit on the way, such as `CALL`. */
+    written
   }
 ) {
   override get message(): string {
@@ -39,10 +42,10 @@ export class StatementFailed extends Schema.TaggedError<StatementFailed>("holdfa
   }
 }
 
-/** No connection could be had, or it broke while the statement ran. Whether the statement took effect is not known. */
+/** No connection could be had; or it broke while the statement ran, then `written` is `unknown`. */
 export class QueriesUnavailable extends Schema.TaggedError<QueriesUnavailable>(
   "holdfast/query/QueryError/QueriesUnavailable"
-)("QueriesUnavailable", { problem: Schema.String }) {
+)("QueriesUnavailable", { problem: Schema.String, written }) {
   override get message(): string {
     return this.problem
   }
@@ -121,12 +124,22 @@ export class ResultsUnavailable extends Schema.TaggedError<ResultsUnavailable>(
   }
 }
 
-/** There is no room for one more query: too many wait, of all principals or of this one, or it keeps too many keys. */
+/**
+ * There is no room for one more query: too many wait, of all principals or of this one, or their statements are too long
+ * together; or too many keys are remembered.
+ */
 export class QueryRejected extends Schema.TaggedError<QueryRejected>("holdfast/query/QueryError/QueryRejected")(
   "QueryRejected",
   {
-    limit: Schema.Literals(["waiting", "waitingOfPrincipal", "keysOfPrincipal"]),
-    /** How many there are already. */
+    limit: Schema.Literals([
+      "waiting",
+      "waitingOfPrincipal",
+      "waitingBytes",
+      "waitingBytesOfPrincipal",
+      "keys",
+      "keysOfPrincipal"
+    ]),
+    /** How many there are already: queries that wait, or keys. */
     count: Schema.Int,
     /** When there may be room again. */
     retryAfterSeconds: Schema.Int
@@ -137,6 +150,9 @@ export class QueryRejected extends Schema.TaggedError<QueryRejected>("holdfast/q
     return {
       waiting: `${count} queries are waiting already. Try again in ${retryAfterSeconds} s.`,
       waitingOfPrincipal: `${count} of your queries are waiting already. Try again in ${retryAfterSeconds} s, or cancel some.`,
+      waitingBytes: `The statements of the queries that wait and run take up as much memory as they may. Try again in ${retryAfterSeconds} s.`,
+      waitingBytesOfPrincipal: `The statements of your queries that wait and run take up as much memory as they may. Try again in ${retryAfterSeconds} s, or cancel some.`,
+      keys: `${count} idempotency keys are remembered, and no more can be. Try again in ${retryAfterSeconds} s, or without a key.`,
       keysOfPrincipal: `${count} of your idempotency keys are remembered, and no more can be. Try again in ${retryAfterSeconds} s, or without a key.`
     }[limit]
   }

@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto"
 
 /** A version 4 UUID with the prefix `q_`. */
 export const QueryId = Schema.String.pipe(
-  Schema.check(Schema.isPattern(/^q_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)),
+  Schema.check(Schema.isPattern(/^q_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/u)),
   Schema.brand("holdfast/query/QueryId")
 )
 

@@ -11,6 +11,18 @@ import * as QueryState from "./QueryState.ts"
 export const Transition = Schema.Struct({ state: Schema.Literals(QueryState.all), at: Schema.DateTimeUtc })
 export type Transition = typeof Transition.Type
 
+/** What the engine remarked while the statement ran, such as PostgreSQL's `raise notice`. Long texts are cut. */
+export const Notice = Schema.Struct({
+  /** Such as `NOTICE` or `WARNING`. */
+  severity: Schema.String,
+  /** Its SQLSTATE. */
+  code: Schema.optionalKey(Schema.String),
+  message: Schema.String,
+  detail: Schema.optionalKey(Schema.String),
+  hint: Schema.optionalKey(Schema.String)
+})
+export type Notice = typeof Notice.Type
+
 export const QueryRecord = Schema.Struct({
   id: QueryId,
   /** Who may see and cancel it. */
@@ -27,6 +39,10 @@ export const QueryRecord = Schema.Struct({
   rowCount: Schema.NullOr(Schema.Int),
   /** What its rows take up where they are kept; null until it succeeded. */
   bytes: Schema.NullOr(Schema.Int),
+  /** What the engine remarked, in order, as far as there is room for it. */
+  notices: Schema.Array(Notice),
+  /** How many more it remarked. */
+  noticesDropped: Schema.Int,
   /** Why it failed or was cancelled. */
   error: Schema.NullOr(QueryError.fields.reason)
 })
@@ -47,5 +63,15 @@ export const asOf = (record: QueryRecord, count: number): QueryRecord => {
   const { state } = transitions.at(-1) ?? first
   return QueryState.isTerminal(state)
     ? { ...record, state, transitions }
-    : { ...record, state, transitions, expiresAt: null, rowCount: null, bytes: null, error: null }
+    : {
+        ...record,
+        state,
+        transitions,
+        expiresAt: null,
+        rowCount: null,
+        bytes: null,
+        notices: [],
+        noticesDropped: 0,
+        error: null
+      }
 }

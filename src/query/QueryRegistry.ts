@@ -51,6 +51,7 @@ import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistr
 import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"
 import { type Event, eventsOf } from "./internal/QueryRegistryEvents.ts"
 import { type Page, QueryResults } from "./QueryResults.ts"
+import * as QuerySizes from "./internal/QuerySizes.ts"
 
 export type { Event, Listing, ListOptions }
 
@@ -87,12 +88,14 @@ export interface Options extends QueryAdmission.Options {
   /** Of one principal. Default: 1,000. */
   readonly maxKeptPerPrincipal?: number | undefined
   /**
-   * Characters that the statements of all these records may have together, a quarter of them those of one principal; with more,
-   * the oldest go, too. Default: 64 Mi.
+   * Characters that the texts of all these records may have together, a quarter of them those of one principal; with more, the
+   * oldest go, too. Statements count, errors, notices and columns. Default: 64 Mi.
    */
   readonly maxKeptText?: number | undefined
   /** How long an idempotency key is remembered. Default: 24 hours. */
   readonly idempotencyWindow?: Duration.Input | undefined
+  /** Keys remembered of all principals; a submission with one more is rejected. Default: 100,000. */
+  readonly maxKeys?: number | undefined
   /** Keys remembered of one principal; a submission with one more is rejected. Default: 10,000. */
   readonly maxKeysPerPrincipal?: number | undefined
   /** How long closing waits for running queries before it cancels them. Default: half a second, in which short ones end. */
@@ -181,10 +184,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     },
     steady()
   )
-  const keys = new QueryIdempotency.Keys(
-    Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24)),
-    options.maxKeysPerPrincipal ?? 10_000
-  )
+  const keys = new QueryIdempotency.Keys(Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24)), {
+    all: options.maxKeys ?? 100_000,
+    ofPrincipal: options.maxKeysPerPrincipal ?? 10_000
+  })
   // Nobody's child: closing ends what is in it, and a query that does not end holds up nobody.
   const running = Scope.makeUnsafe("parallel")
   // Whoever prunes holds it, so that closing returns after all is freed.
@@ -208,13 +211,13 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   }
 
   const settle = (entry: Entry, outcome: Query.Outcome): void => {
+    const error = Exit.isSuccess(outcome) ? null : QuerySizes.keptReason(reasonOf(outcome.cause))
     // Before it is told, so that nobody sees one too many.
-    entries.ended(entry, now())
+    entries.ended(entry, entry.size + QuerySizes.sizeOfReason(error), now())
     const spans = entry.ended(steady())
     if (Exit.isSuccess(outcome)) {
       entry.step("Succeeded", now(), { rowCount: outcome.value.rowCount, bytes: entry.bytes })
-    } else {
-      const error = reasonOf(outcome.cause)
+    } else if (error !== null) {
       const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
       entry.step(isCanceled ? "Canceled" : "Failed", now(), { error })
     }
@@ -234,7 +237,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         id,
         attributes: () => ({ principal: entry.record.principal, state: entry.record.state }),
         statement,
-        sink: () => Effect.map(entry.open(results.open({ id, principal }), context), ({ sink }) => sink),
+        sink: () => Effect.map(entry.open(results.open({ id, principal }), context), (result) => entry.sinkOf(result)),
         owner,
         deadline,
         place,
@@ -242,6 +245,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
           entry.came(state, steady())
           entry.step(state, now())
         },
+        onNotice: (notice) => entry.remark(notice),
         onReleased: (outcome) => tidy(entry, outcome),
         onOutcome: (outcome) => settle(entry, outcome)
       },
@@ -257,7 +261,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     const answer = request && keys.answer(request, steady())
     if (answer !== undefined) return answer
     const kept = submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
-    const place = admission.enter(principal)
+    const place = admission.enter(principal, QuerySizes.sizeOfStatement(statement))
     if (place instanceof QueryError) {
       if (place.reason._tag === "QueryRejected") metrics.rejected(place.reason.limit)
       return Effect.fail(place)

@@ -7,12 +7,12 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
 import { QueryError, ResultsUnavailable } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
 import * as QueryRoom from "./internal/QueryRoom.ts"
+import { sizeOf } from "./internal/QuerySizes.ts"
 
 /** Part of a result. */
 export interface Page {
@@ -42,23 +42,10 @@ export class QueryResults extends Context.Service<
   {
     /** Opens the result of a query, which is empty yet; closing the scope frees its space. */
     readonly open: (query: Owner) => Effect.Effect<QueryResult, never, Scope.Scope>
+    /** Whether rows can be kept now. Puts in order what can be. */
+    readonly ready: Effect.Effect<void, QueryError>
   }
 >()("holdfast/query/QueryResults") {}
-
-/** Roughly what a row occupies, in bytes. Not by recursion: what is in a row may be nested deeply. */
-const sizeOf = (row: Row): number => {
-  let size = 0
-  const rest: Array<Schema.Json> = [row]
-  for (let value = rest.pop(); value !== undefined; value = rest.pop()) {
-    if (typeof value === "string") size += 16 + value.length * 2
-    else if (value === null || typeof value !== "object") size += 8
-    else {
-      size += 32
-      for (const part of Object.values(value)) rest.push(part)
-    }
-  }
-  return size
-}
 
 /** Why a result whose scope is closed takes no more rows. */
 export const removed = (): QueryError =>
@@ -118,7 +105,7 @@ const makeMemory = (options: MemoryOptions): QueryResults["Service"] => {
       }
       return Effect.as(Scope.addFinalizer(scope, Effect.sync(free)), result)
     })
-  return QueryResults.of({ open })
+  return QueryResults.of({ open, ready: Effect.void })
 }
 
 /** Keeps rows in the memory of this process. */

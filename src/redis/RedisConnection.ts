@@ -12,8 +12,8 @@
  * queued for a connection to come. What was on the wire when it was given up may have taken effect. Interrupting a caller
  * stops neither the command nor the connection.
  *
- * A connection that does not answer a `PING` in time is taken for dead and replaced, and so is one whose server turned
- * out to be a replica (`READONLY`): after a failover the address may lead to another. Scripts are loaded anew on each.
+ * A connection that does not answer a command or a `PING` in time is taken for dead and replaced, with the subscriptions
+ * beside it, and so is one whose server turned out to be a replica (`READONLY`): after a failover the address may lead to another. Scripts are loaded anew on each.
  *
  * Errors carry what the server or the system said, and neither arguments nor the password. The protocol is RESP 2 with
  * every version of the driver: lists, texts and numbers.
@@ -40,13 +40,15 @@ import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Ledger from "../lifetime/Ledger.ts"
+import * as Outages from "../lifetime/internal/Outages.ts"
+import * as Timers from "../lifetime/internal/Timers.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 
 /** Where the server is, and how long it may take. */
 export interface Options {
   /** `redis://user:password@host:port/database`; `rediss` encrypts. */
   readonly url: Redacted.Redacted
-  /** How long a command may take, waiting for a connection included. Default: 3 seconds. */
+  /** How long a command may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
   /** How often a subscription is asked whether it is there. Default: 4 seconds. */
   readonly listenerCheck?: Duration.Input | undefined
@@ -95,6 +97,9 @@ export const problemOf = (url: Redacted.Redacted): string | undefined => {
   const parsed = URL.parse(Redacted.value(url))
   const isRedis = parsed !== null && (parsed.protocol === "redis:" || parsed.protocol === "rediss:")
   if (!isRedis || parsed.hostname === "") return "must be a URL such as redis://user:password@host:6379"
+  if (parsed.port === "0") return "must have a port from 1 to 65535"
+  if (parsed.search !== "" || parsed.hash !== "")
+    return "must end with the number of its database: nothing behind a ? or # is read"
   if (!/^\/?\d*$/.test(parsed.pathname)) return "must name its database by number, such as redis://host:6379/1"
   try {
     decodeURIComponent(parsed.username + parsed.password)
@@ -145,20 +150,27 @@ export const make = Effect.fnUntraced(function* (
   const problem = problemOf(url)
   if (problem !== undefined) return yield* failed(`The URL of Redis ${problem}.`)
   const id = describe(url)
-  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const name = options.name ?? "holdfast"
+  const outage = (yield* Outages.Outages).source({
+    name: `Redis at ${id}`,
+    where: `redis ${id}`,
+    source: name
+  })
+  const limit = Timers.clamp(Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds"))
   const millis = Duration.toMillis(limit)
   const late = (limit: string) => failed(`Redis did not answer within ${limit}`)
+  const silent = late(Duration.format(limit))
   const within = yield* TimeLimit.make(limit, late)
   const listenerCheck = Duration.fromInputUnsafe(options.listenerCheck ?? "4 seconds")
   const inTime = <A>(work: Effect.Effect<A, Redis.RedisError>) =>
-    Effect.timeoutOrElse(work, { duration: limit, orElse: () => Effect.fail(late(Duration.format(limit))) })
+    Effect.timeoutOrElse(work, { duration: limit, orElse: () => Effect.fail(silent) })
   const ask = <A>(work: () => Promise<A>) =>
     Effect.tryPromise({ try: work, catch: (cause) => new Redis.RedisError({ cause }) })
 
   const driver = {
     url: Redacted.value(url),
     RESP: 2 as const,
-    name: options.name ?? "holdfast",
+    name,
     disableOfflineQueue: true,
     // Takes back what is not on the wire yet.
     commandOptions: { timeout: millis }
@@ -193,6 +205,9 @@ export const make = Effect.fnUntraced(function* (
     return { redis, client, over } satisfies Attempt
   })
 
+  const tellOutage = (cause: Cause.Cause<unknown>) =>
+    Cause.hasInterruptsOnly(cause) ? Effect.void : outage.failed(say(Cause.squash(cause)))
+
   /** The first attempt since there was a connection. */
   let first = Deferred.makeUnsafe<Attempt, Redis.RedisError>()
   /** The connection, or the one that is being made, or why there is none. */
@@ -202,10 +217,14 @@ export const make = Effect.fnUntraced(function* (
 
   const live = Effect.gen(function* () {
     const attempt = yield* Effect.onError(connect, (cause) =>
-      Effect.sync(() => {
-        current = Effect.fail(toRedisError(Cause.squash(cause)))
-        Deferred.doneUnsafe(first, current)
-      })
+      Effect.andThen(
+        // Before anybody is told that there is none.
+        tellOutage(cause),
+        Effect.sync(() => {
+          current = Effect.fail(toRedisError(Cause.squash(cause)))
+          Deferred.doneUnsafe(first, current)
+        })
+      )
     )
     current = Effect.succeed(attempt)
     Deferred.doneUnsafe(first, current)
@@ -218,7 +237,7 @@ export const make = Effect.fnUntraced(function* (
     const check = Effect.gen(function* () {
       yield* Effect.sleep(checkInterval)
       yield* inTime(attempt.redis.send("PING"))
-      if (failures > 0) yield* Effect.logInfo(`Redis at ${id} is back`)
+      yield* outage.recovered
       failures = 0
     })
     return yield* Effect.raceFirst(Deferred.await(attempt.over), Effect.forever(check))
@@ -226,12 +245,7 @@ export const make = Effect.fnUntraced(function* (
 
   const again = Effect.gen(function* () {
     const exit = yield* Effect.exit(live)
-    if (Exit.isFailure(exit) && failures === 0) {
-      yield* Effect.logWarning(
-        `Redis at ${id} is away or cannot be used, and is asked until it can`,
-        say(Cause.squash(exit.cause))
-      )
-    }
+    if (Exit.isFailure(exit)) yield* tellOutage(exit.cause)
     yield* wait(failures++)
   })
   yield* Effect.forkScoped(Effect.forever(again))
@@ -241,12 +255,19 @@ export const make = Effect.fnUntraced(function* (
       Effect.flatMap(
         Effect.suspend(() => current),
         ({ over, redis }) =>
-          Effect.mapError(work(redis), (error) => {
-            const mapped = toRedisError(error)
-            // Another server may be the primary by now, and the address lead to it.
-            if (/^READONLY\b/.test(messageOf(mapped))) Deferred.doneUnsafe(over, Effect.fail(mapped))
-            return mapped
-          })
+          work(redis).pipe(
+            Effect.catch((error) => {
+              const mapped = toRedisError(error)
+              // Another server may be the primary by now, and the address lead to it.
+              if (/^READONLY\b/.test(messageOf(mapped))) Deferred.doneUnsafe(over, Effect.fail(mapped))
+              // Why the connection is over says more than that it is.
+              return Effect.flatMap(Deferred.isDone(over), (isOver) =>
+                isOver ? Effect.mapError(Deferred.await(over), toRedisError) : Effect.fail(mapped)
+              )
+            }),
+            // It was late. The server answers one after the other, so the connection has nothing for anybody else either.
+            Effect.onInterrupt(() => Deferred.fail(over, silent))
+          )
       )
     )
 

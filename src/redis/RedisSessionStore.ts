@@ -39,6 +39,7 @@ import * as Result from "effect/Result"
 import { randomBytes } from "node:crypto"
 import * as RedisConnection from "./RedisConnection.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
+import * as Timers from "../lifetime/internal/Timers.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import * as RedisSessionEnds from "./internal/RedisSessionEnds.ts"
 import * as RedisSessionLoads from "./internal/RedisSessionLoads.ts"
@@ -47,7 +48,7 @@ import * as RedisSessionReply from "./internal/RedisSessionReply.ts"
 import * as RedisSessionScripts from "./internal/RedisSessionScripts.ts"
 import * as RedisSessionServer from "./internal/RedisSessionServer.ts"
 import * as SessionMemory from "../session/internal/SessionMemory.ts"
-import { SessionError, SessionInvalid } from "../session/SessionError.ts"
+import { noPlace } from "../session/internal/SessionPages.ts"
 import * as SessionId from "../session/SessionId.ts"
 import { principalOf, type SessionRecord } from "../session/SessionRecord.ts"
 import {
@@ -71,7 +72,7 @@ export interface Options {
   readonly url: Redacted.Redacted<string>
   /** In front of every key and of the channel: letters, digits, `_`, `.` and `-`. Default: `holdfast`. */
   readonly prefix?: string | undefined
-  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
+  /** How long an operation may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
   /** How often the connection that listens is asked whether it is there. Default: 4 seconds. */
   readonly listenerCheck?: Duration.Input | undefined
@@ -127,9 +128,6 @@ const limitsOf = (limits: Limits) => [
 /** Where visitors are looked for from the beginning, and what a place that the script told looks like. */
 const beginning = ".0.."
 const isPlace = (text: string) => /^[0-9a-f]{0,64}\.\d{1,20}(\.(s_[0-9a-f-]{36})?){2}$/.test(text)
-const noPlace = new SessionError({
-  reason: new SessionInvalid({ problem: "`after` is not the `next` of a page of visitors in this store" })
-})
 const epochOf = ({ epoch }: Limits) => (epoch === undefined ? "" : String(epoch))
 
 /**
@@ -154,7 +152,7 @@ export const permissions = (prefix: string): ReadonlyArray<string> => [
 export const make = Effect.fnUntraced(function* (options: Options) {
   const prefix = yield* prefixOf(options)
   const scripts = RedisSessionScripts.make(prefix)
-  const limit = Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds")
+  const limit = Timers.clamp(Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds"))
   const { listenerCheck, url } = options
   const connection = yield* Effect.orDie(
     RedisConnection.make({

@@ -33,6 +33,7 @@ import * as RedisConnection from "./RedisConnection.ts"
 import * as RedisServerInfo from "./internal/RedisServerInfo.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "../client/ClientError.ts"
 import { time } from "../client/internal/ClientSessionOptions.ts"
+import * as TokenKey from "../token/internal/TokenKey.ts"
 import * as TokenCipher from "../token/TokenCipher.ts"
 import { Failure, TokenRepository } from "../token/TokenRepository.ts"
 
@@ -44,7 +45,7 @@ export interface Options {
   readonly keys: ReadonlyArray<TokenCipher.Key>
   /** Letters, digits and `_ . : -`. Default: `holdfast`. */
   readonly prefix?: string | undefined
-  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
+  /** How long an operation may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
   /** Shown by the server to operators. Default: `holdfast-tokens`. */
   readonly applicationName?: string | undefined
@@ -158,7 +159,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const cipher = yield* TokenCipher.make(options.keys)
   const problem = RedisConnection.problemOf(options.url)
   if (problem !== undefined) return yield* invalid("url", problem)
-  const limit = yield* time("operationTimeout", options.operationTimeout ?? "3 seconds", { be: "positive" })
+  const limit = yield* time("operationTimeout", options.operationTimeout ?? "3 seconds", {
+    be: "positive",
+    forTimer: true
+  })
   const origin = `redis://${RedisConnection.describe(options.url)}`
   const unavailable = (problem: string) =>
     new ClientError({ reason: new RefreshFailed({ origin, problem, last: undefined }) })
@@ -224,7 +228,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return (yield* decoded(decodeVersion(yield* run(scripts.put, key, ...args)))) ?? undefined
   })
 
-  return TokenRepository.of({
+  return TokenKey.checked({
     get,
     lock,
     put,

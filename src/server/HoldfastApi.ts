@@ -8,10 +8,12 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { Preconditions } from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import { QueryApi } from "../http/QueryApi.ts"
 import * as SessionApi from "../http/SessionApi.ts"
 import { Holdings } from "./Holdings.ts"
+import { about, aboutLimited, limit } from "../http/internal/Wire.ts"
 import * as Metrics from "./Metrics.ts"
 import { Required } from "./ServiceSession.ts"
 
@@ -21,26 +23,28 @@ export class NotReady extends Problem.Class<NotReady>()("NotReady", 503, "The se
 }) {}
 
 class SessionsGroup extends HttpApiGroup.make("sessions").add(
-  SessionApi.login,
-  SessionApi.logout,
-  SessionApi.current.middleware(Required),
-  SessionApi.data.middleware(Required),
-  SessionApi.patchData.middleware(Required),
-  SessionApi.putData.middleware(Required),
-  SessionApi.devices.middleware(Required),
-  SessionApi.end.middleware(Required),
-  SessionApi.endOthers.middleware(Required)
+  SessionApi.login.middleware(Preconditions),
+  SessionApi.logout.middleware(Preconditions),
+  SessionApi.current.middleware(Preconditions).middleware(Required),
+  SessionApi.data.middleware(Preconditions).middleware(Required),
+  SessionApi.patchData.middleware(Preconditions).middleware(Required),
+  SessionApi.putData.middleware(Preconditions).middleware(Required),
+  SessionApi.devices.middleware(Preconditions).middleware(Required),
+  SessionApi.end.middleware(Preconditions).middleware(Required),
+  SessionApi.endOthers.middleware(Preconditions).middleware(Required)
 ) {}
 
 class HealthGroup extends HttpApiGroup.make("health").add(
-  HttpApiEndpoint.get("live", "/health/live", { success: Schema.Struct({ status: Schema.Literal("live") }) }),
+  HttpApiEndpoint.get("live", "/health/live", {
+    success: Schema.Struct({ status: Schema.Literal("live") })
+  }).annotateMerge(about("Whether the process answers", "Needs nothing but the process itself.")),
   HttpApiEndpoint.get("ready", "/health/ready", {
     success: Schema.Struct({ status: Schema.Literal("ready") }),
     error: NotReady
-  }),
+  }).annotateMerge(about("Whether the service can do its work", "503 names what it waits for.")),
   HttpApiEndpoint.get("metrics", "/metrics", {
     success: Schema.String.pipe(HttpApiSchema.asText({ contentType: Metrics.contentType }))
-  })
+  }).annotateMerge(about("Metrics", "For Prometheus. They tell numbers and no names."))
 ) {}
 
 /** Asked by somebody who is no operator. */
@@ -50,23 +54,32 @@ class OperatorsGroup extends HttpApiGroup.make("operators").add(
   HttpApiEndpoint.get("holdings", "/holdings", {
     query: {
       /** Default: 1,000. */
-      limit: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 10_000 })))
+      limit: limit(10_000)
     },
     success: Holdings,
     error: OperatorsOnly
-  })
+  }).annotateMerge(
+    aboutLimited(
+      "What the process holds",
+      "For operators: the ledger as a tree, those held for longest first.",
+      10_000,
+      1000
+    )
+  )
 ) {}
 
 export class HoldfastApi extends HttpApi.make("holdfast")
   .add(SessionsGroup)
-  .add(QueryApi.middleware(Required))
-  .add(OperatorsGroup.middleware(Required))
-  .add(HealthGroup)
+  .add(QueryApi.middleware(Preconditions).middleware(Required))
+  .add(OperatorsGroup.middleware(Preconditions).middleware(Required))
+  .add(HealthGroup.middleware(Preconditions))
   .middleware(Problem.Requests)
+  // A misspelt member is a mistake of the caller's, and is named.
+  .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotateMerge(
     OpenApi.annotations({
       title: "Holdfast",
       description:
-        "Log in, run SQL as query fibers that belong to your session, watch and cancel them, log out: everything your session held is released."
+        "Log in, run SQL as query fibers that belong to your session, watch and cancel them, log out: everything your session held is released. A path that is not one of these is answered with 404, and a method that a path does not have with 405 and the header Allow; both are problems (RFC 9457), as is every other error."
     })
   ) {}

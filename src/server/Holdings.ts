@@ -4,12 +4,13 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { Timestamp } from "../http/internal/Wire.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 
 const fields = {
   kind: Schema.String,
   id: Schema.String,
-  since: Schema.DateTimeUtcFromString,
+  since: Timestamp,
   /** `file:line` of whoever acquired it, where that is known. */
   site: Schema.NullOr(Schema.String),
   attributes: Schema.Record(Schema.String, Schema.Union([Schema.String, Schema.Finite, Schema.Boolean])),

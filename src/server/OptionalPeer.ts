@@ -8,9 +8,9 @@
  *
  * Any other failure of the import is a defect, also where the package is there and something that it needs is missing.
  */
-import { readFileSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { manifest } from "./Manifest.ts"
 
 /** What each package is for, and what would do instead. */
 const uses = {
@@ -34,13 +34,6 @@ export class PeerMissing extends Schema.TaggedError<PeerMissing>("holdfast/serve
   }
 }
 
-const Manifest = Schema.fromJsonString(Schema.Struct({ peerDependencies: Schema.Record(Schema.String, Schema.String) }))
-
-const rangeOf = (name: Name): string => {
-  const manifest = readFileSync(new URL("../../package.json", import.meta.url), "utf8")
-  return Schema.decodeSync(Manifest)(manifest).peerDependencies[name] ?? "*"
-}
-
 /** Node names the package that it looked for. */
 const isMissing = (name: Name, error: unknown): boolean =>
   error instanceof Error &&
@@ -52,6 +45,8 @@ const isMissing = (name: Name, error: unknown): boolean =>
 export const load = <Room>(room: () => Promise<Room>, name: Name): Effect.Effect<Room, PeerMissing> =>
   Effect.tryPromise({ try: room, catch: (error) => error }).pipe(
     Effect.catch((error) =>
-      isMissing(name, error) ? Effect.fail(new PeerMissing({ name, range: rangeOf(name) })) : Effect.die(error)
+      isMissing(name, error)
+        ? Effect.fail(new PeerMissing({ name, range: manifest.peerDependencies[name] ?? "*" }))
+        : Effect.die(error)
     )
   )

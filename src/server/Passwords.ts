@@ -39,9 +39,11 @@ const derive = (password: Redacted.Redacted, salt: Buffer, { N, p, r }: typeof c
 const encode = (salt: Buffer, key: Buffer) =>
   ["scrypt", cost.N, cost.r, cost.p, salt.toString("base64url"), key.toString("base64url")].join("$")
 
-/** What to store of a password: `scrypt$N$r$p$salt$key`. */
+/** What to store of a password, which is well-formed text: `scrypt$N$r$p$salt$key`. */
 export const hash = (password: Redacted.Redacted): Effect.Effect<string> =>
   Effect.suspend(() => {
+    if (!Redacted.value(password).isWellFormed())
+      return Effect.die(new TypeError("A password must be well-formed text"))
     const salt = randomBytes(16)
     return Effect.map(derive(password, salt, cost, keyBytes), (key) => encode(salt, key))
   })
@@ -60,6 +62,7 @@ export const verify = (password: Redacted.Redacted, stored: string): Effect.Effe
     const key = Buffer.from(expected, "base64url")
     return Effect.map(
       derive(password, Buffer.from(salt, "base64url"), { N: Number(N), r: Number(r), p: Number(p) }, key.length),
-      (derived) => timingSafeEqual(derived, key)
+      // Half a surrogate pair is derived as the same bytes as another half: nobody has such a password.
+      (derived) => timingSafeEqual(derived, key) && Redacted.value(password).isWellFormed()
     )
   })

@@ -28,6 +28,7 @@ import { Draining } from "./Draining.ts"
 import * as EventStream from "./EventStream.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as QueryEvents from "./QueryEvents.ts"
+import * as QueryParameters from "./QueryParameters.ts"
 import { Readiness } from "./Readiness.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 
@@ -39,7 +40,8 @@ const failureOf = (error: NonNullable<QueryRecord.QueryRecord["error"]>): NonNul
         ...(error.code !== undefined && { sqlState: error.code }),
         ...(error.detail !== undefined && { detail: error.detail }),
         ...(error.hint !== undefined && { hint: error.hint }),
-        ...(error.position !== undefined && { position: error.position })
+        ...(error.position !== undefined && { position: error.position }),
+        ...(error.written !== undefined && { written: error.written })
       }
     : {
         code: error._tag,
@@ -48,7 +50,18 @@ const failureOf = (error: NonNullable<QueryRecord.QueryRecord["error"]>): NonNul
       }
 
 const infoOf = (record: QueryRecord.QueryRecord): QueryInfo => ({
-  ...Struct.pick(record, ["id", "session", "state", "sql", "expiresAt", "rowCount", "bytes", "transitions"]),
+  ...Struct.pick(record, [
+    "id",
+    "session",
+    "state",
+    "sql",
+    "expiresAt",
+    "rowCount",
+    "bytes",
+    "notices",
+    "noticesDropped",
+    "transitions"
+  ]),
   submittedAt: record.transitions[0].at,
   startedAt: QueryRecord.since(record, "Running"),
   endedAt: QueryRecord.endedAt(record),
@@ -131,7 +144,7 @@ export const layer = HttpApiBuilder.group(
     )
 
     return events.handleAll({
-      submit: Effect.fnUntraced(function* ({ headers, payload }) {
+      submit: Effect.fnUntraced(function* ({ headers, payload, request }) {
         const queries = yield* registry
         const session = yield* ServiceSession
         const key = headers["idempotency-key"]
@@ -140,9 +153,10 @@ export const layer = HttpApiBuilder.group(
             detail: "The database of queries does not answer. Try again later."
           })
         }
+        const params = yield* QueryParameters.exactly(yield* Effect.orDie(request.text), payload.params ?? [])
         const { id, state } = yield* queries
           .submit({
-            statement: { sql: payload.sql, params: payload.params ?? [] },
+            statement: { sql: payload.sql, params },
             principal: yield* principal,
             owner: yield* Effect.mapError(session.lifetime, SessionProblem.from),
             session: yield* Effect.mapError(session.id, SessionProblem.from),

@@ -4,16 +4,17 @@
  * Preparing goes on in the background for as long as the service lives, until it succeeded: a service that starts before
  * its database is live at once and ready when the database is.
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
-import * as PgDriver from "../postgres/internal/PgDriver.ts"
+import { ConnectionPool } from "../connection/ConnectionPool.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import type { Databases } from "./Databases.ts"
@@ -35,9 +36,9 @@ export class Readiness extends Context.Service<
      */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
     /**
-     * Whether the database of queries answers now, give or take a second; false also where there is none. What is submitted in
-     * that second is taken in and fails: asking the database for each submission would cost as much as most queries, and would
-     * tell no more about the moment after.
+     * Whether queries can run now, give or take a second: the pool that they run on has a connection that answers, or lends all
+     * it has; false also where there is none. What is submitted in that second is taken in and fails: asking the database for
+     * each submission would cost as much as most queries, and would tell no more about the moment after.
      */
     readonly runsQueries: Effect.Effect<boolean>
   }
@@ -49,12 +50,6 @@ const demo = "demo"
 /** Whose failures are looked up to see whether they can be: without anybody nothing would be asked for. */
 const nobody = { key: "", most: 1 }
 
-const answers = (url: Redacted.Redacted<string>) =>
-  PgDriver.brief({ url, connectTimeout: "2 seconds", applicationName: "holdfast-health" }).pipe(
-    Effect.flatMap((ask) => ask("select 1")),
-    Effect.scoped
-  )
-
 /**
  * For what every submission asks, and everybody's load balancer: one answer a second is enough. `cachedWithTTL` would
  * measure its age by the time of day (effect 4.1), which somebody may set.
@@ -64,50 +59,53 @@ const onceASecond = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<
   return Effect.provideService(yield* Effect.cachedWithTTL(effect, "1 second"), Clock.Clock, steady)
 })
 
-/** Prepares the databases and keeps an eye on them. */
+/** Prepares the databases and keeps an eye on them, and on the `ConnectionPool` in context, where queries run on one. */
 export const make = Effect.fnUntraced(function* (settings: Settings, databases: Databases) {
   const store = yield* SessionStore
   const failures = yield* FailureCounts
   const users = yield* Users
+  const pool = yield* Effect.serviceOption(ConnectionPool)
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
-  /** Whether the password is another one than before. */
   const putDemo = Effect.fnUntraced(function* (password: Redacted.Redacted) {
     const known = yield* (yield* users.find(demo))(password)
-    yield* users.put({ name: demo, operator: true, password })
-    return Option.isNone(known)
+    if (Option.isNone(known)) yield* users.put({ name: demo, operator: true, password })
+    else yield* users.setOperator(demo, true)
   })
+  /** Ends the sessions that began with an old password, or of users who were removed, also after whoever was about to died. */
+  const pay = Effect.flatMap(users.debts, (debts) =>
+    Effect.forEach(debts, (debt) => Effect.andThen(store.revokeAll(debt.name), users.paid(debt)), { discard: true })
+  )
   const prepare = Effect.gen(function* () {
     yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
-    const isNew = Option.isSome(databases.demo) && (yield* putDemo(databases.demo.value))
-    // A new password ends the sessions that began with the old one, as `holdfast user add` does: before anybody is told the
-    // new one, where the sessions can be reached.
-    const revoke = store.revokeAll(demo)
-    const isLeft = isNew && (yield* Effect.isFailure(revoke))
+    if (Option.isSome(databases.demo)) yield* putDemo(databases.demo.value)
+    // Before anybody is told the new password, where the sessions can be reached.
+    const isLeft = yield* Effect.isFailure(pay)
     yield* Deferred.succeed(prepared, undefined)
-    if (isLeft) yield* Effect.retry(revoke, Schedule.spaced("1 second"))
+    if (isLeft) yield* Effect.retry(pay, Schedule.spaced("1 second"))
     yield* Deferred.succeed(done, undefined)
   })
-  let told = false
-  const tell = (cause: Cause.Cause<unknown>) => {
-    const log = told ? Effect.logDebug : Effect.logWarning
-    told = true
-    return log("The database is not ready; trying again every second", cause)
-  }
+  // Why a server cannot be used is in the log of outages. What is left is nobody's but the service's own.
+  const tell = (cause: Cause.Cause<unknown>) =>
+    (Cause.hasDies(cause) ? Effect.logError : Effect.logDebug)("The service cannot prepare its databases", cause)
   yield* prepare.pipe(
     Effect.sandbox,
     Effect.tapError(tell),
     Effect.retry(Schedule.spaced("1 second")),
+    // A command beside the service may die as well.
+    Effect.andThen(Effect.repeat(Effect.ignore(pay), Schedule.spaced("30 seconds"))),
     Effect.forkScoped
   )
 
-  const succeeds = <E>(effect: Effect.Effect<unknown, E>) => Effect.isSuccess(Effect.timeout(effect, "3 seconds"))
+  const succeeds = <E>(effect: Effect.Effect<unknown, E>, within: Duration.Input = "3 seconds") =>
+    Effect.isSuccess(Effect.timeout(effect, within))
   const check = <E>(name: string, effect: Effect.Effect<unknown, E>) =>
     Effect.map(succeeds(effect), (isThere) => (isThere ? [] : [name]))
+  // The pool needs three seconds to see that a connection is dead, and then opens another.
   const runsQueries = yield* onceASecond(
-    Option.match(databases.queries, { onNone: () => Effect.succeed(false), onSome: (url) => succeeds(answers(url)) })
+    Option.match(pool, { onNone: () => Effect.succeed(false), onSome: ({ ping }) => succeeds(ping, "4 seconds") })
   )
   const waitingFor = yield* onceASecond(
     Effect.map(
@@ -118,8 +116,9 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
             Effect.filterOrFail(Deferred.isDone(done), (isDone) => isDone)
           ),
           check("sessions", Effect.andThen(store.ping, failures.wait([nobody]))),
-          Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", answers(databases.own)),
-          Option.isNone(databases.queries)
+          // On the connections that logins use.
+          Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", users.isOperator(demo)),
+          Option.isNone(pool)
             ? Effect.succeed([])
             : check(
                 "queries",

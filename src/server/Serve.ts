@@ -21,6 +21,8 @@ import * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
 import * as PgRecycle from "../postgres/PgRecycle.ts"
+import * as ExactJson from "../http/ExactJson.ts"
+import * as Preconditions from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import * as FileQueryResults from "../node/FileQueryResults.ts"
 import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
@@ -36,10 +38,12 @@ import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
 import * as Logins from "./Logins.ts"
+import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
+import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionStores from "./SessionStores.ts"
@@ -71,17 +75,20 @@ const failureCounts = ({ redisUrl }: Settings.Settings) =>
 const routes = (settings: Settings.Settings, origin: URL) => {
   const { absoluteTimeout, idleTimeout, maxSessions, renewEvery } = settings
   const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
-  const api = HttpApiBuilder.layer(HoldfastApi, { openapiPath: "/openapi.json" }).pipe(
+  const described = OpenApiDocument.describe(HoldfastApi, { origin, cookie: SessionCookie.forOrigin(origin) })
+  const api = HttpApiBuilder.layer(described, { openapiPath: "/openapi.json" }).pipe(
     Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
     Layer.provide(Logins.layer),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
+    Layer.provide([Preconditions.layer, ExactJson.layer]),
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
   return Layer.mergeAll(
     layerNoStore,
     api,
-    HttpApiSwagger.layer(HoldfastApi, { path: "/docs" }),
+    HttpApiSwagger.layer(described, { path: "/docs" }),
     SameOrigin.layer(origin.origin),
+    RequestTarget.layer,
     Problem.layerEverywhere(HoldfastApi)
   )
 }
@@ -91,24 +98,41 @@ const sessions = (settings: Settings.Settings, databases: Databases.Databases) =
     Layer.provideMerge(SessionStores.layer(settings, databases)),
     Layer.provideMerge(
       Users.layer.pipe(
-        Layer.provide(PgDirect.layer({ url: databases.own, maxConnections: 2, applicationName: "holdfast-users" }))
+        Layer.provide(
+          PgDirect.layer("users", { url: databases.own, maxConnections: 2, applicationName: "holdfast-users" })
+        )
       )
     )
   )
 
-const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
+/** Over the pool in context, where there is one. */
+const queries = (settings: Settings.Settings) =>
+  Effect.serviceOption(ConnectionPool.ConnectionPool).pipe(
+    Effect.map(
+      Option.match({
+        onNone: () => Layer.empty,
+        onSome: (pool) =>
+          QueryRegistry.layer({
+            maxRunning: settings.maxQueries,
+            maxRunningPerPrincipal: settings.maxQueriesPerUser,
+            retention: settings.queryRetention,
+            drain: "2 seconds"
+          }).pipe(
+            Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
+            Layer.provide(Layer.succeed(ConnectionPool.ConnectionPool, pool))
+          )
+      })
+    ),
+    Layer.unwrap
+  )
+
+/** What queries run on, and readiness looks at: one pool for both. */
+const queryPool = (settings: Settings.Settings, databases: Databases.Databases) =>
   Option.match(databases.queries, {
     onNone: () => Layer.empty,
     onSome: (url) =>
-      QueryRegistry.layer({
-        maxRunning: settings.maxQueries,
-        maxRunningPerPrincipal: settings.maxQueriesPerUser,
-        retention: settings.queryRetention,
-        drain: "2 seconds"
-      }).pipe(
-        Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
-        // The registry has drained when the pool closes.
-        Layer.provide(ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" })),
+      // The registry has drained when the pool closes.
+      ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" }).pipe(
         Layer.provide(
           PgConnectionSource.layer({
             url,
@@ -129,7 +153,7 @@ const warnings = (settings: Settings.Settings, databases: Databases.Databases, o
   Effect.gen(function* () {
     if (origin.protocol === "http:") {
       yield* Effect.logWarning(
-        "Development over http: the session cookie is holdfast-dev and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else."
+        `Development over http: the session cookie is ${SessionCookie.forOrigin(origin).name} and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else.`
       )
     }
     if (Option.isSome(settings.queryUrl) && sameTarget(databases.own, settings.queryUrl.value)) {
@@ -178,9 +202,10 @@ export const serve = Effect.gen(function* () {
   )
   const service = app.pipe(
     Layer.provide([Listener.layer(settings), Draining.layer]),
-    Layer.provide(Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1))),
-    Layer.provide(queries(settings, databases)),
+    Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
+    Layer.provide(queries(settings)),
     Layer.provide(Readiness.layer(settings, databases)),
+    Layer.provide(queryPool(settings, databases)),
     Layer.provide(failureCounts(settings)),
     Layer.provide(sessions(settings, databases))
   )

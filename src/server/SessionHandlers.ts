@@ -9,6 +9,7 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Preconditions from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import type { Policy, SessionDevice } from "../session/Session.ts"
 import type * as SessionApi from "../http/SessionApi.ts"
@@ -64,10 +65,6 @@ const decodeId = Schema.decodeUnknownOption(SessionId)
 
 const etagOf = (version: number) => `"${version}"`
 
-/** The versions that an `If-Match` names (RFC 9110 13.1.1), `"*"` for any. A weak tag never matches. */
-const versionsOf = (ifMatch: string): "*" | ReadonlySet<string> =>
-  ifMatch.trim() === "*" ? "*" : new Set(ifMatch.split(",").map((tag) => tag.trim()))
-
 /** The data of the request's session, with the version it has by now. */
 const answer = Effect.gen(function* () {
   const { data, version } = yield* (yield* ServiceSession).versioned
@@ -76,34 +73,30 @@ const answer = Effect.gen(function* () {
 
 type Data = typeof SessionApi.Data.Type
 
-const patchData = Effect.fnUntraced(
-  function* (patch: Data) {
+/** Changes the data, whatever its version is, or that version only which the request holds for. */
+const change = Effect.fnUntraced(
+  function* (next: (data: Data) => Data) {
     const session = yield* ServiceSession
-    yield* session.modify((data) => JsonMergePatch.apply(data, patch))
+    if (!(yield* Preconditions.isConditional)) yield* session.modify(next)
+    else {
+      const { data, version } = yield* session.versioned
+      const refusal = yield* Preconditions.refusal(etagOf(version))
+      if (refusal !== undefined) return yield* new SessionProblem.SessionConflict({ detail: refusal })
+      yield* session.replace(next(data), { version })
+    }
     return yield* answer
   },
   Effect.catchTag("SessionError", (error) => Effect.fail(SessionProblem.fromChange(error)))
 )
 
-const putData = Effect.fnUntraced(
-  function* (ifMatch: string | undefined, data: Data) {
-    if (ifMatch === undefined) {
-      return yield* new SessionProblem.PreconditionRequired({
-        detail: "Send the ETag of the data that you replace as If-Match."
-      })
-    }
-    const session = yield* ServiceSession
-    const versions = versionsOf(ifMatch)
-    if (versions === "*") yield* session.modify(() => data)
-    else {
-      const { version } = yield* session.versioned
-      // Another version than the one that is there now was there before, or never will be asked for again.
-      yield* session.replace(data, { version: versions.has(etagOf(version)) ? version : 0 })
-    }
-    return yield* answer
-  },
-  Effect.catchTag("SessionError", (error) => Effect.fail(SessionProblem.fromChange(error)))
-)
+const putData = (ifMatch: string | undefined, data: Data) =>
+  ifMatch === undefined
+    ? Effect.fail(
+        new SessionProblem.PreconditionRequired({
+          detail: "Send the ETag of the data that you replace as If-Match."
+        })
+      )
+    : change(() => data)
 
 const end = Effect.fnUntraced(
   function* (text: string) {
@@ -188,7 +181,7 @@ export const layer = (policy: Policy) =>
           return infoOf(yield* Effect.mapError(record, SessionProblem.from))
         }),
         data: () => Effect.mapError(answer, SessionProblem.from),
-        patchData: ({ payload }) => patchData(payload),
+        patchData: ({ payload }) => change((data) => JsonMergePatch.apply(data, payload)),
         putData: ({ headers, payload }) => putData(headers["if-match"], payload),
         devices: Effect.fnUntraced(function* () {
           const session = yield* ServiceSession

@@ -13,6 +13,8 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SettingsNames from "./SettingsNames.ts"
+import * as PgUrl from "../postgres/internal/PgUrl.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 
 /** What to change, in one line. */
@@ -82,17 +84,13 @@ const integer = (variable: string, fallback: number, minimum: number, maximum: n
     )
   )
 
-const isDatabaseUrl = (value: Redacted.Redacted<string>) => {
-  const url = URL.parse(Redacted.value(value))
-  return url !== null && ["postgres:", "postgresql:"].includes(url.protocol) && url.hostname !== ""
-}
-
 const databaseUrl = (variable: string) =>
-  read(variable, (name) => Config.option(Config.Redacted(name)), "a database URL").pipe(
-    Effect.filterOrElse(
-      (value) => Option.isNone(value) || isDatabaseUrl(value.value),
-      () => refuse(variable, "must be a URL like postgres://user:password@host:port/database")
-    )
+  Effect.flatMap(
+    read(variable, (name) => Config.option(Config.Redacted(name)), "a database URL"),
+    (value) => {
+      const problem = Option.isNone(value) ? undefined : PgUrl.problemOf(value.value)
+      return problem === undefined ? Effect.succeed(value) : refuse(variable, problem)
+    }
   )
 
 /** Where the sessions are, if it is Redis: its URL counts only then. */
@@ -125,7 +123,9 @@ const origin = Effect.flatMap(
   (value) => {
     if (Option.isNone(value)) return Effect.succeedNone
     const url = URL.parse(value.value)
-    if (url === null || !["http:", "https:"].includes(url.protocol) || url.origin !== value.value.replace(/\/$/, "")) {
+    // The port of the scheme may be said; a browser leaves it out.
+    const isOrigin = /^[a-z]+:\/\/[^/?#@\\]+\/?$/i.test(value.value) && url?.href === `${url?.origin}/`
+    if (url === null || !isOrigin || !["http:", "https:"].includes(url.protocol)) {
       return refuse("HOLDFAST_ORIGIN", "must be an origin without a path, like https://example.org")
     }
     return url.protocol === "https:" || isLoopback(url.hostname)
@@ -147,8 +147,23 @@ const networks = (variable: string) =>
     }
   )
 
+/** How long a session lasts when nothing is asked, and at all: the first is part of the second. */
+const timeouts = Effect.gen(function* () {
+  const absoluteTimeout = yield* duration("HOLDFAST_ABSOLUTE_TIMEOUT", "12 hours")
+  const usual = Duration.min(Duration.minutes(30), absoluteTimeout)
+  const idleTimeout = yield* duration("HOLDFAST_IDLE_TIMEOUT", usual)
+  return Duration.isGreaterThan(idleTimeout, absoluteTimeout)
+    ? yield* refuse(
+        "HOLDFAST_IDLE_TIMEOUT",
+        `must not be longer than HOLDFAST_ABSOLUTE_TIMEOUT, which is ${Duration.format(absoluteTimeout)}: a session is over then in any case`
+      )
+    : { idleTimeout, absoluteTimeout }
+})
+
 /** Decodes the environment. */
 export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMissing> = Effect.gen(function* () {
+  const unknown = SettingsNames.unknown(process.env)
+  if (unknown !== undefined) return yield* refuse(unknown.name, unknown.problem)
   const maxQueries = yield* integer("HOLDFAST_MAX_QUERIES", 10, 1, 10_000)
   const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
   const settings: Settings = {
@@ -168,8 +183,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
         () => refuse("HOLDFAST_DEMO_PASSWORD", "must not be empty; unset it where no user demo is wanted")
       )
     ),
-    idleTimeout: yield* duration("HOLDFAST_IDLE_TIMEOUT", "30 minutes"),
-    absoluteTimeout: yield* duration("HOLDFAST_ABSOLUTE_TIMEOUT", "12 hours"),
+    ...(yield* timeouts),
     renewEvery: yield* duration("HOLDFAST_RENEW_EVERY", "1 hour"),
     maxSessions: yield* integer("HOLDFAST_MAX_SESSIONS", 5, 1, 1_000_000),
     maxQueries,

@@ -2,6 +2,12 @@
  * Who may log in to the service.
  *
  * Users live in the table `holdfast.users` until `holdfast user remove`; a password is kept as {@link Passwords} says.
+ *
+ * **Details**
+ *
+ * Whoever has another password, or is removed, is to have no session of before. Sessions may be kept elsewhere, so the two cannot
+ * be one write: that the sessions are still to be ended is a debt, which is written together with the password and stays until
+ * somebody says that it is paid. Whoever finds one pays it, so a process that dies in between leaves nobody logged in.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -12,6 +18,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlSchema from "effect/sql/SqlSchema"
+import { randomUUID } from "node:crypto"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import * as Passwords from "./Passwords.ts"
 
@@ -32,6 +39,10 @@ export interface NewUser extends User {
   readonly password: Redacted.Redacted
 }
 
+/** A user whose sessions are still to be ended, and for which of the changes. */
+export const Debt = Schema.Struct({ name: Schema.String, owes: Schema.String })
+export type Debt = typeof Debt.Type
+
 export class Users extends Context.Service<
   Users,
   {
@@ -44,14 +55,24 @@ export class Users extends Context.Service<
     ) => Effect.Effect<(password: Redacted.Redacted) => Effect.Effect<Option.Option<User>>, UsersError>
     /** Whether a user is an operator by now. Nobody who is not there is one. */
     readonly isOperator: (name: string) => Effect.Effect<boolean, UsersError>
-    /** Makes a user, or gives an existing one this password and role. */
-    readonly put: (user: NewUser) => Effect.Effect<void, UsersError>
-    /** Removes a user who may be there. Ending their sessions is the caller's, after it. */
-    readonly remove: (name: string) => Effect.Effect<void, UsersError>
+    /** Makes a user, or gives an existing one this password and role. Their sessions of before are to be ended. */
+    readonly put: (user: NewUser) => Effect.Effect<Debt, UsersError>
+    /** Makes a user an operator, or no longer one. */
+    readonly setOperator: (name: string, operator: boolean) => Effect.Effect<void, UsersError>
+    /** Removes a user, if there is one. Their sessions are to be ended. */
+    readonly remove: (name: string) => Effect.Effect<Option.Option<Debt>, UsersError>
+    /** Whose sessions are still to be ended. */
+    readonly debts: Effect.Effect<ReadonlyArray<Debt>, UsersError>
+    /** The sessions were ended after this change. */
+    readonly paid: (debt: Debt) => Effect.Effect<void, UsersError>
     /** Everybody who may log in, in the order of their names. */
     readonly names: Effect.Effect<ReadonlyArray<string>, UsersError>
   }
 >()("holdfast/server/Users") {}
+
+/** PostgreSQL's text has no NUL, and half a surrogate pair would be written as another character: nobody has either. */
+const isName = (name: string) => name.isWellFormed() && !name.includes("\0")
+const notText = Effect.die(new TypeError("The name of a user must be well-formed text without NUL"))
 
 const Row = Schema.Struct({ ...User.fields, password_hash: Schema.String })
 
@@ -64,19 +85,24 @@ export const make = Effect.gen(function* () {
   const find = SqlSchema.findOneOption({
     Request: Schema.String,
     Result: Row,
-    execute: (name) => sql`select name, operator, password_hash from holdfast.users where name = ${name}`
+    execute: (name) =>
+      sql`select name, operator, password_hash from holdfast.users where name = ${name} and not removed`
   })
   const names = SqlSchema.findAll({
     Request: Schema.Undefined,
     Result: Schema.Struct({ name: Schema.String }),
-    execute: () => sql`select name from holdfast.users order by name`
+    execute: () => sql`select name from holdfast.users where not removed order by name`
+  })
+
+  const debts = SqlSchema.findAll({
+    Request: Schema.Undefined,
+    Result: Debt,
+    execute: () => sql`select name, owes from holdfast.users where owes is not null order by name`
   })
 
   return Users.of({
     find: Effect.fn("Users.find")(function* (name) {
-      // PostgreSQL's text has no NUL, and half a surrogate pair would be written as another character: nobody has either.
-      const isText = name.isWellFormed() && !name.includes("\0")
-      const row = isText ? yield* failed(find(name)) : Option.none()
+      const row = isName(name) ? yield* failed(find(name)) : Option.none()
       const stored = Option.match(row, {
         onNone: () => Passwords.nobody,
         onSome: ({ password_hash }) => password_hash
@@ -90,16 +116,35 @@ export const make = Effect.gen(function* () {
         )
     }),
     isOperator: Effect.fn("Users.isOperator")(function* (name) {
-      return Option.exists(yield* failed(find(name)), ({ operator }) => operator)
+      return isName(name) && Option.exists(yield* failed(find(name)), ({ operator }) => operator)
     }),
     put: Effect.fn("Users.put")(function* ({ name, operator, password }) {
+      if (!isName(name)) return yield* notText
       const hash = yield* Passwords.hash(password)
+      const debt = { name, owes: randomUUID() }
       yield* failed(
-        sql`insert into holdfast.users (name, password_hash, operator) values (${name}, ${hash}, ${operator})
-          on conflict (name) do update set password_hash = excluded.password_hash, operator = excluded.operator`
+        sql`insert into holdfast.users (name, password_hash, operator, owes) values (${name}, ${hash}, ${operator}, ${debt.owes})
+          on conflict (name) do update set password_hash = excluded.password_hash, operator = excluded.operator,
+            owes = excluded.owes, removed = false`
       )
+      return debt
     }),
-    remove: (name) => failed(sql`delete from holdfast.users where name = ${name}`),
+    setOperator: (name, operator) =>
+      failed(sql`update holdfast.users set operator = ${operator} where name = ${name} and operator <> ${operator}`),
+    remove: Effect.fn("Users.remove")(function* (name) {
+      if (!isName(name)) return Option.none()
+      const owes = randomUUID()
+      const removed = yield* failed(
+        sql`update holdfast.users set removed = true, operator = false, password_hash = ${Passwords.nobody}, owes = ${owes}
+          where name = ${name} returning name`
+      )
+      return removed.length === 0 ? Option.none() : Option.some({ name, owes })
+    }),
+    debts: failed(debts(undefined)),
+    paid: Effect.fn("Users.paid")(function* ({ name, owes }) {
+      yield* failed(sql`delete from holdfast.users where name = ${name} and owes = ${owes} and removed`)
+      yield* failed(sql`update holdfast.users set owes = null where name = ${name} and owes = ${owes}`)
+    }),
     names: Effect.map(failed(names(undefined)), (rows) => rows.map(({ name }) => name))
   })
 })

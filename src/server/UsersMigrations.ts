@@ -17,6 +17,16 @@ const users = Effect.flatMap(
     )`
 )
 
+/** Instances of before go on: the columns have defaults. */
+const debts = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql`
+    alter table holdfast.users add column owes text, add column removed boolean not null default false`
+)
+
 /** Makes the table once, and the schema where it is not there, also when several instances start together. */
 export const migrate = (url: Redacted.Redacted<string>) =>
-  PgMigrations.run({ url }, { schema: "holdfast", table: "user_migrations", steps: { "1_users": users } })
+  PgMigrations.run(
+    { url },
+    { of: "users", schema: "holdfast", table: "user_migrations", steps: { "1_users": users, "2_debts": debts } }
+  )

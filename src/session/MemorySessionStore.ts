@@ -22,6 +22,7 @@ import {
   SessionTokenTaken
 } from "./SessionError.ts"
 import { expiryOf, type Held, isLive, recordOf, timesOf, type Token } from "./internal/MemorySession.ts"
+import * as SessionPages from "./internal/SessionPages.ts"
 import * as SessionId from "./SessionId.ts"
 import { principalOf } from "./SessionRecord.ts"
 import {
@@ -250,7 +251,7 @@ export const make = Effect.gen(function* () {
         .map((held) => recordOf(held))
     )
 
-  const visitors = ({ after, limit }: VisitorsAfter) =>
+  const pageOf = (after: SessionId.SessionId | undefined, limit: number) =>
     step((now) => {
       const ids = Array.from(sessions.keys()).toSorted()
       const seen = ids.filter((id) => after === undefined || id > after).slice(0, limit)
@@ -260,6 +261,8 @@ export const make = Effect.gen(function* () {
       })
       return { sessions: records, next: seen.length < limit ? undefined : seen.at(-1) }
     })
+  const visitors = ({ after, limit }: VisitorsAfter) =>
+    Effect.flatMap(SessionPages.after(after), (after) => pageOf(after, limit))
 
   const endedOf = (ids: ReadonlyArray<SessionId.SessionId>) =>
     step((now) =>

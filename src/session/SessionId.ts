@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto"
 
 /** A version 4 UUID with the prefix `s_`. */
 export const SessionId = Schema.String.pipe(
-  Schema.check(Schema.isPattern(/^s_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)),
+  Schema.check(Schema.isPattern(/^s_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/u)),
   Schema.brand("holdfast/session/SessionId")
 )
 

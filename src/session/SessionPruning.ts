@@ -17,12 +17,14 @@
  * `holdfast_sessions_prune_lag_seconds`, by how much the oldest leftover is overdue after a round.
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
 import * as Ledger from "../lifetime/Ledger.ts"
+import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import { SessionStore } from "./SessionStore.ts"
 
 /** How often and how much. */
@@ -59,10 +61,14 @@ const lag = Metric.gauge("holdfast_sessions_prune_lag_seconds", {
 /** One round: batches until one is not full, then how far behind it left the store. */
 export const round = Effect.fnUntraced(function* (most: number = defaultBatch) {
   const store = yield* SessionStore
+  const clock = yield* Clock.Clock
   let sum = 0
   let size = Math.min(most, firstBatch)
   for (;;) {
-    const { more, sessions, took } = yield* store.prune(size)
+    const began = SteadyClock.millis(clock)
+    const { more, sessions, took: told } = yield* store.prune(size)
+    // The clock of the store may have been set meanwhile. It was not at it for longer than this was waited for.
+    const took = Duration.millis(Math.min(Math.max(Duration.toMillis(told), 0), SteadyClock.millis(clock) - began))
     sum += sessions
     yield* Metric.update(pruned, sessions)
     if (sessions < size && more !== true) break

@@ -2,8 +2,8 @@
  * A TCP proxy that misbehaves on request: for tests of what happens when the network does.
  *
  * It listens on a free port of the loopback address for as long as the scope it was made in, and closes every connection
- * at its end. What happens to a new connection is decided when it arrives; {@link FaultProxy.freeze} and
- * {@link FaultProxy.cut} act on those that are open.
+ * at its end. What happens to a new connection is decided when it arrives; {@link FaultProxy.freeze},
+ * {@link FaultProxy.swallowOpen} and {@link FaultProxy.cut} act on those that are open.
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -33,19 +33,27 @@ export interface FaultProxy {
   readonly freeze: Effect.Effect<void>
   /** Forwards again, what was held first. */
   readonly thaw: Effect.Effect<void>
+  /**
+   * Drops all bytes of the connections that are open, for good, and tells neither side when the other closes; new connections
+   * work. This is what a firewall, a NAT or a failover does that forgets its connections.
+   */
+  readonly swallowOpen: Effect.Effect<void>
   /** Resets all open connections. */
   readonly cut: Effect.Effect<void>
   /** Open connections. */
   readonly open: Effect.Effect<number>
 }
 
-const pipe = (from: Socket, to: Socket, delay: number) => {
-  from.on("data", (piece) => {
-    if (delay === 0) to.write(piece)
-    else setTimeout(() => to.destroyed || to.write(piece), delay)
+const pipe = (from: Socket, to: Socket, delay: number, swallowed: WeakSet<Socket>) => {
+  const isDropped = () => to.destroyed || swallowed.has(from)
+  const forward = (piece: Buffer) => isDropped() || to.write(piece)
+  const end = () => isDropped() || to.destroy()
+  from.on("data", (piece: Buffer) => {
+    if (delay === 0) forward(piece)
+    else setTimeout(forward, delay, piece)
   })
-  from.on("close", () => to.destroy())
-  from.on("error", () => to.destroy())
+  from.on("close", end)
+  from.on("error", end)
 }
 
 /** https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-CANCELREQUEST */
@@ -63,6 +71,7 @@ export const make = (target: {
       let count = 0
       let cancels = 0
       const sockets = new Set<Socket>()
+      const swallowed = new WeakSet<Socket>()
       const keep = (socket: Socket) => {
         sockets.add(socket)
         socket.setNoDelay(true)
@@ -72,8 +81,8 @@ export const make = (target: {
       const forward = (client: Socket, delay: number, first: Buffer | undefined) => {
         const upstream = createConnection(target)
         keep(upstream)
-        pipe(client, upstream, delay)
-        pipe(upstream, client, delay)
+        pipe(client, upstream, delay, swallowed)
+        pipe(upstream, client, delay, swallowed)
         if (first !== undefined) client.emit("data", first)
       }
       const treat = (client: Socket, fault: Fault, first?: Buffer) => {
@@ -115,6 +124,11 @@ export const make = (target: {
           cancels: Effect.sync(() => cancels),
           freeze: each((socket) => socket.pause()),
           thaw: each((socket) => socket.resume()),
+          swallowOpen: each((socket) => {
+            swallowed.add(socket)
+            // What was frozen is not held any more, but gone.
+            socket.resume()
+          }),
           cut: each((socket) => socket.resetAndDestroy()),
           open: Effect.sync(() => sockets.size / 2)
         }

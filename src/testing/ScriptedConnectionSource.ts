@@ -57,6 +57,8 @@ export const make = Effect.fnUntraced(function* (script: Script = {}) {
           check: Effect.andThen(note(`check ${number}`), script.check?.(number) ?? Effect.void),
           reset: Effect.andThen(note(`reset ${number}`), script.reset?.(number) ?? Effect.void),
           state: () => script.state?.(number) ?? "usable",
+          // Nothing is ever said on it: it counts as heard of.
+          heardAt: () => Infinity,
           expel: () => Effect.andThen(note(`expel ${number}`), script.expel?.(number) ?? Effect.void)
         })
       )

@@ -45,9 +45,10 @@ import { randomUUID } from "node:crypto"
 import * as Lifetime from "../lifetime/Lifetime.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
-import { BadResponse, ClientError, Closed, InvalidConfig, RefreshFailed } from "../client/ClientError.ts"
+import { BadResponse, ClientError, Closed, RefreshFailed } from "../client/ClientError.ts"
 import { time } from "../client/internal/ClientSessionOptions.ts"
 import * as KnownToken from "./internal/KnownToken.ts"
+import * as TokenKey from "./internal/TokenKey.ts"
 import { type Attempt, type Failure, type Kept, type Replacement, TokenRepository } from "./TokenRepository.ts"
 import { TokenSource } from "./TokenSource.ts"
 
@@ -139,10 +140,7 @@ const zero = { be: "zero" } as const
 /** Makes it; its work ends with the current scope. Fails with `InvalidConfig`, which names the option, where one makes no sense. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const { key } = options
-  if (key.length < 1 || key.length > 200 || !key.isWellFormed() || key.includes("\0")) {
-    const problem = "must have 1 to 200 characters, and no NUL"
-    return yield* new ClientError({ reason: new InvalidConfig({ field: "key", problem }) })
-  }
+  yield* TokenKey.check(key)
   const source = yield* TokenSource
   const repository = yield* TokenRepository
   const clock = yield* Clock.Clock

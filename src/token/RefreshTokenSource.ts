@@ -17,6 +17,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type { ClientError } from "../client/ClientError.ts"
 import * as OAuth2 from "./internal/OAuth2.ts"
+import * as TokenEndpoint from "./internal/TokenEndpoint.ts"
 import { TokenSource } from "./TokenSource.ts"
 
 /** As for every OAuth 2 client, and the token to begin with. */
@@ -26,7 +27,9 @@ export interface Options extends OAuth2.Options {
 
 /** Makes the source. Fails with `InvalidConfig`, which names the option, where one makes no sense. */
 export const make = (options: Options): Effect.Effect<TokenSource["Service"], ClientError, HttpClient.HttpClient> =>
-  Effect.map(OAuth2.make(options), ({ ask, origin }) => {
+  Effect.gen(function* () {
+    const { ask, origin } = yield* OAuth2.make(options)
+    yield* TokenEndpoint.sendable("refreshToken", Redacted.value(options.refreshToken))
     const refresh = (token: Redacted.Redacted) =>
       ask({ grant_type: "refresh_token", refresh_token: Redacted.value(token) })
     // The first token is not kept by itself: what comes of it is, or it is asked with again.

@@ -26,6 +26,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import { BadResponse, type ClientError, RefreshFailed, TokenRefused } from "../client/ClientError.ts"
+import * as TokenKey from "./internal/TokenKey.ts"
 
 /** An access token that is kept. */
 export interface KeptAccess {
@@ -186,7 +187,7 @@ export const makeMemory = Effect.map(Clock.Clock, (clock): TokenRepository["Serv
     return row.version + 1
   }
 
-  return TokenRepository.of({
+  return TokenKey.checked({
     get: (key) => Effect.sync(() => get(key)),
     lock: (key, claim) => Effect.sync(() => lock(key, claim)),
     put: (key, owner, replacement) => Effect.sync(() => put(key, owner, replacement)),

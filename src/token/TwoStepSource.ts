@@ -18,14 +18,17 @@
  */
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Headers from "effect/http/Headers"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import type { ClientError } from "../client/ClientError.ts"
@@ -68,8 +71,8 @@ const expiryOf = (token: string): number | undefined => {
 }
 
 const serverMillis = (response: HttpClientResponse, now: number): number => {
-  const date = Date.parse(response.headers["date"] ?? "")
-  return Number.isNaN(date) ? now : date
+  const date = Headers.parseHttpDate(response.headers["date"] ?? "")
+  return Result.isFailure(date) ? now : DateTime.toEpochMillis(date.success)
 }
 
 const endless = { be: "infinite" } as const

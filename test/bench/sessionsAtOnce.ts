@@ -25,6 +25,7 @@ import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
+import { cookieName } from "../support/browser.ts"
 import * as Service from "../support/service.ts"
 import { quantile } from "./measure.ts"
 import { cpuOf } from "./serverCpu.ts"
@@ -70,7 +71,7 @@ const sender = () => {
     new Promise<Answer>((resolve) => {
       const body = json === undefined ? undefined : JSON.stringify(json)
       const headers = {
-        cookie: `holdfast-dev=${client.cookie}`,
+        cookie: `${cookieName(url)}=${client.cookie}`,
         ...(body !== undefined && { "content-type": "application/json", "content-length": Buffer.byteLength(body) })
       }
       const begun = performance.now()
@@ -83,7 +84,7 @@ const sender = () => {
         response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk))
         response.on("error", failed).on("end", () => {
           tally.latencies.push(performance.now() - begun)
-          const renewed = /^holdfast-dev=([\w-]{43});/.exec(response.headers["set-cookie"]?.[0] ?? "")?.[1]
+          const renewed = /^holdfast-dev-\d+=([\w-]{43});/.exec(response.headers["set-cookie"]?.[0] ?? "")?.[1]
           if (renewed !== undefined) {
             client.cookie = renewed
             tally.renewed++

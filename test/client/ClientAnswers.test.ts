@@ -233,6 +233,28 @@ describe("a redirect", () => {
     })
   )
 
+  it.live("from https to http on the same host and port takes none along, and back neither", () =>
+    Effect.gen(function* () {
+      const seen: Array<string> = []
+      const server = yield* Servers.both((request, response) => {
+        const isSecure = "encrypted" in request.socket
+        seen.push(
+          `${isSecure ? "https" : "http"} ${request.headers.authorization ?? ""}${request.headers.cookie ?? ""}`
+        )
+        const { host } = request.headers
+        if (request.url === "/there") response.end("there")
+        else response.writeHead(302, { location: `${isSecure ? "http" : "https"}://${host}/there` }).end()
+      })
+      const session = yield* client({ tls: { ca: Servers.ca() } })
+      for (const scheme of ["https", "http"]) {
+        const url = server.url.replace(/^http/, scheme)
+        const request = HttpClientRequest.get(url, { headers: { authorization: "Bearer hunter2", cookie: "a=b" } })
+        assert.strictEqual(yield* text(session, request), "there")
+      }
+      assert.deepStrictEqual(seen, ["https Bearer hunter2a=b", "http ", "http Bearer hunter2a=b", "https "])
+    })
+  )
+
   it.live("to the same origin does", () =>
     Effect.gen(function* () {
       const server = yield* Servers.http((request, response) => {

@@ -13,6 +13,8 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { subscribe, unsubscribe } from "node:diagnostics_channel"
+import type * as Http from "node:http"
 import { ClientError } from "../../src/client/ClientError.ts"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 import type { Options } from "../../src/client/internal/ClientSessionOptions.ts"
@@ -143,6 +145,129 @@ describe("a request with a scope of its own is given up when that closes, though
       yield* close
       isClosed(yield* Effect.flip(get(server.url)))
       assert.strictEqual(server.accepted(), 0)
+    })
+  )
+})
+
+describe("a body that two read at once", () => {
+  const surroundings: ReadonlyArray<
+    readonly [name: string, around: <A, E>(work: Effect.Effect<A, E>) => Effect.Effect<A, E>]
+  > = [
+    ["with a scope around the request", Effect.scoped],
+    ["without one", withoutScope]
+  ]
+  for (const [name, around] of surroundings) {
+    it.live(`is read by the one though the other gives up, and let go of by the last who does, ${name}`, () =>
+      Effect.gen(function* () {
+        const responses: Array<Http.ServerResponse> = []
+        const server = yield* Servers.http((_, response) => {
+          response.writeHead(200).write("half ")
+          responses.push(response)
+        })
+        const session = yield* ClientSession.make({ retry: false, grace: 0 })
+        const twoReaders = Effect.gen(function* () {
+          const { text } = yield* session.client.get(server.url)
+          const readers = [
+            yield* Effect.forkChild(text, { startImmediately: true }),
+            yield* Effect.forkChild(text, { startImmediately: true })
+          ] as const
+          yield* Fiber.interrupt(readers[0])
+          return readers[1]
+        })
+        const read = Effect.flatMap(twoReaders, (other) => {
+          responses[0]?.end("whole")
+          return Fiber.join(other)
+        })
+        assert.strictEqual(yield* around(read), "half whole")
+        yield* around(Effect.flatMap(twoReaders, Fiber.interrupt))
+        assert.strictEqual(session.running(), 0)
+        yield* eventually(Effect.sync(server.sockets), (open) => open <= 1)
+      })
+    )
+  }
+})
+
+describe("a request that is given up in line", () => {
+  const reads = {
+    interrupted: (client: HttpClient.HttpClient, url: string) => client.get(url),
+    "with a scope of its own": (client: HttpClient.HttpClient, url: string) =>
+      Effect.scoped(HttpClient.withScope(client).get(url))
+  }
+  for (const [name, way] of Object.entries(reads)) {
+    it.live(`${name}, is not sent when its turn comes, and those around it are`, () =>
+      Effect.gen(function* () {
+        const asked: Array<string | undefined> = []
+        let answerFirst: (() => void) | undefined
+        const server = yield* Servers.http((request, response) => {
+          asked.push(request.url)
+          if (request.url === "/first") answerFirst = () => response.end("first")
+          else response.end("answer")
+        })
+        const { client, running } = yield* ClientSession.make({ retry: false, grace: 0, connectionsPerOrigin: 1 })
+        const start = (path: string) =>
+          Effect.forkChild(
+            Effect.flatMap(client.get(server.url + path), ({ text }) => text),
+            { startImmediately: true }
+          )
+        const first = yield* start("/first")
+        yield* eventually(
+          Effect.sync(() => asked),
+          (asked) => asked.length === 1
+        )
+        const given = yield* Effect.forkChild(way(client, `${server.url}/given-up`), { startImmediately: true })
+        const third = yield* start("/third")
+        yield* Fiber.interrupt(given)
+        assert.strictEqual(running(), 2)
+        answerFirst?.()
+        assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(third)], ["first", "answer"])
+        assert.deepStrictEqual([asked, server.accepted()], [["/first", "/third"], 1])
+      })
+    )
+  }
+})
+
+describe("a request that is given up just before it is sent", () => {
+  it.live("has no connection opened for it when its turn comes", () =>
+    Effect.gen(function* () {
+      let answerFirst: (() => void) | undefined
+      const server = yield* Servers.http((_, response) => {
+        answerFirst = () => response.writeHead(200, { connection: "close" }).end("first")
+      })
+      const { client } = yield* ClientSession.make({ retry: false, grace: 0, connectionsPerOrigin: 1 })
+      const start = Effect.forkChild(
+        Effect.flatMap(client.get(server.url), ({ text }) => text),
+        { startImmediately: true }
+      )
+      const first = yield* start
+      yield* eventually(
+        Effect.sync(() => answerFirst),
+        (answer) => answer !== undefined
+      )
+      yield* Fiber.interrupt(yield* start)
+      answerFirst?.()
+      yield* Fiber.join(first)
+      yield* server.allClosed
+      assert.strictEqual(server.accepted(), 1)
+    })
+  )
+
+  it.live("is not sent on the connection that is there at that moment, which the next one has", () =>
+    Effect.gen(function* () {
+      const asked: Array<string | undefined> = []
+      const server = yield* Servers.http(({ url }, response) => {
+        asked.push(url)
+        response.end("answer")
+      })
+      const { client } = yield* ClientSession.make({ retry: false, grace: 0, connectionsPerOrigin: 1 })
+      const get = (path: string) => Effect.flatMap(client.get(server.url + path), ({ text }) => text)
+      const given = yield* Effect.forkChild(get("/given-up"), { startImmediately: true })
+      // Called by undici when it has the connection, and before it sends.
+      const giveUp = () => given.interruptUnsafe()
+      subscribe("undici:client:connected", giveUp)
+      yield* Effect.addFinalizer(() => Effect.sync(() => unsubscribe("undici:client:connected", giveUp)))
+      yield* Fiber.await(given)
+      assert.strictEqual(yield* get("/next"), "answer")
+      assert.deepStrictEqual([asked, server.accepted()], [["/next"], 1])
     })
   )
 })

@@ -440,6 +440,7 @@ describe("what makes no sense is refused", () => {
   refused("a negative timeout", { timeout: -1 }, "timeout")
   refused("a timeout that is no time", { timeout: "soon" }, "timeout")
   refused("an endless connect", { connectTimeout: "Infinity" }, "connectTimeout")
+  refused("an idle time beyond what a timer can wait", { idleTime: "25 days" }, "idleTime")
   refused("half a connection", { connectionsPerOrigin: 0.5 }, "connectionsPerOrigin")
   refused("another mode", { reuse: "sometimes" }, "reuse")
   refused("more retries than requests", { retry: { ratio: 2 } }, "retry.ratio")

@@ -177,6 +177,20 @@ describe("client sessions by key", () => {
     })
   )
 
+  it.live("one that is let go of after it was replaced does not make its successor forgotten", () =>
+    Effect.gen(function* () {
+      const sessions = yield* ClientSessions.make()
+      const holder = yield* Scope.make()
+      yield* Scope.provide(sessions.get("alice"), holder)
+      yield* sessions.end("alice")
+      const successor = yield* sessions.get("alice")
+      yield* Scope.close(holder, Exit.void)
+      yield* sessions.end("alice")
+      assert.isTrue(successor.isEnding())
+      assert.notStrictEqual(yield* idOf(sessions, "alice"), successor.id)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a session stands under the map in the ledger, and lives on its services, whoever asked first", () =>
     Effect.gen(function* () {
       const sessions = yield* ClientSessions.make()

@@ -70,12 +70,12 @@ describe("a connection is kept, asked and closed by how long it is open or idle,
   it.effect("the clock is set forward", () =>
     onSettableClock(({ forward }) =>
       Effect.gen(function* () {
-        const { log, once } = yield* make({ max: 1 })
+        const { log, once } = yield* make({ max: 1, checkAfterIdle: "30 seconds" })
         yield* once
         yield* forward("1 day")
         yield* TestClock.adjust("1 second")
         yield* once
-        // More often than that nobody looks for those that are idle.
+        // It is asked once while it is idle, and not again when it is lent then.
         yield* TestClock.adjust("59 seconds")
         yield* once
         assert.deepStrictEqual(upkeep(log), ["open 1", "check 1"])
@@ -94,7 +94,8 @@ describe("a connection is kept, asked and closed by how long it is open or idle,
         yield* back("1 day")
         yield* TestClock.adjust("10 minutes")
         yield* all
-        assert.deepStrictEqual(upkeep(checked.log), ["open 1", "check 1"])
+        const checks = Array.from({ length: 20 }, () => "check 1")
+        assert.deepStrictEqual(upkeep(checked.log), ["open 1", ...checks])
         assert.deepStrictEqual(upkeep(old.log), ["open 1", "close 1", "open 2"])
         assert.deepStrictEqual(upkeep(idle.log), ["open 1", "close 1", "open 2"])
       })

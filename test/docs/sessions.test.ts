@@ -12,7 +12,7 @@ import * as SessionToken from "../../src/session/SessionToken.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { instance } from "../support/sessions.ts"
 
-const text = readFileSync("docs/sessions.md", "utf8")
+const text = readFileSync("docs/session-stores.md", "utf8")
 
 const sqlOf = (name: string): string => {
   const [, sql = ""] = new RegExp(`<!-- ${name} -->\n\n\`\`\`sql\n([\\s\\S]*?)\`\`\``).exec(text) ?? []
@@ -46,7 +46,7 @@ const described = (url: Redacted.Redacted) =>
     return rows.filter(({ name }) => !String(name).includes("migrations"))
   })
 
-describe("docs/sessions.md", () => {
+describe("docs/session-stores.md", () => {
   it.live("the tables are those that the migration makes", () =>
     Effect.gen(function* () {
       const [documented, migrated] = [yield* freshDatabase, yield* freshDatabase]

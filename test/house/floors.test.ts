@@ -29,7 +29,7 @@ const beside = new Set(["server -> embedded", "bin.ts -> cli"])
 /** What a room may need besides `effect`. A peer that a program can do without is one room's alone. */
 const peers: Readonly<Record<string, ReadonlyArray<string>>> = {
   client: ["@effect/platform-node", "tough-cookie"],
-  postgres: ["@effect/sql-pg", "postgres-array"],
+  postgres: ["@effect/sql-pg"],
   redis: ["@effect/platform-node"],
   server: ["@effect/platform-node"],
   "bin.ts": ["@effect/platform-node"]

@@ -5,11 +5,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Deadlines from "../../src/lifetime/Deadlines.ts"
 import * as FairSemaphore from "../../src/lifetime/FairSemaphore.ts"
 import * as TimeLimit from "../../src/lifetime/TimeLimit.ts"
+import { steps } from "../../src/testing/InterruptSweep.ts"
 
 const limit = Duration.seconds(10)
 
@@ -43,6 +45,43 @@ describe("a deadline is kept until it is taken back or reached", () => {
     })
   )
 
+  it.effect("also when it is added in the very moment in which the last one before is over", () =>
+    Effect.forEach(
+      steps,
+      (step) =>
+        Effect.forEach([0, 1, 2, 3, 4, 5, 6, 7, 8], (delay) =>
+          Effect.gen(function* () {
+            const afterwards = Effect.repeat(Effect.yieldNow, { times: delay })
+            const taken = yield* open
+            const takeBack = taken.add("taken back")
+            yield* Scope.close(taken.scope, Exit.void)
+            yield* Effect.sync(takeBack)
+            if (delay > 0) yield* afterwards
+            taken.add("added after it was taken back")
+            const reached = yield* open
+            let isReached = false
+            reached.deadlines.add(() => (isReached = true))
+            const adding = yield* Effect.forkChild(
+              Effect.repeat(Effect.yieldNow, { until: () => isReached }).pipe(
+                Effect.andThen(afterwards),
+                Effect.andThen(Effect.sync(() => reached.add("added after it was reached")))
+              ),
+              { startImmediately: true }
+            )
+            yield* TestClock.adjust("10 seconds")
+            yield* Fiber.join(adding)
+            yield* TestClock.adjust("10 seconds")
+            assert.deepStrictEqual(
+              [taken.late, reached.late],
+              [["added after it was taken back"], ["added after it was reached"]],
+              `step ${step}, delay ${delay}`
+            )
+          }).pipe(Effect.provideService(Scheduler.MaxOpsBeforeYield, step))
+        ),
+      { discard: true }
+    )
+  )
+
   it.effect("also while the scope closes, by what was made in it later", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
@@ -58,6 +97,75 @@ describe("a deadline is kept until it is taken back or reached", () => {
       yield* TestClock.adjust("1 second")
       yield* Fiber.join(closing)
     })
+  )
+
+  it.effect("also when it is added at any moment while the one who watches goes to sleep or ends", () =>
+    Effect.forEach(
+      steps,
+      (step) =>
+        Effect.forEach(
+          Array.from({ length: 15 }, (_, index) => index),
+          (delay) =>
+            Effect.gen(function* () {
+              const slow = Effect.provideService(open, Scheduler.MaxOpsBeforeYield, step)
+              for (const isTakenBack of [false, true]) {
+                const { add, late, scope } = yield* slow
+                const takeBack = add("first")
+                const wait = Effect.repeat(Effect.yieldNow, { times: delay })
+                yield* Effect.yieldNow
+                if (isTakenBack) {
+                  yield* Scope.close(scope, Exit.void)
+                  takeBack()
+                } else {
+                  yield* Effect.forkChild(TestClock.adjust(limit), { startImmediately: true })
+                }
+                yield* wait
+                add("second")
+                yield* Effect.repeat(Effect.yieldNow, { times: 30 })
+                yield* TestClock.adjust("20 seconds")
+                yield* Effect.repeat(Effect.yieldNow, { times: 30 })
+                const expected = isTakenBack ? ["second"] : ["first", "second"]
+                assert.deepStrictEqual(late, expected, `step ${step}, delay ${delay}, taken back ${isTakenBack}`)
+              }
+            }),
+          { discard: true }
+        ),
+      { discard: true }
+    )
+  )
+
+  it.effect("each at its own time, however many come later", () =>
+    Effect.gen(function* () {
+      const { add, late } = yield* open
+      for (const name of ["first", "second", "third"]) {
+        add(name)
+        yield* TestClock.adjust("3 seconds")
+      }
+      for (const expected of [["first"], ["first", "second"], ["first", "second", "third"]]) {
+        yield* TestClock.adjust(expected.length === 1 ? "1 second" : "3 seconds")
+        assert.deepStrictEqual(late, expected)
+      }
+    })
+  )
+
+  it.effect("and for one that is never reached nobody sleeps at all", () =>
+    Effect.gen(function* () {
+      let slept = 0
+      const real = yield* Clock.Clock
+      const clock: Clock.Clock = Object.create(real, {
+        sleep: {
+          value: (duration: Duration.Duration) => {
+            slept++
+            return real.sleep(duration)
+          }
+        }
+      })
+      const deadlines = yield* Effect.provideService(Deadlines.make(Duration.infinity), Clock.Clock, clock)
+      const takeBack = deadlines.add(() => assert.fail("it was reached"))
+      yield* TestClock.adjust("1000 days")
+      takeBack()
+      assert.strictEqual(slept, 0)
+    }).pipe(Effect.scoped)
   )
 
   it.effect("and nobody is asleep for those that are not", () =>

@@ -1,8 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
 import * as FairSemaphore from "../../src/lifetime/FairSemaphore.ts"
 import { steps } from "../../src/testing/InterruptSweep.ts"
 
@@ -60,6 +64,80 @@ describe("FairSemaphore", () => {
         ),
       { discard: true }
     )
+  )
+
+  it.effect("C4 who was granted a permit keeps it for as long as he likes, and gives it back when he leaves", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make<FairSemaphore.Refusal>(1, {
+        maxWaiting: 10,
+        patience: Duration.seconds(10),
+        refuse: Effect.fail
+      })
+      const news: Array<string> = []
+      const enter = (name: string) => {
+        const place = placeOf(semaphore.enterUnsafe("key"))
+        place.told((news_) =>
+          news.push(`${name} ${Exit.isExit(news_) && Exit.isFailure(news_) ? "refused" : "granted"}`)
+        )
+        return place
+      }
+      const first = enter("first")
+      yield* TestClock.adjust("5 seconds")
+      const second = enter("second")
+      const leaver = enter("leaver")
+      yield* TestClock.adjust("9 seconds")
+      leaver.leave()
+      first.leave()
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(news, ["first granted", "second granted"])
+      const third = enter("third")
+      second.leave()
+      assert.deepStrictEqual(news, ["first granted", "second granted", "third granted"])
+      enter("fourth")
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(news.slice(3), ["fourth refused"])
+      third.leave()
+      enter("fifth")
+      assert.deepStrictEqual(news.slice(4), ["fifth granted"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("after the end whoever waits and whoever comes is refused, also while a permit is free", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make<FairSemaphore.Refusal>(1, { maxWaiting: 10, refuse: Effect.fail })
+      const holder = placeOf(semaphore.enterUnsafe("a"))
+      const waiting = yield* Effect.forkChild(Effect.flip(semaphore.withPermit("b")(Effect.void)), {
+        startImmediately: true
+      })
+      yield* semaphore.close
+      assert.strictEqual(yield* Fiber.join(waiting), "closed")
+      holder.leave()
+      assert.strictEqual(semaphore.enterUnsafe("c"), "closed")
+      assert.strictEqual(yield* Effect.flip(semaphore.withPermit("d")(Effect.void)), "closed")
+    })
+  )
+
+  it.effect("C4 a waiter that was granted its permit keeps it for longer than it may wait, and gives it back", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make(1, {
+        maxWaiting: 10,
+        patience: Duration.seconds(10),
+        refuse: (refusal) => Effect.fail(refusal)
+      })
+      const [first, second] = [yield* Scope.make(), yield* Scope.make()]
+      yield* Scope.provide(semaphore.take(""), first)
+      const waiting = yield* Effect.forkChild(Scope.provide(semaphore.take(""), second), { startImmediately: true })
+      yield* TestClock.adjust("4 seconds")
+      yield* Scope.close(first, Exit.void)
+      yield* Fiber.join(waiting)
+      // Its patience would be over.
+      yield* TestClock.adjust("20 seconds")
+      const third = yield* Effect.forkChild(semaphore.withPermit("")(Effect.void), { startImmediately: true })
+      assert.strictEqual(semaphore.waiting(), 1)
+      yield* Scope.close(second, Exit.void)
+      yield* Fiber.join(third)
+      assert.strictEqual(semaphore.waiting(), 0)
+    }).pipe(Effect.scoped)
   )
 
   it.effect("a key that holds all it may is passed over, keeps its turn, and has a queue of its own length", () =>

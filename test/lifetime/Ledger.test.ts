@@ -55,6 +55,40 @@ describe("Ledger", () => {
       }).pipe(Effect.provide(Ledger.layer))
   )
 
+  it.effect(
+    "C1 a release that takes too long leaves a stalled entry, which is struck when it is over, whatever came of it",
+    () =>
+      Effect.gen(function* () {
+        const ledger = yield* Ledger.Ledger
+        const events: Array<string> = []
+        ledger.subscribe(({ event }) => events.push(event))
+        for (const outcome of [Effect.void, Effect.die("broken")]) {
+          events.length = 0
+          let forced = 0
+          const gate = yield* Deferred.make<void>()
+          const onStalled = Effect.sync(() => forced++)
+          const held = Ledger.hold({ kind: "thing", id: "t1", onStalled }, Effect.void, () =>
+            Effect.andThen(Deferred.await(gate), outcome)
+          )
+          const closing = yield* Effect.forkChild(Effect.scoped(held), { startImmediately: true })
+          yield* TestClock.adjust("2999 millis")
+          assert.deepStrictEqual([closing.pollUnsafe(), forced], [undefined, 0])
+          yield* TestClock.adjust("1 millis")
+          yield* Fiber.join(closing)
+          assert.strictEqual(forced, 1)
+          assert.deepStrictEqual(
+            (yield* ledger.holdings).map(({ state }) => state),
+            ["stalled"]
+          )
+          yield* Deferred.succeed(gate, undefined)
+          yield* Effect.repeat(Effect.yieldNow, { times: 10 })
+          assert.isEmpty(yield* ledger.holdings)
+          assert.deepStrictEqual(events, ["acquired", "stalled", "released"])
+        }
+        assert.deepStrictEqual((yield* ledger.totals).get("thing"), { acquired: 2, released: 2, failed: 1, stalled: 2 })
+      }).pipe(Effect.provide(Ledger.layer))
+  )
+
   it.effect("C1 an acquire is not interrupted, and what it obtained is released once", () =>
     Effect.gen(function* () {
       let releases = 0
@@ -79,6 +113,61 @@ describe("Ledger", () => {
       yield* Effect.exit(during(Effect.fail("own failure")))
       yield* Fiber.interrupt(yield* Effect.forkChild(during(Effect.never), { startImmediately: true }))
       assert.deepStrictEqual(yield* kept, [])
+    }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect(
+    "a holding whose holder is gone stands at the top of the tree, and one whose holder is there under it",
+    () =>
+      Effect.gen(function* () {
+        const ledger = yield* Ledger.Ledger
+        const [outer, inner] = [yield* Scope.make(), yield* Scope.make()]
+        const hold = (id: string) => Ledger.hold({ kind: "thing", id }, Effect.void, () => Effect.void)
+        yield* Scope.provide(hold("holder"), outer)
+        const [holder] = yield* ledger.holdings
+        yield* Effect.provideService(Scope.provide(hold("held"), inner), Ledger.Parent, holder)
+        const shown = Effect.map(ledger.held, (tree) =>
+          tree.map(({ holdings, id }) => [id, ...holdings.map(({ id }) => id)])
+        )
+        assert.deepStrictEqual(yield* shown, [["holder", "held"]])
+        yield* Scope.close(outer, Exit.void)
+        assert.deepStrictEqual(yield* shown, [["held"]])
+        yield* Scope.close(inner, Exit.void)
+      }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("a listener that throws is dropped, and takes no change from the others", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger.Ledger
+      const told: Array<string> = []
+      ledger.subscribe(() => {
+        told.push("thrown")
+        throw new Error("broken")
+      })
+      ledger.subscribe(({ event }) => told.push(event))
+      yield* Effect.scoped(Ledger.hold({ kind: "thing", id: "t1" }, Effect.void, () => Effect.void))
+      assert.deepStrictEqual(told, ["thrown", "acquired", "released"])
+    }).pipe(Effect.provide(Ledger.layer))
+  )
+
+  it.effect("what was read does not change afterwards, and what is noted twice counts once", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger.Ledger
+      const entry = yield* Effect.withFiber((fiber) => Effect.succeed(ledger.open({ kind: "thing", id: "t1" }, fiber)))
+      const [totals, holdings] = [yield* ledger.totals, yield* ledger.holdings]
+      ledger.note(entry, "stalled")
+      ledger.note(entry, "stalled")
+      assert.strictEqual((yield* ledger.totals).get("thing")?.stalled, 1)
+      ledger.strike(entry, Exit.void)
+      ledger.strike(entry, Exit.void)
+      ledger.note(entry, "stalled")
+      const after = { acquired: 1, released: 1, failed: 0, stalled: 1 }
+      assert.deepStrictEqual((yield* ledger.totals).get("thing"), after)
+      assert.deepStrictEqual(totals.get("thing"), { ...after, released: 0, stalled: 0 })
+      assert.deepStrictEqual(
+        holdings.map(({ id, state }) => [id, state]),
+        [["t1", "held"]]
+      )
     }).pipe(Effect.provide(Ledger.layer))
   )
 })

@@ -97,6 +97,106 @@ describe("Lifetime", () => {
       })
   )
 
+  it.effect("L1 so does one of a grandchild that asks for the end of them all", () =>
+    Effect.gen(function* () {
+      const top = yield* Lifetime.make(yield* scope, { kind: "test", id: "top" })
+      const middle = yield* Lifetime.child(top, { kind: "test", id: "middle" })
+      const low = yield* Lifetime.child(middle, { kind: "test", id: "low" })
+      const lowest = yield* Lifetime.child(low, { kind: "test", id: "lowest" })
+      for (const lifetime of [top, middle, low, lowest]) yield* Scope.addFinalizer(lowest.scope, lifetime.end())
+      const ended = yield* Effect.forkChild(top.end(), { startImmediately: true })
+      yield* Effect.repeat(Effect.yieldNow, { times: 100 })
+      assert.isDefined(ended.pollUnsafe())
+    })
+  )
+
+  it.effect("L1 a finalizer that interrupts the fiber it runs in keeps no other from running", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const lifetime = yield* Lifetime.make(yield* scope, { kind: "test", id: "a" })
+      const tell = (what: string) => Effect.sync(() => told.push(what))
+      yield* Scope.addFinalizer(lifetime.scope, Effect.andThen(Effect.yieldNow, tell("first made")))
+      yield* Scope.addFinalizer(
+        lifetime.scope,
+        Effect.andThen(
+          Effect.withFiber((fiber) => Effect.sync(() => fiber.interruptUnsafe())),
+          tell("last made")
+        )
+      )
+      yield* lifetime.end()
+      assert.deepStrictEqual(told, ["last made", "first made"])
+    })
+  )
+
+  it.effect("L1 what is told of the end is told before anybody who waits goes on", () =>
+    Effect.gen(function* () {
+      const told: Array<string> = []
+      const lifetime = yield* Lifetime.make(yield* scope, {
+        kind: "test",
+        id: "a",
+        onEnded: () => told.push("told")
+      })
+      const waiting = yield* Effect.forkChild(
+        Effect.map(lifetime.ended, () => told.push("goes on")),
+        { startImmediately: true }
+      )
+      lifetime.beginUnsafe(Exit.void, Context.empty())
+      yield* Fiber.join(waiting)
+      assert.deepStrictEqual(told, ["told", "goes on"])
+    })
+  )
+
+  it.effect(
+    "L2 children that do not need each other end side by side, if they are to, and else one after the other",
+    () =>
+      Effect.gen(function* () {
+        const order = (release: "parallel" | "sequential" | undefined) =>
+          Effect.gen(function* () {
+            const begun: Array<string> = []
+            const gate = yield* Deferred.make<void>()
+            const parent = yield* Lifetime.make(yield* scope, { kind: "test", id: "parent", release })
+            for (const id of ["first", "last"]) {
+              const child = yield* Lifetime.child(parent, { kind: "test", id })
+              yield* Scope.addFinalizer(
+                child.scope,
+                Effect.suspend(() => {
+                  begun.push(id)
+                  return Deferred.await(gate)
+                })
+              )
+            }
+            const ending = yield* Effect.forkChild(parent.end(), { startImmediately: true })
+            yield* Effect.repeat(Effect.yieldNow, { times: 10 })
+            const before = [...begun]
+            yield* Deferred.succeed(gate, undefined)
+            yield* Fiber.join(ending)
+            return before
+          })
+        assert.sameMembers(yield* order("parallel"), ["first", "last"])
+        assert.deepStrictEqual(yield* order("sequential"), ["last"])
+        assert.deepStrictEqual(yield* order(undefined), ["last"])
+      })
+  )
+
+  it.effect("work that a callback forks begins in a turn of its own, and ends with the lifetime", () =>
+    Effect.gen(function* () {
+      const lifetime = yield* Lifetime.make(yield* scope, { kind: "test", id: "a" })
+      let isBegun = false
+      const work = Effect.andThen(
+        Effect.sync(() => {
+          isBegun = true
+        }),
+        Effect.never
+      )
+      const fiber = Lifetime.forkUnsafe(lifetime, Context.empty())(work)
+      assert.isFalse(isBegun)
+      yield* Effect.yieldNow
+      assert.isTrue(isBegun)
+      yield* lifetime.end()
+      assert.isDefined(fiber.pollUnsafe())
+    })
+  )
+
   it.effect("L2 a parent's end waits for its children's, also for one already ending", () =>
     sweep(
       Effect.gen(function* () {

@@ -61,16 +61,8 @@ describe("PgConnectionPool", () => {
     }).pipe(Effect.scoped)
   )
 
-  for (const [field, options] of Object.entries<Partial<PgConnectionPool.Options>>({
-    url: { url: Redacted.make("mysql://user:secret@host/db") },
-    connectTimeout: { connectTimeout: -1 },
-    statementTimeout: { statementTimeout: Number.POSITIVE_INFINITY },
-    "settings.Statement_Timeout": { settings: { Statement_Timeout: "10min" } },
-    idleInTransactionTimeout: { idleInTransactionTimeout: 0 },
-    sharedConnections: { sharedConnections: 0 },
-    max: { max: 1.5 }
-  })) {
-    it.effect(`refuses a ${field} that makes no sense when the layer is built, naming it and no secret`, () =>
+  const refused = (what: string, field: string, options: Partial<PgConnectionPool.Options>) =>
+    it.effect(`refuses ${what} when the layer is built, naming the option and no secret`, () =>
       Effect.gen(function* () {
         const url = Redacted.make("postgres://user:secret@127.0.0.1/db")
         const error = yield* Effect.flip(Effect.scoped(Layer.build(PgConnectionPool.layer({ url, ...options }))))
@@ -78,5 +70,29 @@ describe("PgConnectionPool", () => {
         assert.notInclude(error.message, "secret")
       })
     )
+  for (const url of [
+    "mysql://user:secret@host/db",
+    "postgres://user:secret100%@host/db",
+    "postgres://user:secret@host/a%00b",
+    "postgres://user:secret@host/db?sslmode=requier",
+    "postgres://user:secret@host/db?connect_timeout=ten",
+    "postgres://user:secret@host:0/db"
+  ]) {
+    refused(`the URL ${url.replace("secret", "…")}`, "url", { url: Redacted.make(url) })
+  }
+  // PostgreSQL counts in 32 bits of milliseconds, and so does a timer.
+  refused("a statementTimeout of 30 days", "statementTimeout", { statementTimeout: "30 days" })
+  refused("an idleInTransactionTimeout of 30 days", "idleInTransactionTimeout", { idleInTransactionTimeout: "30 days" })
+  refused("a connectTimeout of 30 days", "connectTimeout", { connectTimeout: "30 days" })
+
+  for (const [field, options] of Object.entries<Partial<PgConnectionPool.Options>>({
+    connectTimeout: { connectTimeout: -1 },
+    statementTimeout: { statementTimeout: Number.POSITIVE_INFINITY },
+    "settings.Statement_Timeout": { settings: { Statement_Timeout: "10min" } },
+    idleInTransactionTimeout: { idleInTransactionTimeout: 0 },
+    sharedConnections: { sharedConnections: 0 },
+    max: { max: 1.5 }
+  })) {
+    refused(`a ${field} that makes no sense`, field, options)
   }
 })

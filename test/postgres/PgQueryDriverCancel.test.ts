@@ -5,7 +5,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
+import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import { QueryDriver, type RowSink } from "../../src/query/QueryDriver.ts"
 import { QueryError, ResultsUnavailable } from "../../src/query/QueryError.ts"
 import * as QueryId from "../../src/query/QueryId.ts"
@@ -25,6 +27,7 @@ const stuck = (waiting: Deferred.Deferred<void>) =>
     QueryResults.QueryResults,
     Effect.map(QueryResults.QueryResults, (results) =>
       QueryResults.QueryResults.of({
+        ready: results.ready,
         open: (id) =>
           Effect.map(results.open(id), (result) => ({
             ...result,
@@ -138,7 +141,15 @@ describe("a failed query says what its statement wrote all the same", () => {
     )
   )
 
-  it.live("when the server did not confirm the cancel, so that nobody knows", () =>
+  const throughProxy = <A, E>(
+    test: (
+      proxy: FaultProxy.FaultProxy,
+      begin: (
+        more?: Partial<QueryRegistry.Submission>
+      ) => Effect.Effect<readonly [QueryRegistry.QueryRegistry["Service"], QueryId.QueryId], unknown, Scope.Scope>,
+      url: Redacted.Redacted<string>
+    ) => Effect.Effect<A, E, QueryDriver | ConnectionPool.ConnectionPool | Scope.Scope>
+  ) =>
     Effect.gen(function* () {
       const { url } = yield* freshDatabase
       const { hostname, port } = new URL(Redacted.value(url))
@@ -151,27 +162,66 @@ describe("a failed query says what its statement wrote all the same", () => {
           const statement = { sql: "insert into written select 1 from pg_sleep(60)", params: [] }
           const { id } = yield* registry.submit({ statement, principal, ...more })
           yield* eventually(registry.status(principal, id), ({ state }) => state === "Running")
-          return id
+          return [registry, id] as const
         })
-        const canceled = yield* registry.cancel(principal, yield* begin())
+        yield* test(proxy, begin, url)
+      }).pipe(Effect.scoped, Effect.provide(layerQueries(proxy.through(url), { max: 2 })))
+    }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
+
+  it.live("Q2 a statement whose cancel is lost is ended in another way, within 5 s, and then the call answers", () =>
+    throughProxy((_, begin, url) =>
+      Effect.gen(function* () {
+        const database = new URL(Redacted.value(url)).pathname.slice(1)
+        const [registry, id] = yield* begin()
+        const begun = performance.now()
+        const canceled = yield* registry.cancel(principal, id)
+        assert.isBelow(performance.now() - begun, 5000)
+        assert.deepStrictEqual(yield* busyBackends(database), [])
+        // The server said that it ended it: nothing was written.
+        assert.deepInclude({ ...canceled.error, state: canceled.state }, { state: "Canceled", _tag: "QueryCanceled" })
+        assert.isFalse("written" in (canceled.error ?? assert.fail()))
+        const [, late] = yield* begin({ deadline: "500 millis" })
+        const { error, state } = yield* registry.await(principal, late)
+        assert.deepInclude({ ...error, state }, { state: "Failed", _tag: "QueryDeadlineExceeded" })
+        assert.isFalse("written" in (error ?? assert.fail()))
+        assert.deepStrictEqual(yield* busyBackends(database), [])
+        assert.deepStrictEqual(yield* run("select count(*)::int from written"), [[0]])
+      })
+    )
+  )
+
+  it.live("when the server did not confirm the end, so that nobody knows, and the zombie stands in the account", () =>
+    throughProxy((proxy, begin) =>
+      Effect.gen(function* () {
+        const pool = yield* ConnectionPool.ConnectionPool
+        const [registry, id] = yield* begin()
+        yield* proxy.decide(() => "swallow")
+        const begun = performance.now()
+        const canceled = yield* registry.cancel(principal, id)
+        assert.isBelow(performance.now() - begun, 5000)
         assert.deepInclude(
           { ...canceled.error, state: canceled.state },
           { state: "Failed", _tag: "QueryCanceled", written: "unknown" }
         )
         assert.match(canceled.error?.message ?? "", /may be committed/)
-        const lost = yield* begin()
+        assert.strictEqual((yield* pool.stats).zombies, 1)
+        yield* proxy.decide(() => "pass")
+        yield* eventually(pool.stats, ({ zombies }) => zombies === 0)
+        const [, lost] = yield* begin()
         const canceling = yield* Effect.forkChild(registry.cancel(principal, lost), { startImmediately: true })
         yield* eventually(proxy.cancels, (count) => count === 2)
         yield* proxy.cut
         const broken = yield* Fiber.join(canceling)
         assert.deepInclude({ ...broken.error, state: broken.state }, { state: "Failed", written: "unknown" })
-        const late = yield* registry.await(principal, yield* begin({ deadline: "500 millis" }))
-        assert.deepInclude(
-          { ...late.error, state: late.state },
-          { state: "Failed", _tag: "QueryDeadlineExceeded", written: "unknown" }
-        )
-      }).pipe(Effect.scoped, Effect.provide(layerQueries(proxy.through(url), { max: 2 })))
-    }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
+        // The server has a time limit of its own for it, a second later.
+        const [, late] = yield* begin({ deadline: "500 millis" })
+        yield* proxy.decide(() => "swallow")
+        const { error, state } = yield* registry.await(principal, late)
+        assert.deepInclude({ ...error, state }, { state: "Failed", _tag: "QueryDeadlineExceeded" })
+        assert.isFalse("written" in (error ?? assert.fail()))
+        yield* proxy.decide(() => "pass")
+      })
+    )
   )
 
   it.live("and nothing of it when the server undid it, also with its own last word", () =>

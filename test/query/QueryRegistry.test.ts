@@ -500,6 +500,7 @@ describe("Q7 closing", () => {
             QueryResults.QueryResults,
             Effect.map(QueryResults.QueryResults, (results) =>
               QueryResults.QueryResults.of({
+                ready: results.ready,
                 open: (id) => Effect.acquireRelease(results.open(id), () => Deferred.await(freed))
               })
             )
@@ -664,6 +665,7 @@ describe("what is known about a query", () => {
             QueryResults.QueryResults,
             Effect.map(QueryResults.QueryResults, (results) =>
               QueryResults.QueryResults.of({
+                ready: results.ready,
                 open: (id) =>
                   Effect.map(results.open(id), (result) => ({
                     ...result,

@@ -7,7 +7,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import { eventually } from "../support/conditions.ts"
-import { act, alone, open } from "../support/scripted.ts"
+import { type Act, act, alone, open } from "../support/scripted.ts"
 
 const alice = "alice"
 
@@ -23,6 +23,7 @@ describe("records of queries that are over", () => {
           QueryResults.QueryResults,
           Effect.map(QueryResults.QueryResults, (results) =>
             QueryResults.QueryResults.of({
+              ready: results.ready,
               open: (id) =>
                 Effect.acquireRelease(
                   Effect.tap(results.open(id), () => Effect.sync(() => kept++)),
@@ -94,17 +95,24 @@ it.live("what is kept of a query that is over is its record and its rows, and no
   alone(
     Effect.gen(function* () {
       const { registry, submit } = yield* open()
-      const { id, params } = yield* Effect.suspend(() => {
-        const params = ["x".repeat(1000)]
-        return Effect.map(submit({ ...act({ rows: 1 }), params }), ({ id }) => ({ id, params: new WeakRef(params) }))
-      })
-      yield* registry.await(alice, id)
-      const collected = Effect.sync(() => {
-        collectGarbage()
-        return params.deref() === undefined
-      })
-      yield* eventually(collected, Boolean)
+      const run = (what: Act) =>
+        Effect.gen(function* () {
+          const { id, params } = yield* Effect.suspend(() => {
+            const params = ["x".repeat(1000)]
+            return Effect.map(submit({ ...act(what), params }), ({ id }) => ({ id, params: new WeakRef(params) }))
+          })
+          yield* registry.await(alice, id)
+          const collected = Effect.sync(() => {
+            collectGarbage()
+            return params.deref() === undefined
+          })
+          yield* eventually(collected, Boolean)
+          return id
+        })
+      const id = yield* run({ rows: 1 })
       assert.lengthOf((yield* registry.page(alice, id, { offset: 0, limit: 9 })).rows, 1)
+      // An error keeps the functions alive that were running when it was made.
+      assert.deepInclude((yield* registry.status(alice, yield* run({ fails: true }))).error, { problem: "as asked" })
     })
   )
 )

@@ -68,8 +68,11 @@ describe("a connection to Redis", () => {
           (lines) => lines.length === 2
         )
       }).pipe(Effect.provide(Logger.layer([logger])))
-      assert.match(lines[0] ?? "", /^Warn: Redis at 127\.0\.0\.1:\d+ is away.*ECONNREFUSED/)
-      assert.match(lines[1] ?? "", /^Info: Redis at 127\.0\.0\.1:\d+ is back$/)
+      assert.match(
+        lines[0] ?? "",
+        /^Warn: Redis at 127\.0\.0\.1:\d+ cannot be used: .*ECONNREFUSED.*Holdfast keeps trying\.$/
+      )
+      assert.match(lines[1] ?? "", /^Info: Redis at 127\.0\.0\.1:\d+ can be used again\.$/)
     }).pipe(Effect.scoped)
   )
 

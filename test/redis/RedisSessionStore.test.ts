@@ -42,6 +42,25 @@ describe("RedisSessionStore", () => {
     })
   )
 
+  it.live("S6 an old token is refused when its grace is over, also where it is remembered", () =>
+    Effect.gen(function* () {
+      const { client: own, prefix, store } = yield* redisWorld
+      const wanted = session()
+      const next = newToken()
+      yield* create(store, wanted)
+      // Early: nobody was told that it is due.
+      yield* store.renew({ token: wanted.token, next })
+      yield* store.load(next)
+      const seconds = (yield* own.send("TIME")) as ReadonlyArray<string>
+      const soon = String(Number(seconds[0]) * 1000 + 2500)
+      // What is left of the grace, without a write to the session, so that nothing is forgotten for that.
+      yield* own.send("HSET", `${prefix}:token:${wanted.token}`, "validUntil", soon)
+      assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
+      assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
+      yield* eventually(outcome(store.load(wanted.token)), (told) => told === "SessionSuperseded", "8 seconds")
+    })
+  )
+
   it.live("loads of concurrent requests travel together, and what is remembered is only confirmed", () =>
     Effect.gen(function* () {
       const { prefix, store, url } = yield* redisWorld

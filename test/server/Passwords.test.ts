@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Passwords from "../../src/server/Passwords.ts"
 
@@ -33,6 +34,20 @@ describe("passwords", () => {
       const [took, isRight] = yield* Effect.timed(verify)
       assert.isTrue(isRight)
       assert.isBelow(Duration.toMillis(took), Duration.toMillis(alone) * 10)
+    })
+  )
+
+  it.effect("S15 a password that is no text is nobody's, and cannot be set", () =>
+    Effect.gen(function* () {
+      const stored = yield* Passwords.hash(Redacted.make("\ufffd"))
+      for (const [password, isTheirs] of [
+        ["\ufffd", true],
+        ["\ud800", false],
+        ["\udbff", false]
+      ] as const) {
+        assert.strictEqual(yield* Passwords.verify(Redacted.make(password), stored), isTheirs)
+      }
+      assert.isTrue(Exit.hasDies(yield* Effect.exit(Passwords.hash(Redacted.make("\ud800")))))
     })
   )
 })

@@ -1,5 +1,6 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -42,7 +43,7 @@ describe("Readiness", () => {
         const { prepared, waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
         yield* prepared
         const then = ended
-        yield* eventually(waitingFor, (missing) => missing.length === 0)
+        yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
         return then
       }).pipe(
         Effect.scoped,
@@ -52,6 +53,113 @@ describe("Readiness", () => {
       // The password is the same.
       assert.strictEqual(yield* started, 1)
     }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "S7 a new password of demo ends the sessions of the old one, after it, also where the service was killed between",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* freshDatabase
+        const databases = (password: string) => ({
+          own: url,
+          queries: Option.none(),
+          demo: Option.some(Redacted.make(password)),
+          embedded: Option.none()
+        })
+        const sql = PgClient.layer({ url })
+        const users = Context.get(yield* Layer.build(Users.layer.pipe(Layer.provide(sql))), Users.Users)
+        const isPassword = (password: string) =>
+          Effect.map(
+            Effect.flatMap(users.find("demo"), (verify) => verify(Redacted.make(password))),
+            Option.isSome
+          )
+        const ended: Array<string> = []
+        let isAway = false
+        let asked = 0
+        const watched = Layer.effect(
+          SessionStore,
+          Effect.map(SessionStore, (store) =>
+            SessionStore.of({
+              ...store,
+              revokeAll: (principal, options) =>
+                Effect.suspend(() => {
+                  asked++
+                  if (isAway)
+                    return Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: "away" }) }))
+                  return Effect.tap(store.revokeAll(principal, options), () =>
+                    Effect.map(Effect.orDie(isPassword("second")), (is) =>
+                      ended.push(`${principal} ${is ? "new" : "old"}`)
+                    )
+                  )
+                })
+            })
+          )
+        ).pipe(Layer.provide(unprunedStore))
+        const start = (password: string) =>
+          Effect.gen(function* () {
+            return yield* Readiness.make(yield* Settings.load, databases(password))
+          }).pipe(Effect.provide([watched, FailureCounts.layerMemory, Layer.succeed(Users.Users, users)]))
+
+        yield* Effect.scoped(
+          Effect.flatMap(start("first"), ({ waitingFor }) =>
+            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          )
+        )
+        ended.length = 0
+        isAway = true
+        asked = 0
+        // The new password is there, the sessions are away, and the service is killed.
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const { prepared, waitingFor } = yield* start("second")
+            yield* prepared
+            assert.isTrue(yield* isPassword("second"))
+            assert.include(yield* waitingFor, "tables")
+            yield* eventually(
+              Effect.sync(() => asked),
+              (asked) => asked >= 1
+            )
+          })
+        )
+        assert.deepStrictEqual(ended, [])
+        isAway = false
+        yield* Effect.scoped(
+          Effect.flatMap(start("second"), ({ waitingFor }) =>
+            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          )
+        )
+        assert.deepStrictEqual(ended, ["demo new"])
+        // Once is enough.
+        yield* Effect.scoped(
+          Effect.flatMap(start("second"), ({ waitingFor }) =>
+            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          )
+        )
+        assert.deepStrictEqual(ended, ["demo new"])
+        // The same while it lives: sessions that were away are ended when they are back.
+        ended.length = 0
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            isAway = true
+            const { prepared, waitingFor } = yield* start("third")
+            yield* prepared
+            isAway = false
+            yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          })
+        )
+        assert.lengthOf(ended, 1)
+        // What a command that was killed had left is done as well.
+        yield* users.put({ name: "alice", operator: false, password: Redacted.make("secret") })
+        yield* users.remove("alice")
+        assert.lengthOf(yield* users.debts, 1)
+        yield* Effect.scoped(
+          Effect.flatMap(start("third"), ({ waitingFor }) =>
+            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          )
+        )
+        assert.deepStrictEqual(ended.slice(1), ["alice old"])
+        assert.deepStrictEqual([yield* users.debts, yield* users.names], [[], ["demo"]])
+      }).pipe(Effect.scoped)
   )
 
   it.live("the last answer is good for a second, also when the clock is set back", () =>
@@ -69,7 +177,7 @@ describe("Readiness", () => {
         ).pipe(Layer.provide(unprunedStore))
         yield* Effect.gen(function* () {
           const { waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
-          yield* eventually(waitingFor, (missing) => missing.length === 0)
+          yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
           isAway = true
           yield* back("1 hour")
           yield* eventually(waitingFor, (missing) => missing.includes("sessions"), "8 seconds")

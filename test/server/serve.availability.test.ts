@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import {
+  cookieName,
   type Browser,
   inTime,
   login,
@@ -69,7 +70,7 @@ describe("a database that is away", { concurrent: true, timeout: 60_000 }, () =>
         }
       })
       const browser = makeBrowser(yield* Service.listening(service))
-      const cookie = `holdfast-dev=${"a".repeat(43)}`
+      const cookie = `${cookieName(browser.url)}=${"a".repeat(43)}`
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/live")), [200, ""])
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/ready")), [503, "NotReady"])
       const unavailable = [503, "SessionsUnavailable"] as const

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import {
+  cookieName,
   type Answer,
   type Browser,
   problemOf,
@@ -43,6 +44,14 @@ const bodies: ReadonlyArray<Case> = [
   ["a timeout that is text", 400, json('{"sql":"select 1","timeoutMs":"1"}')],
   ["a timeout beyond a day", 400, json('{"sql":"select 1","timeoutMs":86400001}')],
   ["a timeout beyond all numbers", 400, json('{"sql":"select 1","timeoutMs":1e999}')],
+  ["a misspelt timeout", 400, json('{"sql":"select 1","timeoutMS":1000}')],
+  ["misspelt params", 400, json('{"sql":"select 1","param":[1]}')],
+  ["a member named __proto__", 400, json('{"sql":"select 1","__proto__":{"timeoutMs":1}}')],
+  ["two statements of one name", 400, json('{"sql":"select 1","sql":"select 2"}')],
+  ["params with two members of one name", 400, json('{"sql":"select $1::jsonb","params":[{"a":1,"a":2}]}')],
+  ["a number in params that JavaScript changes", 400, json('{"sql":"select $1","params":[[9007199254740993]]}')],
+  ["a number in an object that JavaScript changes", 400, json('{"sql":"select $1","params":[{"a":1e400}]}')],
+  ["params of 5,000 levels", 400, json(`{"sql":"select $1::jsonb","params":[${"[".repeat(5000)}${"]".repeat(5000)}]}`)],
   ["everything behind __proto__", 400, json('{"__proto__":{"sql":"select 1"}}')],
   [
     "bytes that are not UTF-8",
@@ -299,6 +308,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
   it.effect("cookies that cannot be ours are as good as none", () =>
     Effect.gen(function* () {
       const { url } = yield* Service.Shared
+      const name = cookieName(url)
       const token = randomBytes(32).toString("base64url")
       const values = [
         "",
@@ -314,14 +324,14 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         "%E0%A4%A",
         "\xff\xfe\x80",
         "a;b;;;=;=x;",
-        "=; ; holdfast-dev",
+        `=; ; ${name}`,
         "__proto__",
-        `x; __proto__=x; constructor=y; holdfast-dev=${token}`,
+        `x; __proto__=x; constructor=y; ${name}=${token}`,
         "; ".repeat(2000),
         "x".repeat(8000)
       ]
       for (const value of values) {
-        const answer = yield* RawHttp.get(url, "/session", `Cookie: holdfast-dev=${value}`)
+        const answer = yield* RawHttp.get(url, "/session", `Cookie: ${name}=${value}`)
         assertRefused(answer, 401, `cookie ${JSON.stringify(value.slice(0, 60))}`)
         assert.strictEqual(problemOf(answer).code, "SessionMissing")
       }
@@ -340,7 +350,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       ]) {
         for (const [method, path] of needSession) {
           const browser = newBrowser()
-          browser.cookies.set("holdfast-dev", token)
+          browser.cookies.set(cookieName(browser.url), token)
           const what = `${method} ${path} with ${token.length} letters`
           const options =
             method === "PATCH" || method === "PUT" || method === "POST" ? { json: { sql: "select 1" } } : {}
@@ -473,13 +483,14 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
     })
   )
 
-  it.effect("keys such as __proto__ in parameters are plain keys", () =>
+  it.effect("keys such as __proto__ in parameters are plain keys, and beside them are as wrong as any other", () =>
     Effect.gen(function* () {
       const browser = yield* Service.Demo
-      const body =
-        '{"sql":"select $1::jsonb ->> \'__proto__\'","params":[{"__proto__":"plain"}],"__proto__":{"timeoutMs":1}}'
-      const answer = yield* browser.send("POST", "/queries", json(body))
+      const body = '{"sql":"select $1::jsonb ->> \'__proto__\'","params":[{"__proto__":"plain"}]'
+      const answer = yield* browser.send("POST", "/queries", json(`${body}}`))
       assert.strictEqual(answer.status, 202, answer.text)
+      const beside = yield* browser.send("POST", "/queries", json(`${body},"__proto__":{"timeoutMs":1}}`))
+      assertRefused(beside, 400, beside.text)
       assert.deepStrictEqual(
         yield* rowsOf(browser, "select $1::jsonb ->> 'constructor'", { params: [{ constructor: "plain" }] }),
         [["plain"]]

@@ -3,7 +3,7 @@ import * as Net from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { problemOf, run } from "../support/browser.ts"
+import { cookieName, problemOf, run } from "../support/browser.ts"
 import * as Service from "../support/service.ts"
 
 const secret = "hush-2b7e"
@@ -65,6 +65,87 @@ describe("the configuration of the service", () => {
     ])
   )
 
+  it.live("a database URL that can never work is one line that names the variable and says why, and exit code 1", () =>
+    Effect.forEach(
+      (
+        [
+          [`postgres://user:${secret}100%@127.0.0.1/database`, "password percent-encoded"],
+          ["postgres://user@127.0.0.1/100%", "database percent-encoded"],
+          ["postgres://us%er@127.0.0.1/database", "user name percent-encoded"],
+          ["postgres://user@127.0.0.1/a%00b", "NUL"],
+          [`postgres://user:${secret}%00@127.0.0.1/a`, "NUL"],
+          [`postgres://user:${secret}@127.0.0.1/a?options=%00`, "NUL"],
+          [`postgres://user:${secret}@127.0.0.1/a?sslmode=requier`, "sslmode"],
+          [`postgres://user:${secret}@127.0.0.1/a?connect_timeout=ten`, "connect_timeout"],
+          [`postgres://user:${secret}@127.0.0.1/a?port=abc`, "port"],
+          [`postgres://user:${secret}@127.0.0.1/a?port=0`, "port"],
+          [`postgres://user:${secret}@127.0.0.1:0/a`, "port"],
+          [`postgres://user:${secret}@127.0.0.1:65536/a`, "must be a URL"],
+          [`postgres://user:${secret}@127.0.0.1/a?sslmood=require`, "sslmood"],
+          [`postgres://user:${secret}@127.0.0.1/a?${secret}=1`, "a parameter"],
+          [`postgres://user:${secret}@127.0.0.1/a#${secret}`, "%23"],
+          [`postgres://user:${secret}@/a`, "must"]
+        ] as const
+      ).flatMap(([url, why]) => [["DATABASE_URL", url, why] as const, ["HOLDFAST_QUERY_URL", url, why] as const]),
+      ([variable, url, why]) =>
+        Effect.map(refused(variable, { [variable]: url }), (said) => assert.include(said, why, url)),
+      { concurrency: 3, discard: true }
+    )
+  )
+
+  it.live("an origin may say the port of its scheme, and is what a browser makes of it", () =>
+    Effect.gen(function* () {
+      for (const origin of ["https://example.org:443", "https://example.org/", "HTTPS://Example.org"]) {
+        const service = yield* Service.startService({ env: { HOLDFAST_ORIGIN: origin } })
+        const json = { username: "demo", password: Service.demoPassword }
+        const login = service.browser().send("POST", "/login", { json, headers: { origin: "https://example.org" } })
+        assert.strictEqual((yield* login).status, 200, origin)
+      }
+      yield* allRefused([
+        ["HOLDFAST_ORIGIN", "https://example.org?"],
+        ["HOLDFAST_ORIGIN", "https://example.org/#"],
+        ["HOLDFAST_ORIGIN", "https://@example.org"],
+        ["HOLDFAST_ORIGIN", "https://example.org/.."],
+        ["HOLDFAST_ORIGIN", "example.org:443"]
+      ])
+    })
+  )
+
+  it.live("a variable of ours that there is not is one line with the nearest one, and exit code 1", () =>
+    Effect.gen(function* () {
+      for (const [name, known] of [
+        ["HOLDFAST_MAX_QUERYS", "HOLDFAST_MAX_QUERIES"],
+        ["HOLDFAST_IDLE_TIMEOUTS", "HOLDFAST_IDLE_TIMEOUT"],
+        ["HOLDFAST_TRUSTED_PROXY", "HOLDFAST_TRUSTED_PROXIES"],
+        ["HOLDFAST_QUERYURL", "HOLDFAST_QUERY_URL"],
+        ["holdfast_origin", "HOLDFAST_ORIGIN"]
+      ] as const) {
+        assert.include(yield* refused(name, { [name]: secret }), known)
+      }
+      // A service called holdfast has these set for it by Kubernetes.
+      yield* refused("HOLDFAST_MAX_SESSIONS", {
+        HOLDFAST_SERVICE_HOST: "10.0.0.1",
+        HOLDFAST_SERVICE_PORT_HTTP: "3000",
+        HOLDFAST_PORT: "tcp://10.0.0.1:3000",
+        HOLDFAST_PORT_3000_TCP_ADDR: "10.0.0.1",
+        HOLDFAST_TEST_SCALE: "1",
+        HOLDFAST_MAX_SESSIONS: "0"
+      })
+      yield* refused("HOLDFAST_PORT", { HOLDFAST_PORT: "8080" })
+    })
+  )
+
+  it.live("an idle timeout beyond the absolute one is refused; the usual one is never beyond it", () =>
+    Effect.gen(function* () {
+      yield* refused("HOLDFAST_IDLE_TIMEOUT", { HOLDFAST_IDLE_TIMEOUT: "13 hours" })
+      yield* refused("HOLDFAST_IDLE_TIMEOUT", {
+        HOLDFAST_IDLE_TIMEOUT: "11 minutes",
+        HOLDFAST_ABSOLUTE_TIMEOUT: "10 minutes"
+      })
+      yield* refused("HOLDFAST_MAX_SESSIONS", { HOLDFAST_ABSOLUTE_TIMEOUT: "10 minutes", HOLDFAST_MAX_SESSIONS: "0" })
+    })
+  )
+
   it.live("a time or a number that makes no sense is one line that names the variable, and exit code 1", () =>
     allRefused([
       ["HOLDFAST_IDLE_TIMEOUT", "soon"],
@@ -84,7 +165,16 @@ describe("the configuration of the service", () => {
     Effect.gen(function* () {
       const redis = { HOLDFAST_SESSION_STORE: "redis" }
       assert.include(yield* refused("REDIS_URL", redis), "must be set")
-      for (const url of ["", secret, `http://user:${secret}@x`, `redis://:${secret}@x/name`, `redis://:${secret}%@x`]) {
+      for (const url of [
+        "",
+        secret,
+        `http://user:${secret}@x`,
+        `redis://:${secret}@x/name`,
+        `redis://:${secret}%@x`,
+        `redis://:${secret}@x:0`,
+        `redis://:${secret}@x/0?${secret}=1`,
+        `redis://:${secret}@x#${secret}`
+      ]) {
         yield* refused("REDIS_URL", { ...redis, REDIS_URL: url })
       }
       yield* refused("HOLDFAST_MAX_SESSIONS", { REDIS_URL: secret, HOLDFAST_MAX_SESSIONS: "0" })
@@ -126,7 +216,7 @@ describe("the configuration of the service", () => {
       yield* run(browser, "select * from nowhere")
       yield* browser.send("POST", "/logout")
       yield* Effect.andThen(service.signal("SIGTERM"), service.exited)
-      assert.match(stdout(), /holdfast-dev and not Secure/)
+      assert.include(stdout(), `${cookieName(url)} and not Secure`)
       const passwords = [own, queries].map(({ url }) => new URL(Redacted.value(url)).password)
       for (const hidden of [...passwords, ...tokens, Service.demoPassword, secret]) {
         assert.notInclude(stdout() + stderr(), hidden)
@@ -151,7 +241,7 @@ describe("the configuration of the service", () => {
         assert.isFalse(attributes.some((attribute) => attribute.startsWith("Domain")))
         const session = (cookie: string) => service.browser().send("GET", "/session", { headers: { cookie } })
         assert.strictEqual((yield* session(pair)).status, 200)
-        assert.strictEqual((yield* session(pair.replace("__Host-holdfast", "holdfast-dev"))).status, 401)
+        assert.strictEqual((yield* session(pair.replace("__Host-holdfast", cookieName(service.url)))).status, 401)
         assert.strictEqual(problemOf(yield* login({ origin: service.url })).code, "OriginRefused")
       })
   )

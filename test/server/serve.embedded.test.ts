@@ -35,6 +35,13 @@ const ends = (service: Service.Program) =>
     return Duration.toMillis(took)
   })
 
+/** The server has a moment to end in order. */
+const noPostmaster = (directory: string) =>
+  eventually(
+    Effect.sync(() => postmasters(directory)),
+    (pids) => pids.length === 0
+  )
+
 /** A backend that was forked just now still looks like its parent. */
 const onePostmaster = (directory: string) =>
   eventually(
@@ -136,6 +143,38 @@ describe("the service with its embedded database", { concurrent: true }, () => {
       yield* onePostmaster(second.directory)
       yield* ends(second)
       assert.isTrue(existsSync(second.directory))
+    })
+  )
+
+  it.live("a program that dies without a word takes its server with it", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* checkout()
+      const service = yield* start(cwd)
+      yield* onePostmaster(service.directory)
+      yield* Effect.andThen(service.signal("SIGKILL"), service.exited)
+      yield* noPostmaster(service.directory)
+      const again = yield* start(cwd)
+      yield* login(browser(again.url), { username: "demo", password: again.password })
+      // As above, and nothing of the first is left to end the second.
+      yield* onePostmaster(again.directory)
+      yield* ends(again)
+    })
+  )
+
+  it.live("output that nobody reads any more ends nothing", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* checkout()
+      const service = yield* start(cwd)
+      yield* service.closeOutput
+      const demo = { username: "demo", password: service.password }
+      for (let i = 0; i < 3; i++) yield* rowsOf(yield* login(browser(service.url), demo), "select 1")
+      assert.strictEqual((yield* browser(service.url).send("GET", "/health/ready")).status, 200)
+      yield* onePostmaster(service.directory)
+      assert.deepStrictEqual(yield* Effect.andThen(service.signal("SIGTERM"), service.exited), {
+        code: 0,
+        signal: null
+      })
+      assert.deepStrictEqual(postmasters(service.directory), [])
     })
   )
 })

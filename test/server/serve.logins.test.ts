@@ -6,6 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import { type Answer, problemOf } from "../support/browser.ts"
 import * as Service from "../support/service.ts"
+import { instance } from "../support/sessions.ts"
 
 const forwarded = (address: string) => ({ "x-forwarded-for": address })
 
@@ -69,6 +70,34 @@ describe("the limit of logins", { timeout: 60_000 }, () => {
         assert.strictEqual(answer.status, 401)
       }
       assertTooMany(yield* attempt(service, Service.demoPassword, forwarded("192.0.2.100")))
+    })
+  )
+
+  it.live("S7 a login whose password is being checked while all sessions of the user are ended is refused", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.startService()
+      const store = yield* instance({ url: service.own.url })
+      let round = 0
+      const refused = Effect.gen(function* () {
+        round++
+        // Two are checked at a time, so the one that matters waits for its turn.
+        const others = yield* Effect.forkChild(
+          Effect.all(
+            Array.from({ length: 8 }, (_, index) => attempt(service, "wrong", {}, `user ${round} ${index}`)),
+            { concurrency: "unbounded" }
+          )
+        )
+        yield* Effect.sleep("100 millis")
+        const login = yield* Effect.forkChild(attempt(service, Service.demoPassword))
+        yield* Effect.sleep("300 millis")
+        yield* store.revokeAll("demo")
+        const answer = yield* Fiber.join(login)
+        yield* Fiber.join(others)
+        return answer.status === 200 ? "200" : `${answer.status} ${problemOf(answer).code}`
+      })
+      // The login may have come late, on a busy machine: it began after the end then.
+      const answers = yield* Effect.replicateEffect(refused, 4)
+      assert.include(answers, "401 SessionRevoked")
     })
   )
 

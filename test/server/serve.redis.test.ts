@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { type Browser, inTime, make as makeBrowser, rowsOf } from "../support/browser.ts"
+import { cookieName, type Browser, inTime, make as makeBrowser, rowsOf } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as RedisService from "../support/redisService.ts"
 import { client, ownServer } from "../support/redis.ts"
@@ -64,7 +64,7 @@ it.live(
       })
       const browser = makeBrowser(yield* Service.listening(service))
       yield* eventually(waitingFor(browser), (names) => String(names) === "sessions", "30 seconds")
-      browser.cookies.set("holdfast-dev", "a".repeat(43))
+      browser.cookies.set(cookieName(browser.url), "a".repeat(43))
       yield* allUnavailable(browser)
       yield* server.start
       yield* becomesReady(browser)

@@ -2,7 +2,7 @@ import { assert, layer, type Vitest } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { type Browser, problemOf, queriesOf, settled, submit } from "../support/browser.ts"
+import { cookieName, type Browser, problemOf, queriesOf, settled, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as RedisService from "../support/redisService.ts"
 import * as Service from "../support/service.ts"
@@ -267,12 +267,12 @@ const calls = (it: Vitest.MethodsNonLive<Service.Shared | Service.Demo>) => {
       const { browser: newBrowser } = yield* Service.Shared
       const browser = newBrowser()
       const planted = "A".repeat(43)
-      browser.cookies.set("holdfast-dev", planted)
+      browser.cookies.set(cookieName(browser.url), planted)
       const json = { username: "demo", password: Service.demoPassword }
       assert.strictEqual((yield* browser.send("POST", "/login", { json })).status, 200)
       assert.notStrictEqual(tokenOf(browser), planted)
       const attacker = newBrowser()
-      attacker.cookies.set("holdfast-dev", planted)
+      attacker.cookies.set(cookieName(browser.url), planted)
       assert.strictEqual(yield* refusal(attacker), "SessionMissing")
     })
   )

@@ -151,10 +151,29 @@ layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
         assert.match(stderr, /^holdfast: HOLDFAST_PASSWORD [^\n]+\n$/)
         assert.notInclude(stderr, long)
       }
-      for (const name of ["", "da\tve", "d".repeat(129)]) {
+      // What is no UTF-8 would be another password, and the same one for many.
+      const bytes = yield* addUser(service, ["dave"], { input: Buffer.from([0x73, 0xff, 0x65]) })
+      assert.deepStrictEqual([bytes.code, bytes.stderr.split(" ")[1]], [1, "HOLDFAST_PASSWORD"])
+      for (const name of ["", "da\tve", "d".repeat(129), "da\ufffdve"]) {
         assert.strictEqual((yield* addUser(service, [name], { input: "secret" })).code, 1, JSON.stringify(name))
       }
       assert.strictEqual((yield* attempt(service, "dave", "secret")).status, 401)
+    })
+  )
+
+  it.effect("user add takes every name that can log in, and no other", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.Shared
+      for (const [name, code] of [
+        ["\u{1F600}".repeat(64), 0],
+        ["\u{1F600}".repeat(65), 1],
+        ["\u{1F600}".repeat(100), 1],
+        ["e\u0301".repeat(64), 0],
+        ["n".repeat(128), 0]
+      ] as const) {
+        assert.strictEqual((yield* addUser(service, [name], { input: "secret" })).code, code, name)
+        if (code === 0) assert.strictEqual((yield* attempt(service, name, "secret")).status, 200, name)
+      }
     })
   )
 

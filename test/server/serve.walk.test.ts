@@ -2,7 +2,7 @@ import { assert, layer, type Vitest } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { page, problemOf, queriesOf, queryOf, rowsOf, run, settled, submit } from "../support/browser.ts"
+import { cookieName, page, problemOf, queriesOf, queryOf, rowsOf, run, settled, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as RedisService from "../support/redisService.ts"
 import * as Service from "../support/service.ts"
@@ -30,7 +30,8 @@ const sessions = (it: It) => {
       const [cookie = "", ...more] = login.headers.getSetCookie()
       assert.deepStrictEqual(more, [])
       const [pair = "", ...attributes] = cookie.split("; ")
-      assert.match(pair, /^holdfast-dev=[\w-]{43}$/)
+      const name = cookieName(browser.url)
+      assert.match(pair, new RegExp(`^${name}=[\\w-]{43}$`))
       assert.includeMembers(attributes, ["HttpOnly", "SameSite=Lax", "Path=/"])
       assert.notInclude(attributes, "Secure")
       assert.isFalse(attributes.some((attribute) => attribute.startsWith("Domain")))
@@ -40,7 +41,7 @@ const sessions = (it: It) => {
       const { createdAt, expiresAt, id: sessionId, idleExpiresAt, principal } = sessionOf(session)
       assert.strictEqual(principal, "demo")
       assert.strictEqual(sessionId, sessionOf(login).id)
-      assert.notInclude(session.text, pair.slice("holdfast-dev=".length))
+      assert.notInclude(session.text, pair.slice(name.length + 1))
       assert.isBelow(createdAt.epochMilliseconds, idleExpiresAt.epochMilliseconds)
       assert.isAtMost(idleExpiresAt.epochMilliseconds, expiresAt.epochMilliseconds)
 
@@ -84,7 +85,7 @@ const sessions = (it: It) => {
       assert.strictEqual(logout.status, 204)
       assert.strictEqual(logout.text, "")
       const [removal = ""] = logout.headers.getSetCookie()
-      assert.match(removal, /^holdfast-dev=; /)
+      assert.isTrue(removal.startsWith(`${name}=; `))
       assert.includeMembers(removal.split("; "), ["Max-Age=0", "Path=/", "HttpOnly", "SameSite=Lax"])
       assert.strictEqual(browser.cookies.size, 0)
       assert.strictEqual(problemOf(yield* browser.send("GET", "/session")).code, "SessionMissing")
@@ -133,10 +134,11 @@ const sessions = (it: It) => {
       const { browser, login } = yield* Service.Shared
       const stranger = yield* browser().send("POST", "/logout")
       assert.strictEqual(stranger.status, 204)
-      assert.match(stranger.headers.getSetCookie().join(), /^holdfast-dev=; .*Max-Age=0/)
       const user = yield* login()
-      const headers = { cookie: `holdfast-dev=${user.cookies.get("holdfast-dev")}` }
-      for (const cookie of [headers, headers, { cookie: "holdfast-dev=garbage" }]) {
+      const name = cookieName(user.url)
+      assert.match(stranger.headers.getSetCookie().join(), new RegExp(`^${name}=; .*Max-Age=0`))
+      const headers = { cookie: `${name}=${user.cookies.get(name)}` }
+      for (const cookie of [headers, headers, { cookie: `${name}=garbage` }]) {
         assert.strictEqual((yield* user.send("POST", "/logout", { headers: cookie })).status, 204)
       }
     })

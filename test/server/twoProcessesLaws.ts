@@ -41,8 +41,8 @@ export const startBeside = Effect.fnUntraced(function* (a: Service.Service, env:
   return b
 })
 
-/** The time zone of the first. */
-export const zone = { TZ: "Asia/Tokyo" }
+/** The time zone of the first, and the origin of both: there is one cookie, as behind a load balancer. */
+export const zone = { TZ: "Asia/Tokyo", HOLDFAST_ORIGIN: "http://localhost:3000" }
 
 /** The same session on the other instance. */
 const onB = (browser: Browser) => Effect.map(Pair, ({ b }) => copyOf(browser, b))

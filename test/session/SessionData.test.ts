@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as SessionData from "../../src/session/SessionData.ts"
 
@@ -59,6 +60,16 @@ describe("SessionData", () => {
         assert.isString(discarded.problem)
         const quarantined = yield* codec({ migrations, undecodable: "quarantine" }).read(stored)
         assert.deepInclude(quarantined, { value: { name: "nobody" }, quarantined: [stored] })
+      }
+    })
+  )
+
+  it.effect("S13 a migration that is interrupted, also by itself, says nothing of the data", () =>
+    Effect.gen(function* () {
+      for (const undecodable of ["fail", "discard", "quarantine"] as const) {
+        const data = codec({ migrations: { ...migrations, 2: () => Effect.interrupt }, undecodable })
+        const exit = yield* Effect.exit(data.read({ data: { title: "ann" }, dataVersion: 2 }))
+        assert.isTrue(Exit.hasInterrupts(exit), undecodable)
       }
     })
   )

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -51,6 +52,30 @@ for (const { name, world } of [
 }
 
 describe("handles that are interrupted", () => {
+  it.effect("S1 a handle knows of a write that the store has taken, also where whoever wrote gave up meanwhile", () =>
+    Effect.gen(function* () {
+      const store = Context.get(yield* Layer.build(Layer.fresh(unprunedStore)), SessionStore)
+      const [taken, answered] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
+      const here = yield* instanceOver({
+        ...store,
+        update: (update) =>
+          Effect.tap(store.update(update), () =>
+            Effect.andThen(Deferred.succeed(taken, undefined), Deferred.await(answered))
+          )
+      })
+      const session = yield* client().on(here)
+      yield* session.authenticate("alice")
+      const writing = yield* Effect.forkChild(session.modify((data) => ({ ...data, count: 7 })))
+      yield* Deferred.await(taken)
+      const giving = yield* Effect.forkChild(Fiber.interrupt(writing), { startImmediately: true })
+      yield* Deferred.succeed(answered, undefined)
+      yield* Fiber.join(giving)
+      const { version } = yield* session.record
+      assert.deepStrictEqual(yield* session.versioned, { data: { count: 7, notes: [] }, version })
+      assert.strictEqual((yield* session.replace({ count: 8, notes: [] }, { version })).version, version + 1)
+    }).pipe(quiet)
+  )
+
   it.effect("S6 whatever moment a change of the token is interrupted at, the client has a token that is good", () =>
     sweep(
       Effect.gen(function* () {

@@ -127,4 +127,32 @@ describe("SessionPruning", () => {
       }
     })
   )
+
+  it.effect("S12 a jump of the store's clock while it prunes stops nothing and slows nothing down", () =>
+    Effect.gen(function* () {
+      for (const jump of ["1 hour", "-1 hour"] as const) {
+        const at: Array<number> = []
+        const jumping = SessionStore.use((store) =>
+          SessionPruning.round(400).pipe(
+            Effect.provideService(SessionStore, {
+              ...store,
+              prune: Effect.fnUntraced(function* (limit) {
+                at.push(yield* Clock.currentTimeMillis)
+                yield* Effect.sleep("2 millis")
+                const took = Duration.sum(
+                  Duration.millis(2),
+                  Duration.millis(jump === "1 hour" ? 3_600_000 : -3_600_000)
+                )
+                return { sessions: at.length < 10 ? limit : 0, took: at.length === 3 ? took : Duration.millis(2) }
+              })
+            })
+          )
+        ).pipe(Effect.provide(unprunedStore))
+        const working = yield* Effect.forkChild(jumping, { startImmediately: true })
+        yield* TestClock.adjust("5 seconds")
+        assert.isDefined(working.pollUnsafe(), `${jump}: ${at.length} batches`)
+        assert.lengthOf(at, 10)
+      }
+    })
+  )
 })

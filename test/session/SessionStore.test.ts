@@ -1,4 +1,4 @@
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -87,3 +87,24 @@ it.live("a token presented in vain is one of the session that took its place, in
     assert.deepStrictEqual(yield* keysOf(world.client, world.prefix), [])
   })
 )
+
+for (const { name, world } of [
+  { name: "PgSessionStore", world: pgWorld },
+  { name: "RedisSessionStore", world: redisWorld }
+]) {
+  describe(name, () => {
+    // In real time: to move the clock of a store writes every session, so that nothing is remembered any more.
+    it.live("S5 a session that is loaded all the time never expires, whatever is remembered of it", () =>
+      Effect.gen(function* () {
+        const { store } = yield* world
+        const wanted = session({ idleTimeout: Duration.seconds(2) })
+        yield* create(store, wanted)
+        const began = performance.now()
+        while (performance.now() - began < 4000) {
+          assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok", `${performance.now() - began} ms`)
+          yield* Effect.sleep("50 millis")
+        }
+      })
+    )
+  })
+}

@@ -132,6 +132,16 @@ export const sessionHandleLaws = (name: string, law: Law) =>
       })
     )
 
+    law("S6 a handle whose due token a login took the place of is told so, and not that there is no session", (world) =>
+      Effect.gen(function* () {
+        const { browser } = yield* login(world.here, "alice", { renewEvery: 0 })
+        const stale = yield* browser.on(world.there)
+        assert.isNotNull((yield* stale.record).renewalNonce)
+        yield* (yield* browser.on(world.here)).authenticate("alice")
+        assert.strictEqual(yield* outcome(stale.touch), "SessionSuperseded")
+      })
+    )
+
     law("S2 parallel modifies by many handles on two instances all take effect", ({ here, there }) =>
       Effect.gen(function* () {
         const { browser } = yield* login(here)

@@ -70,6 +70,9 @@ export const make = (url: string): Browser => {
   }
 }
 
+/** What the cookie of the service at a loopback URL is called. */
+export const cookieName = (url: string) => `holdfast-dev-${new URL(url).port}`
+
 /** Logs in, which must succeed. */
 export const login = (browser: Browser, json: { readonly username: string; readonly password: string }) =>
   Effect.gen(function* () {
@@ -92,9 +95,12 @@ const Query = Schema.Struct({
       code: Schema.String,
       message: Schema.String,
       sqlState: Schema.optionalKey(Schema.String),
-      position: Schema.optionalKey(Schema.Int)
+      position: Schema.optionalKey(Schema.Int),
+      written: Schema.optionalKey(Schema.String)
     })
-  )
+  ),
+  notices: Schema.Array(Schema.Struct({ severity: Schema.String, message: Schema.String })),
+  noticesDropped: Schema.Int
 })
 export type Query = typeof Query.Type
 

@@ -93,6 +93,22 @@ const rawSecure = (connected: (socket: Socket) => void) =>
     return until(() => Tls.createServer({ cert, key }, connected).on("tlsClientError", () => undefined), "https")
   })
 
+/** HTTP and HTTPS on one port: told apart by the first byte, which is 22 for TLS (RFC 8446, 5.1). */
+export const both = (handler: Http.RequestListener) =>
+  Effect.suspend(() => {
+    const { cert, key } = ownCertificate()
+    const plain = Http.createServer(handler)
+    const secure = Https.createServer({ cert, key }, handler)
+    return raw((socket) =>
+      socket.once("readable", () => {
+        const first: Buffer | null = socket.read(1)
+        if (first === null) return
+        socket.unshift(first)
+        ;(first[0] === 22 ? secure : plain).emit("connection", socket)
+      })
+    )
+  })
+
 /** Agrees on no protocol but HTTP/2. */
 export const http2Only = Effect.suspend(() => {
   const { cert, key } = ownCertificate()

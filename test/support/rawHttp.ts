@@ -19,12 +19,14 @@ export const connect = (url: string) =>
   )
 
 const parse = (bytes: Buffer): Answer => {
-  const [head = "", ...rest] = bytes.toString("latin1").split("\r\n\r\n")
+  // What is said on the way, such as 100 Continue, is no answer.
+  const said = bytes.toString("latin1").replace(/^(?:HTTP\/1\.1 1\d\d[^\r]*\r\n\r\n)+/, "")
+  const [head = "", ...rest] = said.split("\r\n\r\n")
   const [statusLine = "", ...lines] = head.split("\r\n")
   const headers = new Headers()
   for (const line of lines) headers.append(line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim())
   const text = rest.join("\r\n\r\n")
-  const isJson = headers.get("content-type")?.includes("json") === true
+  const isJson = text !== "" && headers.get("content-type")?.includes("json") === true
   const json: unknown = isJson ? JSON.parse(text) : undefined
   return { status: Number(statusLine.split(" ")[1]), headers, text, json }
 }

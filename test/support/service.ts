@@ -34,7 +34,7 @@ export interface Command {
   /** Default: a new directory, gone afterwards. */
   readonly cwd?: string | undefined
   /** All of standard input. Default: nothing. */
-  readonly input?: string | undefined
+  readonly input?: string | Uint8Array | undefined
 }
 
 export interface Ended {
@@ -51,6 +51,8 @@ export interface Program {
   /** The lines of standard output so far. */
   readonly lines: () => ReadonlyArray<string>
   readonly signal: (name: NodeJS.Signals) => Effect.Effect<void>
+  /** Nobody reads what it writes from now on, as after `| head`. */
+  readonly closeOutput: Effect.Effect<void>
   /** Waits for its end. */
   readonly exited: Effect.Effect<Ended>
 }
@@ -92,6 +94,10 @@ const launched = (child: ChildProcess): Program => {
     stderr: collect(child.stderr),
     lines: () => stdout().split("\n").slice(0, -1),
     signal: (name) => Effect.sync(() => void child.kill(name)),
+    closeOutput: Effect.sync(() => {
+      child.stdout?.destroy()
+      child.stderr?.destroy()
+    }),
     exited: Effect.promise(() => gone)
   }
 }

@@ -524,6 +524,54 @@ describe("AccessTokens", () => {
       }).pipe(Effect.provide(Ledger.layer))
   )
 
+  it.effect("the end waits for a token that is being kept: one that the server rotated is not lost", () =>
+    Effect.gen(function* () {
+      const { source } = yield* makeScripted
+      const repository = yield* makeMemory
+      const [isPut, gate] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const scope = yield* Scope.make()
+      const tokens = yield* Scope.provide(
+        tokensOf(source, {
+          ...repository,
+          put: (key, owner, tokens) =>
+            Deferred.succeed(isPut, undefined).pipe(
+              Effect.andThen(Deferred.await(gate)),
+              Effect.andThen(repository.put(key, owner, tokens))
+            )
+        }),
+        scope
+      )
+      const waiting = yield* start(Effect.exit(tokens.get))
+      yield* Deferred.await(isPut)
+      const closing = yield* start(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("1 second")
+      assert.isUndefined(closing.pollUnsafe())
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(closing)
+      yield* Fiber.join(waiting)
+      const { refresh, version } = yield* repository.get("alice")
+      assert.deepStrictEqual([version, refresh && Redacted.value(refresh)], [1, "r1"])
+      assert.strictEqual((yield* repository.lock("alice", claim("next", 1)))._tag, "Locked")
+    })
+  )
+
+  it.effect("a repository that fails for a moment is told the new token again, and it is kept", () =>
+    Effect.gen(function* () {
+      const { source } = yield* makeScripted
+      const repository = yield* makeMemory
+      let failures = 3
+      const tokens = yield* tokensOf(source, {
+        ...repository,
+        put: (key, owner, tokens) =>
+          Effect.suspend(() => (failures-- > 0 ? Effect.fail(down) : repository.put(key, owner, tokens)))
+      })
+      const waiting = yield* start(tokens.get)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(valueOf(yield* Fiber.join(waiting)), "a1")
+      assert.strictEqual((yield* repository.get("alice")).version, 1)
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("a token that is over when it comes is a BadResponse, and the server is left alone for the pause", () =>
     Effect.gen(function* () {
       for (const lifetime of [Duration.zero, Duration.millis(900)]) {

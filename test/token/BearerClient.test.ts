@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as HttpClient from "effect/http/HttpClient"
 import { isTransientError } from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { AccessTokens } from "../../src/token/AccessTokens.ts"
@@ -13,6 +14,7 @@ import { ClientError } from "../../src/client/ClientError.ts"
 import * as ClientSession from "../../src/client/ClientSession.ts"
 import type { Options } from "../../src/client/internal/ClientSessionOptions.ts"
 import { makeMemory } from "../../src/token/TokenRepository.ts"
+import * as Servers from "../support/httpServers.ts"
 import { plainClient, tokensOf, twoStep } from "../support/tokens.ts"
 import * as TokenServer from "../support/tokenServer.ts"
 
@@ -245,6 +247,28 @@ describe("BearerClient", () => {
         assert.strictEqual(isTransientError(error), mayPass)
       }
       assert.strictEqual(server.counts.api, 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a 401 that is the answer, because there is no other token, still has the cookies it came with", () =>
+    Effect.gen(function* () {
+      const server = yield* Servers.http((_, response) => {
+        const cookies = ["a=1; Expires=Sun, 06 Nov 2089 08:49:37 GMT", "b=2; HttpOnly"]
+        response.writeHead(401, { "set-cookie": cookies }).end("no")
+      })
+      const token = { value: Redacted.make("t") }
+      const tokens = AccessTokens.of({
+        get: Effect.succeed(token),
+        refresh: Effect.succeed(token),
+        invalidate: () => Effect.void
+      })
+      const client = yield* BearerClient.make({ origins: [server.url] }).pipe(
+        Effect.provideService(AccessTokens, tokens),
+        Effect.provideService(HttpClient.HttpClient, yield* plainClient)
+      )
+      const response = yield* client.get(server.url)
+      assert.deepStrictEqual([response.status, yield* response.text], [401, "no"])
+      assert.deepStrictEqual(Object.keys(response.cookies.cookies), ["a", "b"])
     }).pipe(Effect.scoped)
   )
 

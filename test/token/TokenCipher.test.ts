@@ -41,6 +41,15 @@ describe("TokenCipher", () => {
     }
   })
 
+  it("does not open what is said to be sealed by another key, though its bytes are the same", () => {
+    const twins = cipherOf(keyOf("one", 1), keyOf("two", 1))
+    const sealed = twins.seal("alice", tokens)
+    const renamed = Buffer.from(sealed)
+    renamed.write("two", 2)
+    assert.isUndefined(twins.open("alice", renamed))
+    assert.isDefined(twins.open("alice", sealed))
+  })
+
   it("opens what an older key of the ring sealed, and seals with the first", () => {
     const before = cipherOf(keyOf("old", 1))
     assert.isDefined(cipher.open("alice", before.seal("alice", tokens)))

@@ -95,11 +95,22 @@ describe("PgTokenRepository", () => {
     Effect.gen(function* () {
       const url = Redacted.make("postgres://u:Secret@127.0.0.1:1/db")
       const wrong: Record<string, ReadonlyArray<Partial<PgTokenRepository.Options>>> = {
-        url: ["Secret", "http://u:Secret@h/db", "postgres://u:Secret@h:99999/db"].map((text) => ({
+        url: [
+          "Secret",
+          "http://u:Secret@h/db",
+          "postgres://u:Secret@h:99999/db",
+          "postgres://u:Secret100%@h/db",
+          "postgres://u:Secret@h/a%00b",
+          "postgres://u:Secret@h/db?sslmode=Secret"
+        ].map((text) => ({
           url: Redacted.make(text)
         })),
         maxConnections: [{ maxConnections: 0 }, { maxConnections: 1.5 }],
-        operationTimeout: [{ operationTimeout: "soon" as "1 second" }, { operationTimeout: 0 }],
+        operationTimeout: [
+          { operationTimeout: "soon" as "1 second" },
+          { operationTimeout: 0 },
+          { operationTimeout: "30 days" }
+        ],
         schema: [{ schema: 'x"; drop' }]
       }
       for (const [field, all] of Object.entries(wrong)) {

@@ -7,6 +7,7 @@ import type { ClientError } from "../../src/client/ClientError.ts"
 import * as TwoStepSource from "../../src/token/TwoStepSource.ts"
 import type { TokenSource } from "../../src/token/TokenSource.ts"
 import { clientCredentials, plainClient, refreshGrant, twoStep } from "../support/tokens.ts"
+import * as Servers from "../support/httpServers.ts"
 import * as TokenServer from "../support/tokenServer.ts"
 
 type Make = (url: string) => Effect.Effect<TokenSource["Service"], ClientError, HttpClient.HttpClient>
@@ -241,6 +242,137 @@ describe("every source", () => {
       assert.strictEqual(Duration.toSeconds((yield* source.obtain).access.lifetime), 90)
       server.state.mood = answer(200, oauth({ expires_in: undefined }))
       assert.strictEqual(Duration.toSeconds((yield* source.obtain).access.lifetime), 300)
+    }).pipe(Effect.scoped)
+  )
+
+  const mark = "\ufeff"
+  for (const [kind, make] of kinds) {
+    it.live(`${kind}: an answer behind a byte order mark is read, whatever its type is said to be`, () =>
+      Effect.gen(function* () {
+        const { server, source } = yield* world(make)
+        const types = ["application/json", "Application/JSON; Charset=iso-8859-1", "text/html", ""]
+        for (const type of types) {
+          server.state.mood = answer(200, mark + oauth({ refreshToken: "r", idToken: "t", access_token: "t" }), {
+            "content-type": type
+          })
+          assert.strictEqual(Redacted.value((yield* source.obtain).access.value), "t")
+        }
+        server.state.mood = answer(200, mark + mark + oauth({ refreshToken: "r", idToken: "t" }))
+        assert.strictEqual((yield* Effect.flip(source.obtain)).reason._tag, "BadResponse")
+      }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("OAuth 2: a refusal behind a byte order mark is a refusal, and its words are not repeated", () =>
+    Effect.gen(function* () {
+      const { server, source } = yield* world((url) => clientCredentials(url))
+      server.state.mood = answer(400, `${mark}{"error":"invalid_client"}`)
+      assert.deepInclude((yield* Effect.flip(source.obtain)).reason, { _tag: "TokenRefused", code: "invalid_client" })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("OAuth 2: the type of a token is one in any case of its letters", () =>
+    Effect.gen(function* () {
+      const { server, source } = yield* world((url) => clientCredentials(url))
+      for (const token_type of ["bearer", "BEARER", "bEaReR"]) {
+        server.state.mood = answer(200, oauth({ token_type }))
+        yield* source.obtain
+      }
+      for (const token_type of ["bearer ", "bearertoken", "", null, "mac"]) {
+        server.state.mood = answer(200, oauth({ token_type }))
+        assert.strictEqual((yield* Effect.flip(source.obtain)).reason._tag, "BadResponse", String(token_type))
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("OAuth 2: an expiry as text may have a fraction, and no form but that of a number", () =>
+    Effect.gen(function* () {
+      const { server, source } = yield* world((url) => clientCredentials(url))
+      for (const [expires_in, seconds] of [
+        ["3600.0", 3600],
+        ["0.5", 0.5],
+        [0.5, 0.5]
+      ] as const) {
+        server.state.mood = answer(200, oauth({ expires_in }))
+        assert.strictEqual(Duration.toSeconds((yield* source.obtain).access.lifetime), seconds)
+      }
+      for (const expires_in of ["1e3", "0x10", " 5", "5s", "", "5.", "Infinity", "NaN", true, [60]]) {
+        server.state.mood = answer(200, oauth({ expires_in }))
+        assert.strictEqual((yield* Effect.flip(source.obtain)).reason._tag, "BadResponse", String(expires_in))
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "OAuth 2: text that a form cannot hold is refused when the source is made, and named without being shown",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* plainClient
+        const url = "https://example.com"
+        const half = "hunter2\udc00"
+        const wrong: ReadonlyArray<readonly [string, ReturnType<Make>]> = [
+          ["tokenUrl", clientCredentials(`${url}/${half}`)],
+          ["clientId", clientCredentials(url, { clientId: half })],
+          ["clientSecret", clientCredentials(url, { clientSecret: Redacted.make(half) })],
+          ["scope", clientCredentials(url, { scope: ["read", half] })],
+          ["parameters", clientCredentials(url, { parameters: { audience: half } })],
+          ["parameters", clientCredentials(url, { parameters: { [half]: "a" } })],
+          ["refreshToken", refreshGrant(url, half)]
+        ]
+        for (const [field, make] of wrong) {
+          const error = yield* Effect.flip(Effect.provideService(make, HttpClient.HttpClient, client))
+          assert.deepInclude(error.reason, { _tag: "InvalidConfig", field })
+          assert.notInclude(error.message, "hunter2")
+        }
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("OAuth 2: parameters add to the form, and change nothing of what the grant says", () =>
+    Effect.gen(function* () {
+      const bodies: Array<URLSearchParams> = []
+      const server = yield* Servers.http((request, response) => {
+        const chunks: Array<Buffer> = []
+        request.on("data", (chunk: Buffer) => chunks.push(chunk))
+        request.on("end", () => {
+          bodies.push(new URLSearchParams(Buffer.concat(chunks).toString()))
+          response.end(oauth({}))
+        })
+      })
+      const parameters = { audience: "stock", grant_type: "password", scope: "all", client_id: "other" }
+      const made = clientCredentials(server.url, { parameters, scope: ["read", "list"], authentication: "post" })
+      const source = yield* Effect.provideService(made, HttpClient.HttpClient, yield* plainClient)
+      yield* source.obtain
+      const [{ audience, client_id, grant_type, scope } = {}] = bodies.map((body) => Object.fromEntries(body))
+      assert.deepStrictEqual([audience, grant_type, scope], ["stock", "client_credentials", "read list"])
+      assert.notStrictEqual(client_id, "other")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("OAuth 2: ten years, and an answer of 64 KiB, are the most that is believed", () =>
+    Effect.gen(function* () {
+      const { server, source } = yield* world((url) => clientCredentials(url))
+      const tenYears = 10 * 365 * 24 * 3600
+      const padded = (length: number) => {
+        const text = oauth({ expires_in: tenYears })
+        return text + " ".repeat(length - text.length)
+      }
+      server.state.mood = answer(200, padded(64 * 1024))
+      assert.strictEqual(Duration.toSeconds((yield* source.obtain).access.lifetime), tenYears)
+      for (const body of [padded(64 * 1024 + 1), oauth({ expires_in: tenYears + 1 })]) {
+        server.state.mood = answer(200, body)
+        assert.strictEqual((yield* Effect.flip(source.obtain)).reason._tag, "BadResponse")
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a host that only ends like one of this machine is not taken for it", () =>
+    Effect.gen(function* () {
+      const client = yield* plainClient
+      for (const host of ["notlocalhost", "evil.127.0.0.1.example", "localhost.example", "x-localhost"]) {
+        const made = clientCredentials(`http://${host}`)
+        const error = yield* Effect.flip(Effect.provideService(made, HttpClient.HttpClient, client))
+        assert.include(error.message, "in the clear", host)
+      }
     }).pipe(Effect.scoped)
   )
 

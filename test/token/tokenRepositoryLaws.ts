@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { BadResponse, RefreshFailed, TokenRefused } from "../../src/client/ClientError.ts"
+import { BadResponse, type ClientError, RefreshFailed, TokenRefused } from "../../src/client/ClientError.ts"
 import type { Claim, Failure, Kept, Replacement, TokenRepository } from "../../src/token/TokenRepository.ts"
 import { eventually } from "../support/conditions.ts"
 
@@ -41,6 +41,54 @@ export const laws = (
 ) => {
   const law = (name: string, test: (one: Repository, other: Repository) => Effect.Effect<void, unknown>) =>
     it.live(name, () => Effect.flatMap(pair, ([one, other]) => test(one, other)).pipe(Effect.scoped))
+
+  law(
+    "S15 keys and tokens come back as they were given, and a key that some store would change is refused",
+    (one, other) =>
+      Effect.gen(function* () {
+        const texts = [
+          "\ufffd",
+          "\u{1F600}",
+          "e\u0301",
+          "\u00e9",
+          "*",
+          "a:b",
+          " a ",
+          "\n",
+          "\ud800",
+          "\udbff",
+          "a\0b",
+          '"',
+          "\\ud800"
+        ]
+        const keys = texts.filter((text) => text.isWellFormed() && !text.includes("\0"))
+        for (const key of keys) {
+          for (const text of texts) yield* replace(one, key, replacement(`${key} ${text}`, text))
+        }
+        const last = texts.at(-1) ?? ""
+        for (const key of keys) {
+          const { access, refresh } = plain(yield* other.get(key))
+          assert.deepStrictEqual([access, refresh], [`${key} ${last}`, last], JSON.stringify(key))
+        }
+        for (const text of texts) {
+          yield* replace(one, "text", replacement(text, text))
+          const { access, refresh } = plain(yield* other.get("text"))
+          assert.deepStrictEqual([access, refresh], [text, text], JSON.stringify(text))
+        }
+        for (const key of ["\ud800", "a\udbff", "a\0b", "", "x".repeat(201)]) {
+          const operations: ReadonlyArray<Effect.Effect<unknown, ClientError>> = [
+            one.get(key),
+            one.lock(key, claim("me", 0)),
+            one.put(key, "me", replacement("a")),
+            one.unlock(key, "me"),
+            one.invalidate(key, 1)
+          ]
+          for (const operation of operations) {
+            assert.strictEqual((yield* Effect.flip(operation)).reason._tag, "InvalidConfig", JSON.stringify(key))
+          }
+        }
+      })
+  )
 
   law("what was put is read back by any instance, under its key and no other", (one, other) =>
     Effect.gen(function* () {
@@ -187,6 +235,17 @@ export const laws = (
       assert.strictEqual(access?.validForMillis, 0)
       assert.isAtLeast(access?.ageMillis ?? 0, 60)
       assert.isDefined(refresh)
+    })
+  )
+
+  law("that of a refresh token, too", (one) =>
+    Effect.gen(function* () {
+      yield* one.lock("alice", claim("slow", 0))
+      const began = performance.now()
+      yield* Effect.repeat(Effect.yieldNow, { until: () => performance.now() - began > 60 })
+      const refresh = { value: Redacted.make("r1"), lifetime: Duration.millis(50) }
+      yield* one.put("alice", "slow", { ...replacement("a1"), refresh })
+      assert.isUndefined((yield* one.get("alice")).refresh)
     })
   )
 

@@ -109,11 +109,11 @@ export class Call implements Listener {
     const set = cookies === undefined ? undefined : exchange.headers["set-cookie"]
     if (set !== undefined) cookies?.keep(this.url, Array.isArray(set) ? set : [set])
     const { location } = exchange.headers
-    if (maxRedirects > 0 && typeof location === "string" && isRedirect(exchange.status)) {
-      return this.redirect(exchange, location)
+    if (maxRedirects > 0 && location !== undefined && isRedirect(exchange.status)) {
+      return this.redirect(exchange, Array.isArray(location) ? location : [location])
     }
     if (ClientRetries.isTransientStatus(exchange.status)) {
-      const asked = ClientRetries.retryAfterMillis(exchange.headers["retry-after"], this.home.nowMillis())
+      const asked = ClientRetries.retryAfterMillis(exchange.headers, this.home.nowMillis())
       const wait = this.waitBeforeRetry(asked)
       if (wait !== undefined) {
         this.leave(exchange)
@@ -133,6 +133,13 @@ export class Call implements Listener {
     if (this.isAnswered) return
     this.isAnswered = true
     this.caller.failed(error)
+  }
+
+  silent(exchange: Exchange): void {
+    const wait = this.waitBeforeRetry(0)
+    if (wait === undefined) return
+    exchange.abandon()
+    this.again(wait)
   }
 
   over(exchange: Exchange): void {
@@ -177,12 +184,13 @@ export class Call implements Listener {
     return headers
   }
 
-  private redirect(exchange: Exchange, location: string): void {
+  private redirect(exchange: Exchange, [location = "", ...others]: ReadonlyArray<string>): void {
     const { maxRedirects } = this.home.limits
     const { origin } = this.url
     const refuse = (problem: string) =>
       exchange.refuse(new ClientError({ reason: new BadResponse({ origin, problem }) }))
-    const to = URL.parse(location, this.url.href)
+    if (others.some((other) => other !== location)) return refuse("it redirects to more than one place")
+    const to = URL.parse(utf8(location), this.url.href)
     if (to === null || !isHttp(to)) return refuse("it redirects to what is no http or https URL")
     if (this.redirects === maxRedirects) {
       return refuse(
@@ -240,6 +248,9 @@ export class Call implements Listener {
 }
 
 const isRedirect = (status: number): boolean => (status >= 301 && status <= 303) || status === 307 || status === 308
+
+/** The text of a header, which has a character for each byte. */
+const utf8 = (bytes: string): string => Buffer.from(bytes, "latin1").toString("utf8")
 
 const isHttp = (url: URL): boolean => url.protocol === "http:" || url.protocol === "https:"
 

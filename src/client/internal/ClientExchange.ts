@@ -11,18 +11,21 @@ import type * as Deadlines from "../../lifetime/Deadlines.ts"
 import { BadRequest, BadResponse, ClientError, Closed, NetworkError, Timeout } from "../ClientError.ts"
 import * as ClientDecoding from "./ClientDecoding.ts"
 import type { Limits } from "./ClientSessionOptions.ts"
-import { ConnectFailure, Waiter } from "./ClientSockets.ts"
+import { type ClientSockets, ConnectFailure, Waiter } from "./ClientSockets.ts"
 
 /** What all exchanges of a session have in common. */
 export interface Ground {
   readonly limits: Limits
-  readonly dispatcher: Undici.Dispatcher
+  readonly sockets: ClientSockets
+  readonly silenceDeadlines: Deadlines.Deadlines
   readonly headersDeadlines: Deadlines.Deadlines
   readonly bodyDeadlines: Deadlines.Deadlines
 }
 
 /** Who is told. `head` or `failed` is called once; `over` is called once and last, before the body was read. */
 export interface Listener {
+  /** No byte of an answer came for `silenceTimeout` on a connection that was used before. */
+  readonly silent: (exchange: Exchange) => void
   readonly head: (exchange: Exchange) => void
   readonly failed: (error: ClientError) => void
   readonly over: (exchange: Exchange) => void
@@ -37,6 +40,8 @@ const refusals: ReadonlySet<string | undefined> = new Set([
   "UND_ERR_NOT_SUPPORTED",
   "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH"
 ])
+
+const isBroken = ({ reason }: ClientError): boolean => reason._tag === "NetworkError" && reason.phase === "headers"
 
 const gone = new Error("The request was given up")
 
@@ -71,10 +76,15 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
   isUnwanted = false
   isPaused = false
   isSent = false
+  /** When it got its connection. */
+  startedAt: number | undefined
+  /** The connection had an answer before. */
+  isReused = false
   hasHead = false
   isTold = false
   reader: (() => void) | undefined
   forget: (() => void) | undefined
+  forgetSilence: (() => void) | undefined
 
   constructor(ground: Ground, origin: string, method: string, listener: Listener) {
     super()
@@ -85,13 +95,14 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
   }
 
   start(options: Undici.Dispatcher.DispatchOptions): void {
-    this.ground.dispatcher.dispatch(options, this)
+    this.ground.sockets.dispatcher.dispatch(options, this)
   }
 
   /** Gives it up: its connection is destroyed at once. Of no effect when it is over. */
   fail(error: ClientError): void {
     if (this.isOver) return
     this.failure = error
+    if (error.reason._tag === "Timeout" || (this.isReused && isBroken(error))) this.condemn()
     this.finish()
     if (this.controller === undefined) this.leave()
     else this.controller.abort(gone)
@@ -101,6 +112,12 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
   refuse(error: ClientError): void {
     this.isTold = false
     this.fail(error)
+  }
+
+  /** Like {@link fail} for one whose listener needs not be told. */
+  abandon(): void {
+    this.isTold = true
+    this.fail(this.closed())
   }
 
   /** The body is of no interest. One that says that it is short is let in, so that its connection can be used again. */
@@ -139,15 +156,19 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
     // Given up while it waited for a connection: thrown here, the connection is left to the others.
     if (this.isOver) throw gone
     this.controller = controller
+    this.startedAt = this.ground.sockets.nowMillis()
+    this.isReused = this.line?.heardAt !== undefined
   }
 
   onRequestSent(): void {
     this.isSent = true
     if (this.hasHead || this.isOver) return
     this.forget = this.ground.headersDeadlines.add(() => this.late("headers", this.ground.limits.headersTimeout))
+    if (this.isReused) this.forgetSilence = this.ground.silenceDeadlines.add(() => this.silent())
   }
 
   onResponseStart(_: Controller, status: number, headers: IncomingHeaders): void {
+    this.forgetSilence?.()
     if (status < 200 || this.isOver) return
     this.forget?.()
     this.forget = undefined
@@ -180,6 +201,7 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
   }
 
   onResponseEnd(): void {
+    if (this.line !== undefined) this.line.heardAt = this.ground.sockets.nowMillis()
     if (this.decoder === undefined) return this.ended()
     this.unwatch()
     this.decoder.end()
@@ -232,6 +254,7 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
 
   private finish(): void {
     this.isOver = true
+    this.forgetSilence?.()
     this.unwatch()
     if (this.failure !== undefined) this.decoder?.destroy()
     if (this.failure !== undefined && !this.isTold) this.listener.failed(this.failure)
@@ -260,6 +283,16 @@ export class Exchange extends Waiter implements Undici.Dispatcher.DispatchHandle
     this.fail(
       new ClientError({ reason: new Timeout({ origin: this.origin, phase, limitMillis: Duration.toMillis(limit) }) })
     )
+  }
+
+  private silent(): void {
+    this.condemn()
+    this.listener.silent(this)
+  }
+
+  // What cut this connection off is likely to have cut off those, too, that were not heard of since.
+  private condemn(): void {
+    if (this.startedAt !== undefined) this.ground.sockets.condemn(this.origin, this.startedAt)
   }
 
   private tooLarge(): void {

@@ -4,6 +4,10 @@
  * The budget is a token bucket per session, as in "Addressing Cascading Failures" of Google's SRE book: a server in trouble gets
  * one retry for ten requests (`ratio`), not three times the load.
  */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Headers from "effect/http/Headers"
+import * as Result from "effect/Result"
 import type { RetryLimits } from "./ClientSessionOptions.ts"
 
 /** Retries that a session may still make. */
@@ -38,12 +42,17 @@ export const isIdempotent = (method: string): boolean => idempotent.has(method)
 export const isTransientStatus = (status: number): boolean =>
   status === 429 || status === 502 || status === 503 || status === 504
 
-/** Seconds or a date (RFC 9110, 10.2.3); zero where there is neither. */
-export const retryAfterMillis = (header: string | ReadonlyArray<string> | undefined, nowMillis: number): number => {
-  if (typeof header !== "string") return 0
-  if (/^\d+$/.test(header)) return Number(header) * 1000
-  const at = Date.parse(header)
-  return Number.isNaN(at) ? 0 : Math.max(at - nowMillis, 0)
+/** Seconds or a date, by the clock of the server where it tells its time (RFC 9110, 10.2.3); zero where there is neither. */
+export const retryAfterMillis = (
+  headers: Readonly<Record<string, string | ReadonlyArray<string> | undefined>>,
+  nowMillis: number
+): number => {
+  const { date, "retry-after": asked } = headers
+  const retryAfter = typeof asked === "string" ? Headers.parseRetryAfter(asked) : undefined
+  if (retryAfter === undefined || Result.isFailure(retryAfter)) return 0
+  const told = typeof date === "string" ? Result.getOrUndefined(Headers.parseHttpDate(date)) : undefined
+  const now = told === undefined ? nowMillis : DateTime.toEpochMillis(told)
+  return Duration.toMillis(Headers.retryAfterDelay(retryAfter.success, now))
 }
 
 /** Doubles, with up to a half taken off at random, so that clients which failed together do not come back together. */

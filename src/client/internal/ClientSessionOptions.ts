@@ -7,6 +7,7 @@ import type * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import * as Option from "effect/Option"
 import { createSecureContext, type SecureContextOptions } from "node:tls"
+import * as Timers from "../../lifetime/internal/Timers.ts"
 import { ClientError, InvalidConfig } from "../ClientError.ts"
 
 /** Where the cookies of a session are kept between its requests. Both are called for every request and every redirect. */
@@ -44,6 +45,12 @@ export interface Options {
   readonly connectTimeout?: Duration.Input | undefined
   /** From the last byte of the request to the head of the answer. Default: 30 seconds. */
   readonly headersTimeout?: Duration.Input | undefined
+  /**
+   * From the last byte of the request to the first of the answer, on a connection that was used before: then it counts as dead. A
+   * request that may be retried is sent again on another one, any other has its full time. The unused connections to that origin
+   * which were not heard of since are closed. `"Infinity"` for never. Default: 3 seconds.
+   */
+  readonly silenceTimeout?: Duration.Input | undefined
   /** Between two pieces of a body, while somebody reads it. Default: 30 seconds. */
   readonly bodyTimeout?: Duration.Input | undefined
   /** Connections to one origin at once; further requests wait for one, within `timeout`. Default: 64. */
@@ -82,6 +89,7 @@ export interface Limits {
   readonly timeout: Duration.Duration
   readonly connectTimeout: Duration.Duration
   readonly headersTimeout: Duration.Duration
+  readonly silenceTimeout: Duration.Duration
   readonly bodyTimeout: Duration.Duration
   readonly connectionsPerOrigin: number
   readonly idleTime: Duration.Duration
@@ -112,13 +120,23 @@ export const count = (field: string, value: number, least: number) =>
     ? Effect.succeed(value)
     : invalid(field, `must be a whole number of at least ${least}, not ${value}`)
 
-/** A duration that makes sense where it is used: of at least a millisecond unless it may be zero, and finite unless it may be infinite. */
-export const time = (field: string, given: Duration.Input, may: { readonly be: "positive" | "zero" | "infinite" }) => {
+/**
+ * A duration that makes sense where it is used: of at least a millisecond unless it may be zero, finite unless it may be
+ * infinite, and at most 24 days where a timer or a setting of PostgreSQL takes it.
+ */
+export const time = (
+  field: string,
+  given: Duration.Input,
+  may: { readonly be: "positive" | "zero" | "infinite"; readonly forTimer?: true }
+) => {
   const allowed = Option.filter(Duration.fromInput(given), (duration) =>
     may.be === "zero"
       ? Duration.isFinite(duration) && Duration.toMillis(duration) >= 0
       : (may.be === "infinite" || Duration.isFinite(duration)) && Duration.toMillis(duration) >= 1
   )
+  if (may.forTimer && Option.exists(allowed, (duration) => Duration.isGreaterThan(duration, Timers.longest))) {
+    return invalid(field, `${Timers.tooLong}, not ${String(given)}`)
+  }
   return Option.isSome(allowed)
     ? Effect.succeed(allowed.value)
     : invalid(
@@ -182,9 +200,10 @@ export const decode = Effect.fnUntraced(function* (options: Options) {
     timeout: yield* time("timeout", options.timeout ?? "30 seconds", { be: "infinite" }),
     connectTimeout: yield* time("connectTimeout", options.connectTimeout ?? "10 seconds", positive),
     headersTimeout: yield* time("headersTimeout", options.headersTimeout ?? "30 seconds", positive),
+    silenceTimeout: yield* time("silenceTimeout", options.silenceTimeout ?? "3 seconds", { be: "infinite" }),
     bodyTimeout: yield* time("bodyTimeout", options.bodyTimeout ?? "30 seconds", positive),
     connectionsPerOrigin: yield* count("connectionsPerOrigin", options.connectionsPerOrigin ?? 64, 1),
-    idleTime: yield* time("idleTime", options.idleTime ?? "4 seconds", positive),
+    idleTime: yield* time("idleTime", options.idleTime ?? "4 seconds", { be: "positive", forTimer: true }),
     grace: yield* time("grace", options.grace ?? "5 seconds", { be: "zero" }),
     maxResponseBytes: yield* count("maxResponseBytes", options.maxResponseBytes ?? 64 * 1024 * 1024, 0),
     maxRedirects: yield* count("maxRedirects", options.maxRedirects ?? 10, 0),

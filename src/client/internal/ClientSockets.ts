@@ -7,6 +7,7 @@
  */
 import { Agent, buildConnector, Client, Pool } from "@effect/platform-node/Undici"
 import type * as Undici from "@effect/platform-node/Undici"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,6 +15,7 @@ import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import { Socket } from "node:net"
 import * as Deadlines from "../../lifetime/Deadlines.ts"
+import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import type { Phase } from "../ClientError.ts"
 import type { Limits } from "./ClientSessionOptions.ts"
@@ -23,39 +25,49 @@ export interface ClientSockets {
   readonly dispatcher: Undici.Dispatcher
   /** Waits until the sockets that were destroyed so far are closed. */
   readonly settled: Effect.Effect<void>
+  /** Milliseconds of a clock that nobody sets, for {@link Line.heardAt} and {@link condemn}. */
+  readonly nowMillis: () => number
+  /** Closes the connections of an origin that no request has and that were not heard of since a moment. */
+  readonly condemn: (origin: string, since: number) => void
 }
 
-/** A connection that is being opened for one request. */
-interface Opening {
-  socket: Socket | undefined
+/** What is known of a connection. */
+interface Line {
+  readonly origin: string
+  /** Whether no request has it, or is in line for it. */
+  readonly isIdle: () => boolean
+  /** The socket, while it is being opened for one request. */
+  opening: Socket | undefined
+  /** When the last answer came on the socket that is open now; undefined before the first. */
+  heardAt: number | undefined
 }
 
 /** A request that can be given up before it has a connection. */
 export abstract class Waiter {
   abstract isOver: boolean
   /** @internal */
-  opening: Opening | undefined
+  line: Line | undefined
 
   /** Destroys the connection that is being opened for it. Whoever is next in line has one opened of its own. */
   leave(): void {
-    this.opening?.socket?.destroy()
+    this.line?.opening?.destroy()
   }
 }
 
 /** One connection of an origin. It has one request at a time, and tells it for which it is being opened. */
 class Connection extends Client {
-  private readonly opening: Opening
+  private readonly line: Line
 
-  constructor(origin: URL, options: Undici.Client.Options, opening: Opening) {
+  constructor(origin: URL, options: Undici.Client.Options, line: Line) {
     super(origin, options)
-    this.opening = opening
+    this.line = line
   }
 
   override dispatch(options: Undici.Dispatcher.DispatchOptions, handler: Undici.Dispatcher.DispatchHandler): boolean {
     if (handler instanceof Waiter) {
       // Given up while it was in line: nothing is to be opened for it.
       if (handler.isOver) return true
-      handler.opening = this.opening
+      handler.line = this.line
     }
     return super.dispatch(options, handler)
   }
@@ -109,7 +121,8 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const deadlines = yield* Deadlines.make(limits.connectTimeout)
-  const open = new Set<Socket>()
+  const open = new Map<Socket, Line>()
+  const clock = yield* Clock.Clock
   let count = 0
 
   const connector = buildConnector({
@@ -120,7 +133,7 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
     timeout: 0
   })
   const connectAs =
-    (opening: Opening): Connect =>
+    (line: Line): Connect =>
     (options, callback) => {
       const origin = `${options.protocol}//${options.host ?? options.hostname}`
       let isConnected = false
@@ -128,7 +141,7 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
       const answer = (outcome: ConnectFailure | Socket) => {
         if (isAnswered) return
         isAnswered = true
-        opening.socket = undefined
+        line.opening = undefined
         if (outcome instanceof Error) callback(outcome, null)
         else callback(null, outcome)
       }
@@ -144,8 +157,9 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
           answer(new ConnectFailure("timeout", undefined))
           socket.destroy()
         })
-        open.add(socket)
-        opening.socket = socket
+        open.set(socket, line)
+        line.opening = socket
+        line.heardAt = undefined
         socket.once("connect", () => {
           isConnected = true
         })
@@ -186,8 +200,10 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
     allowH2: false
   }
   const connection = (origin: URL) => {
-    const opening: Opening = { socket: undefined }
-    return new Connection(origin, { ...connectionOptions, connect: connectAs(opening) }, opening)
+    const isIdle = () => made.stats.size === 0
+    const line: Line = { origin: origin.origin, isIdle, opening: undefined, heardAt: undefined }
+    const made = new Connection(origin, { ...connectionOptions, connect: connectAs(line) }, line)
+    return made
   }
   const dispatcher = yield* Effect.acquireRelease(
     Effect.sync(
@@ -211,10 +227,19 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
 
   const settled = Effect.suspend(() =>
     Effect.forEach(
-      Array.from(open).filter((socket) => socket.destroyed),
+      Array.from(open.keys()).filter((socket) => socket.destroyed),
       closed,
       { discard: true, concurrency: "unbounded" }
     )
   )
-  return { dispatcher, settled } satisfies ClientSockets as ClientSockets
+  return {
+    dispatcher,
+    settled,
+    nowMillis: () => SteadyClock.millis(clock),
+    condemn: (origin, since) => {
+      for (const [socket, { heardAt, isIdle, origin: its }] of open) {
+        if (its === origin && heardAt !== undefined && heardAt < since && isIdle()) socket.destroy()
+      }
+    }
+  } satisfies ClientSockets as ClientSockets
 })

@@ -20,6 +20,7 @@ import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as HttpTraceContext from "effect/http/HttpTraceContext"
 import * as Url from "effect/http/Url"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -86,13 +87,23 @@ export const make = (home: Home, refusal: () => ClientError | undefined): HttpCl
     return content.content instanceof Readable ? streamed(content.content) : called(asker, request, url, content)
   }
 
-  // Effect alone knows the scope of a request, and tells it by a signal; that costs half as much as the rest.
+  // Effect alone knows the scope of a request, and tells it by a signal; that costs half as much as the rest. What it makes of the
+  // answer is left out: there one reader who gives up ends what the others read.
   const scoped = (asker: Asker, request: Request): Answer =>
-    Effect.provideService(
-      HttpClient.make((request, url, signal) => withBody({ ...asker, signal }, request, url)).execute(request),
-      HttpClient.TracerDisabledWhen,
-      always
-    )
+    Effect.suspend(() => {
+      let own: HttpClientResponse | undefined
+      const sent = HttpClient.make((request, url, signal) =>
+        Effect.tap(withBody({ ...asker, signal }, request, url), (response) => {
+          own = response
+          return Effect.void
+        })
+      )
+      return Effect.provideService(
+        Effect.map(sent.execute(request), (response) => own ?? response),
+        HttpClient.TracerDisabledWhen,
+        always
+      )
+    })
 
   return HttpClient.makeWith(
     (asked: Effect.Effect<Request>) =>
@@ -119,9 +130,17 @@ const urlOf = (request: Request): URL | ClientError => {
   if (request.headers["upgrade"] !== undefined) {
     return badRequest("a client session sends no upgrade. Use the client of NodeHttpClient for web sockets.")
   }
+  if (!isWellFormed(request)) {
+    return badRequest("its URL holds half of a surrogate pair, which no URL can. See how its text was cut.")
+  }
   const url = Url.make(request.url, request.urlParams, Option.getOrUndefined(request.hash))
   return Result.isFailure(url) ? badRequest("its URL is not valid") : (refusalOf(url.success) ?? url.success)
 }
+
+const isWellFormed = ({ url, urlParams }: Request): boolean =>
+  url.isWellFormed() && urlParams.params.every(([name, value]) => name.isWellFormed() && plain(value).isWellFormed())
+
+const plain = (text: string | Redacted.Redacted): string => (Redacted.isRedacted(text) ? Redacted.value(text) : text)
 
 const badRequest = (problem: string) => new ClientError({ reason: new BadRequest({ problem }) })
 
@@ -136,6 +155,9 @@ const contentOf = (body: HttpBody.Uint8Array | HttpBody.Raw | HttpBody.FormData)
     }
     case "Raw": {
       const content = body.body
+      if (typeof content === "string" && !content.isWellFormed()) {
+        return badRequest("its raw body holds half of a surrogate pair, which UTF-8 has not. See how its text was cut.")
+      }
       if (typeof content === "string" || content instanceof Uint8Array) return { content, isReplayable: true }
       if (content instanceof ArrayBuffer) return { content: new Uint8Array(content), isReplayable: true }
       if (content instanceof Readable) return { content, isReplayable: false }

@@ -1,5 +1,6 @@
 /**
- * What the errors of connections answer over HTTP: the codes, statuses and titles of their problems.
+ * What the errors of connections answer to callers from outside: the codes, statuses and titles of their problems, and a
+ * sentence. Who holds what, and where the server is, is not the caller's: the log has that.
  */
 import * as ProblemAnswer from "../../problem/ProblemAnswer.ts"
 
@@ -7,16 +8,24 @@ const unavailable = ProblemAnswer.kind("DatabaseUnavailable", 503, "The database
 const busy = ProblemAnswer.kind("DatabaseBusy", 503, "The database is busy")
 const ended = ProblemAnswer.kind("SessionRevoked", 401, "The session was ended")
 
-const again = { kind: unavailable, detail: "Try again later." }
+const none = { kind: unavailable, detail: "No connection to the database can be had. Try again later." }
 const wait = { kind: busy, detail: "Too many requests wait for a connection. Try again later." }
 
-/** By the tag of the reason. Who holds what, and where the server is, is not the caller's. */
+/** By the tag of the reason. */
 export const table = {
-  Unavailable: again,
-  Closed: again,
-  ResetFailed: again,
+  Unavailable: none,
+  Closed: none,
+  ResetFailed: none,
+  NoRoom: { kind: busy, detail: "The database takes no more connections. Try again later." },
   AcquireTimeout: wait,
   TooManyWaiters: wait,
+  LeaseExpired: { kind: busy, detail: "The connection was held for too long, and was closed. Do less at a time." },
   OwnerEnded: { kind: ended },
   InvalidConfig: undefined
+}
+
+/** What a caller from outside is told of a reason. */
+export const sentence = (reason: { readonly _tag: keyof typeof table; readonly message: string }): string => {
+  const answer: { readonly kind: ProblemAnswer.Kind; readonly detail?: string } | undefined = table[reason._tag]
+  return answer?.detail ?? reason.message
 }

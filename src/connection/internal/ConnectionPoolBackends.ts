@@ -1,61 +1,86 @@
 /**
- * The open connections of a `ConnectionPool`: opens them, decides whether one may be lent again, and gets rid of those that
- * may not.
+ * The open connections of a `ConnectionPool`: the one owner that opens them, asks the idle ones whether they are alive, lends
+ * those that are, and gets rid of the others.
  *
  * A backend lives in the ledger from its opening until it is closed. One that is gone on our side while the server may still
- * run something becomes a zombie, which stands in the ledger until the server is seen to be rid of it.
+ * run something becomes a zombie, see `ConnectionPoolZombies`. Opening and asking go on when the borrower that they were begun
+ * for gives up: what comes of them is the pool's.
+ *
+ * ```
+ *            opened                 lent
+ *   room ───────────► idle ─────────────────► borrower
+ *                     │  ▲  ▲                    │
+ *            not heard│  │  │ reset              │
+ *                     ▼  │  └────────────────────┤ broken, too old, used up, …
+ *                    asked ── no answer ──► closed, and with it all that is idle and was not heard from since
+ * ```
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
+import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
-import * as Pool from "effect/Pool"
-import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
-import * as Ledger from "../../lifetime/Ledger.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
-import * as TimeLimit from "../../lifetime/TimeLimit.ts"
-import { ConnectionError, ResetFailed } from "../ConnectionError.ts"
+import type { ConnectionError } from "../ConnectionError.ts"
+import type { Pooled } from "./ConnectionPoolBackend.ts"
+import * as ConnectionPoolBackend from "./ConnectionPoolBackend.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
-import type { ConnectionSource, OpenConnection } from "../ConnectionSource.ts"
-
-/** An open connection with what the pool knows about it. */
-export interface Pooled {
-  readonly connection: OpenConnection
-  readonly scope: Scope.Closeable
-  readonly retireAt: number
-  idleSince: number
-  retirement: ConnectionPoolMetrics.Retirement | undefined
-  /** It was closed while the server may still have run something for it. */
-  abandoned: boolean
-}
+import * as ConnectionPoolRoom from "./ConnectionPoolRoom.ts"
+import { type Waiter, Waiters } from "./ConnectionPoolWaiters.ts"
+import * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
+import type { ConnectionSource } from "../ConnectionSource.ts"
 
 /** What the pool does with its backends. */
 export interface Backends {
-  /** Takes a connection that may be lent for the current scope; it is there for the next when the scope closes. */
-  readonly take: Effect.Effect<Pooled, ConnectionError, Scope.Scope>
+  /**
+   * Takes a connection that may be lent for the current scope; it is there for the next when the scope closes. Where there is none
+   * at once, waits for one until `late` fails.
+   */
+  readonly take: (late: Effect.Effect<never, ConnectionError>) => Effect.Effect<Pooled, ConnectionError, Scope.Scope>
   /** Whether `take` would have one at once, without opening or asking any. */
   readonly isReady: () => boolean
   /** Makes a connection as good as new, or has it closed. Never fails. */
   readonly recycle: (pooled: Pooled) => Effect.Effect<void>
   readonly stats: Effect.Effect<{ readonly open: number; readonly idle: number; readonly zombies: number }>
-  /** Closes a connection that somebody uses; its backend is watched until it is gone. */
-  readonly kill: (pooled: Pooled) => Effect.Effect<void>
+  /** Whether there is none that a borrower could have before another gives one back. */
+  readonly areAllLent: () => boolean
+  /** Whether the server was heard of lately, on any of them or about it. */
+  readonly isHeardOf: () => boolean
+  /** Why there is no connection at all, where the server has no room for any. */
+  readonly noRoom: () => ConnectionError | undefined
+  /** Takes a connection back from its borrower, who is told why by his statements. */
+  readonly recall: (pooled: Pooled, reason: ConnectionError) => Effect.Effect<void>
+  /** Closes a connection under its borrower without another word. */
+  readonly drop: (pooled: Pooled) => Effect.Effect<void>
+  /** Closes those that are idle, and the others when they are given back. */
+  readonly evictAll: Effect.Effect<void>
+  /** Lends and opens none until the scope closes. */
+  readonly suspend: Effect.Effect<void, never, Scope.Scope>
   /** Closes them all; waits so long for those that are still taken. */
-  readonly close: (exit: Exit.Exit<unknown, unknown>, patience: Duration.Duration) => Effect.Effect<void>
+  readonly close: (patience: Duration.Duration) => Effect.Effect<void>
 }
 
-const expelGrace = Duration.seconds(1)
+const atOnce = { concurrency: "unbounded", discard: true } as const
 
-/** Connections that are being opened at a time: a server that gets a thousand requests at once answers none in time. */
-const maxOpening = 16
+/** How often the pool looks at those that are idle, and how often at most it asks one of them. */
+const tendEvery = Duration.seconds(1)
+const askEvery = Duration.seconds(8)
 
-/** Opens backends of a source on demand. Zombies are awaited, within `closeTimeout`, when the current scope closes. */
+/** Who waits for an answer for longer gets another connection, where there is room. */
+const soon = Duration.seconds(1)
+
+/** A server that was heard of so lately, on connections that are lent or about them, counts as working. */
+const heardLately = Duration.seconds(15)
+
+/** Opens backends of a source on demand, and looks after them until the current scope closes. */
 export const make = Effect.fnUntraced(function* (
   source: ConnectionSource["Service"],
   limits: Limits,
@@ -63,157 +88,280 @@ export const make = Effect.fnUntraced(function* (
 ) {
   const clock = yield* Clock.Clock
   const now = () => SteadyClock.millis(clock)
-  const attributes = { source: source.name }
-  let open = 0
+  const zombies = yield* ConnectionPoolZombies.make(
+    source.name,
+    Duration.max(limits.closeTimeout, Duration.millis(700))
+  )
+  const work = yield* FiberSet.make<unknown, unknown>()
+  const run = yield* FiberSet.runtime(work)()
+  /** What is begun for a connection is brought to its end; only waiting for the server is given up when the pool closes. */
+  const fork = (effect: Effect.Effect<unknown>) => void run(Effect.uninterruptible(effect))
+  const backend = yield* ConnectionPoolBackend.make(source, limits, metrics, zombies, now)
+  const { objection } = backend
+  const room = ConnectionPoolRoom.make(source.name, limits.max, now)
 
-  const zombies = yield* FiberSet.make<void>()
-  const opening = yield* Semaphore.make(maxOpening)
-  const buried = new Set<OpenConnection>()
-  let grace = expelGrace
-  // A pool that closes has no time to give: its zombies are ended now, and it waits to see it.
-  yield* Effect.addFinalizer(() => {
-    grace = Duration.zero
-    const hurry = Effect.forEach(buried, ({ expel }) => expel(grace), { concurrency: "unbounded", discard: true })
-    const patience = Duration.max(limits.closeTimeout, Duration.seconds(1))
-    return Effect.timeoutOption(Effect.andThen(hurry, FiberSet.awaitEmpty(zombies)), patience)
-  })
+  const checkAfter = Duration.toMillis(limits.checkAfterIdle)
+  const askAfter = Math.max(checkAfter, Duration.toMillis(askEvery))
+  const all = new Set<Pooled>()
+  /** The one that was used last is the last. */
+  const idle: Array<Pooled> = []
+  /** And since when. */
+  const asked = new Map<Pooled, number>()
+  const waiters = new Waiters()
+  /** Backends that the server may have of us: also those that are being opened or closed. */
+  let slots = 0
+  let opening = 0
+  let generation = 0
+  let suspensions = 0
+  let isClosed = false
+  const none = yield* Latch.make(true)
 
-  const bury = ({ abandoned, connection }: Pooled) =>
-    abandoned || connection.state() === "dead"
-      ? FiberSet.run(
-          zombies,
-          Effect.scoped(
-            Effect.andThen(
-              Ledger.hold({ kind: "zombie", id: connection.id, attributes }, Effect.void, () => Effect.void),
-              Effect.acquireUseRelease(
-                Effect.sync(() => buried.add(connection)),
-                () => Effect.suspend(() => connection.expel(grace)),
-                () => Effect.sync(() => buried.delete(connection))
-              )
-            )
-          )
-        )
-      : Effect.void
-
-  const depart = (pooled: Pooled) =>
+  const leave = (from: Array<Pooled>, pooled: Pooled) => {
+    const at = from.indexOf(pooled)
+    if (at >= 0) from.splice(at, 1)
+  }
+  const departs = (pooled: Pooled) =>
     Effect.suspend(() => {
-      open--
-      return bury(pooled)
+      all.delete(pooled)
+      leave(idle, pooled)
+      asked.delete(pooled)
+      if (pooled.buried || !(pooled.abandoned || pooled.connection.state() === "dead")) return Effect.void
+      pooled.buried = true
+      return zombies.bury(pooled.connection)
     })
-
-  const acquire = Effect.uninterruptibleMask((restore) => {
-    const scope = Scope.makeUnsafe()
-    return Ledger.hold(
-      ({ connection }) => ({ kind: "backend", id: connection.id, attributes }),
-      restore(opening.withPermit(Scope.provide(source.open, scope))).pipe(
-        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
-        Effect.flatMap((connection) =>
-          Effect.gen(function* () {
-            const lifetime = Duration.toMillis(limits.maxLifetime) * (1 - (yield* Random.next) / 10)
-            const pooled: Pooled = {
-              connection,
-              scope,
-              retireAt: now() + lifetime,
-              idleSince: now(),
-              retirement: undefined,
-              abandoned: false
-            }
-            open++
-            yield* Metric.update(metrics.opened, 1)
-            // Runs first when the connection is closed, while its state still tells how it was lost.
-            yield* Scope.addFinalizer(scope, depart(pooled))
-            return pooled
-          })
-        )
-      ),
-      ({ scope }, exit) => Scope.close(scope, exit)
-    )
+  const freed = Effect.sync(() => {
+    slots--
+    if (slots === 0) none.openUnsafe()
+    pump()
   })
 
-  const poolScope = yield* Scope.make()
-  const pool = yield* Pool.makeWithTTL({
-    acquire: Effect.provideService(acquire, Clock.Clock, clock),
-    min: limits.min,
-    max: limits.max,
-    timeToLive: limits.idleTimeout,
-    timeToLiveStrategy: "usage"
-  }).pipe(
-    // It measures idleness by the time of day (effect 4.1).
-    Effect.provideService(Clock.Clock, SteadyClock.from(clock)),
-    Scope.provide(poolScope)
-  )
+  const isFresh = (pooled: Pooled) => objection(pooled) === undefined && now() - pooled.heardAt < checkAfter
 
-  // Closed before the pool hears of it and opens another, so that there are never more than `max`.
   const retire = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) =>
-    metrics
-      .retired(reason)
-      .pipe(Effect.andThen(Scope.close(pooled.scope, Exit.void)), Effect.andThen(Pool.invalidate(pool, pooled)))
-
-  const timely = yield* TimeLimit.make(
-    limits.resetTimeout,
-    (limit) =>
-      new ConnectionError({
-        reason: new ResetFailed({ source: source.name, cause: new Error(`No answer within ${limit}`) })
-      })
-  )
-
-  /** Why a connection must not be lent, if it must not. */
-  const objection = (pooled: Pooled): ConnectionPoolMetrics.Retirement | undefined =>
-    pooled.retirement ??
-    (pooled.connection.state() !== "usable" ? "broken" : now() >= pooled.retireAt ? "too old" : undefined)
-
-  const isFresh = (pooled: Pooled) =>
-    objection(pooled) === undefined && now() - pooled.idleSince < Duration.toMillis(limits.checkAfterIdle)
-
-  const usable: Effect.Effect<Pooled, ConnectionError, Scope.Scope> = Effect.flatMap(Pool.get(pool), (pooled) => {
-    const reason = objection(pooled)
-    if (reason !== undefined) return Effect.andThen(retire(pooled, reason), usable)
-    if (isFresh(pooled)) return Effect.succeed(pooled)
-    return Effect.matchEffect(timely(pooled.connection.check), {
-      onSuccess: () => Effect.succeed(pooled),
-      onFailure: () => {
-        pooled.abandoned = true
-        return Effect.andThen(retire(pooled, "did not answer"), usable)
-      }
+    Effect.suspend(() => {
+      pooled.retirement = reason
+      leave(idle, pooled)
+      return Effect.andThen(metrics.retired(reason), Scope.close(pooled.scope, Exit.void))
     })
-  })
 
-  const verdict = (pooled: Pooled) =>
-    Effect.suspend(() => (objection(pooled) === undefined ? timely(pooled.connection.reset) : Effect.void)).pipe(
-      Effect.catchCause((cause) => {
-        pooled.retirement ??= "reset failed"
-        // Nobody has heard from the server that it is idle.
-        pooled.abandoned = true
-        return Effect.logWarning(`Connection ${pooled.connection.id} to ${source.name} could not be reset`, cause)
-      }),
+  /** What nobody has heard from since one was asked in vain is as silent as that one. */
+  const condemn = ({ connection }: Pooled, since: number) =>
+    Effect.suspend(() => {
+      const silent = [...idle, ...asked.keys()].filter(({ heardAt }) => heardAt < since)
+      for (const pooled of silent) pooled.abandoned = true
+      return Effect.andThen(
+        Effect.logWarning(
+          `Connection ${connection.id} to ${source.name} did not answer and was closed, and ${silent.length} idle ones with it that were not heard from since. See what drops connections on the way, such as a firewall.`
+        ),
+        Effect.forEach(silent, (pooled) => retire(pooled, "did not answer"), atOnce)
+      )
+    })
+
+  /** Asks one that was idle; the answer decides whether it is idle again or closed. */
+  const ask = (pooled: Pooled) => {
+    leave(idle, pooled)
+    const since = now()
+    asked.set(pooled, since)
+    fork(
+      Effect.matchCauseEffect(Effect.interruptible(backend.check(pooled)), {
+        onSuccess: () =>
+          Effect.suspend(() => {
+            pooled.heardAt = now()
+            return rest(pooled)
+          }),
+        onFailure: () =>
+          Effect.suspend(() => {
+            if (isClosed || !asked.delete(pooled)) return Effect.void
+            pooled.abandoned = true
+            return Effect.all([retire(pooled, "did not answer"), condemn(pooled, since)], atOnce)
+          })
+      })
+    )
+  }
+
+  /** There for the next borrower, or closed. */
+  const rest = (pooled: Pooled) =>
+    Effect.suspend(() => {
+      asked.delete(pooled)
+      if (!all.has(pooled)) return Effect.void
+      if (isClosed) return Scope.close(pooled.scope, Exit.void)
+      const reason = objection(pooled)
+      if (reason !== undefined) return retire(pooled, reason)
+      idle.push(pooled)
+      pump()
+      return Effect.void
+    })
+
+  const open = () => {
+    slots++
+    opening++
+    none.closeUnsafe()
+    const began = generation
+    fork(
+      Effect.matchCauseEffect(backend.open({ departs, freed }), {
+        onSuccess: (pooled) =>
+          Effect.suspend(() => {
+            opening--
+            if (began !== generation) pooled.retirement = "evicted"
+            all.add(pooled)
+            return Effect.all([Metric.update(metrics.opened, 1), room.opened(slots), rest(pooled)], { discard: true })
+          }),
+        onFailure: (cause) =>
+          Effect.suspend(() => {
+            opening--
+            if (isClosed || Cause.hasInterruptsOnly(cause)) return Effect.void
+            return Effect.map(room.refused(cause, slots), (isFull) => {
+              if (isFull) return
+              waiters.fail(cause)
+              pump()
+            })
+          })
+      })
+    )
+  }
+
+  /** Sees to whoever waits: with what is idle, with asking what was not heard from for long, with opening more. */
+  function pump(): void {
+    if (isClosed || suspensions > 0) return
+    while (waiters.size > 0) {
+      const fresh = idle.findLast(isFresh)
+      if (fresh === undefined) break
+      leave(idle, fresh)
+      waiters.hand(fresh)
+    }
+    const patient = now() - Duration.toMillis(soon)
+    const answering = () => Array.from(asked.values()).filter((since) => since > patient).length
+    while (waiters.size > answering() + opening) {
+      const stale = idle.findLast((pooled) => objection(pooled) === undefined)
+      if (stale !== undefined) ask(stale)
+      else if (slots < room.max()) open()
+      else break
+    }
+    // Their places are needed.
+    if (waiters.size > 0) {
+      for (const pooled of idle.slice()) {
+        const reason = objection(pooled)
+        if (reason !== undefined) fork(retire(pooled, reason))
+      }
+    }
+  }
+
+  const isReady = () => waiters.size === 0 && suspensions === 0 && !isClosed
+
+  const giveBack = (waiter: Waiter) =>
+    Effect.suspend(() => {
+      waiters.leave(waiter)
+      const { pooled } = waiter
+      return pooled === undefined ? Effect.void : rest(pooled)
+    })
+
+  const take: Backends["take"] = (late) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.scope, (scope) => {
+        const fresh = isReady() ? idle.findLast(isFresh) : undefined
+        if (fresh !== undefined) {
+          leave(idle, fresh)
+          return Effect.as(Scope.addFinalizer(scope, rest(fresh)), fresh)
+        }
+        const waiter = waiters.enter()
+        pump()
+        return Effect.andThen(
+          Scope.addFinalizer(scope, giveBack(waiter)),
+          restore(Effect.raceFirst(Deferred.await(waiter.told), late))
+        )
+      })
+    )
+
+  const living = () => Array.from(all).filter(({ retirement }) => retirement === undefined).length
+
+  /** Looks after those that are idle: nobody else does while nobody borrows. */
+  const tend = Effect.sync(() => {
+    if (isClosed) return
+    const at = now()
+    let surplus = living() + opening - limits.min
+    // Those that were not used for the longest time come first.
+    for (const pooled of idle.slice()) {
+      const reason =
+        objection(pooled) ??
+        (surplus > 0 && at - pooled.idleSince >= Duration.toMillis(limits.idleTimeout) ? "idle" : undefined)
+      if (reason !== undefined) {
+        surplus--
+        pooled.retirement = reason
+        fork(retire(pooled, reason))
+      } else if (at - pooled.heardAt >= askAfter) ask(pooled)
+    }
+    room.look(slots, waiters.size)
+    pump()
+    if (suspensions > 0) return
+    for (let missing = limits.min - living() - opening; missing > 0 && slots < room.max(); missing--) open()
+  })
+  yield* Effect.forkScoped(Effect.repeat(tend, Schedule.spaced(tendEvery)), { startImmediately: true })
+
+  /** A reset that gets no answer tells of the others, too. */
+  const reset = (pooled: Pooled) => {
+    const since = now()
+    return Effect.andThen(
+      backend.reset(pooled),
+      Effect.sync(() => {
+        const silent = pooled.retirement === "reset failed" && now() - since >= Duration.toMillis(limits.resetTimeout)
+        if (silent) fork(condemn(pooled, since))
+      })
+    )
+  }
+
+  const recycle = (pooled: Pooled) =>
+    Effect.suspend(() => {
+      pooled.uses++
+      // What was lost may not be the only one.
+      if (pooled.connection.state() === "dead" && !isClosed) [...idle].filter((it) => !isFresh(it)).forEach(ask)
+      return objection(pooled) === undefined ? reset(pooled) : Effect.void
+    }).pipe(
       Effect.andThen(
         Effect.suspend(() => {
-          pooled.idleSince = now()
           const reason = objection(pooled)
-          return reason === undefined ? Effect.void : retire(pooled, reason)
+          return reason === undefined || !all.has(pooled) ? Effect.void : retire(pooled, reason)
         })
       )
     )
 
   return {
-    isReady: () => {
-      const first = pool.state.availableHead?.exit
-      return pool.state.waiters.size === 0 && first?._tag === "Success" && isFresh(first.value)
+    isReady: () => isReady() && idle.some(isFresh),
+    areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && slots >= room.max(),
+    isHeardOf: () => {
+      const since = now() - Duration.toMillis(heardLately)
+      return Array.from(all).some(({ connection }) => connection.heardAt() > since)
     },
-    take: usable,
-    recycle: verdict,
-    kill: (pooled) =>
-      Effect.suspend(() => {
-        pooled.abandoned = true
-        pooled.retirement ??= "did not answer"
-        return Scope.close(pooled.scope, Exit.void)
-      }),
-    stats: Effect.gen(function* () {
-      return { open, idle: (yield* Pool.stats(pool)).idle, zombies: yield* FiberSet.size(zombies) }
+    take,
+    recycle,
+    noRoom: () => (all.size === 0 ? room.refusal() : undefined),
+    recall: backend.recall,
+    drop: ({ scope }) => Scope.close(scope, Exit.void),
+    stats: Effect.map(zombies.size, (zombies) => ({ open: all.size, idle: idle.length + asked.size, zombies })),
+    evictAll: Effect.suspend(() => {
+      generation++
+      for (const pooled of all) pooled.retirement ??= "evicted"
+      return Effect.forEach([...idle], (pooled) => retire(pooled, "evicted"), atOnce)
     }),
-    close: (exit, patience) =>
-      Effect.flatMap(Effect.forkDetach(Scope.close(poolScope, exit), { startImmediately: true }), (closing) =>
-        Effect.asVoid(Effect.timeoutOption(Fiber.await(closing), patience))
-      )
+    suspend: Effect.acquireRelease(
+      Effect.sync(() => {
+        suspensions++
+      }),
+      () =>
+        Effect.sync(() => {
+          suspensions--
+          pump()
+        })
+    ),
+    close: (patience) =>
+      Effect.gen(function* () {
+        isClosed = true
+        const closing = Effect.gen(function* () {
+          yield* FiberSet.clear(work)
+          yield* Effect.forEach([...idle, ...asked.keys()], ({ scope }) => Scope.close(scope, Exit.void), atOnce)
+          yield* none.await
+        })
+        const fiber = yield* Effect.forkDetach(closing, { startImmediately: true })
+        yield* Effect.timeoutOption(Fiber.await(fiber), patience)
+      })
   } satisfies Backends as Backends
 })

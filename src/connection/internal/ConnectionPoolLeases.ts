@@ -40,27 +40,27 @@ export const make = Effect.fnUntraced(function* (
     })
   })
 
-  const warned = new Set<number>()
+  /** Leases that were warned of, and for how long each was held when it was last seen, by their keys in the ledger. */
+  const warned = new Map<number, { readonly id: string; readonly millis: number }>()
   const warnOfLeaks = Effect.flatMap(leases, (leases) => {
     const heldFor = heldMillis()
-    const late = leases.filter(
-      ({ id, key }) => !warned.has(key) && (heldFor.get(id) ?? 0) >= Duration.toMillis(limits.leakWarning)
-    )
-    for (const key of warned) if (!leases.some((lease) => lease.key === key)) warned.delete(key)
-    return Effect.forEach(
-      late,
-      ({ id, key, site }) => {
-        warned.add(key)
-        return Effect.andThen(
-          Metric.update(metrics.leaks, 1),
-          Effect.logWarning(
-            `Connection ${id} to ${source} has been leased for ${heldFor.get(id)} ms. Is its scope ever closed?`,
-            { site }
-          )
-        )
-      },
-      { discard: true }
-    )
+    const lines: Array<Effect.Effect<void>> = []
+    for (const { id, key, site } of leases) {
+      const millis = heldFor.get(id) ?? 0
+      const isLate = millis >= Duration.toMillis(limits.leakWarning)
+      if (isLate && !warned.has(key)) {
+        const line = `Connection ${id} to ${source} has been leased for ${millis} ms. Is its scope ever closed?`
+        lines.push(Metric.update(metrics.leaks, 1), Effect.logWarning(line, { site }))
+      }
+      if (isLate) warned.set(key, { id, millis })
+    }
+    const left = new Set(leases.map(({ key }) => key))
+    for (const [key, { id, millis }] of warned) {
+      if (left.has(key)) continue
+      warned.delete(key)
+      lines.push(Effect.logInfo(`Connection ${id} to ${source} came back after ${millis} ms, so it was no leak`))
+    }
+    return Effect.all(lines, { discard: true })
   })
   yield* Effect.forkScoped(Effect.repeat(warnOfLeaks, Schedule.spaced("1 second")))
 

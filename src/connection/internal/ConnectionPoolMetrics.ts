@@ -5,7 +5,16 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 
 /** Why a connection was closed before its pool was. */
-export type Retirement = "broken" | "reset failed" | "too old" | "did not answer" | "retired by its borrower"
+export type Retirement =
+  | "broken"
+  | "reset failed"
+  | "too old"
+  | "used up"
+  | "idle"
+  | "did not answer"
+  | "held too long"
+  | "evicted"
+  | "retired by its borrower"
 
 const millis = Metric.exponentialBoundaries({ start: 0.5, factor: 2, count: 16 })
 

@@ -100,7 +100,7 @@ export const untiedHandleOf = <Self, Id extends string, S extends Schema.Codec<u
         if (change === undefined || followed) return response
         return Option.match(change, {
           onNone: () => SessionCookie.removeFrom(response, cookie),
-          onSome: ({ expiresAt, token }) => SessionCookie.setOn(response, cookie, token, expiresAt)
+          onSome: (until) => SessionCookie.setOn(response, cookie, until.token, until)
         })
       }).pipe(Effect.uninterruptible)
     )

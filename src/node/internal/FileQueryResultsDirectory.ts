@@ -11,7 +11,7 @@
  * another container, is taken to be alive.
  */
 import { createHash } from "node:crypto"
-import { mkdtempSync, promises as Fs, readlinkSync, rmSync } from "node:fs"
+import { accessSync, constants, lstatSync, mkdtempSync, promises as Fs, readlinkSync, rmSync } from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
@@ -52,25 +52,66 @@ const removeAbandoned = (parent: string) =>
     }
   })
 
+/** A directory that is ours. */
+export interface Directory {
+  /** Where it is now. */
+  readonly path: () => string
+  /** Makes another one where it is gone, as cleaners of temporary files remove what looks old; what was in it is lost. */
+  readonly ensure: Effect.Effect<void, QueryError>
+}
+
+/** Only we may look into it. */
+const makeBelow = (parent: string) =>
+  Effect.try({
+    try: () => mkdtempSync(Path.join(parent, prefixOf(process.pid))),
+    catch: (cause) =>
+      new QueryError({
+        reason: new ResultsUnavailable({
+          problem: `Rows cannot be kept below ${parent}: ${String(cause)}. Give a directory that exists and can be written, or set TMPDIR.`
+        })
+      })
+  })
+
+const isUsable = (path: string): boolean => {
+  try {
+    const { uid } = lstatSync(path)
+    accessSync(`${path}${Path.sep}`, constants.W_OK | constants.X_OK)
+    return uid === (process.getuid?.() ?? uid)
+  } catch {
+    return false
+  }
+}
+
 /**
  * Makes a directory below `parent`, which has to exist, for the current scope; only we may look into it. What others left
  * there is removed in the meantime: it may be much, and nobody has to wait for it.
  */
 export const make = Effect.fnUntraced(function* (parent: string) {
-  const path = yield* Ledger.hold(
-    (path: string) => ({ kind: "results directory", id: Path.basename(path) }),
-    Effect.try({
-      try: () => mkdtempSync(Path.join(parent, prefixOf(process.pid))),
-      catch: (cause) =>
-        new QueryError({
-          reason: new ResultsUnavailable({
-            problem: `Rows cannot be kept below ${parent}: ${String(cause)}. Give a directory that exists and can be written, or set TMPDIR.`
-          })
-        })
-    }),
+  const paths = yield* Ledger.hold(
+    ([path]: ReadonlyArray<string>) => ({ kind: "results directory", id: Path.basename(path ?? "") }),
+    Effect.map(makeBelow(parent), (path) => [path]),
     // The results are gone, so this is nothing to wait for.
-    (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
+    (paths) => Effect.sync(() => paths.forEach((path) => rmSync(path, { recursive: true, force: true })))
   )
   yield* Effect.forkScoped(removeAbandoned(parent))
-  return path
+  const path = () => paths.at(-1) ?? ""
+  // What is wrong with a path is for the log; whoever is told may be anybody.
+  const again = makeBelow(parent).pipe(
+    Effect.tapError((error) => Effect.logError(error.message)),
+    Effect.mapError(
+      () =>
+        new QueryError({
+          reason: new ResultsUnavailable({ problem: "Rows cannot be kept at the moment. Try again later." })
+        })
+    ),
+    Effect.flatMap((made) => {
+      paths.push(made)
+      return Effect.logWarning(`The directory of rows is gone. Rows that were in it are lost; ${made} is used now.`)
+    })
+  )
+  const directory: Directory = {
+    path,
+    ensure: Effect.suspend(() => (isUsable(path()) ? Effect.void : again))
+  }
+  return directory
 })

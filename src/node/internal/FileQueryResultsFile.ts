@@ -11,6 +11,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import type { Row } from "../../query/QueryDriver.ts"
+import type { Directory } from "./FileQueryResultsDirectory.ts"
 import { QueryError, ResultsFull, ResultsUnavailable } from "../../query/QueryError.ts"
 
 /** What is wrong with a path is for the log; whoever reads the record may be anybody. */
@@ -62,42 +63,47 @@ const pieceBytes = 64 * 1024
 
 /** Creates an empty file, which is removed with the current scope. `limitBytes` goes into the report of a full disk. */
 export const make = (
-  directory: string,
+  directory: Directory,
   id: string,
   limitBytes: number
-): Effect.Effect<File, QueryError, Scope.Scope> => {
-  const path = Path.join(directory, `${id}.jsonl`)
-  const file: File = {
-    write: (bytes, at) =>
-      onDisk("written", limitBytes, () =>
-        withHandle(path, "r+", async (handle) => {
-          for (let done = 0; done < bytes.length;) {
-            done += (await handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten
-          }
-        })
-      ),
-    read: (from, to, visit) =>
-      onDisk("read", limitBytes, (signal) =>
-        withHandle(path, "r", async (handle) => {
-          const buffer = Buffer.allocUnsafe(Math.min(pieceBytes, to - from))
-          for (let at = from; at < to && !signal.aborted;) {
-            const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, to - at), at)
-            if (bytesRead === 0) throw Object.assign(new Error(`${path} ends at ${at}, not ${to}`), { code: "cut off" })
-            if (visit(buffer.subarray(0, bytesRead))) return
-            at += bytesRead
-          }
-        })
-      )
-  }
-  return Effect.as(
+): Effect.Effect<File, QueryError, Scope.Scope> =>
+  Effect.map(
     Ledger.hold(
       { kind: "result file", id },
-      onDisk("written", limitBytes, () => withHandle(path, "wx", () => Promise.resolve())),
-      () => Effect.promise(() => Fs.rm(path, { force: true }))
+      Effect.flatMap(directory.ensure, () => {
+        const path = Path.join(directory.path(), `${id}.jsonl`)
+        return Effect.as(
+          onDisk("written", limitBytes, () => withHandle(path, "wx", () => Promise.resolve())),
+          path
+        )
+      }),
+      (path) => Effect.promise(() => Fs.rm(path, { force: true }))
     ),
-    file
+    (path) => fileAt(path, limitBytes)
   )
-}
+
+const fileAt = (path: string, limitBytes: number): File => ({
+  write: (bytes, at) =>
+    onDisk("written", limitBytes, () =>
+      withHandle(path, "r+", async (handle) => {
+        for (let done = 0; done < bytes.length;) {
+          done += (await handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten
+        }
+      })
+    ),
+  read: (from, to, visit) =>
+    onDisk("read", limitBytes, (signal) =>
+      withHandle(path, "r", async (handle) => {
+        const buffer = Buffer.allocUnsafe(Math.min(pieceBytes, to - from))
+        for (let at = from; at < to && !signal.aborted;) {
+          const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, to - at), at)
+          if (bytesRead === 0) throw Object.assign(new Error(`${path} ends at ${at}, not ${to}`), { code: "cut off" })
+          if (visit(buffer.subarray(0, bytesRead))) return
+          at += bytesRead
+        }
+      })
+    )
+})
 
 /** What is taken out of lines: after `skip` of them up to `limit`, and no more once they have `maxBytes`, but one at least. */
 export interface Wanted {

@@ -18,7 +18,7 @@ import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import type * as Deadlines from "../../lifetime/Deadlines.ts"
-import type { State } from "../../connection/ConnectionSource.ts"
+import type { Recall, State } from "../../connection/ConnectionSource.ts"
 import * as PgWire from "./PgWire.ts"
 
 /** A lent connection, for drivers of this room: the whole connection and the borrower's view of it. */
@@ -37,6 +37,7 @@ const internalsKey = "~@effect/sql-pg/PgConnection/internals"
 interface Internals {
   readonly deadError: () => unknown
   readonly retireHooks: Set<() => void>
+  reserve?: Effect.Effect<void, never, Scope.Scope> | undefined
 }
 
 const isInternals = (internals: unknown): internals is Internals =>
@@ -65,21 +66,20 @@ export const orClose = <A, E>(scope: Scope.Closeable, statement: Effect.Effect<A
 const cancelLimit = Duration.seconds(1)
 
 /**
- * Waits a second for an end, and kills where that was not enough. What is left of the end waits for the answer to a cancel that
- * will not come, on a closed connection.
+ * Waits a second for an end, and kills where that was not enough: the statement is ended at the server in another way, whose
+ * word on it is still heard. What is left of the end waits for the answer to a cancel that will not come, on a closed connection.
  */
 export const endOrKill = <A>(end: Effect.Effect<A>, kill: Effect.Effect<void>): Effect.Effect<void> =>
   Effect.flatMap(Effect.timeoutOption(end, cancelLimit), (ended) => (Option.isSome(ended) ? Effect.void : kill))
 
 /** What a statement's connection is killed by, and after which time without an answer, if any. */
-export interface Guard {
-  readonly kill: Effect.Effect<void>
+export interface Guard extends Recall {
   readonly deadlines?: Deadlines.Deadlines | undefined
 }
 
 /** Runs a statement whose interruption is over when the server has confirmed the cancel, or when the connection was killed. */
 export const orKill =
-  ({ deadlines, kill }: Guard) =>
+  ({ deadlines, kill }: Pick<Guard, "deadlines" | "kill">) =>
   <A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.forkDetach(statement, { startImmediately: true }), (fiber) => {
@@ -106,6 +106,9 @@ export const streamOrKill =
       })
     )
 
+/** How connections are opened. */
+export type Config = PgConnection.Config
+
 /** Opens connections for the current scope. */
 export type Connect = (config: PgConnection.Config) => Effect.Effect<PgConnection.PgConnection, SqlError, Scope.Scope>
 
@@ -129,6 +132,18 @@ export const brief = Effect.fnUntraced(function* (config: PgConnection.Config, c
   const connection = yield* Scope.provide(connect(config), scope)
   return (sql: string, params?: ReadonlyArray<unknown>) => orClose(scope, connection.queryValues(sql, params, false))
 })
+
+/**
+ * What a connection that others share does before a stream or a transaction has it to itself: its pool gives it to nobody else
+ * meanwhile. Where the driver does not ask, the others wait on that connection.
+ */
+export const onPin = (
+  connection: PgConnection.PgConnection,
+  reserve: Effect.Effect<void, never, Scope.Scope>
+): void => {
+  const internals = internalsOf(connection)
+  if (internals !== undefined) internals.reserve = reserve
+}
 
 /** Tells, at any later moment, what the connection is still good for. */
 export const watch = (connection: PgConnection.PgConnection): (() => State) => {

@@ -3,13 +3,14 @@
  *
  * Formats: https://www.postgresql.org/docs/current/protocol-message-formats.html
  */
-import { Buffer } from "node:buffer"
+import { Buffer, isUtf8 } from "node:buffer"
 
 /** The byte of a message's type. */
 export const code = (letter: string): number => letter.charCodeAt(0)
 
 export const DataRow = code("D")
 export const ErrorResponse = code("E")
+export const NoticeResponse = code("N")
 export const ReadyForQuery = code("Z")
 /** What a `ReadyForQuery` says where no transaction is open. */
 export const outsideTransaction = code("I")
@@ -55,6 +56,24 @@ export const parse = (name: string, sql: string): Buffer => frame("P", text(name
 export const execute = (name: string): Buffer =>
   Buffer.concat([frame("B", text(""), text(name), int16(0), int16(0), int16(0)), frame("E", text(""), int32(0))])
 
+/** Forgets a prepared statement, if there is one of the name. */
+export const close = (name: string): Buffer => frame("C", Buffer.from("S"), text(name))
+
+/** A cycle of its own: prepares the statement without a name, and asks for the types of its parameters and for its columns. */
+export const describe = (sql: string): Buffer => Buffer.concat([parse("", sql), frame("D", Buffer.from("S\0")), sync])
+
+/** A cycle of its own: what was {@link describe described}, with its parameters. Answered as a {@link statement}. */
+export const bound = (params: ReadonlyArray<string | null>): Buffer => {
+  // The frame of a `Parse` without a text is what comes first.
+  return statement("", params).subarray(headerBytes + 1 + 1 + 2)
+}
+
+/** The types of a `ParameterDescription` that begins at `at`, by their object ids. */
+export const parameterTypesOf = (bytes: Buffer, at: number): ReadonlyArray<number> =>
+  Array.from({ length: bytes.readUInt16BE(at + headerBytes) }, (_, index) =>
+    bytes.readUInt32BE(at + headerBytes + 2 + 4 * index)
+  )
+
 /** The longest list of parameters that a `Bind` can have. */
 export const maxParameters = 65_535
 
@@ -95,6 +114,17 @@ export const statement = (sql: string, params: ReadonlyArray<string | null>): Bu
 /** What follows a `Bind`: describe the portal, execute it to its end, and be done. */
 const describeExecuteSync = Buffer.concat([frame("D", Buffer.from("P\0")), frame("E", text(""), int32(0)), sync])
 
+/** A value is no text: it would be read as another one. */
+export class NotUtf8 extends Error {
+  override readonly name = "NotUtf8"
+}
+
+const valueOf = (bytes: Buffer, from: number, to: number): string => {
+  const value = bytes.toString("utf8", from, to)
+  if (value.includes("\ufffd") && !isUtf8(bytes.subarray(from, to))) throw new NotUtf8()
+  return value
+}
+
 /** The values of a `DataRow`, as text. The frame is the part of `bytes` that begins at `at`. */
 export const valuesOf = (bytes: Buffer, at: number): Array<string | null> => {
   const values: Array<string | null> = []
@@ -103,7 +133,7 @@ export const valuesOf = (bytes: Buffer, at: number): Array<string | null> => {
   for (let index = 0; index < count; index++) {
     const length = bytes.readInt32BE(next)
     next += 4
-    values.push(length < 0 ? null : bytes.toString("utf8", next, next + length))
+    values.push(length < 0 ? null : valueOf(bytes, next, next + length))
     next += Math.max(length, 0)
   }
   return values
@@ -128,27 +158,83 @@ export const columnsOf = (bytes: Buffer, at: number): ReadonlyArray<Column> => {
   return columns
 }
 
-/** What the server says of an error: the SQLSTATE, the message, and more where it has more. */
-export interface ServerError {
-  readonly code: string | undefined
-  readonly message: string
-  readonly detail: string | undefined
-  readonly hint: string | undefined
+/** What the server says of an error: the SQLSTATE, the message, and more where it has more. Long texts are cut. */
+export interface ServerError extends Report {
   /** In characters of the statement, from 1. */
   readonly position: number | undefined
+  /** The server ended the connection, and with it perhaps more than the statement. */
+  readonly isFatal: boolean
+}
+
+/** What the server says of an error or a notice. */
+export interface Report {
+  /** Such as `ERROR` or `NOTICE`, whatever the server's language. */
+  readonly severity: string
+  readonly code?: string
+  readonly message: string
+  readonly detail?: string
+  readonly hint?: string
+}
+
+/** The longest text of a report that is read. */
+const maxFieldBytes = 8 * 1024
+
+/** The last place up to `end` that is not within a character. */
+const wholeUpTo = (bytes: Buffer, end: number): number => {
+  let at = end
+  while (((bytes[at] ?? 0) & 0xc0) === 0x80) at--
+  return at
+}
+
+/** The text between two places, cut where it is long. A cut text keeps nothing of the whole one alive. */
+const cut = (bytes: Buffer, from: number, to: number): string => {
+  if (to - from <= maxFieldBytes) return bytes.toString("utf8", from, to)
+  return `${bytes.toString("utf8", from, wholeUpTo(bytes, from + maxFieldBytes))}…`
+}
+
+const fieldsOf = (bytes: Buffer): ReadonlyMap<string, string> => {
+  const fields = new Map<string, string>()
+  for (let at = headerBytes; at < bytes.length && bytes[at] !== 0;) {
+    const found = bytes.indexOf(0, at)
+    const end = found === -1 ? bytes.length : found
+    fields.set(String.fromCharCode(bytes[at] ?? 0), cut(bytes, at + 1, end))
+    at = end + 1
+  }
+  return fields
+}
+
+const reportOf = (fields: ReadonlyMap<string, string>, otherwise: string): Report => {
+  const [code, detail, hint] = ["C", "D", "H"].map((letter) => fields.get(letter))
+  return {
+    severity: fields.get("V") ?? fields.get("S") ?? "",
+    message: fields.get("M") ?? otherwise,
+    ...(code !== undefined && { code }),
+    ...(detail !== undefined && { detail }),
+    ...(hint !== undefined && { hint })
+  }
 }
 
 /** The content of an `ErrorResponse`. */
 export const errorOf = (errorResponse: Buffer): ServerError => {
-  const fields = new Map<string, string>()
-  for (const field of errorResponse.toString("utf8", headerBytes).split("\0"))
-    fields.set(field.slice(0, 1), field.slice(1))
+  const fields = fieldsOf(errorResponse)
   const position = fields.get("P")
+  const report = reportOf(fields, "The server reported an error")
   return {
-    code: fields.get("C"),
-    message: fields.get("M") ?? "The server reported an error",
-    detail: fields.get("D"),
-    hint: fields.get("H"),
+    ...report,
+    isFatal: report.severity === "FATAL" || report.severity === "PANIC",
     position: position === undefined ? undefined : Number(position)
   }
+}
+
+/** The content of a `NoticeResponse`. */
+export const noticeOf = (noticeResponse: Buffer): Report => reportOf(fieldsOf(noticeResponse), "")
+
+/** So much of an `ErrorResponse` or a `NoticeResponse` is read. The rest may pass unread. */
+export const maxReportBytes = 64 * 1024
+
+/** A whole message of what was read of one that is longer than {@link maxReportBytes}. */
+export const endReport = (begun: Buffer): Buffer => {
+  const whole = Buffer.concat([begun.subarray(0, wholeUpTo(begun, begun.length - 1)), Buffer.from("\0\0")])
+  whole.writeUInt32BE(whole.length - 1, 1)
+  return whole
 }

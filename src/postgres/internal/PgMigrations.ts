@@ -9,15 +9,21 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as PgOutages from "./PgOutages.ts"
 
 /** What makes tables, and where it is noted what was made. */
 export interface Migrations<E> {
+  /** What the tables hold, such as `sessions`. */
+  readonly of: string
   readonly schema: string
   /** In the schema; each adapter has its own. */
   readonly table: string
   /** By number and name, such as `1_sessions`. */
   readonly steps: Readonly<Record<string, Effect.Effect<void, E, SqlClient.SqlClient>>>
 }
+
+/** How the database is reached. */
+export type Options = PgClient.PgClientConfig & Pick<PgOutages.Use, "url">
 
 /** Asking first spares a role the right to create schemas in a database where an operator made it. */
 const ensureSchema = Effect.fnUntraced(function* (schema: string) {
@@ -31,9 +37,10 @@ const ensureSchema = Effect.fnUntraced(function* (schema: string) {
  *
  * Instances that start together do it once: the `Migrator` locks its table, and those that lose the race for making the
  * schema find it made. Interrupting it closes the connection, which is also what ends a statement that a dead network
- * keeps from being answered: the client's transactions do not let go of their BEGIN.
+ * keeps from being answered: the client's transactions do not let go of their BEGIN. Why it cannot be done is told to the log of
+ * outages.
  */
-export const run = <E>(options: PgClient.PgClientConfig, { schema, steps, table }: Migrations<E>) =>
+export const run = <E>(options: Options, { of, schema, steps, table }: Migrations<E>) =>
   Effect.gen(function* () {
     const client = yield* Layer.build(Layer.fresh(PgClient.layerFrom(PgClient.makeClient(options))))
     const work = Effect.andThen(
@@ -41,4 +48,4 @@ export const run = <E>(options: PgClient.PgClientConfig, { schema, steps, table 
       Migrator.make({})({ loader: Migrator.fromRecord(steps), table: `${schema}.${table}` })
     )
     return yield* Fiber.join(yield* Effect.forkDetach(Effect.provide(work, client), { startImmediately: true }))
-  }).pipe(Effect.scoped)
+  }).pipe(Effect.scoped, PgOutages.watched({ of, url: options.url, source: `${of}: migrations` }))

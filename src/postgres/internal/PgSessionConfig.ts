@@ -6,18 +6,20 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
+import * as Timers from "../../lifetime/internal/Timers.ts"
+import * as PgUrl from "./PgUrl.ts"
 import type * as SessionPruning from "../../session/SessionPruning.ts"
 import { SessionError, SessionsUnavailable, SessionTokenTaken } from "../../session/SessionError.ts"
 
 /** Where the sessions are. */
 export interface Options {
-  /** `postgres://user:password@host:port/database`. */
+  /** `postgres://user:password@host:port/database`. One that can never work is a defect when the store is made. */
   readonly url: Redacted.Redacted<string>
   /** Lower-case letters, digits and underscores. Default: `holdfast`. */
   readonly schema?: string | undefined
   /** At least 2: half for loads, half for writes. The one that listens comes on top. Default: 10. */
   readonly maxConnections?: number | undefined
-  /** How long an operation may take, waiting for a connection included. Default: 3 seconds. */
+  /** How long an operation may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
   /** How often the connection that listens is asked whether it is there. Default: 4 seconds. */
   readonly listenerCheck?: Duration.Input | undefined
@@ -35,9 +37,15 @@ export interface Options {
 /** How long bringing the tables up to date may take. */
 export const migrationTimeout = Duration.seconds(30)
 
+/** How long an operation may take. */
+export const limitOf = ({ operationTimeout }: Options): Duration.Duration =>
+  Timers.clamp(Duration.fromInputUnsafe(operationTimeout ?? "3 seconds"))
+
 /** The schema, which goes into statements as it is. */
 export const schemaOf = (options: Options): Effect.Effect<string> => {
   const schema = options.schema ?? "holdfast"
+  const problem = PgUrl.problemOf(options.url)
+  if (problem !== undefined) return Effect.die(new TypeError(`The URL of the sessions' database ${problem}`))
   return /^[a-z_][a-z0-9_]{0,62}$/.test(schema)
     ? Effect.succeed(schema)
     : Effect.die(new TypeError(`The schema of the sessions must be lower-case letters, digits and underscores`))

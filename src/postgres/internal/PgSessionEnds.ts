@@ -18,13 +18,14 @@ import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as PgDriver from "./PgDriver.ts"
+import * as PgOutages from "./PgOutages.ts"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import { SessionId } from "../../session/SessionId.ts"
 import type { Ended } from "../../session/SessionStore.ts"
 
 /** Where to listen. */
 export interface Options {
-  readonly connection: PgConnection.Config
+  readonly connection: PgConnection.Config & Pick<PgOutages.Use, "url">
   readonly channel: string
   /** How often the connection is asked whether it is there. */
   readonly checkInterval: Duration.Duration
@@ -43,16 +44,18 @@ const longestWait = 5000
 
 const isSessionId = Schema.is(SessionId)
 
-/** In a line: the listener says it once and goes on. */
+/** In a line. */
 const why = (cause: Cause.Cause<unknown>): string => {
-  if (Cause.hasInterruptsOnly(cause)) return "The connection did not answer"
   const error = Cause.squash(cause)
-  return error instanceof Error ? error.message : String(error)
+  return Cause.hasInterruptsOnly(cause) || Cause.isTimeoutError(error)
+    ? "the connection that listens for the ends of sessions did not answer"
+    : PgOutages.why(error)
 }
 
 /** Listens until the scope closes; a reader hears everything from when it began to read. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const ended = yield* PubSub.sliding<Ended>(hints)
+  const outage = yield* PgOutages.source({ of: "sessions", url: options.connection.url, source: "sessions: listener" })
   /** Attempts to listen that failed, one after the other. */
   let failed = 0
 
@@ -73,23 +76,20 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     const scope = yield* Effect.scope
     const notifications = yield* bounded(Scope.provide(pinned.listen(options.channel), scope))
     yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
-    if (failed > 0) yield* Effect.logInfo("The ends of sessions are heard again")
     failed = 0
     yield* PubSub.publish(ended, { _tag: "Unknown" })
     yield* Effect.raceFirst(
       Stream.runForEachArray(Stream.fromQueue(notifications), tell),
-      Effect.repeat(bounded(pinned.query("select 1")), Schedule.spaced(options.checkInterval))
+      Effect.repeat(
+        Effect.tap(bounded(pinned.query("select 1")), outage.recovered),
+        Schedule.spaced(options.checkInterval)
+      )
     )
   }).pipe(Effect.scoped)
 
   const again = Effect.gen(function* () {
     const exit = yield* Effect.exit(listen)
-    if (Exit.isFailure(exit) && failed === 0) {
-      yield* Effect.logWarning(
-        "The ends of sessions are not heard until the connection is back; they are found by asking",
-        why(exit.cause)
-      )
-    }
+    if (Exit.isFailure(exit)) yield* outage.failed(why(exit.cause))
     const wait = Math.min(shortestWait * 2 ** failed, longestWait)
     failed++
     yield* Effect.sleep(Duration.millis(yield* Random.nextBetween(wait * 0.8, wait * 1.2)))

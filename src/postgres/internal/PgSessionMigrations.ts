@@ -12,7 +12,6 @@
  *
  * Data and device are `json`, not `jsonb`: they come back as they were written, to the character.
  */
-import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as PgMigrations from "./PgMigrations.ts"
@@ -61,8 +60,9 @@ const actors = Effect.fnUntraced(function* (schema: string) {
 })
 
 /** Brings the tables up to date, on a connection of its own. */
-export const run = (options: PgClient.PgClientConfig, schema: string) =>
+export const run = (options: PgMigrations.Options, schema: string) =>
   PgMigrations.run(options, {
+    of: "sessions",
     schema,
     table: "session_migrations",
     steps: { "1_sessions": sessions(schema), "2_actors": actors(schema) }

@@ -6,17 +6,19 @@
  *
  * **Details**
  *
- * A statement that gets no answer within the limit fails, and its connection is not used again: the network is gone. One
- * whose caller is interrupted goes on at the server, because it cannot be cancelled alone.
+ * A statement that gets no answer within the limit fails, and neither its connection nor its like are used again, see
+ * `PgSiblings`: the network is gone. One whose caller is interrupted goes on at the server, because it cannot be cancelled alone.
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
-import * as PgPool from "@effect/sql-pg/PgPool"
+import type * as PgPool from "@effect/sql-pg/PgPool"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { SqlError, StatementTimeoutError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as TimeLimit from "../../lifetime/TimeLimit.ts"
+import type * as PgOutages from "./PgOutages.ts"
+import * as PgSiblings from "./PgSiblings.ts"
 import * as PgSqlClient from "./PgSqlClient.ts"
 
 const late = new SqlError({
@@ -27,22 +29,30 @@ const late = new SqlError({
   })
 })
 
-/** Makes the client; no statement waits for longer than `limit`. */
-export const make = Effect.fnUntraced(function* (config: PgPool.Config, limit: Duration.Duration) {
-  const pool = yield* PgPool.make({ ...config, multiplex: true })
+/** Makes the client; no statement waits for longer than `limit`. The log of outages says what the database is `of`. */
+export const make = Effect.fnUntraced(function* (
+  config: PgPool.Config & Pick<PgOutages.Use, "url">,
+  limit: Duration.Duration,
+  of = "the shared client"
+) {
+  const open = yield* PgSiblings.make(of, limit)
+  const pool = yield* open("statements", { ...config, multiplex: true })
   const within = yield* TimeLimit.make(limit, () => late)
 
-  const adapt = (connection: PgConnection) => {
-    const statement = <A, E>(work: Effect.Effect<A, E>) =>
-      Effect.tapError(within(work), (error) => (error === late ? pool.invalidate(connection) : Effect.void))
+  /** What runs on one connection, which `pinned` is a view of. */
+  const adapt = (connection: PgConnection, pinned = connection) => {
+    const awaited = pool.awaited(connection)
+    const statement = <A, E>(work: Effect.Effect<A, E>) => within(awaited(work))
     const stream = <A>(rows: Stream.Stream<A, SqlError>) =>
       Stream.unwrap(Effect.map(Stream.toPull(rows), (pull) => Stream.fromPull(Effect.succeed(statement(pull)))))
-    return PgSqlClient.adapt(connection, { statement, stream })
+    return PgSqlClient.adapt(pinned, { statement, stream })
   }
   return yield* SqlClient.make({
-    acquirer: Effect.map(pool.get, adapt),
-    borrower: (use) => pool.use((connection) => use(adapt(connection))),
-    transactionAcquirer: Effect.map(pool.reserve, adapt),
+    acquirer: Effect.map(pool.get, (connection) => adapt(connection)),
+    borrower: (use) => Effect.scoped(Effect.flatMap(pool.get, (connection) => use(adapt(connection)))),
+    transactionAcquirer: Effect.flatMap(pool.get, (connection) =>
+      Effect.map(connection.pin, (pinned) => adapt(connection, pinned))
+    ),
     ...PgSqlClient.dialect
   })
 })

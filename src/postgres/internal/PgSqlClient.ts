@@ -29,19 +29,29 @@ export interface Runner {
   readonly stream: <A>(rows: Stream.Stream<A, SqlError>) => Stream.Stream<A, SqlError>
 }
 
-/** A statement that comes after the end of its connection fails at once, instead of queueing behind what hangs there. */
+/**
+ * A statement that comes after the end of its connection fails at once, instead of queueing behind what hangs there. Where the
+ * pool took the connection back, statements say why.
+ */
 const runnerOf = (guard: PgDriver.Guard, state: () => State): Runner => {
-  const orClosed = Effect.suspend(() => (state() === "dead" ? Effect.fail(closed()) : Effect.void))
+  const recalled = () => guard.reason() ?? new Error(silent)
+  const orClosed = Effect.suspend(() =>
+    guard.reason() !== undefined || state() === "dead" ? Effect.fail(closed(recalled())) : Effect.void
+  )
+  const why = (error: SqlError) => {
+    const reason = guard.reason()
+    return reason === undefined ? error : closed(reason)
+  }
   return {
-    statement: (statement) => Effect.andThen(orClosed, PgDriver.orKill(guard)(statement)),
-    stream: (rows) => Stream.unwrap(Effect.as(orClosed, PgDriver.streamOrKill(guard)(rows)))
+    statement: (statement) => Effect.andThen(orClosed, Effect.mapError(PgDriver.orKill(guard)(statement), why)),
+    stream: (rows) => Stream.unwrap(Effect.as(orClosed, Stream.mapError(PgDriver.streamOrKill(guard)(rows), why)))
   }
 }
 
-const closed = () => {
-  const message = "The connection was closed because the server did not answer. Take another one."
-  return new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "query" }) })
-}
+const silent = "The connection was closed because the server did not answer. Take another one."
+
+const closed = (cause: Error) =>
+  new SqlError({ reason: new ConnectionError({ cause, message: cause.message, operation: "query" }) })
 
 /** A connection as `SqlClient` knows it. */
 export const adapt = (connection: PgConnection, { statement, stream }: Runner): Connection => ({

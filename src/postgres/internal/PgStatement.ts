@@ -14,8 +14,12 @@ import {
   ErrorResponse,
   errorOf,
   headerBytes,
+  noticeOf,
+  NotUtf8,
   outsideTransaction,
+  parameterTypesOf,
   ReadyForQuery,
+  type Report,
   type ServerError,
   valuesOf
 } from "./PgFrames.ts"
@@ -27,7 +31,7 @@ export type Texts = ReadonlyArray<string | null>
 type Stage = "unsent" | "sent" | "answered"
 
 /** Why the server's own word on a statement will not come. */
-export type Broken = "lost" | "copy" | "too large"
+export type Broken = "lost" | "copy in" | "copy out" | "too large"
 
 /** The longest row, and any other message, that is taken, without its type; the same as the driver's own limit. */
 export const maxMessageBytes = 16 * 1024 * 1024
@@ -38,7 +42,10 @@ const enoughBytes = 1024 * 1024
 
 const RowDescription = code("T")
 const CommandComplete = code("C")
-const copies: ReadonlySet<number | undefined> = new Set(Array.from("GHW", code))
+const ParameterDescription = code("t")
+const BindComplete = code("2")
+const CopyIn = code("G")
+const copiesOut: ReadonlySet<number | undefined> = new Set(Array.from("HW", code))
 
 const noColumns: ReadonlyArray<Column> = []
 
@@ -52,13 +59,23 @@ export interface Flow {
 export class PgStatement {
   /** The columns, from when the server has told them; none of a statement without rows. */
   columns = noColumns
+  /** The types of the parameters, by their object ids, where they were asked for. */
+  parameterTypes: ReadonlyArray<number> = []
+  /** The server began to execute it: an error that comes earlier means that it wrote nothing. */
+  isBegun = false
   /** The command tag, such as `SELECT 3` or `INSERT 0 1`; empty until the server says it, and when an error came after it. */
   command = ""
   stage: Stage = "unsent"
   /** Rows that the server has sent, also those that were dropped. */
   rowCount = 0
   error: ServerError | undefined
+  /** The server had said that it is done before it reported an error: only the commit was left, and may have happened. */
+  isErrorLate = false
+  /** Told of what the server remarks, as long as it is under way. */
+  onNotice: ((notice: Report) => void) | undefined
   broken: Broken | undefined
+  /** A row had a value that is no text; it was dropped, and those after it. */
+  isUnreadable = false
   /** The server, or what broke the connection, has said the last word. */
   isOver = false
   /** A transaction was open when the server was done. */
@@ -146,12 +163,20 @@ export class PgStatement {
       if (type === ReadyForQuery) this.ahead--
     } else if (type === DataRow) {
       this.rowCount++
-      if (this.isDropped) return
-      this.rows.push(valuesOf(bytes, at))
+      if (this.isDropped || this.isUnreadable) return
+      try {
+        this.rows.push(valuesOf(bytes, at))
+      } catch (error) {
+        if (!(error instanceof NotUtf8)) throw error
+        this.isUnreadable = true
+      }
       this.rowBytes += end - at
     } else if (type === RowDescription) this.columns = columnsOf(bytes, at)
+    else if (type === ParameterDescription) this.parameterTypes = parameterTypesOf(bytes, at)
+    else if (type === BindComplete) this.isBegun = true
     else if (type === CommandComplete) this.command = bytes.toString("utf8", at + headerBytes, end - 1)
     else if (type === ErrorResponse) {
+      this.isErrorLate = this.command !== ""
       this.command = ""
       this.stage = "answered"
       this.error = errorOf(bytes.subarray(at, end))
@@ -159,7 +184,13 @@ export class PgStatement {
       this.stage = "answered"
       this.isTransactionOpen = bytes[at + headerBytes] !== outsideTransaction
       this.isOver = true
-    } else if (copies.has(type)) this.breaks("copy")
+    } else if (type === CopyIn) this.breaks("copy in")
+    else if (copiesOut.has(type)) this.breaks("copy out")
+  }
+
+  /** @internal A notice, which is the part of `bytes` between `at` and `end`. */
+  notices(bytes: Buffer, at: number, end: number): void {
+    if (this.ahead === 0) this.onNotice?.(noticeOf(bytes.subarray(at, end)))
   }
 
   /** @internal What comes next cannot be read: the connection is to be closed. */

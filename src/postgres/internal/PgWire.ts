@@ -23,9 +23,12 @@ import { Duplex } from "node:stream"
 import {
   code,
   DataRow,
+  endReport,
   ErrorResponse,
   errorOf,
   headerBytes,
+  maxReportBytes,
+  NoticeResponse,
   outsideTransaction,
   ReadyForQuery,
   valuesOf
@@ -77,12 +80,13 @@ export class ExchangeFailed extends Error {
 
 const lost = () => new ExchangeFailed({ message: "The connection was lost" })
 
-const wires = new WeakMap<object, PgWire>()
+const wires = new WeakMap<object, Wire>()
 
 /** What a server may send at any time, and to nobody's question: notices, parameters and notifications. */
 const unasked: ReadonlySet<number | undefined> = new Set(Array.from("NSA", code))
 
-const socketOf = (connection: PgConnection): Duplex | undefined => {
+/** The driver's socket, where it shows it. */
+export const socketOf = (connection: PgConnection): Duplex | undefined => {
   if (!hasProperty(connection, "session") || !hasProperty(connection.session, "socket")) return undefined
   const { socket } = connection.session
   return socket instanceof Duplex ? socket : undefined
@@ -102,6 +106,9 @@ export const attach = (connection: PgConnection): PgWire | undefined => {
   return wire
 }
 
+/** Whether somebody waits for an answer to messages of ours. */
+export const isAwaited = (connection: PgConnection): boolean => wires.get(connection)?.isAwaited() ?? false
+
 /** How long the server may take to close its side before the socket is destroyed. */
 const farewell = Duration.seconds(1)
 
@@ -110,15 +117,21 @@ const farewell = Duration.seconds(1)
  * more. One that takes longer than a second has its socket destroyed.
  */
 export const gone = (connection: PgConnection): Effect.Effect<void> =>
+  Effect.timeoutOrElse(closed(connection), {
+    duration: farewell,
+    orElse: () => Effect.sync(() => socketOf(connection)?.destroy())
+  })
+
+/** Waits until a connection is closed, and so all that the server had to say was heard. */
+export const closed = (connection: PgConnection): Effect.Effect<void> =>
   Effect.suspend(() => {
     const socket = socketOf(connection)
     if (socket === undefined || socket.closed) return Effect.void
-    const closed = Effect.callback<void>((resume) => {
+    return Effect.callback<void>((resume) => {
       const done = () => resume(Effect.void)
       socket.once("close", done)
       return Effect.sync(() => socket.off("close", done))
     })
-    return Effect.timeoutOrElse(closed, { duration: farewell, orElse: () => Effect.sync(() => socket.destroy()) })
   })
 
 /** Messages of ours that are not answered yet. */
@@ -152,6 +165,8 @@ class Exchange {
 
   breaks(): void {}
 
+  notices(): void {}
+
   ends(): void {
     this.failure = lost()
     this.isOver = true
@@ -181,6 +196,8 @@ class Wire implements PgWire {
   private wantedBytes = 0
   /** Bytes of a message that may pass unread. */
   private passing = 0
+  /** Bytes of a message that nobody is to hear. */
+  private dropping = 0
   private readonly connection: PgConnection
   private readonly socket: Duplex
   private readonly deliver: (chunk: Buffer) => void
@@ -198,6 +215,8 @@ class Wire implements PgWire {
     }
     socket.once("close", this.ends)
   }
+
+  readonly isAwaited = (): boolean => this.conversations.length > 0
 
   readonly isOutsideTransaction = (): boolean => this.status === outsideTransaction
 
@@ -244,26 +263,37 @@ class Wire implements PgWire {
   private read(arrived: Buffer, done: Array<Conversation>): void {
     const chunk = this.gather(arrived)
     if (chunk === undefined) return
-    let passed = 0
-    let at = Math.min(this.passing, chunk.length)
-    this.passing -= at
+    let passed = Math.min(this.dropping, chunk.length)
+    this.dropping -= passed
+    let at = Math.min(passed + this.passing, chunk.length)
+    this.passing -= at - passed
     while (at < chunk.length) {
       const type = chunk[at]
       const [conversation] = this.conversations
       const isOurs = conversation !== undefined && !unasked.has(type)
+      const isReport = type === ErrorResponse || type === NoticeResponse
       const left = chunk.length - at
       const size = left < headerBytes ? headerBytes : 1 + chunk.readUInt32BE(at + 1)
       if (size < headerBytes) throw new RangeError("A message is never so short")
-      if (isOurs && size > 1 + maxMessageBytes) {
+      const needed = isReport ? Math.min(size, maxReportBytes) : size
+      if (isOurs && needed > 1 + maxMessageBytes) {
         conversation.breaks("too large")
         return void this.socket.destroy()
       }
-      if (left < headerBytes || (left < size && (isOurs || type === ReadyForQuery))) {
-        this.hold(chunk.subarray(at), size)
+      if (left < headerBytes || (left < needed && (isOurs || isReport || type === ReadyForQuery))) {
+        this.hold(chunk.subarray(at), needed)
         break
       }
       const end = at + size
-      if (isOurs) {
+      if (needed < size) {
+        if (at > passed) this.deliver(chunk.subarray(passed, at))
+        const report = endReport(chunk.subarray(at, at + needed))
+        if (!isOurs || conversation.tells(type)) this.deliver(report)
+        if (isOurs) conversation.hear(report, 0, report.length)
+        else conversation?.notices(report, 0, report.length)
+        passed = Math.min(end, chunk.length)
+        this.dropping = end - passed
+      } else if (isOurs) {
         if (at > passed) this.deliver(chunk.subarray(passed, at))
         if (type === ReadyForQuery) this.status = chunk[at + headerBytes]
         if (conversation.tells(type)) this.deliver(chunk.subarray(at, end))
@@ -272,7 +302,8 @@ class Wire implements PgWire {
         if (conversation.isOver) done.unshift(this.leave(conversation))
         passed = end
       } else if (type === ReadyForQuery) this.status = chunk[at + headerBytes]
-      if (end > chunk.length) this.passing = end - chunk.length
+      else if (type === NoticeResponse) conversation?.notices(chunk, at, end)
+      if (end > chunk.length && needed === size) this.passing = end - chunk.length
       at = Math.min(end, chunk.length)
     }
     if (at > passed) this.deliver(passed === 0 && at === chunk.length ? chunk : chunk.subarray(passed, at))

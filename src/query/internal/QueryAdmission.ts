@@ -1,7 +1,8 @@
 /**
  * Who of those that want to run a query may, and who waits.
  *
- * A place is taken when a query is submitted, and left when its connection is back or it was given up.
+ * A place is taken when a query is submitted, and left when its connection is back or it was given up. Until then its statement
+ * takes up memory, which is bounded, too.
  */
 import * as Effect from "effect/Effect"
 import * as FairSemaphore from "../../lifetime/FairSemaphore.ts"
@@ -17,6 +18,13 @@ export interface Options {
   readonly maxWaiting?: number | undefined
   /** Of one principal. Default: 100. */
   readonly maxWaitingPerPrincipal?: number | undefined
+  /**
+   * What the statements and parameters of queries that wait or run may take up in memory together, in bytes, roughly. Default:
+   * 128 MiB.
+   */
+  readonly maxWaitingBytes?: number | undefined
+  /** Those of one principal. The first is always taken in. Default: 16 MiB. */
+  readonly maxWaitingBytesPerPrincipal?: number | undefined
 }
 
 export type Place = FairSemaphore.Place<QueryError>
@@ -38,17 +46,40 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     perKey: { permits: maxRunningPerPrincipal, maxWaiting: maxWaitingPerPrincipal },
     refuse: () => Effect.interrupt
   })
+  const mebibyte = 1024 * 1024
+  const maxBytes = options.maxWaitingBytes ?? 128 * mebibyte
+  const maxBytesOf = Math.min(options.maxWaitingBytesPerPrincipal ?? 16 * mebibyte, maxBytes)
+  const held = new Map<string, number>()
+  let heldBytes = 0
   let meanMillis = 1000
 
+  /** The place, with the memory of its statement, which is given back with it. */
+  const withBytes = (principal: string, bytes: number, { leave, told }: Place): Place => {
+    const hold = (change: number) => {
+      heldBytes += change
+      const theirs = (held.get(principal) ?? 0) + change
+      if (theirs > 0) held.set(principal, theirs)
+      else held.delete(principal)
+    }
+    let isHeld = true
+    hold(bytes)
+    return {
+      told,
+      leave: () => {
+        if (isHeld) hold(-bytes)
+        isHeld = false
+        leave()
+      }
+    }
+  }
+
   /** One place is free again when one of those that run is done. */
-  const rejected = (principal: string) => {
-    const ofPrincipal = places.waiting(principal)
-    const isTheirs = ofPrincipal >= maxWaitingPerPrincipal
+  const rejected = (principal: string, isTheirs: boolean, what: "" | "Bytes") => {
     const seconds = Math.ceil(meanMillis / (isTheirs ? maxRunningPerPrincipal : maxRunning) / 1000)
     return new QueryError({
       reason: new QueryRejected({
-        limit: isTheirs ? "waitingOfPrincipal" : "waiting",
-        count: isTheirs ? ofPrincipal : places.waiting(),
+        limit: isTheirs ? `waiting${what}OfPrincipal` : `waiting${what}`,
+        count: isTheirs ? places.waiting(principal) : places.waiting(),
         retryAfterSeconds: Math.min(Math.max(seconds, 1), maxRetrySeconds)
       })
     })
@@ -56,9 +87,14 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   return {
     /** A place, which is to be left, or why there is none. */
-    enter: (principal: string): Place | QueryError => {
+    enter: (principal: string, bytes: number): Place | QueryError => {
+      const theirs = held.get(principal) ?? 0
+      if (theirs > 0 && theirs + bytes > maxBytesOf) return rejected(principal, true, "Bytes")
+      if (heldBytes > 0 && heldBytes + bytes > maxBytes) return rejected(principal, false, "Bytes")
       const place = places.enterUnsafe(principal)
-      return typeof place === "string" ? rejected(principal) : place
+      return typeof place === "string"
+        ? rejected(principal, places.waiting(principal) >= maxWaitingPerPrincipal, "")
+        : withBytes(principal, bytes, { told: (listener) => place.told(listener), leave: () => place.leave() })
     },
     /** Learns how long a query that is over had its place. */
     took: (millis: number): void => {

@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import type { Statement } from "../QueryDriver.ts"
+import * as ExactJson from "./ExactJson.ts"
 import { IdempotencyConflict, QueryError, QueryRejected } from "../QueryError.ts"
 import type { QueryRecord } from "../QueryRecord.ts"
 import type { Entry } from "./QueryRegistryEntry.ts"
@@ -28,7 +29,12 @@ interface Kept {
 
 const digestOf = ({ deadline, statement: { params, settings, sql } }: Request): string =>
   createHash("sha256")
-    .update(JSON.stringify([sql, params, settings ?? {}, deadline === undefined ? null : Duration.toMillis(deadline)]))
+    .update(
+      ExactJson.stringify(
+        [sql, params, settings ?? {}, deadline === undefined ? null : Duration.toMillis(deadline)],
+        String
+      )
+    )
     .digest("base64url")
 
 /** The keys of all principals. Times are in milliseconds of a steady clock. */
@@ -36,10 +42,13 @@ export class Keys {
   private readonly byPrincipal = new Map<string, Map<string, Kept>>()
   private readonly windowMillis: number
   private readonly maxPerPrincipal: number
+  private readonly max: number
+  private count = 0
 
-  constructor(window: Duration.Duration, maxPerPrincipal: number) {
+  constructor(window: Duration.Duration, max: { readonly all: number; readonly ofPrincipal: number }) {
     this.windowMillis = Duration.toMillis(window)
-    this.maxPerPrincipal = maxPerPrincipal
+    this.max = max.all
+    this.maxPerPrincipal = max.ofPrincipal
   }
 
   /**
@@ -48,33 +57,45 @@ export class Keys {
    */
   answer(request: Request, now: number): Effect.Effect<QueryRecord, QueryError> | undefined {
     const keys = this.byPrincipal.get(request.principal)
-    if (keys === undefined) return undefined
-    const kept = keys.get(request.key)
+    const kept = keys?.get(request.key)
     if (kept !== undefined && kept.until > now) {
       const { record } = kept.entry
       return kept.digest === digestOf(request)
         ? Effect.succeed({ ...record, sql: request.statement.sql })
         : Effect.fail(new QueryError({ reason: new IdempotencyConflict({ id: record.id }) }))
     }
-    this.removeUntil(keys, now)
-    if (keys.size < this.maxPerPrincipal) return undefined
-    const [oldest] = keys.values()
+    if (keys !== undefined) this.removeUntil(keys, now)
+    const isTheirs = keys !== undefined && keys.size >= this.maxPerPrincipal
+    if (!isTheirs && this.count >= this.max) this.prune(now)
+    if (!isTheirs && this.count < this.max) return undefined
+    const [oldest] = isTheirs ? keys.values() : this.oldest()
     const millis = Math.max((oldest?.until ?? now) - now, 0)
     return Effect.fail(
       new QueryError({
         reason: new QueryRejected({
-          limit: "keysOfPrincipal",
-          count: keys.size,
+          limit: isTheirs ? "keysOfPrincipal" : "keys",
+          count: isTheirs ? keys.size : this.count,
           retryAfterSeconds: Math.max(1, Math.ceil(millis / 1000))
         })
       })
     )
   }
 
+  /** The first that is forgotten. */
+  private oldest(): ReadonlyArray<Kept> {
+    let first: Kept | undefined
+    for (const keys of this.byPrincipal.values()) {
+      const [oldest] = keys.values()
+      if (oldest !== undefined && oldest.until < (first?.until ?? Number.POSITIVE_INFINITY)) first = oldest
+    }
+    return first === undefined ? [] : [first]
+  }
+
   /** Remembers the query of a key. */
   keep(request: Request, entry: Entry, now: number): void {
     const kept: Kept = { digest: digestOf(request), entry, until: now + this.windowMillis }
     const keys = this.byPrincipal.get(request.principal)
+    if (keys?.delete(request.key) !== true) this.count++
     if (keys === undefined) this.byPrincipal.set(request.principal, new Map([[request.key, kept]]))
     else keys.set(request.key, kept)
   }
@@ -92,6 +113,7 @@ export class Keys {
     for (const [key, { until }] of keys) {
       if (until > now) return
       keys.delete(key)
+      this.count--
     }
   }
 }

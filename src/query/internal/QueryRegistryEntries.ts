@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as QueryId from "../QueryId.ts"
 import type { QueryRecord } from "../QueryRecord.ts"
 import { Entry, type Submitted } from "./QueryRegistryEntry.ts"
+import * as QuerySizes from "./QuerySizes.ts"
 import type * as QueryState from "../QueryState.ts"
 
 /** Part of a principal's queries. */
@@ -29,7 +30,7 @@ export interface ListOptions {
   readonly after?: number | undefined
 }
 
-/** How many records of queries that are over are kept, and how many characters their statements may have together. */
+/** How many records of queries that are over are kept, and how many characters their texts may have together. */
 export interface Bounds {
   readonly all: Bound
   readonly ofPrincipal: Bound
@@ -43,26 +44,35 @@ export interface Bound {
 
 /** Entries in the order in which their queries ended. */
 class Kept {
-  readonly entries = new Set<Entry>()
+  /** With their sizes when they were added. */
+  private readonly entries = new Map<Entry, number>()
   private text = 0
 
-  add(entry: Entry): void {
-    this.entries.add(entry)
-    this.text += entry.record.sql.length
+  get isEmpty(): boolean {
+    return this.entries.size === 0
+  }
+
+  add(entry: Entry, size: number): void {
+    this.entries.set(entry, size)
+    this.text += size
   }
 
   remove(entry: Entry): void {
-    if (this.entries.delete(entry)) this.text -= entry.record.sql.length
+    this.text -= this.entries.get(entry) ?? 0
+    this.entries.delete(entry)
   }
 
   /** The oldest, when they are too many. The last one always stays: it is about to be told. */
   excess({ count, text }: Bound): Entry | undefined {
     const { size } = this.entries
     if (size <= 1 || (size <= count && this.text <= text)) return undefined
-    const [oldest] = this.entries
+    const [oldest] = this.entries.keys()
     return oldest
   }
 }
+
+/** A listing ends early with so many characters of texts, but has one at least. */
+const maxListed = 4 * 1024 * 1024
 
 /** The entries of one principal, as long as it has any. */
 class Theirs {
@@ -129,14 +139,17 @@ export class Entries {
     return due
   }
 
-  /** Takes note of a query that is over, and takes those off the list that there is no room for any more. */
-  ended(entry: Entry, at: DateTime.Utc): void {
+  /**
+   * Takes note of a query that is about to be over, and takes those off the list that there is no room for any more. Its size is
+   * that with its outcome.
+   */
+  ended(entry: Entry, size: number, at: DateTime.Utc): void {
     if (!this.has(entry)) return
     const { principal } = entry.record
     const theirs = this.keptOf.get(principal) ?? new Kept()
     this.keptOf.set(principal, theirs)
-    theirs.add(entry)
-    this.kept.add(entry)
+    theirs.add(entry, size)
+    this.kept.add(entry, size)
     const excess = () => theirs.excess(this.bounds.ofPrincipal) ?? this.kept.excess(this.bounds.all)
     for (let old = excess(); old !== undefined; old = excess()) {
       this.unlist(old, at)
@@ -150,7 +163,7 @@ export class Entries {
     this.kept.remove(entry)
     const kept = this.keptOf.get(principal)
     kept?.remove(entry)
-    if (kept?.entries.size === 0) this.keptOf.delete(principal)
+    if (kept?.isEmpty === true) this.keptOf.delete(principal)
     const theirs = this.byPrincipal.get(principal)
     theirs?.entries.delete(entry)
     if (theirs?.entries.size === 0) this.byPrincipal.delete(principal)
@@ -169,15 +182,18 @@ export class Entries {
     )
   }
 
-  /** A principal's queries, the newest first. */
+  /** A principal's queries, the newest first; fewer than asked for where their texts are long. */
   list(principal: string, { after = Number.POSITIVE_INFINITY, limit = 100, state }: ListOptions = {}): Listing {
     const queries: Array<QueryRecord> = []
     const begin = this.byPrincipal.get(principal)?.begin ?? 0
     let last: number | undefined
-    for (const { order, record } of this.of(principal).toReversed()) {
+    let listed = 0
+    for (const entry of this.of(principal).toReversed()) {
+      const { order, record } = entry
       const place = begin + order
       if (place >= after || (state !== undefined && record.state !== state)) continue
-      if (queries.length === limit) return { queries, next: last }
+      listed += QuerySizes.sizeOfRecord(record)
+      if (queries.length === limit || (listed > maxListed && queries.length > 0)) return { queries, next: last }
       queries.push(record)
       last = place
     }

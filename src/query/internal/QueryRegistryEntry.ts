@@ -13,8 +13,10 @@ import * as Scope from "effect/Scope"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import type * as Lifetime from "../../lifetime/Lifetime.ts"
 import type * as QueryId from "../QueryId.ts"
-import type { QueryRecord } from "../QueryRecord.ts"
+import type { RowSink } from "../QueryDriver.ts"
+import type { Notice, QueryRecord } from "../QueryRecord.ts"
 import type { QueryResult } from "../QueryResults.ts"
+import * as QuerySizes from "./QuerySizes.ts"
 import * as QueryState from "../QueryState.ts"
 
 /** What an entry begins with. */
@@ -39,6 +41,13 @@ export interface Spans {
   readonly ran: number | undefined
 }
 
+/** What a record keeps of the notices of its query. */
+const maxNotices = 100
+const maxNoticesSize = 32 * 1024
+
+/** Of one that is past its retention nobody asks why it failed. */
+const expiredText = 200
+
 /** A query that was submitted. */
 export class Entry {
   /** Counts the submissions of its principal: an entry comes after those of a smaller number. */
@@ -53,6 +62,8 @@ export class Entry {
   private running: Lifetime.Lifetime | undefined
   /** What its rows take up, as far as it was measured. */
   bytes = 0
+  private noticesSize = 0
+  private columnsSize = 0
   private scope: Scope.Closeable | undefined
   private opened: QueryResult | undefined
   private watchers: Set<() => void> | undefined
@@ -71,8 +82,15 @@ export class Entry {
       expiresAt: null,
       rowCount: null,
       bytes: null,
+      notices: [],
+      noticesDropped: 0,
       error: null
     }
+  }
+
+  /** Characters that are kept of it, its rows aside. */
+  get size(): number {
+    return this.columnsSize + QuerySizes.sizeOfRecord(this.current)
   }
 
   get record(): QueryRecord {
@@ -119,9 +137,28 @@ export class Entry {
     this.tell()
   }
 
-  /** The only place that changes a record. */
+  /** Adds a notice, as long as there is room for it. */
+  remark(notice: Notice): void {
+    const { current } = this
+    if (this.isOver) return
+    const kept = QuerySizes.cutNotice(notice)
+    const size = QuerySizes.sizeOfNotice(kept)
+    if (
+      current.noticesDropped > 0 ||
+      current.notices.length >= maxNotices ||
+      this.noticesSize + size > maxNoticesSize
+    ) {
+      this.current = { ...current, noticesDropped: current.noticesDropped + 1 }
+      return
+    }
+    this.noticesSize += size
+    this.current = { ...current, notices: [...current.notices, kept] }
+  }
+
+  /** Goes from state to state. */
   step(state: QueryState.QueryState, at: DateTime.Utc, change: Change = {}): void {
-    const { bytes, error, expiresAt, id, principal, rowCount, session, sql, state: from, transitions } = this.current
+    const { current } = this
+    const { bytes, error, expiresAt, id, principal, rowCount, session, sql, state: from, transitions } = current
     if (!QueryState.isStep(from, state)) throw new Error(`A query cannot go from ${from} to ${state}`)
     const isExpired = state === "Expired"
     this.current = {
@@ -135,7 +172,9 @@ export class Entry {
       expiresAt: QueryState.isTerminal(state) && !isExpired ? after(at, this.retention) : expiresAt,
       rowCount: change.rowCount ?? rowCount,
       bytes: change.bytes ?? bytes,
-      error: change.error ?? error
+      notices: isExpired ? [] : current.notices,
+      noticesDropped: current.noticesDropped,
+      error: isExpired && error !== null ? QuerySizes.keptReason(error, expiredText) : (change.error ?? error)
     }
     if (this.isOver) this.running = undefined
     this.tell()
@@ -190,6 +229,18 @@ export class Entry {
     })
   }
 
+  /** Where its rows go; what is known of its columns is counted. */
+  sinkOf({ sink }: QueryResult): RowSink {
+    return {
+      rows: sink.rows,
+      columns: (columns) =>
+        Effect.suspend(() => {
+          this.columnsSize = QuerySizes.sizeOfColumns(columns)
+          return sink.columns(columns)
+        })
+    }
+  }
+
   /** Learns what the rows take up, to be told with the outcome. */
   measure(): Effect.Effect<void> {
     return Effect.suspend(() =>
@@ -210,6 +261,7 @@ export class Entry {
       const { current, scope } = this
       this.scope = undefined
       this.opened = undefined
+      this.columnsSize = 0
       return scope === undefined ? Effect.void : freeWithin(current.id, Scope.close(scope, Exit.void), limit)
     })
   }

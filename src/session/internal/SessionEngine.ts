@@ -42,6 +42,7 @@ import {
   type Snapshot,
   type State,
   successorOf,
+  tokenOf,
   tooLate
 } from "./SessionState.ts"
 import * as SessionToken from "../SessionToken.ts"
@@ -89,8 +90,7 @@ export const make = Effect.fnUntraced(function* <Data>(
   const forget = tell(Option.none())
   /** Of a token that leads nowhere: another answer may have brought a new one in its place. */
   const instead = Option.getOrUndefined(Option.map(options.token, SessionToken.hash))
-  const tellLive = ({ record, successor, token }: Live) =>
-    tell(Option.some({ token: successor ?? token, expiresAt: record.expiresAt }))
+  const tellLive = (live: Live) => tell(Option.some(tokenOf(live)))
 
   // A superseded token is left to the client: another response has just brought it the next one.
   const refused = (refusal: SessionAudit.Refusal) =>

@@ -52,7 +52,12 @@ export interface Expiry {
 }
 
 /** A token that the client has to learn, or none: it has to forget the one it has. */
-export type TokenChange = Option.Option<{ readonly token: SessionToken; readonly expiresAt: DateTime.Utc }>
+export type TokenChange = Option.Option<{
+  readonly token: SessionToken
+  readonly expiresAt: DateTime.Utc
+  /** From the change on, by the store's clock, up to a touch interval too long. */
+  readonly livesFor: Duration.Duration
+}>
 
 /** Data and the version it has in the store, 0 for a visitor without a session. */
 export interface Versioned<Data> {

@@ -1,6 +1,7 @@
 /**
  * What a handle knows of its session: the states that `SessionEngine` leads it through, and the errors it answers with.
  */
+import * as DateTime from "effect/DateTime"
 import type * as Option from "effect/Option"
 import type * as Lifetime from "../../lifetime/Lifetime.ts"
 import type { Read } from "../SessionData.ts"
@@ -42,6 +43,13 @@ export const conflict = because(new SessionConflict())
 export const isSuperseded = ({ reason }: SessionError) => reason._tag === "SessionSuperseded"
 export const isUnreadable = ({ reason }: SessionError) => reason._tag === "SessionUndecodable"
 export const isMissing = ({ reason }: SessionError) => reason._tag === "SessionMissing"
+
+/** What the client has to know of a session: its token, and how long it lives by the store's clock. */
+export const tokenOf = ({ record, successor, token }: Live) => ({
+  token: successor ?? token,
+  expiresAt: record.expiresAt,
+  livesFor: DateTime.distance(record.lastSeenAt, record.expiresAt)
+})
 
 /** The token that follows on the one of a session: the one that it was given, or that whoever renews it gives it. */
 export const successorOf = ({ record: { renewalNonce }, successor, token }: Live) =>

@@ -42,7 +42,7 @@ const longestSeconds = 10 * 365 * 24 * 3600
 const Seconds = Schema.Union([
   Schema.Finite,
   // RFC 6749 wants a number; servers are about that send it as text.
-  Schema.String.check(Schema.isPattern(/^-?\d{1,15}$/)).pipe(Schema.decodeTo(Schema.FiniteFromString))
+  Schema.String.check(Schema.isPattern(/^-?\d{1,15}(\.\d{1,15})?$/)).pipe(Schema.decodeTo(Schema.FiniteFromString))
 ])
 
 const Answer = Schema.Struct({
@@ -62,6 +62,15 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const client = yield* HttpClient.HttpClient
   const endpoint = yield* TokenEndpoint.make("tokenUrl", options.tokenUrl)
   const { clientId, clientSecret } = options
+  yield* TokenEndpoint.sendable("clientId", clientId)
+  if (clientSecret !== undefined) yield* TokenEndpoint.sendable("clientSecret", Redacted.value(clientSecret))
+  yield* TokenEndpoint.sendable("scope", options.scope?.join(" ") ?? "")
+  yield* TokenEndpoint.sendable(
+    "parameters",
+    Object.entries(options.parameters ?? {})
+      .flat()
+      .join("=")
+  )
   const isBasic = clientSecret !== undefined && options.authentication !== "post"
   const defaultLifetime =
     options.defaultLifetime === undefined

@@ -37,7 +37,7 @@ export const make = (field: string, text: string | URL): Effect.Effect<TokenEndp
     Effect.fail(
       new ClientError({ reason: new InvalidConfig({ field, problem: `${problem}. Give it as https://host/path` }) })
     )
-  const url = URL.parse(String(text))
+  const url = String(text).isWellFormed() ? URL.parse(String(text)) : null
   if (url === null) return invalid("is no URL")
   const isLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
   if (url.protocol !== "https:" && !(url.protocol === "http:" && isLoopback)) {
@@ -48,6 +48,19 @@ export const make = (field: string, text: string | URL): Effect.Effect<TokenEndp
   }
   return Effect.succeed({ origin: url.origin, url: url.href })
 }
+
+/** Fails with `InvalidConfig` where a text of the options would be sent as another one. */
+export const sendable = (field: string, text: string): Effect.Effect<void, ClientError> =>
+  text.isWellFormed()
+    ? Effect.void
+    : Effect.fail(
+        new ClientError({
+          reason: new InvalidConfig({
+            field,
+            problem: "holds half of a surrogate pair, which no form can. See how it was cut"
+          })
+        })
+      )
 
 /** An answer that cannot be used; `problem` is in our own words. */
 export const bad = ({ origin }: TokenEndpoint, problem: string) =>
@@ -94,6 +107,9 @@ const absence = (error: HttpClientError): string => {
   return "no answer"
 }
 
+/** A mark of the byte order is none of the text: RFC 8259 section 8.1 lets a reader pass over it. */
+const utf8 = new TextDecoder()
+
 const bodyOf = (endpoint: TokenEndpoint, response: HttpClientResponse) =>
   Effect.suspend(() => {
     const chunks: Array<Uint8Array> = []
@@ -104,7 +120,7 @@ const bodyOf = (endpoint: TokenEndpoint, response: HttpClientResponse) =>
         length += chunk.length
         return length > maxBytes ? Effect.fail(bad(endpoint, `it is longer than ${maxBytes} bytes`)) : Effect.void
       }),
-      () => Buffer.concat(chunks).toString("utf8")
+      () => utf8.decode(Buffer.concat(chunks))
     )
   })
 

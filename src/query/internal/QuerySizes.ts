@@ -1,0 +1,94 @@
+/**
+ * What queries occupy, roughly, and how much of a text is kept of one that is over.
+ */
+import type * as Schema from "effect/Schema"
+import { Buffer } from "node:buffer"
+import type { Column, Statement } from "../QueryDriver.ts"
+import type { QueryError } from "../QueryError.ts"
+import type { Notice, QueryRecord } from "../QueryRecord.ts"
+
+/** Roughly what a value occupies, in bytes. Not by recursion: it may be nested deeply. */
+export const sizeOf = (value: Schema.Json): number => {
+  let size = 0
+  const rest: Array<Schema.Json> = [value]
+  for (let value = rest.pop(); value !== undefined; value = rest.pop()) {
+    if (typeof value === "string") size += 16 + value.length * 2
+    else if (value === null || typeof value !== "object") size += 8
+    else {
+      size += 32
+      if (Array.isArray(value)) for (const part of value) rest.push(part)
+      else {
+        for (const [name, part] of Object.entries(value)) {
+          size += 16 + name.length * 2
+          rest.push(part)
+        }
+      }
+    }
+  }
+  return size
+}
+
+/** Roughly what a statement occupies while it waits and runs, in bytes. */
+export const sizeOfStatement = ({ params, settings, sql }: Statement): number =>
+  sizeOf(sql) + sizeOf(params) + sizeOf(settings ?? {})
+
+/** Characters of one text of an error or a notice. */
+const maxText = 4096
+
+/** A text that is not longer than that; one that was cut keeps nothing of the whole one alive, as a slice would. */
+export const cut = (text: string, length = maxText): string => {
+  if (text.length <= length) return text
+  const kept = text.slice(0, length)
+  return `${Buffer.from(kept.isWellFormed() ? kept : kept.slice(0, -1)).toString()}…`
+}
+
+type Reason = QueryError["reason"]
+
+/** An error keeps the functions that were running alive, and with them all they knew. One without a stack does not. */
+const withoutStack = <A>(make: () => A): A => {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
+  }
+}
+
+/** The same error, to be kept: its texts are cut, and it keeps nothing else alive. */
+export const keptReason = (reason: Reason, length?: number): Reason => {
+  const { _tag, ...fields } = reason
+  const kept = Object.entries(fields).map(([name, value]) => [
+    name,
+    typeof value === "string" ? cut(value, length) : value
+  ])
+  const Class = reason.constructor as new (fields: object) => Reason
+  return withoutStack(() => new Class(Object.fromEntries(kept)))
+}
+
+const textsOf = ({ code = "", detail = "", hint = "" }: { code?: string; detail?: string; hint?: string }) =>
+  code.length + detail.length + hint.length
+
+/** Characters of a notice, and what it takes besides. */
+export const sizeOfNotice = (notice: Notice): number => 64 + notice.message.length + textsOf(notice)
+
+/** A notice whose texts are cut. */
+export const cutNotice = ({ code, detail, hint, message, severity }: Notice): Notice => ({
+  severity: cut(severity),
+  message: cut(message),
+  ...(code !== undefined && { code: cut(code) }),
+  ...(detail !== undefined && { detail: cut(detail) }),
+  ...(hint !== undefined && { hint: cut(hint) })
+})
+
+/** Characters of columns, and what they take besides. */
+export const sizeOfColumns = (columns: ReadonlyArray<Column>): number =>
+  columns.reduce((sum, { name, type }) => sum + 64 + name.length + type.length, 0)
+
+/** Characters of an error. */
+export const sizeOfReason = (reason: Reason | null): number =>
+  reason === null ? 0 : reason.message.length + (reason._tag === "StatementFailed" ? textsOf(reason) : 0)
+
+/** Characters that a record has, without its columns, which are not part of it. */
+export const sizeOfRecord = ({ error, notices, sql }: QueryRecord): number =>
+  sql.length + sizeOfReason(error) + notices.reduce((sum, notice) => sum + sizeOfNotice(notice), 0)

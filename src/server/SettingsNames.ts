@@ -1,0 +1,56 @@
+/**
+ * The names of the service's variables, and what a variable that is none of them was meant to be.
+ *
+ * A misspelt variable would otherwise be as good as not set: limits would be the usual ones, and nobody would know.
+ */
+
+const names = [
+  "HOLDFAST_ABSOLUTE_TIMEOUT",
+  "HOLDFAST_DEMO_PASSWORD",
+  "HOLDFAST_IDLE_TIMEOUT",
+  "HOLDFAST_MAX_QUERIES",
+  "HOLDFAST_MAX_QUERIES_PER_USER",
+  "HOLDFAST_MAX_SESSIONS",
+  "HOLDFAST_ORIGIN",
+  "HOLDFAST_PASSWORD",
+  "HOLDFAST_QUERY_RETENTION",
+  "HOLDFAST_QUERY_URL",
+  "HOLDFAST_RENEW_EVERY",
+  "HOLDFAST_SESSION_STORE",
+  "HOLDFAST_TRUSTED_PROXIES"
+]
+
+/** Set by Docker and Kubernetes where a service that can be reached is called `holdfast` or `holdfast-…`. */
+const ofOrchestrator = /_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$/
+
+/** For the tests and measurements of Holdfast itself. */
+const ofTools = /^HOLDFAST_(?:TEST|BENCH)_/
+
+const isForeign = (name: string, value: string) =>
+  ofTools.test(name) || ofOrchestrator.test(name) || (name.endsWith("_PORT") && /^(?:tcp|udp|sctp):\/\//.test(value))
+
+/** How many letters have to be added, left out or changed to come from one name to the other (Levenshtein). */
+const distance = (a: string, b: string): number => {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const changed = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(changed, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}
+
+const nearest = (name: string) =>
+  names.reduce((best, known) => (distance(name, known) < distance(name, best) ? known : best))
+
+/** The first variable of ours that there is not, and what to do about it. */
+export const unknown = (environment: Readonly<Record<string, string | undefined>>) => {
+  for (const [name, value = ""] of Object.entries(environment).toSorted()) {
+    if (!/^HOLDFAST_/i.test(name) || names.includes(name) || isForeign(name, value)) continue
+    return { name, problem: `is no variable of Holdfast. The nearest one is ${nearest(name.toUpperCase())}` }
+  }
+  return undefined
+}
