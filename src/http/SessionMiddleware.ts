@@ -22,7 +22,8 @@
  * What a request does for its session ends with the session. A request that has loaded its session is interrupted when the
  * session ends elsewhere, and answers 401 `SessionRevoked`; a body that streams is cut. What it took since, such as a query or
  * a lease, is released before the end of the session is over. A query or a lease loads the session by itself
- * (`Lifetime.Current`), so this holds without a line of yours. The request that ends its session goes on.
+ * (`Lifetime.Current`), so this holds without a line of yours. The request that ends its session goes on, and so does one
+ * whose handler said {@link letGo}.
  *
  * Data is in the store before the response begins, because every write goes through at once; nothing is written after it.
  * The cookie alone waits for the response, and only says what is in the store by then. A token that is due is renewed then,
@@ -98,6 +99,23 @@ export type LoggedInClass<Self, Id extends string> = GateClass<LoggedIn<Self>, `
 
 /** The class of {@link Middleware.Fresh}. */
 export type FreshClass<Self, Id extends string> = GateClass<Fresh<Self>, `${Id}/Fresh/${number}`>
+
+/**
+ * Lets the running request go on when its session ends elsewhere: for a handler that tells its client about the end, such as a
+ * stream of events, and ends by itself then. The end of the session does not wait for it.
+ *
+ * **Example** (A stream that tells of the end)
+ *
+ * ```ts
+ * Effect.gen(function* () {
+ *   const session = yield* AppSession
+ *   const { ended } = yield* session.lifetime
+ *   yield* SessionMiddleware.letGo(session)
+ *   return HttpServerResponse.stream(Stream.encodeText(Stream.fromEffect(Effect.as(ended, "logged out"))))
+ * })
+ * ```
+ */
+export const letGo: <Data>(session: Session<Data>) => Effect.Effect<void> = RequestSession.letGo
 
 /** How lately somebody must have proved who they are. */
 export interface FreshOptions {

@@ -17,6 +17,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Struct from "effect/Struct"
 import * as Problem from "../http/Problem.ts"
+import * as SessionMiddleware from "../http/SessionMiddleware.ts"
 import { QueryEvent, type QueryInfo } from "../http/QueryApi.ts"
 import { QueryId } from "../query/QueryId.ts"
 import * as QueryProblem from "../http/QueryProblem.ts"
@@ -137,7 +138,10 @@ export const layer = HttpApiBuilder.group(
           return yield* new QueryProblem.EventUnknown({ detail: "Leave Last-Event-ID out to get all of them." })
         }
         if (after === transitions.length && QueryState.isTerminal(state)) return HttpServerResponse.empty()
-        const session = yield* Effect.mapError((yield* ServiceSession).lifetime, SessionProblem.from)
+        const own = yield* ServiceSession
+        const session = yield* Effect.mapError(own.lifetime, SessionProblem.from)
+        // The end of the session is told, and ends the stream.
+        yield* SessionMiddleware.letGo(own)
         const watch = { principal: mine, id, after, session, end: draining.begun }
         return EventStream.response(Stream.mapEffect(QueryEvents.watch(queries, watch), eventOf))
       })

@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import { QueryResults } from "../query/QueryResults.ts"
 import { ConnectionPool } from "../connection/ConnectionPool.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
@@ -32,7 +33,8 @@ export class Readiness extends Context.Service<
     /**
      * What is being waited for; empty when the service is ready. `tables` are not there yet, `sessions`, `users` or `queries`
      * are where nobody answers; `users` is not told apart from `sessions` where both are in one database. `sessions` stands
-     * for the counts of failed logins, too.
+     * for the counts of failed logins, too. `results` is the place where rows of queries are kept, when nothing can be written
+     * there.
      */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
     /**
@@ -59,12 +61,16 @@ const onceASecond = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<
   return Effect.provideService(yield* Effect.cachedWithTTL(effect, "1 second"), Clock.Clock, steady)
 })
 
-/** Prepares the databases and keeps an eye on them, and on the `ConnectionPool` in context, where queries run on one. */
+/**
+ * Prepares the databases and keeps an eye on them, and on the `ConnectionPool` and the `QueryResults` in context, where queries
+ * run on these.
+ */
 export const make = Effect.fnUntraced(function* (settings: Settings, databases: Databases) {
   const store = yield* SessionStore
   const failures = yield* FailureCounts
   const users = yield* Users
   const pool = yield* Effect.serviceOption(ConnectionPool)
+  const results = yield* Effect.serviceOption(QueryResults)
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
@@ -118,6 +124,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
           check("sessions", Effect.andThen(store.ping, failures.wait([nobody]))),
           // On the connections that logins use.
           Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", users.isOperator(demo)),
+          Option.match(results, { onNone: () => Effect.succeed([]), onSome: ({ ready }) => check("results", ready) }),
           Option.isNone(pool)
             ? Effect.succeed([])
             : check(

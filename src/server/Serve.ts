@@ -8,6 +8,7 @@
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as ByteSize from "effect/ByteSize"
 import * as Console from "effect/Console"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiSwagger from "effect/http-api/HttpApiSwagger"
@@ -27,6 +28,7 @@ import * as Problem from "../http/Problem.ts"
 import * as FileQueryResults from "../node/FileQueryResults.ts"
 import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
+import type { QueryResults } from "../query/QueryResults.ts"
 import * as SameOrigin from "../http/SameOrigin.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
@@ -105,34 +107,32 @@ const sessions = (settings: Settings.Settings, databases: Databases.Databases) =
     )
   )
 
-/** Over the pool in context, where there is one. */
+/** Over what queries stand on, where that is in context. */
 const queries = (settings: Settings.Settings) =>
-  Effect.serviceOption(ConnectionPool.ConnectionPool).pipe(
-    Effect.map(
-      Option.match({
-        onNone: () => Layer.empty,
-        onSome: (pool) =>
-          QueryRegistry.layer({
-            maxRunning: settings.maxQueries,
-            maxRunningPerPrincipal: settings.maxQueriesPerUser,
-            retention: settings.queryRetention,
-            drain: "2 seconds"
-          }).pipe(
-            Layer.provide([FileQueryResults.layer(), PgQueryDriver.layer]),
-            Layer.provide(Layer.succeed(ConnectionPool.ConnectionPool, pool))
-          )
-      })
-    ),
-    Layer.unwrap
-  )
+  Effect.map(Effect.context<never>(), (context) =>
+    Option.match(Context.getOption(context, ConnectionPool.ConnectionPool), {
+      onNone: () => Layer.empty,
+      onSome: () =>
+        QueryRegistry.layer({
+          maxRunning: settings.maxQueries,
+          maxRunningPerPrincipal: settings.maxQueriesPerUser,
+          retention: settings.queryRetention,
+          drain: "2 seconds"
+        }).pipe(
+          Layer.provide(PgQueryDriver.layer),
+          Layer.provide(Layer.succeedContext(context as Context.Context<ConnectionPool.ConnectionPool | QueryResults>))
+        )
+    })
+  ).pipe(Layer.unwrap)
 
-/** What queries run on, and readiness looks at: one pool for both. */
-const queryPool = (settings: Settings.Settings, databases: Databases.Databases) =>
+/** What queries stand on, and readiness looks at: where they run, and where their rows are. */
+const foundation = (settings: Settings.Settings, databases: Databases.Databases) =>
   Option.match(databases.queries, {
     onNone: () => Layer.empty,
     onSome: (url) =>
       // The registry has drained when the pool closes.
       ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" }).pipe(
+        Layer.merge(FileQueryResults.layer()),
         Layer.provide(
           PgConnectionSource.layer({
             url,
@@ -205,7 +205,7 @@ export const serve = Effect.gen(function* () {
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
     Layer.provide(queries(settings)),
     Layer.provide(Readiness.layer(settings, databases)),
-    Layer.provide(queryPool(settings, databases)),
+    Layer.provide(foundation(settings, databases)),
     Layer.provide(failureCounts(settings)),
     Layer.provide(sessions(settings, databases))
   )

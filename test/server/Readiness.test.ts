@@ -5,6 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { QueryError, ResultsUnavailable } from "../../src/query/QueryError.ts"
+import { QueryResults } from "../../src/query/QueryResults.ts"
 import * as FailureCounts from "../../src/server/FailureCounts.ts"
 import * as Readiness from "../../src/server/Readiness.ts"
 import * as Settings from "../../src/server/Settings.ts"
@@ -52,6 +54,32 @@ describe("Readiness", () => {
       assert.strictEqual(yield* started, 1)
       // The password is the same.
       assert.strictEqual(yield* started, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is not ready while rows of queries cannot be kept, and is again when they can", () =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      let isGone = true
+      const gone = Effect.fail(
+        new QueryError({ reason: new ResultsUnavailable({ problem: "Rows cannot be kept below /gone." }) })
+      )
+      const results = QueryResults.of({
+        open: () => Effect.die("nothing is submitted"),
+        ready: Effect.suspend(() => (isGone ? gone : Effect.void))
+      })
+      const databases = { own: url, queries: Option.none(), demo: Option.none(), embedded: Option.none() }
+      const { waitingFor } = yield* Readiness.make(yield* Settings.load, databases).pipe(
+        Effect.provide([
+          unprunedStore,
+          FailureCounts.layerMemory,
+          Users.layer.pipe(Layer.provide(PgClient.layer({ url })))
+        ]),
+        Effect.provideService(QueryResults, results)
+      )
+      yield* eventually(waitingFor, (missing) => missing.join() === "results", "30 seconds")
+      isGone = false
+      yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
     }).pipe(Effect.scoped)
   )
 

@@ -60,9 +60,17 @@ export const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown
     let handle: Session<S["Type"]> | undefined
     return Effect.tap(untiedHandleOf(session, cookie, tie), (made) => {
       handle = made
+      ties.set(made, tie)
       return Effect.void
     })
   })
+
+/** What binds requests, by their handles. */
+const ties = new WeakMap<object, Tie>()
+
+/** Lets the request of a handle go on when its session ends elsewhere. */
+export const letGo = (handle: object): Effect.Effect<void> =>
+  Effect.suspend(() => ties.get(handle)?.letGo ?? Effect.void)
 
 /** The same for work that the caller ends with the session itself. */
 export const untiedHandleOf = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
