@@ -11,7 +11,8 @@ export default defineConfig({
     hookTimeout: 60_000,
     globalSetup: ["test/support/globalSetup.ts"],
     pool: "forks",
-    maxWorkers: 2,
+    // More than a small machine has processors: most of what the tests do is wait for a server.
+    maxWorkers: 3,
     reporters: ["default", "./test/support/closingLine.ts"]
   }
 })

@@ -1,9 +1,17 @@
 /**
  * Why a connection could not be had or kept. One error for the area; the `reason` says which case it is.
  */
+import { hasProperty } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as ProblemAnswer from "../problem/ProblemAnswer.ts"
 import * as ConnectionAnswers from "./internal/ConnectionAnswers.ts"
+
+/** What the server or the system said, with SQLSTATE or the system's code. */
+const said = (cause: unknown): string => {
+  const message = cause instanceof Error ? cause.message : String(cause)
+  const code = hasProperty(cause, "code") && typeof cause.code === "string" ? cause.code : ""
+  return code === "" || message.includes(code) ? message : `${message} (${code})`
+}
 
 /** The server cannot be reached, refuses us, or the connection broke. Retrying later may help. */
 export class Unavailable extends Schema.TaggedError<Unavailable>("holdfast/connection/ConnectionError/Unavailable")(
@@ -11,8 +19,7 @@ export class Unavailable extends Schema.TaggedError<Unavailable>("holdfast/conne
   { source: Schema.String, cause: Schema.Defect() }
 ) {
   override get message(): string {
-    const detail = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    return `No connection to ${this.source}: ${detail}. Check that the server runs and accepts this user.`
+    return `No connection to ${this.source}: ${said(this.cause)}. Check that the server runs and accepts this user.`
   }
 }
 

@@ -40,7 +40,9 @@ const type = (command: string, cwd: string) =>
 const comparable = (lines: ReadonlyArray<string>) =>
   lines
     .filter((line) => !/^(?:Date|Connection|Keep-Alive): /.test(line))
-    .map((line) => line.replace(/holdfast-dev=[\w-]{43}/, "holdfast-dev=…").replace(/Expires=[^;]+/, "Expires=…"))
+    .map((line) =>
+      line.replace(/holdfast-dev-(\d+)=[\w-]{43}/, "holdfast-dev-$1=…").replace(/Expires=[^;]+/, "Expires=…")
+    )
     .map((line): unknown => (line.startsWith("{") ? JSON.parse(line) : line))
 
 const started = Effect.gen(function* () {

@@ -69,7 +69,13 @@ describe("Readiness", () => {
         ready: Effect.suspend(() => (isGone ? gone : Effect.void))
       })
       const databases = { own: url, queries: Option.none(), demo: Option.none(), embedded: Option.none() }
-      const { waitingFor } = yield* Readiness.make(yield* Settings.load, databases).pipe(
+      yield* Effect.gen(function* () {
+        const { waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
+        yield* eventually(waitingFor, (missing) => missing.join() === "results", "20 seconds")
+        isGone = false
+        yield* eventually(waitingFor, (missing) => missing.length === 0, "20 seconds")
+      }).pipe(
+        Effect.scoped,
         Effect.provide([
           unprunedStore,
           FailureCounts.layerMemory,
@@ -77,9 +83,6 @@ describe("Readiness", () => {
         ]),
         Effect.provideService(QueryResults, results)
       )
-      yield* eventually(waitingFor, (missing) => missing.join() === "results", "30 seconds")
-      isGone = false
-      yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
     }).pipe(Effect.scoped)
   )
 

@@ -15,7 +15,7 @@ import * as Browser from "../support/browser.ts"
 import * as Service from "../support/service.ts"
 
 const tells = (program: Service.Program, what: string) =>
-  program.lines().filter((line) => line.includes("cannot be used") && line.includes(what))
+  program.lines().filter((line) => /cannot be (?:used|opened)/.test(line) && line.includes(what))
 const recovers = (program: Service.Program) => program.lines().filter((line) => line.includes("can be used again"))
 
 const told = (program: Service.Program, what: string) =>

@@ -24,8 +24,26 @@ export const table = {
   InvalidConfig: undefined
 }
 
-/** What a caller from outside is told of a reason. */
-export const sentence = (reason: { readonly _tag: keyof typeof table; readonly message: string }): string => {
+interface Reason {
+  readonly _tag: keyof typeof table
+  readonly message: string
+  readonly afterMillis?: number
+  readonly max?: number
+  readonly holders?: ReadonlyArray<unknown>
+}
+
+/** What a caller from outside is told of a reason: how many hold connections, and not who or where. */
+export const sentence = (reason: Reason): string => {
+  const { afterMillis, holders, max } = reason
+  if (holders !== undefined) {
+    return (
+      `No connection to the database became free within ${afterMillis} ms: ` +
+      `${holders.length} of ${max} are leased. Try again later.`
+    )
+  }
+  if (reason._tag === "LeaseExpired") {
+    return `The connection was held for longer than ${afterMillis} ms, and was closed. Do less at a time.`
+  }
   const answer: { readonly kind: ProblemAnswer.Kind; readonly detail?: string } | undefined = table[reason._tag]
   return answer?.detail ?? reason.message
 }

@@ -7,11 +7,12 @@
  * **Details**
  *
  * A statement that gets no answer within the limit fails, and neither its connection nor its like are used again, see
- * `PgSiblings`: the network is gone. One whose caller is interrupted goes on at the server, because it cannot be cancelled alone.
+ * `PgSiblings`: the network is gone. One that is long under way while the network is gone is noticed by `PgSilence`. A statement
+ * whose caller is interrupted goes on at the server, because it cannot be cancelled alone.
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import type * as PgPool from "@effect/sql-pg/PgPool"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { SqlError, StatementTimeoutError } from "effect/sql/SqlError"
@@ -19,6 +20,8 @@ import * as Stream from "effect/Stream"
 import * as TimeLimit from "../../lifetime/TimeLimit.ts"
 import type * as PgOutages from "./PgOutages.ts"
 import * as PgSiblings from "./PgSiblings.ts"
+import * as PgReaper from "./PgReaper.ts"
+import * as PgSilence from "./PgSilence.ts"
 import * as PgSqlClient from "./PgSqlClient.ts"
 
 const late = new SqlError({
@@ -29,18 +32,45 @@ const late = new SqlError({
   })
 })
 
+const startedAt = "select backend_start::text from pg_stat_activity where pid = pg_backend_pid()"
+
 /** Makes the client; no statement waits for longer than `limit`. The log of outages says what the database is `of`. */
 export const make = Effect.fnUntraced(function* (
   config: PgPool.Config & Pick<PgOutages.Use, "url">,
   limit: Duration.Duration,
   of = "the shared client"
 ) {
-  const open = yield* PgSiblings.make(of, limit)
-  const pool = yield* open("statements", { ...config, multiplex: true })
   const within = yield* TimeLimit.make(limit, () => late)
+  const silence = yield* PgSilence.make({ ...config, applicationName: "holdfast-watch" })
+  const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const known = new WeakMap<PgConnection, PgSilence.Watched>()
+
+  /** A connection that is new to us is watched from now on. */
+  const watch = (connection: PgConnection) => {
+    if (known.has(connection)) return
+    const watched = silence.watch(connection)
+    known.set(connection, watched)
+    const started = Effect.map(connection.queryValues(startedAt, [], false), ([row]) =>
+      watched.started(String(row?.[0]))
+    )
+    runFork(Effect.ignore(started))
+  }
+  /** What nothing was heard of is closed here, and ended at the server, which may not know. */
+  const end = (connection: PgConnection) =>
+    Effect.suspend(() => {
+      const watched = known.get(connection)
+      watched?.giveUp()
+      const startedAt = watched?.startedAt() ?? ""
+      return startedAt === "" ? Effect.void : reaper.expel({ pid: connection.processId, startedAt }, Duration.zero)
+    })
+
+  const open = yield* PgSiblings.make(of, limit)
+  const pool = yield* open("statements", { ...config, multiplex: true, onCondemned: end })
 
   /** What runs on one connection, which `pinned` is a view of. */
   const adapt = (connection: PgConnection, pinned = connection) => {
+    watch(connection)
     const awaited = pool.awaited(connection)
     const statement = <A, E>(work: Effect.Effect<A, E>) => within(awaited(work))
     const stream = <A>(rows: Stream.Stream<A, SqlError>) =>

@@ -11,7 +11,7 @@
  * next statement opens a new one, instead of finding out about the dead ones in turn. A connection that works and was idle is
  * replaced needlessly then, which costs less.
  *
- * A connection that was idle for some seconds is asked whether it is there before it gets a statement, so that an answer that
+ * A connection that was not heard from for a second is asked whether it is there before it gets a statement, so that an answer that
  * takes long is a slow one, and not the silence of a dead network.
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -52,7 +52,11 @@ export interface Connections {
 /** What opens a pool for the current scope; the log of outages knows it by its name. */
 export type Siblings = (
   name: string,
-  config: PgPool.Config & Pick<PgOutages.Use, "url">
+  config: PgPool.Config &
+    Pick<PgOutages.Use, "url"> & {
+      /** Told of each connection that is given up because nothing was heard on it. */
+      readonly onCondemned?: ((connection: PgConnection.PgConnection) => Effect.Effect<void>) | undefined
+    }
 ) => Effect.Effect<Connections, SqlError, Scope.Scope>
 
 interface Known {
@@ -64,7 +68,7 @@ interface Known {
 /** How many statements travel on one connection, where they do so together. */
 const together = 32
 /** One that was silent for so long, in milliseconds, is asked before it is used. */
-const idle = 5000
+const idle = 1000
 /** How long it has to answer, or a third of the limit of statements where that is less. */
 const askLimit = Duration.seconds(1)
 /** One that was heard from so lately, in milliseconds, is none of the dead. */
@@ -118,7 +122,11 @@ export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Dur
           connection,
           Effect.suspend(() => Pool.reserve(pool, connection))
         )
-      known.set(connection, { heardAt: now(), state: PgDriver.watch(connection), condemn: invalidate(connection) })
+      known.set(connection, {
+        heardAt: now(),
+        state: PgDriver.watch(connection),
+        condemn: Effect.andThen(invalidate(connection), config.onCondemned?.(connection) ?? Effect.void)
+      })
       yield* Effect.addFinalizer(() => Effect.sync(() => known.delete(connection)))
       return connection
     })
