@@ -38,6 +38,7 @@ import * as PgReaper from "./internal/PgReaper.ts"
 import * as PgRecycle from "./PgRecycle.ts"
 import * as PgSilence from "./internal/PgSilence.ts"
 import * as PgSqlClient from "./internal/PgSqlClient.ts"
+import * as PgTls from "./internal/PgTls.ts"
 import * as PgUrl from "./internal/PgUrl.ts"
 import * as PgWire from "./internal/PgWire.ts"
 import * as Timers from "../lifetime/internal/Timers.ts"
@@ -103,6 +104,7 @@ export const configOf = Effect.fnUntraced(function* (options: Options) {
   const idleInTransaction = yield* millis("idleInTransactionTimeout", options.idleInTransactionTimeout ?? "1 minute")
   const config = {
     url: options.url,
+    ...PgTls.of(options.url),
     // The driver takes no provider that fails.
     ...(options.password !== undefined && { password: Effect.orDie(options.password) }),
     applicationName: options.applicationName ?? "holdfast",

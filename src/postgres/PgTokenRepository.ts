@@ -30,6 +30,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as PgMigrations from "./internal/PgMigrations.ts"
 import * as PgSiblings from "./internal/PgSiblings.ts"
+import * as PgTls from "./internal/PgTls.ts"
 import * as PgUrl from "./internal/PgUrl.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "../client/ClientError.ts"
@@ -91,6 +92,7 @@ const schemaOf = (options: Options): Effect.Effect<string, ClientError> => {
 const connectionOf = (options: Options, limit: Duration.Duration) =>
   ({
     url: options.url,
+    ...PgTls.of(options.url),
     applicationName: options.applicationName ?? "holdfast-tokens",
     connectTimeout: limit,
     keepAlive: "15 seconds",

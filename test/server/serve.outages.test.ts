@@ -5,14 +5,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { promises as Fs } from "node:fs"
-import * as Path from "node:path"
 import * as PgServer from "../../src/testing/PgServer.ts"
-import * as certificate from "../support/certificate.ts"
 import { eventually } from "../support/conditions.ts"
 import { ownServer } from "../support/redis.ts"
 import * as Browser from "../support/browser.ts"
 import * as Service from "../support/service.ts"
+import { tlsServer } from "../support/tlsServer.ts"
 
 const tells = (program: Service.Program, what: string) =>
   program.lines().filter((line) => /cannot be (?:used|opened)/.test(line) && line.includes(what))
@@ -126,24 +124,9 @@ describe("a server that cannot be used", { concurrent: true, timeout: 90_000 }, 
 
   it.live("a certificate that is refused is named in the log", () =>
     Effect.gen(function* () {
-      const server = yield* PgServer.make({ maxConnections: 20 })
-      const { cert, key } = certificate.make()
-      const data = Path.join(server.directory, "data")
-      yield* server.stop
-      yield* Effect.promise(async () => {
-        const { gid, uid } = await Fs.stat(data)
-        for (const [name, text] of [
-          ["server.crt", cert],
-          ["server.key", key]
-        ] as const) {
-          await Fs.writeFile(Path.join(data, name), text, { mode: 0o600 })
-          await Fs.chown(Path.join(data, name), uid, gid)
-        }
-        await Fs.appendFile(Path.join(data, "postgresql.conf"), "\nssl = on\n")
-      })
-      yield* server.start
+      const { server } = yield* tlsServer
       const url = new URL(Redacted.value(server.superuserUrl))
-      url.searchParams.set("sslmode", "require")
+      url.searchParams.set("sslmode", "verify-full")
       const service = yield* Service.launch({ args: ["serve"], env: { PORT: "0", DATABASE_URL: url.href } })
       yield* Service.listening(service)
       const [line] = yield* told(service, "certificate")

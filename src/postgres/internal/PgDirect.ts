@@ -13,6 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as PgOutages from "./PgOutages.ts"
 import * as PgSharedSqlClient from "./PgSharedSqlClient.ts"
+import * as PgTls from "./PgTls.ts"
 
 /** How long a statement may take. All of them find a row by its key, or few rows. */
 const limit = Duration.seconds(2)
@@ -22,9 +23,10 @@ export const layer = (
   of: string,
   config: PgPool.Config & Pick<PgOutages.Use, "url">
 ): Layer.Layer<SqlClient.SqlClient, SqlError> =>
-  Layer.effect(SqlClient.SqlClient, PgSharedSqlClient.make({ connectTimeout: limit, ...config }, limit, of)).pipe(
-    Layer.provide(Reactivity.layer)
-  )
+  Layer.effect(
+    SqlClient.SqlClient,
+    PgSharedSqlClient.make({ connectTimeout: limit, ...PgTls.of(config.url), ...config }, limit, of)
+  ).pipe(Layer.provide(Reactivity.layer))
 
 /** Opens one connection for the current scope. */
 export const connect = PgConnection.make

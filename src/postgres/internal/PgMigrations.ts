@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as PgOutages from "./PgOutages.ts"
+import * as PgTls from "./PgTls.ts"
 
 /** What makes tables, and where it is noted what was made. */
 export interface Migrations<E> {
@@ -42,7 +43,9 @@ const ensureSchema = Effect.fnUntraced(function* (schema: string) {
  */
 export const run = <E>(options: Options, { of, schema, steps, table }: Migrations<E>) =>
   Effect.gen(function* () {
-    const client = yield* Layer.build(Layer.fresh(PgClient.layerFrom(PgClient.makeClient(options))))
+    const client = yield* Layer.build(
+      Layer.fresh(PgClient.layerFrom(PgClient.makeClient({ ...PgTls.of(options.url), ...options })))
+    )
     const work = Effect.andThen(
       Effect.retry(ensureSchema(schema), { times: 2 }),
       Migrator.make({})({ loader: Migrator.fromRecord(steps), table: `${schema}.${table}` })

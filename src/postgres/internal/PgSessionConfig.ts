@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
 import * as Timers from "../../lifetime/internal/Timers.ts"
 import * as PgUrl from "./PgUrl.ts"
+import * as PgTls from "./PgTls.ts"
 import type * as SessionPruning from "../../session/SessionPruning.ts"
 import { SessionError, SessionsUnavailable, SessionTokenTaken } from "../../session/SessionError.ts"
 
@@ -56,6 +57,7 @@ export const connectionOf = (options: Options, connectTimeout: Duration.Duration
   const limitMillis = String(Math.ceil(Duration.toMillis(limit)))
   return {
     url: options.url,
+    ...PgTls.of(options.url),
     applicationName: options.applicationName ?? "holdfast-sessions",
     connectTimeout,
     // Finds out about a connection that a firewall forgot while nobody uses it.

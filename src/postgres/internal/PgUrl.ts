@@ -1,9 +1,10 @@
 /**
- * URLs of PostgreSQL: whether one can ever work. Pure; asks no server.
+ * URLs of PostgreSQL: whether one can ever work. Asks no server.
  *
  * What is said of a URL never repeats what it holds: a password may be anywhere in one that is wrong.
  */
 import * as Redacted from "effect/Redacted"
+import * as PgTls from "./PgTls.ts"
 
 /** What is read of the parameters behind `?`; the others of libpq are not, and are refused by name. */
 const parameters: Readonly<Record<string, (value: string) => string | undefined>> = {
@@ -15,7 +16,10 @@ const parameters: Readonly<Record<string, (value: string) => string | undefined>
   application_name: () => undefined,
   options: () => undefined,
   connect_timeout: (value) => (/^\d{1,7}$/.test(value) ? undefined : "must be a whole number of seconds"),
-  sslmode: (value) => (modes.includes(value) ? undefined : `must be one of ${modes.join(", ")}`)
+  sslmode: (value) => (modes.includes(value) ? undefined : `must be one of ${modes.join(", ")}`),
+  sslrootcert: PgTls.problemOfFile,
+  sslcert: PgTls.problemOfFile,
+  sslkey: PgTls.problemOfFile
 }
 
 const modes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
