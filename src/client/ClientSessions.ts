@@ -2,7 +2,7 @@
  * Client sessions by key: one per tenant or account, made when somebody first asks for it.
  *
  * A session of the map lives as long as somebody holds it and `idleTimeToLive` longer, and at most as long as the scope the map
- * was made in: make it within the session of whoever owns the accounts, and it ends with that. All of them end side by side, each
+ * was made in: make it within the session of the accounts' owner, and it ends with that. All of them end side by side, each
  * as a `ClientSession` ends.
  */
 import * as Cause from "effect/Cause"
@@ -55,7 +55,7 @@ export const make = Effect.fnUntraced(function* (options: ClientSessionsOptions 
   // Never from within a lookup or a caller's fiber: what is dropped may have to be ended first, and nobody waits for that here.
   const drop = (key: string): Effect.Effect<unknown> =>
     Effect.forkIn(RcMap.invalidate(map, key), lifetime.scope, { startImmediately: true, uninterruptible: true })
-  // Of the map and not of whoever asks first: a session outlives that one, and ends with the others.
+  // Of the map and not of the first fiber that asks: a session outlives that one, and ends with the others.
   const lookup = (key: string) =>
     Effect.acquireRelease(
       Effect.suspend(() => ClientSession.make(optionsOf(key))).pipe(
@@ -90,7 +90,7 @@ export const make = Effect.fnUntraced(function* (options: ClientSessionsOptions 
           )
         )
       ),
-    // Dropped first, so that whoever asks meanwhile has a new one, which stays.
+    // Dropped first, so that a fiber that asks meanwhile gets a new one, which stays.
     end: (key) =>
       Effect.suspend(() => {
         const session = made.get(key)

@@ -8,7 +8,7 @@
  *
  * Everybody writes a file of his own first and then looks for others. Of two who claim at the same moment at least one
  * sees the other and withdraws, so never two hold the directory, and no file has to be taken away from anybody: the file
- * of a dead process can be removed by whoever finds it. Who withdrew from a claim that is still being decided tries
+ * of a dead process can be removed by the process that finds it. Who withdrew from a claim that is still being decided tries
  * again a few times.
  */
 import { randomBytes } from "node:crypto"
@@ -34,7 +34,7 @@ const Record = Schema.Struct({
 })
 const RecordJson = Schema.fromJsonString(Record)
 
-/** Whoever serves from a directory now. */
+/** The process that serves from a directory now. */
 export type Holder = typeof Record.Type
 
 /** A claim that is held. */
@@ -77,7 +77,7 @@ export const take = Effect.fn("EmbeddedClaim.take")(function* (
   directory: string
 ): Effect.fn.Return<Claim, EmbeddedPostgresError | PostgresProcessError, Scope.Scope> {
   const program = ProcessTable.identityOf(process.pid) ?? { pid: process.pid, startedAt: "" }
-  // A name is used once: whoever removes the file of a dead process must not hit a living one.
+  // A name is used once: the removal of a dead process's file must not hit a living process.
   const attempt = Effect.gen(function* () {
     const file = Path.join(directory, `program-${process.pid}-${randomBytes(6).toString("hex")}.json`)
     return yield* write(file, { program }).pipe(

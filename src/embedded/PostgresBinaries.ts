@@ -148,7 +148,7 @@ export const directoryFor = Effect.fn("PostgresBinaries.directoryFor")(function*
   return copied.version === undefined ? yield* missing(`the copy in ${copy} does not run: ${copied.output}`) : copy
 })
 
-/** Copies so that everybody may read it; whoever comes second uses what the first one made. */
+/** Copies so that everybody may read it; the second process uses the copy that the first one made. */
 const copyTo = (native: string, copy: string) =>
   onFiles(copy, async () => {
     await Fs.mkdir(sharedDirectory, { recursive: true })

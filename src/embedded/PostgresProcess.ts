@@ -47,7 +47,7 @@ export interface PostgresProcess {
   readonly port: number
   readonly pid: number
   readonly logFile: string
-  /** Waits until the server is gone, whoever ended it. */
+  /** Waits until the server is gone, also where something else ended it. */
   readonly exited: Effect.Effect<void>
   /** Signals the postmaster; nothing happens when it is gone. */
   readonly signal: (name: NodeJS.Signals) => Effect.Effect<void>

@@ -195,7 +195,7 @@ const unexplained = (status: number, accepts: ReadonlyArray<string>) => {
   }
 }
 
-/** What belongs to a status, whoever answered it (RFC 9110 11.6.1, 12.5.1, 15.5.16; RFC 5789 2.2). */
+/** The headers that belong to a status, in every answer (RFC 9110 11.6.1, 12.5.1, 15.5.16; RFC 5789 2.2). */
 const headersOf = (status: number, method: string, accepts: ReadonlyArray<string>) => {
   if (status === 401) return { "www-authenticate": challenge }
   if (status !== 415 || accepts.length === 0) return {}

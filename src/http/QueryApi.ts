@@ -147,7 +147,7 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
         Schema.String.check(Schema.isPattern(/^\d{1,9}$/u, { message: "Expected the id of an event" }))
       )
     },
-    // Nothing (204) is for whoever has seen the last one: a browser then stops asking (HTML Standard 9.2.3).
+    // Nothing (204) is for a client that has seen the last one: a browser then stops asking (HTML Standard 9.2.3).
     success: [HttpApiSchema.StreamSse({ events: QueryEvent }), HttpApiSchema.NoContent],
     error: [...look, QueryProblem.EventUnknown]
   }).annotateMerge(

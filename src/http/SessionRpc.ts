@@ -2,7 +2,7 @@
  * Sessions for `effect/rpc`, over HTTP and over WebSocket: a handle for each call, and an end for what runs.
  *
  * A handle lives as long as its call, a stream included. A call lives no longer than its session: when the session ends,
- * the handler or the stream is interrupted, and whoever ended the session waits until it has released what it held. A
+ * the handler or the stream is interrupted, and the fiber that ended the session waits until it has released what it held. A
  * WebSocket belongs to its session from the first call that found it live, and is closed when the session is over.
  *
  * **When to use**

@@ -1,7 +1,7 @@
 /**
  * Permits that are given out in turn between keys, so that a key with a thousand waiters does not starve one with one.
  *
- * A permit, and the place of whoever waits for one, is held until the scope that it was taken in closes. The place is
+ * A permit, and a place in the queue for one, is held until the scope that it was taken in closes. The place is
  * registered there before the waiting begins, so that an interruption at any point leaves no trace: a place that was
  * granted gives its permit back, and one that was not leaves the queue.
  *
@@ -55,7 +55,7 @@ export interface FairSemaphore<E = never> {
   readonly enterUnsafe: (key: string) => Place<E> | Refusal
   /** Callers that wait now, of all keys or of one. */
   readonly waiting: (key?: string) => number
-  /** Refuses whoever waits and whoever comes. */
+  /** Refuses all who wait, and all who come later. */
   readonly close: Effect.Effect<void>
 }
 
@@ -170,7 +170,7 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     if (state === "waiting") queue.remove(holder)
     if (state !== "granted") return
     count(holder.key, -1)
-    // One is enough: while a permit is free, whoever waits is of a key that has all it may have.
+    // One is enough: while a permit is free, all who wait are of keys that have all they may have.
     const next = queue.next(mayHaveMore)
     if (next !== undefined) grant(next)
   }

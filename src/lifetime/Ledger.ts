@@ -74,7 +74,7 @@ export interface Totals {
   readonly stalled: number
 }
 
-/** The open side of an entry, given to whoever opened it. */
+/** The open side of an entry, given to the fiber that opened it. */
 export interface Entry {
   readonly key: number
   readonly kind: string
@@ -310,7 +310,7 @@ export const during =
       ([ledger, entry]) => Effect.sync(() => ledger.strike(entry, Exit.void))
     )
 
-/** What is held, and the services of whoever acquired it: a scope may be closed where nobody set up any logging. */
+/** What is held, and the services of the fiber that acquired it: a scope may be closed where nobody set up any logging. */
 interface Held {
   readonly ledger: Ledger
   readonly entry: Entry

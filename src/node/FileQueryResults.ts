@@ -64,7 +64,7 @@ interface Store {
   readonly limits: Required<{ readonly [Name in "memoryBytes" | "memoryTotalBytes" | "totalBytes"]: number }>
   readonly room: QueryRoom.Room
   readonly directory: Directory.Directory
-  /** Files are opened by whoever writes first; they stand in the account of the store, not under a statement. */
+  /** The first writer opens the files; they stand in the account of the store, not under a statement. */
   readonly context: Context.Context<never>
   /** Bytes of memory set aside for rows. */
   memory: number

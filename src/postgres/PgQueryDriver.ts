@@ -142,8 +142,8 @@ const execute = (
       ? Effect.fail(PgQueryErrors.failed(PgQueryErrors.leftOpen, isUndone() ? undefined : "unknown"))
       : describe.pipe(Effect.andThen(name), Effect.andThen(done))
   })
-  // A cancel that came too late changed nothing: what the statement did is committed. Rows that waited for whoever takes
-  // them are gone then; of a statement that only reads, nothing is lost that the cancel did not ask for.
+  // A cancel that came too late changed nothing: what the statement did is committed. Rows that waited for their reader
+  // are gone then; of a statement that only reads, nothing is lost that the cancel did not ask for.
   const whatTheServerSaid = Effect.suspend(() => {
     const { columns, command, isTransactionOpen, stage } = running
     if (stage === "unsent") return Effect.void

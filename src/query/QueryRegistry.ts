@@ -190,7 +190,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   })
   // Nobody's child: closing ends what is in it, and a query that does not end holds up nobody.
   const running = Scope.makeUnsafe("parallel")
-  // Whoever prunes holds it, so that closing returns after all is freed.
+  // The fiber that prunes holds it, so that closing returns after all is freed.
   const freeing = Semaphore.makeUnsafe(1)
   let closing = false
 

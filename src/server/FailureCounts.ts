@@ -3,7 +3,7 @@
  * one process.
  *
  * A failure is kept until the window is over and no longer, and a counter as long as it has one or somebody is trying: the
- * keys here are chosen by whoever sends requests. How many there can be is bounded by how many attempts can be checked
+ * keys here are chosen by the clients. How many there can be is bounded by how many attempts can be checked
  * within the window.
  *
  * **Details**

@@ -1,5 +1,5 @@
 /**
- * What the calls for whoever runs the service do. They need no session, and tell nobody's secrets.
+ * What the calls for the operator do. They need no session, and tell nobody's secrets.
  */
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"

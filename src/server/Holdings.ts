@@ -11,7 +11,7 @@ const fields = {
   kind: Schema.String,
   id: Schema.String,
   since: Timestamp,
-  /** `file:line` of whoever acquired it, where that is known. */
+  /** `file:line` of the code that acquired it, where that is known. */
   site: Schema.NullOr(Schema.String),
   attributes: Schema.Record(Schema.String, Schema.Union([Schema.String, Schema.Finite, Schema.Boolean])),
   state: Schema.Literals(["held", "ending", "stalled"])

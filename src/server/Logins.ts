@@ -95,7 +95,7 @@ export const make = Effect.gen(function* () {
       Effect.flatMap(counts.begin(limits), (begun): Effect.Effect<Option.Option<A>, E | LoginsRefused, R> => {
         if (Duration.isDuration(begun)) return Effect.fail(tooManyFailures(begun))
         return Effect.onExit(restore(check), (exit) => {
-          // A check that could not be made says nothing about whoever asked for it.
+          // A check that could not be made says nothing about the client that asked for it.
           const failed = Exit.isSuccess(exit) ? Option.isNone(exit.value) : Exit.hasInterrupts(exit)
           return failed ? begun.failed : begun.takeOff
         })

@@ -79,7 +79,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     if (Option.isNone(known)) yield* users.put({ name: demo, operator: true, password })
     else yield* users.setOperator(demo, true)
   })
-  /** Ends the sessions that began with an old password, or of users who were removed, also after whoever was about to died. */
+  /** Ends the sessions that began with an old password, or of users who were removed, also where the process that was about to has died. */
   const pay = Effect.flatMap(users.debts, (debts) =>
     Effect.forEach(debts, (debt) => Effect.andThen(store.revokeAll(debt.name), users.paid(debt)), { discard: true })
   )

@@ -11,7 +11,7 @@
  * server, so the limit holds over all instances, exactly. An attempt whose process died before it told the end counts from
  * its beginning.
  *
- * No key has a time to live: under a `volatile-` policy the server would evict the counters first, and whoever fills its
+ * No key has a time to live: under a `volatile-` policy the server would evict the counters first, and an attacker who fills its
  * memory could try again. So each attempt takes away some counters whose window is over, more than it adds.
  *
  * **Gotchas**
@@ -98,7 +98,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const redis = yield* RedisConnection.make({ url: options.url, name: "holdfast-logins" }).pipe(Effect.orDie)
   const micros = String(Math.ceil(Duration.toMillis(options.window ?? FailureCounts.window) * 1000))
   const index = `${options.prefix ?? "holdfast"}:failures`
-  // Whoever reads the keys learns no names.
+  // A reader of the keys learns no names.
   const keysOf = (limits: ReadonlyArray<FailureCounts.Limit>) => [
     ...limits.map(({ key }) => `${index}:${createHash("sha256").update(key).digest("base64url")}`),
     index

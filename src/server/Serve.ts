@@ -184,7 +184,7 @@ export const serve = Effect.gen(function* () {
       const url = `http://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
       const origin = Option.getOrElse(settings.origin, () => new URL(url))
       const readiness = yield* Readiness.Readiness
-      // What is announced works; whoever asks earlier is told that it does not yet.
+      // What is announced works; a client that asks earlier is told that it does not yet.
       const prepared = Option.isSome(databases.embedded) ? readiness.prepared : Effect.void
       return Draining.layerSignal.pipe(
         Layer.provide(

@@ -1,5 +1,5 @@
 /**
- * The session of the ready-made service: whoever logged in, and a JSON object of the client's own.
+ * The session of the ready-made service: the user who logged in, and a JSON object of the client's own.
  *
  * It lives like every session, see `Session`; calls that need one get it from {@link Required}.
  */

@@ -5,9 +5,9 @@
  *
  * **Details**
  *
- * Whoever has another password, or is removed, is to have no session of before. Sessions may be kept elsewhere, so the two cannot
+ * A user with a new password, and a user who is removed, keeps no earlier session. Sessions may be kept elsewhere, so the two cannot
  * be one write: that the sessions are still to be ended is a debt, which is written together with the password and stays until
- * somebody says that it is paid. Whoever finds one pays it, so a process that dies in between leaves nobody logged in.
+ * somebody says that it is paid. The process that finds one pays it, so a process that dies in between leaves nobody logged in.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"

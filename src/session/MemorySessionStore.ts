@@ -66,7 +66,7 @@ export const make = Effect.gen(function* () {
   const liveOf = (principal: string, now: number) =>
     Array.from(sessions.values()).filter((held) => held.principal === principal && isLive(held, now))
 
-  /** Returns whether it was live; whoever looks on is told only of those. */
+  /** Returns whether it was live; subscribers are told only of those. */
   const finish = (held: Held, now: number): boolean => {
     if (held.endedAt !== undefined) return false
     held.isExpired = !isLive(held, now)

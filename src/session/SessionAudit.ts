@@ -1,5 +1,5 @@
 /**
- * What happens to sessions, for whoever has to know: structured log events and metrics.
+ * What happens to sessions, for operators and auditors: structured log events and metrics.
  *
  * An audit lives as long as the process, or as the layer that puts another one in its place.
  *

@@ -109,7 +109,7 @@ export const make = <S extends Schema.Codec<unknown, Schema.Json>>(options: Opti
   const decode = Schema.decodeUnknownEffect(options.data)
   const encode = Schema.encodeEffect(options.data)
 
-  // Whoever gets a value may change it in place, so everybody gets a copy.
+  // A reader may change its value in place, so each reader gets a copy.
   const decoded = (text: string) => decode(JSON.parse(text))
   const encoded = (value: S["Type"]) =>
     Effect.mapError(encode(value), (error) => because(new SessionInvalid({ problem: error.message })))

@@ -49,7 +49,7 @@ export interface NewSession extends Limits {
   readonly token: TokenHash
   /**
    * A token that was presented and leads to no live session. Where the store knows it, it belongs to the new session from now
-   * on, as one that was replaced (`SessionSuperseded`): so whoever presents it later, or asks again before answering, knows that
+   * on, as one that was replaced (`SessionSuperseded`): so a client that presents it later, or a server that asks again before it answers, knows that
    * another answer has brought a new one. Default: none.
    */
   readonly instead?: TokenHash | undefined
@@ -119,7 +119,7 @@ export interface Visitors {
   readonly next: string | undefined
 }
 
-/** A plain renewal: `next` is what `SessionToken.next` makes of the token, so the same whoever renews it. */
+/** A plain renewal: `next` is what `SessionToken.next` makes of the token, so every server that renews it makes the same. */
 export interface Renewal {
   readonly token: TokenHash
   readonly next: TokenHash
@@ -136,7 +136,7 @@ export interface Pruned {
 
 /**
  * A hint that a session may have ended, or (`Unknown`) that hints may have been lost, so that the store is to be asked about
- * everything. Whoever can send notifications can forge them: ask `endedOf` before you believe one.
+ * everything. A client that can send notifications can forge them: ask `endedOf` before you believe one.
  */
 export type Ended = { readonly _tag: "Session"; readonly id: SessionId } | { readonly _tag: "Unknown" }
 
@@ -190,7 +190,7 @@ export class SessionStore extends Context.Service<
      */
     readonly renew: (renewal: Renewal) => Effect.Effect<SessionRecord, SessionError>
     /**
-     * Makes a live session that of a principal, whoever's it was: its tokens are all dead at once but the new one, its
+     * Gives a live session to a principal, also one that another principal had: its tokens are all dead at once but the new one, its
      * times and its `createdAt` begin anew, its version counts on, so that no update begun before takes effect. Its id
      * stays. No operator acts in it any more. The cap holds as in `create`. Fails as `renew` does.
      */

@@ -3,7 +3,7 @@
  *
  * A session has an entry here from the first `open` until nobody holds it and nothing runs in it any more;
  * most sessions of an app have none most of the time. When a session ends, here or anywhere, its lifetime ends: its fibers
- * are interrupted, its queries cancelled, their connections released, and whoever asked for the end waits for all of it.
+ * are interrupted, its queries cancelled, their connections released, and the fiber that asked for the end waits for all of it.
  *
  * ```
  * session ──┬── handle (a request)
@@ -154,7 +154,7 @@ const rememberEndsFor = Duration.minutes(1)
 
 const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked({}) }))
 
-/** How many hints about sessions that nobody holds here are remembered, for whoever has loaded one and is about to. */
+/** How many hints about sessions that nobody holds here are remembered, for a request that has loaded one and is about to. */
 const remembered = 4096
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

@@ -134,6 +134,6 @@ export const make = Effect.fn("PgServer.make")(function* (
   })
 })
 
-/** A server of its own for whoever is given this layer. */
+/** A server of its own for each layer. */
 export const layer = (options?: Options): Layer.Layer<PgServer, PostgresProcess.PostgresProcessError> =>
   Layer.effect(PgServer, make(options))

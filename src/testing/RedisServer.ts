@@ -138,7 +138,7 @@ export const make = Effect.fn("RedisServer.make")(function* (
   })
 })
 
-/** A server of its own for whoever is given this layer. */
+/** A server of its own for each layer. */
 export const layer = (options?: Options): Layer.Layer<RedisServer, RedisServerError> =>
   Layer.effect(RedisServer, make(options))
 

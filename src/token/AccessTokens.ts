@@ -11,10 +11,10 @@
  *   good goes on being used, and the log says why.
  * - A refused refresh token is followed by one login. What the server refuses or leaves unanswered is the answer for all who
  *   wait, in all processes, and for those who come within a short pause; then it is asked again.
- * - A rejected token is followed by one with a higher version, whoever got it: it is looked for in the repository before anybody
+ * - A rejected token is followed by one with a higher version, from any process: it is looked for in the repository before anybody
  *   exchanges, and each time somebody asks. Only where there is none, and the rejected one is itself what took a
  *   rejected one's place less than a pause ago, is there no exchange: that did not help a moment ago. The rejected one is given
- *   then, so that what the server says about it reaches whoever asked.
+ *   then, so that what the server says about it reaches the caller.
  * - A process that is killed in the middle of an exchange holds the lock until it expires; then another goes on. If the
  *   killed one wakes up, what it brings is thrown away.
  * - Expiry counts from before the server was asked, and no clock but the repository's and a monotonic one is looked at.

@@ -1,7 +1,7 @@
 /**
  * Where tokens are kept, so that all instances of a program use the same one: what a repository promises.
  *
- * What is kept under a key lives until it is replaced. It is replaced by whoever holds the key's lock, and nobody else: the
+ * What is kept under a key lives until it is replaced. Only the holder of the key's lock replaces it: the
  * lock is had by one owner at a time, for a limited time, and only by one who knows what is kept at that moment. So a late
  * refresh never takes the place of a newer token, and a holder that was killed is followed by another one.
  *

@@ -264,5 +264,5 @@ export const refusalOf = (url: URL): ClientError | undefined => {
   return problem === undefined ? undefined : new ClientError({ reason: new BadRequest({ problem }) })
 }
 
-/** The error of whoever goes on with what was given up. */
+/** The error of a caller that goes on with what was given up. */
 export const givenUp = new ClientError({ reason: new Closed({ client: "The request" }) })

@@ -2,7 +2,7 @@
  * One request on one connection, and its answer.
  *
  * An exchange is over when the last byte of its answer was taken in, or with its failure, which destroys its connection at once.
- * The body waits here for whoever reads it: up to {@link readAhead} bytes of it, and the rest in the network. No fiber and no
+ * The body waits here for its reader: up to {@link readAhead} bytes of it, and the rest in the network. No fiber and no
  * timer belongs to it, and no Node stream unless it is to be decompressed.
  */
 import type * as Undici from "@effect/platform-node/Undici"
@@ -45,7 +45,7 @@ const isBroken = ({ reason }: ClientError): boolean => reason._tag === "NetworkE
 
 const gone = new Error("The request was given up")
 
-/** The stream of a body failed. What it failed with is for whoever made it, and may hold a secret. */
+/** The stream of a body failed. What it failed with is for the maker of the stream, and may hold a secret. */
 export class BodyFailure extends Error {}
 
 type Controller = Undici.Dispatcher.DispatchController

@@ -1,6 +1,6 @@
 /**
  * The answer to a request of a `ClientSession`. Its body is taken in once, whole or as a stream, and can be asked for again where
- * it was taken whole. Whoever lets go of a body in the middle, or is interrupted there, destroys the connection it came on.
+ * it was taken whole. A reader that lets go of a body in the middle, or is interrupted there, destroys the connection it came on.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"

@@ -48,7 +48,7 @@ export abstract class Waiter {
   /** @internal */
   line: Line | undefined
 
-  /** Destroys the connection that is being opened for it. Whoever is next in line has one opened of its own. */
+  /** Destroys the connection that is being opened for it. The next call in line has a connection of its own opened. */
   leave(): void {
     this.line?.opening?.destroy()
   }

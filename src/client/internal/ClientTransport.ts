@@ -1,7 +1,7 @@
 /**
  * From a request of Effect to a call, and back: its URL, its body, its span, and what its failure says.
  *
- * A call belongs to the fiber that asked, until somebody reads the body of its answer; then to whoever reads. Where the request has a
+ * A call belongs to the fiber that asked, until somebody reads the body of its answer; then to the reader. Where the request has a
  * scope of its own (`HttpClient.withScope`) it is given up with that, too. Spans and errors name a request by its method and its origin:
  * no path, query, header or body is in them.
  */

@@ -220,7 +220,7 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  /** Sees to whoever waits: with what is idle, with asking what was not heard from for long, with opening more. */
+  /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
   function pump(): void {
     if (isClosed || suspensions > 0) return
     while (waiters.size > 0) {

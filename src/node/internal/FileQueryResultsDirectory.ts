@@ -95,7 +95,7 @@ export const make = Effect.fnUntraced(function* (parent: string) {
   )
   yield* Effect.forkScoped(removeAbandoned(parent))
   const path = () => paths.at(-1) ?? ""
-  // What is wrong with a path is for the log; whoever is told may be anybody.
+  // What is wrong with a path is for the log; the reader of the error may be anybody.
   const again = makeBelow(parent).pipe(
     Effect.tapError((error) => Effect.logError(error.message)),
     Effect.mapError(

@@ -14,7 +14,7 @@ import type { Row } from "../../query/QueryDriver.ts"
 import type { Directory } from "./FileQueryResultsDirectory.ts"
 import { QueryError, ResultsFull, ResultsUnavailable } from "../../query/QueryError.ts"
 
-/** What is wrong with a path is for the log; whoever reads the record may be anybody. */
+/** What is wrong with a path is for the log; the reader of the record may be anybody. */
 const complain = (doing: string, cause: unknown, reason: QueryError["reason"]) =>
   Effect.andThen(Effect.logError(`Rows cannot be ${doing}: ${String(cause)}`), Effect.fail(new QueryError({ reason })))
 
@@ -56,7 +56,7 @@ export interface File {
   readonly read: (from: number, to: number, visit: (piece: Buffer) => Enough) => Effect.Effect<void, QueryError>
 }
 
-/** Whether whoever reads has what it wanted. */
+/** Whether the reader has what it wanted. */
 export type Enough = boolean
 
 const pieceBytes = 64 * 1024

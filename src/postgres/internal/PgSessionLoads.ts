@@ -34,7 +34,7 @@ export interface Options {
   readonly memory: SessionMemory
   /** The same, and writes the activity that is due, but not where it would have to wait. */
   readonly load: (tokens: ReadonlyArray<TokenHash>) => Rows
-  /** Writes activity that is due after whoever is writing the session. */
+  /** Writes activity that is due after the present writer of the session. */
   readonly settle: (token: TokenHash) => Effect.Effect<SessionRecord, SessionError>
 }
 

@@ -59,7 +59,7 @@ export const channelOf = (schema: string): string =>
     ? `${schema}_session_ends`
     : `session_ends_${createHash("sha256").update(schema).digest("hex").slice(0, 32)}`
 
-/** The statements over the tables of a schema. The name is quoted by whoever passes it. */
+/** The statements over the tables of a schema. The caller quotes the name. */
 export const make = (schema: string, channel: string) => {
   const sessions = `${schema}.sessions`
   const tokens = `${schema}.session_tokens`
@@ -158,7 +158,7 @@ export const make = (schema: string, channel: string) => {
     /** Without it. */
     touch: present(""),
 
-    /** $1 hash. Writes what is due, after whoever is writing the rows. */
+    /** $1 hash. Writes what is due, after the present writer of the rows. */
     settle: `
       with held as materialized (${locked("s.id, t.hash, t.predecessor")}
       ), graced as (

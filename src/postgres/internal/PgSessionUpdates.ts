@@ -44,7 +44,7 @@ export interface Options {
   readonly updateFree: (
     changes: ReadonlyArray<Change>
   ) => Effect.Effect<ReadonlyArray<PgSessionRow.Row | undefined>, SessionError>
-  /** Makes a change after whoever is writing the session, or tells why not. */
+  /** Makes a change after the present writer of the session, or tells why not. */
   readonly update: (change: Change) => Effect.Effect<SessionRecord, SessionError>
 }
 

@@ -96,7 +96,7 @@ export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Dur
   const now = () => SteadyClock.millis(clock)
   const run = Effect.runForkWith(yield* Effect.context<never>())
   const scope = yield* Effect.scope
-  // A little before whoever waits is told, so that what they ask next does not meet the same connection.
+  // A little before the fiber that waits is told, so that what they ask next does not meet the same connection.
   const patience = Duration.times(limit, 0.9)
   const deadlines = yield* Deadlines.make(patience)
   const asking = yield* TimeLimit.make(Duration.min(askLimit, Duration.divideUnsafe(limit, 3)), () => gone)

@@ -204,7 +204,7 @@ export class PgStatement {
     this.isOver = true
   }
 
-  /** @internal All that arrived was heard: whoever waits may look. */
+  /** @internal All that arrived was heard: the fibers that wait may look. */
   heard(): void {
     this.look?.()
     if (this.isOver || this.isPaused || this.isDropped) return

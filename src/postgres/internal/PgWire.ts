@@ -10,7 +10,7 @@
  *
  * {@link attach} finds the driver's socket in a private field (`session.socket`, `@effect/sql-pg` 4.0), and while a statement
  * is under way it takes the place of the driver's own (`consumer`), so that the driver can cancel it and judges by the answer
- * whether the connection may be used again. Where these are not there, there is no wire, and whoever needs one says so when its
+ * whether the connection may be used again. Where these are not there, there is no wire, and the code that needs one says so when its
  * layer is built. Frames: https://www.postgresql.org/docs/current/protocol-message-formats.html
  */
 import type { PgConnection } from "@effect/sql-pg/PgConnection"
@@ -172,7 +172,7 @@ class Exchange {
     this.isOver = true
   }
 
-  /** All that arrived was heard: whoever waits may go on. */
+  /** All that arrived was heard: the fibers that wait may go on. */
   heard(): void {
     if (!this.isOver) return
     Deferred.doneUnsafe(this.answer, this.failure === undefined ? Effect.succeed(this.rows) : Effect.fail(this.failure))
@@ -252,11 +252,11 @@ class Wire implements PgWire {
     try {
       this.read(arrived, done)
     } catch {
-      // No message of the protocol. Whoever waits hears of it when the socket is closed.
+      // No message of the protocol. The fiber that waits hears of it when the socket is closed.
       this.socket.destroy()
     }
     this.conversations[0]?.heard()
-    // Whoever goes on after a statement finds what travelled behind it answered, where it is.
+    // The next statement finds what travelled behind it answered, where it is.
     for (const conversation of done) conversation.heard()
   }
 

@@ -41,7 +41,7 @@ export const deepest = 500
 /** The first thing that is lost. */
 export interface Loss {
   readonly kind: "depth" | "member" | "number"
-  /** For whoever wrote the text. */
+  /** For the author of the text. */
   readonly problem: string
 }
 

@@ -22,7 +22,7 @@ export interface Closing {
   /** Milliseconds of the steady clock. */
   readonly steady: () => number
   readonly ledger: Ledger.Ledger
-  /** Held by whoever frees rows already. */
+  /** Held by the fiber that frees rows already. */
   readonly freeing: Semaphore.Semaphore
 }
 

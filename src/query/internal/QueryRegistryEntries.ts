@@ -2,7 +2,7 @@
  * The entries of a registry: who is listed, in which order, and who is to go.
  *
  * An entry is listed from its submission until it is forgotten; then its rows are freed. What it was can still be seen by
- * whoever has the entry.
+ * the reader of the entry.
  */
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"

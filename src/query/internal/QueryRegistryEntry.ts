@@ -180,7 +180,7 @@ export class Entry {
     this.tell()
   }
 
-  /** Lets whoever waits look again. */
+  /** Lets the fibers that wait look again. */
   tell(): void {
     for (const look of this.watchers ?? []) look()
   }

@@ -43,7 +43,7 @@ export const refusals = (info: Info, { notInCluster, oldest, what }: Needs): Rea
   return problems
 }
 
-/** It was understood and refused, in the words of whoever runs the server; what is over by itself has codes of its own. */
+/** It was understood and refused, by a setting of its operator; what is over by itself has codes of its own. */
 const isForbidden = (error: { readonly cause: unknown }) =>
   /^(ERR|NOPERM) /.test(error.cause instanceof Error ? error.cause.message : String(error.cause))
 

@@ -23,7 +23,7 @@ const hints = 16_384
 
 const isSessionId = Schema.is(SessionId)
 
-/** The ids in a message. Whoever can publish can forge one, so what is no id is left out. */
+/** The ids in a message. A client that can publish can forge one, so what is no id is left out. */
 const endedIn = (text: string): ReadonlyArray<Ended> =>
   text.split(" ").flatMap((id) => (isSessionId(id) ? [{ _tag: "Session" as const, id }] : []))
 

@@ -12,7 +12,7 @@
  * - `content:<id>`, string: its device and its data, a line each, until it is ended. Apart, because the server keeps a hash
  *   of short values in one piece, which takes half the memory and time.
  * - `token:<hash>`, hash: whose token it is, as long. From `first` to `last` of the session, each token names its
- *   `successor`, so that whoever removes the session finds them all. One that was presented in vain belongs to the session
+ *   `successor`, so that the script that removes the session finds them all. One that was presented in vain belongs to the session
  *   that took the place of its own, and knows whose it `was`.
  * - `sessions-of:<principal>`, sorted set: its sessions that are not over for good, in the order of their logins
  *   (microseconds). One that is not there cannot live again, whichever way the clock is set.
@@ -181,7 +181,7 @@ local function present(hash, t, s)
   if due or t[6] then write(t[1], s, 'lastSeenAt', s[LASTSEENAT]) end
 end
 
--- Until when nothing is due and nothing over for whoever presents the token, if nobody writes.
+-- Until when nothing is due and nothing over for a client that presents the token, if nobody writes.
 local function good_until(t, s)
   local seen = number(s[LASTSEENAT])
   return math.min(deadline(s, seen), seen + number(s[TOUCH]) + 1, number(t[2]) + number(s[RENEW]), number(t[5]) or math.huge)

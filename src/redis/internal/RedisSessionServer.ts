@@ -1,10 +1,10 @@
 /**
- * Looks whether a Redis server is one that sessions can be left to. What was found is remembered as long as whoever asks lives.
+ * Looks whether a Redis server is one that sessions can be left to. The store that asks remembers the answer while it lives.
  *
  * **Details**
  *
  * What makes the store impossible (Redis Cluster, a server that is too old) is a refusal. What puts sessions at risk
- * (eviction, nothing on the disk) is a warning, or a refusal for whoever wants it so.
+ * (eviction, nothing on the disk) is a warning, or a refusal where the store is told to refuse.
  *
  * `INFO` tells most, also where a managed service forbids `CONFIG`; how often the server saves is in `CONFIG` alone, and is
  * taken for never where that is forbidden.

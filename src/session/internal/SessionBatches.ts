@@ -2,7 +2,7 @@
  * Statements of concurrent requests that travel together.
  *
  * A batch lives from the first request that opens it until the last one in it is answered, at most as long as the store's
- * time limit. It runs in the scope it was made in, not in a fiber of any request: whoever gives up disturbs nobody.
+ * time limit. It runs in the scope it was made in, not in a fiber of any request: a request that gives up disturbs nobody.
  *
  * **Details**
  *
@@ -73,7 +73,7 @@ export const make = Effect.fnUntraced(function* <Key, A>(options: Options<Key, A
       close(batch)
       return travel(batch, places.withPermit)
     })
-    // Whoever is about to ask at this moment comes along.
+    // Requests that are about to ask at this moment come along.
     const work = Effect.andThen(Effect.yieldNow, Effect.flatten(places.withPermit(statement)))
     run(within(work)).addObserver((exit) => {
       // Also when it never began, because the scope was closed.

@@ -18,7 +18,7 @@ import type { SessionId } from "../SessionId.ts"
 import type { Device, SessionRecord } from "../SessionRecord.ts"
 import type { SessionToken } from "../SessionToken.ts"
 
-/** Times and caps of new sessions, each of which may be infinite: a century, a milliard. OWASP's Session Management sheet asks for both timeouts, enforced by the server. */
+/** Times and caps of new sessions, each of which may be infinite: a century, a billion. OWASP's Session Management sheet asks for both timeouts, enforced by the server. */
 export interface Policy {
   /** Time without a request after which a session is over. Default: 30 minutes. */
   readonly idleTimeout?: Duration.Input | undefined

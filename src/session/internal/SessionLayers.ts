@@ -15,7 +15,7 @@
  *
  * **Gotchas**
  *
- * A layer is known by reference, so build it outside of the request. It is built in the context of whoever asks first, and
+ * A layer is known by reference, so build it outside of the request. It is built in the context of the first fiber that asks, and
  * must take nothing from there that ends with a request.
  */
 import * as Cause from "effect/Cause"

@@ -51,6 +51,6 @@ export const tokenOf = ({ record, successor, token }: Live) => ({
   livesFor: DateTime.distance(record.lastSeenAt, record.expiresAt)
 })
 
-/** The token that follows on the one of a session: the one that it was given, or that whoever renews it gives it. */
+/** The token that follows on the one of a session: the one that it was given, or that the renewal gives it. */
 export const successorOf = ({ record: { renewalNonce }, successor, token }: Live) =>
   successor ?? (renewalNonce === null ? undefined : SessionToken.next(token, renewalNonce))
