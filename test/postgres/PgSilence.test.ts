@@ -37,7 +37,7 @@ const store = Effect.gen(function* () {
 
 const unavailable = /cannot be reached. Nobody was logged out/
 
-describe("connections of Holdfast's own", () => {
+describe.concurrent("connections of Holdfast's own", () => {
   it.live("C10 the readers of sessions are found out when they die without a word, all of them at once", () =>
     Effect.gen(function* () {
       const { network, store: there } = yield* store

@@ -16,7 +16,7 @@ import { claim } from "../token/tokenRepositoryLaws.ts"
 
 const network = Effect.flatMap(redisUrl, networkTo)
 
-describe("connections to Redis", () => {
+describe.concurrent("connections to Redis", () => {
   it.live("C10 the connection of sessions is found out when it dies without a word", () =>
     Effect.gen(function* () {
       const { proxy, url } = yield* network
