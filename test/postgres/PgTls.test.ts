@@ -1,4 +1,4 @@
-import { assert, layer } from "@effect/vitest"
+import { assert, it, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,6 +10,7 @@ import * as Connection from "../../src/connection/Connection.ts"
 import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../../src/postgres/PgConnectionSource.ts"
 import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
+import * as PgTls from "../../src/postgres/internal/PgTls.ts"
 import { busyBackends, eventually } from "../support/conditions.ts"
 import { instance } from "../support/sessions.ts"
 import { tlsServer } from "../support/tlsServer.ts"
@@ -106,4 +107,9 @@ layer(Layer.effect(Tls, tlsServer), { excludeTestServices: true })("the TLS para
       assert.isTrue(Exit.isFailure(refused))
     }).pipe(Effect.scoped)
   )
+})
+
+it("the authorities of the system are never weaker than `verify-full`", () => {
+  const url = Redacted.make("postgres://db.example/app?sslmode=require&sslrootcert=system")
+  assert.deepStrictEqual(PgTls.of(url), { ssl: { rejectUnauthorized: true } })
 })

@@ -12,7 +12,7 @@
  * | `verify-full`     | yes                | of an authority in `sslrootcert`, for the host's name               |
  *
  * Without `sslrootcert`, `PGSSLROOTCERT` names the file, and without that, or with `system`, the authorities are those that Node
- * knows (`NODE_EXTRA_CA_CERTS` adds to them). `sslcert` and `sslkey` name the client's own certificate and key, in PEM. The files
+ * knows (`NODE_EXTRA_CA_CERTS` adds to them). `system` always means `verify-full`. `sslcert` and `sslkey` name the client's own certificate and key, in PEM. The files
  * are read when the connections are configured.
  */
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
@@ -40,14 +40,15 @@ export const of = (secret: Redacted.Redacted<string>): Pick<PgConnection.Config,
     return path === undefined || path === "system" ? undefined : readFileSync(path, "utf8")
   }
   const [ca, cert, key] = [file("sslrootcert", process.env["PGSSLROOTCERT"]), file("sslcert"), file("sslkey")]
-  const isVerified = mode !== "require" || ca !== undefined
+  const isSystem = (parameters.get("sslrootcert") ?? process.env["PGSSLROOTCERT"]) === "system"
+  const isVerified = mode !== "require" || isSystem || ca !== undefined
   return {
     ssl: {
       rejectUnauthorized: isVerified,
       ...(ca !== undefined && { ca }),
       ...(cert !== undefined && { cert }),
       ...(key !== undefined && { key }),
-      ...(mode !== "verify-full" && { checkServerIdentity: () => undefined })
+      ...(mode !== "verify-full" && !isSystem && { checkServerIdentity: () => undefined })
     }
   }
 }
