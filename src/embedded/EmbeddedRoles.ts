@@ -32,10 +32,10 @@ export interface Address {
   readonly port: number
 }
 
-/** The URL of a role's database. */
+/** The URL of a role's database. It leaves nothing for the environment to say that would keep anybody out. */
 export const urlOf = (address: Address, role: string, password: Redacted.Redacted, database = role) =>
   Redacted.make(
-    `postgres://${role}:${encodeURIComponent(Redacted.value(password))}@${address.host}:${address.port}/${database}`
+    `postgres://${role}:${encodeURIComponent(Redacted.value(password))}@${address.host}:${address.port}/${database}?sslmode=disable`
   )
 
 const identifier = (name: string) => `"${name.replaceAll('"', '""')}"`

@@ -24,21 +24,21 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import { hasProperty } from "effect/Predicate"
 import * as Reactivity from "effect/reactivity/Reactivity"
-import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import { ConnectionError, InvalidConfig, NoRoom, ResetFailed, Unavailable } from "../connection/ConnectionError.ts"
 import { ConnectionSource, type Lent, type OpenConnection, type Recall } from "../connection/ConnectionSource.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgFrames from "./internal/PgFrames.ts"
+import * as PgOpening from "./internal/PgOpening.ts"
 import * as PgReaper from "./internal/PgReaper.ts"
 import * as PgRecycle from "./PgRecycle.ts"
 import * as PgSilence from "./internal/PgSilence.ts"
 import * as PgSqlClient from "./internal/PgSqlClient.ts"
-import * as PgTls from "./internal/PgTls.ts"
+import * as PgTarget from "./internal/PgTarget.ts"
 import * as PgUrl from "./internal/PgUrl.ts"
 import * as PgWire from "./internal/PgWire.ts"
 import * as Timers from "../lifetime/internal/Timers.ts"
@@ -66,15 +66,13 @@ export interface Options {
   readonly settings?: Readonly<Record<string, string>> | undefined
 }
 
-const describe = (url: URL) => `${url.hostname}:${url.port || "5432"}${url.pathname}`
-
 const invalid = (field: string, problem: string) =>
   Effect.fail(new ConnectionError({ reason: new InvalidConfig({ field, problem }) }))
 
-const parse = (url: Redacted.Redacted<string>) =>
+const targetOf = (url: Redacted.Redacted<string>) =>
   Effect.suspend(() => {
-    const problem = PgUrl.problemOf(url)
-    return problem === undefined ? Effect.succeed(new URL(Redacted.value(url))) : invalid("url", problem)
+    const target = PgTarget.resolve(url)
+    return target instanceof PgUrl.UrlProblem ? invalid("url", target.problem) : Effect.succeed(target)
   })
 
 const millis = (field: string, input: Duration.Input) =>
@@ -89,13 +87,11 @@ const millis = (field: string, input: Duration.Input) =>
     }
   )
 
-const StartedAt = Schema.Tuple([Schema.Tuple([Schema.Int, Schema.String])])
-const decodeStartedAt = Schema.decodeUnknownEffect(StartedAt)
-
 /** The options as the driver takes them. Fails with `InvalidConfig` naming what makes no sense. */
 export const configOf = Effect.fnUntraced(function* (options: Options) {
-  yield* parse(options.url)
-  const connectTimeout = yield* millis("connectTimeout", options.connectTimeout ?? "5 seconds")
+  const target = yield* targetOf(options.url)
+  const patience = Duration.min(target.connectTimeout ?? Duration.seconds(5), Timers.longest)
+  const connectTimeout = yield* millis("connectTimeout", options.connectTimeout ?? patience)
   const statementTimeout = yield* millis("statementTimeout", options.statementTimeout ?? "1 hour")
   for (const name of Object.keys(options.settings ?? {})) {
     if (name.toLowerCase() !== "statement_timeout") continue
@@ -103,11 +99,10 @@ export const configOf = Effect.fnUntraced(function* (options: Options) {
   }
   const idleInTransaction = yield* millis("idleInTransactionTimeout", options.idleInTransactionTimeout ?? "1 minute")
   const config = {
-    url: options.url,
-    ...PgTls.of(options.url),
+    ...target.config,
     // The driver takes no provider that fails.
     ...(options.password !== undefined && { password: Effect.orDie(options.password) }),
-    applicationName: options.applicationName ?? "holdfast",
+    applicationName: options.applicationName ?? target.applicationName ?? "holdfast",
     connectTimeout,
     // A connection that a firewall forgot is noticed while it is idle.
     keepAlive: "15 seconds",
@@ -190,7 +185,7 @@ const isFull = (cause: unknown) =>
 /** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const config = yield* configOf(options)
-  const name = describe(yield* parse(options.url))
+  const { where: name } = yield* targetOf(options.url)
   const reactivity = yield* Reactivity.Reactivity
   const recycle = options.recycle ?? PgRecycle.complete
   const unavailable = (error: unknown) => {
@@ -199,7 +194,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return new ConnectionError({ reason: new Reason({ source: name, cause }) })
   }
   const recipe = PgRecycle.compile(recycle)
-  const behind = behindOf(recipe)
+  const recipeOf = (connection: PgConnection.PgConnection) => {
+    const message = PgOpening.settingsOf(connection)
+    return message === undefined || recycle.steps.length === 0
+      ? recipe
+      : PgRecycle.compile({ ...recycle, steps: [...recycle.steps, { name: "pooler", sql: "", message }] })
+  }
   const deadlines = yield* Deadlines.make(answerLimit(config))
   const connect = yield* PgDriver.connect
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" }, connect)
@@ -212,16 +212,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       multiplex: true,
       prepare: recycle.prepare
     })
-    const [[pid, startedAt]] = yield* Effect.flatMap(
-      connection.queryValues(
-        "select pid, backend_start::text from pg_stat_activity where pid = pg_backend_pid()",
-        [],
-        false
-      ),
-      decodeStartedAt
-    )
+    const backend = yield* Effect.fromNullishOr(PgOpening.backendOf(connection))
+    const recipe = recipeOf(connection)
+    const behind = behindOf(recipe)
     const state = PgDriver.watch(connection)
-    const { heardAt } = silence.watch(connection, startedAt)
+    const { heardAt } = silence.watch(connection)
     const lend = (recall: Recall) =>
       Effect.map(connection.pin, (pinned): Lent => ({
         sql: Effect.provideService(
@@ -234,7 +229,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     const wire = PgWire.attach(connection)
     const reset = wire === undefined ? Effect.fail(new Error(noWire)) : yield* resetOver(wire, recipe)
     return {
-      id: String(pid),
+      id: String(backend.pid),
       lend,
       check: Effect.mapError(connection.query("SELECT 1", [], false), unavailable).pipe(Effect.asVoid),
       reset: Effect.mapError(
@@ -245,7 +240,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       heardAt,
       expel: (grace) =>
         Effect.andThen(
-          reaper.expel({ pid, startedAt }, grace),
+          reaper.expel(backend, grace),
           // The last words of a backend that is gone are on their way.
           Effect.timeoutOption(PgWire.closed(connection), lastWords)
         )

@@ -33,7 +33,6 @@ import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import {
   connectionOf,
-  describe,
   isStandby,
   late,
   migrationTimeout,
@@ -55,6 +54,7 @@ import * as PgSessionRow from "./internal/PgSessionRow.ts"
 import * as PgSessionSql from "./internal/PgSessionSql.ts"
 import * as PgSessionUpdates from "./internal/PgSessionUpdates.ts"
 import * as PgSiblings from "./internal/PgSiblings.ts"
+import * as PgTarget from "./internal/PgTarget.ts"
 import { principalOf } from "../session/SessionRecord.ts"
 import { type Expiry, type Renewal, SessionStore, type Update, type VisitorsAfter } from "../session/SessionStore.ts"
 import * as SessionPruning from "../session/SessionPruning.ts"
@@ -74,7 +74,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   // Pools and operations end side by side: a pool waits for its connections, which operations give back when they end.
   const scope = yield* Ledger.hold(
-    { kind: "session store", id: describe(options.url) },
+    { kind: "session store", id: PgTarget.whereOf(options.url) },
     Effect.sync(() => Scope.makeUnsafe("parallel")),
     Scope.close
   )
@@ -90,7 +90,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     channel,
     checkInterval: Duration.fromInputUnsafe(options.listenerCheck ?? "4 seconds"),
     answerWithin: limit,
-    id: describe(options.url)
+    id: PgTarget.whereOf(options.url)
   }).pipe(Scope.provide(scope))
 
   const within = yield* Scope.provide(TimeLimit.make(limit, late), scope)

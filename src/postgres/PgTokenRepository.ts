@@ -22,7 +22,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { isSqlError } from "effect/sql/SqlError"
@@ -30,8 +30,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as PgMigrations from "./internal/PgMigrations.ts"
 import * as PgSiblings from "./internal/PgSiblings.ts"
-import * as PgTls from "./internal/PgTls.ts"
-import * as PgUrl from "./internal/PgUrl.ts"
+import * as PgTarget from "./internal/PgTarget.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import { ClientError, InvalidConfig, RefreshFailed } from "../client/ClientError.ts"
 import { count, time } from "../client/internal/ClientSessionOptions.ts"
@@ -58,10 +57,7 @@ export interface Options {
 const migrationTimeout = Duration.seconds(30)
 
 /** Names the database; holds no secret. */
-const originOf = ({ url }: Options): string => {
-  const parsed = URL.parse(Redacted.value(url))
-  return parsed === null ? "postgresql" : `postgresql://${parsed.host}${parsed.pathname}`
-}
+const originOf = ({ url }: Options): string => `postgresql://${PgTarget.whereOf(url)}`
 
 const unavailable = (options: Options, problem: string) =>
   new ClientError({ reason: new RefreshFailed({ origin: originOf(options), problem, last: undefined }) })
@@ -85,23 +81,24 @@ const schemaOf = (options: Options): Effect.Effect<string, ClientError> => {
   if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema)) {
     return invalid("schema", "must be lower-case letters, digits and underscores")
   }
-  const problem = PgUrl.problemOf(options.url)
+  const problem = PgTarget.problemOf(options.url)
   return problem === undefined ? Effect.succeed(schema) : invalid("url", problem)
 }
 
-const connectionOf = (options: Options, limit: Duration.Duration) =>
-  ({
-    url: options.url,
-    ...PgTls.of(options.url),
-    applicationName: options.applicationName ?? "holdfast-tokens",
-    connectTimeout: limit,
+const connectionOf = (options: Options, limit: Duration.Duration) => {
+  const { applicationName, config, connectTimeout } = PgTarget.of(options.url)
+  return {
+    ...config,
+    applicationName: options.applicationName ?? applicationName ?? "holdfast-tokens",
+    connectTimeout: Duration.min(limit, connectTimeout ?? limit),
     keepAlive: "15 seconds",
     startupParameters: {
       // The server ends what we have given up, and what a killed process or a lost network left behind.
       client_connection_check_interval: "1s",
       statement_timeout: String(Math.ceil(Duration.toMillis(limit)))
     }
-  }) as const
+  } as const
+}
 
 /** Milliseconds from now; infinity and null are themselves. */
 const millisUntil = (moment: string) => `(extract(epoch from ${moment}) - extract(epoch from now()))::float8 * 1000`

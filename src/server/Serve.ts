@@ -22,6 +22,7 @@ import * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
 import * as PgRecycle from "../postgres/PgRecycle.ts"
+import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as ExactJson from "../http/ExactJson.ts"
 import * as Preconditions from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
@@ -145,8 +146,8 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
   })
 
 const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) => {
-  const [left, right] = [new URL(Redacted.value(a)), new URL(Redacted.value(b))]
-  return left.username === right.username || (left.host === right.host && left.pathname === right.pathname)
+  const [left, right] = [PgTarget.of(a), PgTarget.of(b)]
+  return left.user === right.user || left.where === right.where
 }
 
 const warnings = (settings: Settings.Settings, databases: Databases.Databases, origin: URL) =>

@@ -14,7 +14,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SettingsNames from "./SettingsNames.ts"
-import * as PgUrl from "../postgres/internal/PgUrl.ts"
+import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 
 /** What to change, in one line. */
@@ -88,7 +88,7 @@ const databaseUrl = (variable: string) =>
   Effect.flatMap(
     read(variable, (name) => Config.option(Config.Redacted(name)), "a database URL"),
     (value) => {
-      const problem = Option.isNone(value) ? undefined : PgUrl.problemOf(value.value)
+      const problem = Option.isNone(value) ? undefined : PgTarget.problemOf(value.value)
       return problem === undefined ? Effect.succeed(value) : refuse(variable, problem)
     }
   )

@@ -37,6 +37,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as ProcessTable from "../node/internal/ProcessTable.ts"
 import * as Postmaster from "../embedded/Postmaster.ts"
+import type * as DistributionProgram from "./internal/DistributionProgram.ts"
 import * as RedisBinary from "./internal/RedisBinary.ts"
 import * as ServerDirectory from "./internal/ServerDirectory.ts"
 
@@ -143,7 +144,7 @@ export const layer = (options?: Options): Layer.Layer<RedisServer, RedisServerEr
   Layer.effect(RedisServer, make(options))
 
 /** Starts it and waits until it answers; the port may be lost again to somebody else. */
-const run = (binary: RedisBinary.RedisBinary, directory: string, options: Options, port: number | undefined) =>
+const run = (binary: DistributionProgram.Program, directory: string, options: Options, port: number | undefined) =>
   Ledger.hold(
     { kind: "redis", id: directory, releaseLimit: "20 seconds" },
     Effect.flatMap(port === undefined ? freePort : Effect.succeed(port), (port) =>
@@ -159,7 +160,7 @@ const run = (binary: RedisBinary.RedisBinary, directory: string, options: Option
     ({ stop }) => stop
   )
 
-const launch = (binary: RedisBinary.RedisBinary, directory: string, options: Options, port: number) =>
+const launch = (binary: DistributionProgram.Program, directory: string, options: Options, port: number) =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const logFile = Path.join(directory, "redis.log")

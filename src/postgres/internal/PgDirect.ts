@@ -4,7 +4,6 @@
  * A client lives as long as its layer, a connection as long as its scope. There are no leases and no reset: nothing here
  * may run SQL that somebody else wrote.
  */
-import * as PgConnection from "@effect/sql-pg/PgConnection"
 import type * as PgPool from "@effect/sql-pg/PgPool"
 import * as Duration from "effect/Duration"
 import * as Layer from "effect/Layer"
@@ -13,7 +12,8 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as PgOutages from "./PgOutages.ts"
 import * as PgSharedSqlClient from "./PgSharedSqlClient.ts"
-import * as PgTls from "./PgTls.ts"
+import * as PgOpening from "./PgOpening.ts"
+import * as PgTarget from "./PgTarget.ts"
 
 /** How long a statement may take. All of them find a row by its key, or few rows. */
 const limit = Duration.seconds(2)
@@ -25,8 +25,8 @@ export const layer = (
 ): Layer.Layer<SqlClient.SqlClient, SqlError> =>
   Layer.effect(
     SqlClient.SqlClient,
-    PgSharedSqlClient.make({ connectTimeout: limit, ...PgTls.of(config.url), ...config }, limit, of)
+    PgSharedSqlClient.make({ connectTimeout: limit, ...config, ...PgTarget.of(config.url).config }, limit, of)
   ).pipe(Layer.provide(Reactivity.layer))
 
 /** Opens one connection for the current scope. */
-export const connect = PgConnection.make
+export const connect = PgOpening.make

@@ -5,11 +5,10 @@
  * confirm it; its own pool reads that mark from a private field. {@link watch} reads the same one, and where it is not
  * there, says of every connection that it may not be used again: slower, never wrong.
  */
-import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
@@ -19,6 +18,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import type * as Deadlines from "../../lifetime/Deadlines.ts"
 import type { Recall, State } from "../../connection/ConnectionSource.ts"
+import * as PgOpening from "./PgOpening.ts"
 import * as PgWire from "./PgWire.ts"
 
 /** A lent connection, for drivers of this room: the whole connection and the borrower's view of it. */
@@ -48,19 +48,6 @@ const isInternals = (internals: unknown): internals is Internals =>
 
 const internalsOf = (connection: PgConnection.PgConnection): Internals | undefined =>
   hasProperty(connection, internalsKey) && isInternals(connection[internalsKey]) ? connection[internalsKey] : undefined
-
-/**
- * Runs a statement on a connection that is nobody else's and lives in this scope. Interrupting it closes the connection instead
- * of waiting for a cancel to be confirmed: for statements whose connection can be spared, when the network may be dead.
- */
-export const orClose = <A, E>(scope: Scope.Closeable, statement: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.forkDetach(statement, { startImmediately: true }), (fiber) =>
-      Effect.onInterrupt(restore(Fiber.join(fiber)), () =>
-        Effect.andThen(Scope.close(scope, Exit.void), Effect.forkDetach(Fiber.interrupt(fiber)))
-      )
-    )
-  )
 
 /** How long the server may take to confirm a cancel before the connection is given up. */
 const cancelLimit = Duration.seconds(1)
@@ -120,17 +107,18 @@ export const connect = Effect.gen(function* () {
   const leaving = yield* FiberSet.make<void>()
   yield* Effect.addFinalizer(() => FiberSet.awaitEmpty(leaving))
   const connect: Connect = (config) =>
-    Effect.tap(PgConnection.make(config), (connection) =>
+    Effect.tap(PgOpening.make(config), (connection) =>
       Effect.addFinalizer(() => FiberSet.run(leaving, PgWire.gone(connection)))
     )
   return connect
 })
 
-/** A connection for one purpose, on which every statement is {@link orClose}. */
-export const brief = Effect.fnUntraced(function* (config: PgConnection.Config, connect: Connect = PgConnection.make) {
+/** A connection for one purpose, on which every statement is {@link PgOpening.orClose}. */
+export const brief = Effect.fnUntraced(function* (config: PgConnection.Config, connect: Connect = PgOpening.make) {
   const scope = yield* Scope.fork(yield* Effect.scope)
   const connection = yield* Scope.provide(connect(config), scope)
-  return (sql: string, params?: ReadonlyArray<unknown>) => orClose(scope, connection.queryValues(sql, params, false))
+  return (sql: string, params?: ReadonlyArray<unknown>) =>
+    PgOpening.orClose(scope, connection.queryValues(sql, params, false))
 })
 
 /**

@@ -3,14 +3,16 @@
  *
  * They live as long as their schema; a migration that was applied is never edited, the next change is another one.
  */
-import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
+import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as PgOutages from "./PgOutages.ts"
-import * as PgTls from "./PgTls.ts"
+import * as PgDriver from "./PgDriver.ts"
+import * as PgOpening from "./PgOpening.ts"
+import * as PgSqlClient from "./PgSqlClient.ts"
+import * as PgTarget from "./PgTarget.ts"
 
 /** What makes tables, and where it is noted what was made. */
 export interface Migrations<E> {
@@ -24,7 +26,10 @@ export interface Migrations<E> {
 }
 
 /** How the database is reached. */
-export type Options = PgClient.PgClientConfig & Pick<PgOutages.Use, "url">
+export type Options = PgDriver.Config & Pick<PgOutages.Use, "url">
+
+/** A migration has its time limit, and its connection closes with it. */
+const unguarded: PgDriver.Guard = { kill: Effect.void, reason: () => undefined }
 
 /** Asking first spares a role the right to create schemas in a database where an operator made it. */
 const ensureSchema = Effect.fnUntraced(function* (schema: string) {
@@ -38,17 +43,22 @@ const ensureSchema = Effect.fnUntraced(function* (schema: string) {
  *
  * Instances that start together do it once: the `Migrator` locks its table, and those that lose the race for making the
  * schema find it made. Interrupting it closes the connection, which is also what ends a statement that a dead network
- * keeps from being answered: the client's transactions do not let go of their BEGIN. Why it cannot be done is told to the log of
+ * keeps from being answered. Why it cannot be done is told to the log of
  * outages.
  */
 export const run = <E>(options: Options, { of, schema, steps, table }: Migrations<E>) =>
   Effect.gen(function* () {
-    const client = yield* Layer.build(
-      Layer.fresh(PgClient.layerFrom(PgClient.makeClient({ ...PgTls.of(options.url), ...options })))
-    )
+    const connection = yield* PgOpening.make({ ...options, ...PgTarget.of(options.url).config })
+    const client = yield* PgSqlClient.make(connection, unguarded, PgDriver.watch(connection))
     const work = Effect.andThen(
       Effect.retry(ensureSchema(schema), { times: 2 }),
       Migrator.make({})({ loader: Migrator.fromRecord(steps), table: `${schema}.${table}` })
     )
-    return yield* Fiber.join(yield* Effect.forkDetach(Effect.provide(work, client), { startImmediately: true }))
-  }).pipe(Effect.scoped, PgOutages.watched({ of, url: options.url, source: `${of}: migrations` }))
+    return yield* Fiber.join(
+      yield* Effect.forkDetach(Effect.provideService(work, SqlClient.SqlClient, client), { startImmediately: true })
+    )
+  }).pipe(
+    Effect.scoped,
+    Effect.provide(Reactivity.layer),
+    PgOutages.watched({ of, url: options.url, source: `${of}: migrations` })
+  )

@@ -3,9 +3,10 @@
  */
 import * as Effect from "effect/Effect"
 import { hasProperty } from "effect/Predicate"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Outages from "../../lifetime/internal/Outages.ts"
+import * as PgTarget from "./PgTarget.ts"
 
 /** What somebody does with which database. */
 export interface Use {
@@ -16,16 +17,10 @@ export interface Use {
   readonly source: string
 }
 
-const whereOf = (url: Redacted.Redacted<string>) => {
-  const parsed = URL.parse(Redacted.value(url))
-  if (parsed === null) return "PostgreSQL"
-  return `${parsed.hostname}:${parsed.port === "" ? "5432" : parsed.port}${parsed.pathname}`
-}
-
 /** What one part of a program tells of its database. */
 export const source = ({ of, source, url }: Use): Effect.Effect<Outages.Source> =>
   Effect.map(Outages.Outages, (outages) => {
-    const where = whereOf(url)
+    const where = PgTarget.whereOf(url)
     return outages.source({ name: `The database of ${of} (${where})`, where: `postgres ${where}`, source })
   })
 

@@ -20,13 +20,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import * as PgDriver from "./PgDriver.ts"
-
-/** A backend, as the server tells it. */
-export interface Backend {
-  readonly pid: number
-  /** `backend_start`, as text in full precision. */
-  readonly startedAt: string
-}
+import type { Backend } from "./PgOpening.ts"
 
 export interface PgReaper {
   /** Returns when the server has no such backend; ends it by force when it is still there after `grace`. */

@@ -7,8 +7,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
 import * as Timers from "../../lifetime/internal/Timers.ts"
-import * as PgUrl from "./PgUrl.ts"
-import * as PgTls from "./PgTls.ts"
+import * as PgTarget from "./PgTarget.ts"
 import type * as SessionPruning from "../../session/SessionPruning.ts"
 import { SessionError, SessionsUnavailable, SessionTokenTaken } from "../../session/SessionError.ts"
 
@@ -45,7 +44,7 @@ export const limitOf = ({ operationTimeout }: Options): Duration.Duration =>
 /** The schema, which goes into statements as it is. */
 export const schemaOf = (options: Options): Effect.Effect<string> => {
   const schema = options.schema ?? "holdfast"
-  const problem = PgUrl.problemOf(options.url)
+  const problem = PgTarget.problemOf(options.url)
   if (problem !== undefined) return Effect.die(new TypeError(`The URL of the sessions' database ${problem}`))
   return /^[a-z_][a-z0-9_]{0,62}$/.test(schema)
     ? Effect.succeed(schema)
@@ -55,11 +54,11 @@ export const schemaOf = (options: Options): Effect.Effect<string> => {
 /** What every connection of the store is opened with. */
 export const connectionOf = (options: Options, connectTimeout: Duration.Duration, limit: Duration.Duration) => {
   const limitMillis = String(Math.ceil(Duration.toMillis(limit)))
+  const { applicationName, config, connectTimeout: longer } = PgTarget.of(options.url)
   return {
-    url: options.url,
-    ...PgTls.of(options.url),
-    applicationName: options.applicationName ?? "holdfast-sessions",
-    connectTimeout,
+    ...config,
+    applicationName: options.applicationName ?? applicationName ?? "holdfast-sessions",
+    connectTimeout: Duration.min(connectTimeout, longer ?? connectTimeout),
     // Finds out about a connection that a firewall forgot while nobody uses it.
     keepAlive: "15 seconds",
     startupParameters: {
@@ -107,9 +106,3 @@ const ofStandby = new Set(["25006", "55000"])
 
 /** Whether the server only reads, as one that was the primary, or is not yet. */
 export const isStandby = ({ reason: { cause } }: SqlError): boolean => isServerError(cause) && ofStandby.has(cause.code)
-
-/** Names the database in the ledger; holds no secret. */
-export const describe = (url: Redacted.Redacted<string>) => {
-  const parsed = URL.parse(Redacted.value(url))
-  return parsed === null ? "postgresql" : `${parsed.host}${parsed.pathname}`
-}

@@ -17,7 +17,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
-import * as PgDriver from "./PgDriver.ts"
+import * as PgOpening from "./PgOpening.ts"
 import * as PgOutages from "./PgOutages.ts"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import { SessionId } from "../../session/SessionId.ts"
@@ -69,9 +69,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   // and before the listener is, which would send an UNLISTEN and wait.
   const listen = Effect.gen(function* () {
     const own = yield* Ledger.hold({ kind: "session listener", id: options.id }, Scope.make(), Scope.close)
-    const connection = yield* Scope.provide(PgConnection.make(options.connection), own)
+    const connection = yield* Scope.provide(PgOpening.make(options.connection), own)
     const bounded = <A>(statement: Effect.Effect<A, SqlError>) =>
-      Effect.timeout(PgDriver.orClose(own, statement), options.answerWithin)
+      Effect.timeout(PgOpening.orClose(own, statement), options.answerWithin)
     const pinned = yield* connection.pin
     const scope = yield* Effect.scope
     const notifications = yield* bounded(Scope.provide(pinned.listen(options.channel), scope))

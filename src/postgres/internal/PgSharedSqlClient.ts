@@ -19,6 +19,7 @@ import { SqlError, StatementTimeoutError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as TimeLimit from "../../lifetime/TimeLimit.ts"
 import type * as PgOutages from "./PgOutages.ts"
+import * as PgOpening from "./PgOpening.ts"
 import * as PgSiblings from "./PgSiblings.ts"
 import * as PgReaper from "./PgReaper.ts"
 import * as PgSilence from "./PgSilence.ts"
@@ -32,8 +33,6 @@ const late = new SqlError({
   })
 })
 
-const startedAt = "select backend_start::text from pg_stat_activity where pid = pg_backend_pid()"
-
 /** Makes the client; no statement waits for longer than `limit`. The log of outages says what the database is `of`. */
 export const make = Effect.fnUntraced(function* (
   config: PgPool.Config & Pick<PgOutages.Use, "url">,
@@ -43,26 +42,18 @@ export const make = Effect.fnUntraced(function* (
   const within = yield* TimeLimit.make(limit, () => late)
   const silence = yield* PgSilence.make({ ...config, applicationName: "holdfast-watch" })
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" })
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const known = new WeakMap<PgConnection, PgSilence.Watched>()
 
   /** A connection that is new to us is watched from now on. */
   const watch = (connection: PgConnection) => {
-    if (known.has(connection)) return
-    const watched = silence.watch(connection)
-    known.set(connection, watched)
-    const started = Effect.map(connection.queryValues(startedAt, [], false), ([row]) =>
-      watched.started(String(row?.[0]))
-    )
-    runFork(Effect.ignore(started))
+    if (!known.has(connection)) known.set(connection, silence.watch(connection))
   }
   /** What nothing was heard of is closed here, and ended at the server, which may not know. */
   const end = (connection: PgConnection) =>
     Effect.suspend(() => {
-      const watched = known.get(connection)
-      watched?.giveUp()
-      const startedAt = watched?.startedAt() ?? ""
-      return startedAt === "" ? Effect.void : reaper.expel({ pid: connection.processId, startedAt }, Duration.zero)
+      known.get(connection)?.giveUp()
+      const backend = PgOpening.backendOf(connection)
+      return backend === undefined ? Effect.void : reaper.expel(backend, Duration.zero)
     })
 
   const open = yield* PgSiblings.make(of, limit)

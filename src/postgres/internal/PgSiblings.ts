@@ -31,6 +31,7 @@ import * as Deadlines from "../../lifetime/Deadlines.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import * as TimeLimit from "../../lifetime/TimeLimit.ts"
 import * as PgDriver from "./PgDriver.ts"
+import * as PgOpening from "./PgOpening.ts"
 import * as PgOutages from "./PgOutages.ts"
 
 /** One of the pools. */
@@ -114,9 +115,7 @@ export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Dur
     const invalidate = (connection: PgConnection.PgConnection): Effect.Effect<void> =>
       Effect.suspend(() => Pool.invalidate(pool, connection))
     const acquire = Effect.gen(function* () {
-      const connection = yield* Effect.tapError(PgConnection.make(config), (error) =>
-        outage.failed(PgOutages.why(error))
-      )
+      const connection = yield* Effect.tapError(PgOpening.make(config), (error) => outage.failed(PgOutages.why(error)))
       if (config.multiplex === true)
         PgDriver.onPin(
           connection,

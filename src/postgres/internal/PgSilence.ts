@@ -22,11 +22,12 @@ import * as Schema from "effect/Schema"
 import type { Duplex } from "node:stream"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import * as PgDriver from "./PgDriver.ts"
+import * as PgOpening from "./PgOpening.ts"
 import * as PgWire from "./PgWire.ts"
 
 export interface PgSilence {
-  /** Watches a connection until its socket is closed. Its backend's start, where that is known by now. */
-  readonly watch: (connection: PgConnection, startedAt?: string) => Watched
+  /** Watches a connection, which `PgOpening` opened, until its socket is closed. */
+  readonly watch: (connection: PgConnection) => Watched
 }
 
 /** A connection that is watched. */
@@ -35,18 +36,14 @@ export interface Watched {
   readonly heardAt: () => number
   /** Whether somebody waits for an answer. */
   readonly isAwaited: () => boolean
-  /** `backend_start`, as text in full precision, from when it is known; empty before. */
-  readonly startedAt: () => string
-  readonly started: (at: string) => void
   /** Closes it, and all that wait on it fail. */
   readonly giveUp: () => void
   readonly onClose: (listener: () => void) => void
 }
 
 interface Entry extends Watched {
-  readonly connection: PgConnection
+  readonly backend: PgOpening.Backend
   readonly socket: Duplex
-  start: string
   heard: number
   /** Since when somebody waits for an answer. */
   awaitedAt: number | undefined
@@ -64,13 +61,12 @@ const Rows = Schema.Array(Schema.Tuple([Schema.Int, Schema.NullOr(Schema.String)
 const decodeRows = Schema.decodeUnknownEffect(Rows)
 
 const look = `select a.pid, a.state, a.state_change::text
-  from unnest($1::int[], $2::text[]) as t(pid, start)
-  join pg_stat_activity a on a.pid = t.pid and (t.start = '' or a.backend_start = nullif(t.start, '')::timestamptz)`
+  from unnest($1::int[], $2::timestamptz[]) as t(pid, start)
+  join pg_stat_activity a on a.pid = t.pid and a.backend_start = t.start`
 
 const end = `select pg_terminate_backend(a.pid)
-  from unnest($1::int[], $2::text[], $3::text[]) as t(pid, start, changed)
-  join pg_stat_activity a on a.pid = t.pid and a.backend_start = nullif(t.start, '')::timestamptz
-    and a.state_change = t.changed::timestamptz`
+  from unnest($1::int[], $2::timestamptz[], $3::text[]) as t(pid, start, changed)
+  join pg_stat_activity a on a.pid = t.pid and a.backend_start = t.start and a.state_change = t.changed::timestamptz`
 
 /** States of a backend that does not run anything. Where the server does not track them, nobody is judged. */
 const idleStates: ReadonlySet<string | null> = new Set(["idle", "idle in transaction", "idle in transaction (aborted)"])
@@ -85,17 +81,16 @@ export const make = Effect.fnUntraced(function* (config: PgDriver.Config, connec
   const now = () => SteadyClock.millis(clock)
   const entries = new Map<PgConnection, Entry>()
 
-  const watch = (connection: PgConnection, startedAt = ""): Watched => {
+  const watch = (connection: PgConnection): Watched => {
     const known = entries.get(connection)
     if (known !== undefined) return known
     const socket = PgWire.socketOf(connection)
+    const backend = PgOpening.backendOf(connection)
     // Where the driver does not show its socket, nothing can be heard.
-    if (socket === undefined) {
+    if (socket === undefined || backend === undefined) {
       return {
         heardAt: () => Infinity,
         isAwaited: () => false,
-        startedAt: () => startedAt,
-        started: () => {},
         giveUp: () => {},
         onClose: () => {}
       }
@@ -103,18 +98,13 @@ export const make = Effect.fnUntraced(function* (config: PgDriver.Config, connec
     const isAwaited = () =>
       (hasProperty(connection, "consumer") && connection.consumer !== undefined) || PgWire.isAwaited(connection)
     const entry: Entry = {
-      connection,
+      backend,
       socket,
-      start: startedAt,
       heard: now(),
       awaitedAt: undefined,
       idle: undefined,
       heardAt: () => entry.heard,
       isAwaited,
-      startedAt: () => entry.start,
-      started: (at) => {
-        entry.start = at
-      },
       giveUp: () => socket.destroy(nobodyKnows),
       onClose: (listener) => socket.once("close", listener)
     }
@@ -143,8 +133,8 @@ export const make = Effect.fnUntraced(function* (config: PgDriver.Config, connec
   const judge = Effect.fnUntraced(function* (silent: ReadonlyArray<Entry>, asked: number) {
     const ask = yield* PgDriver.brief(config, connect)
     const found = yield* ask(look, [
-      silent.map(({ connection }) => connection.processId),
-      silent.map(({ start }) => start)
+      silent.map(({ backend }) => backend.pid),
+      silent.map(({ backend }) => backend.startedAt)
     ])
     const backends = new Map(
       (yield* decodeRows(found)).map(([pid, state, changedAt]) => [pid, { state, changedAt: changedAt ?? "" }])
@@ -153,7 +143,7 @@ export const make = Effect.fnUntraced(function* (config: PgDriver.Config, connec
     for (const entry of silent) {
       // It spoke meanwhile.
       if (entry.heard >= asked || !entry.isAwaited()) continue
-      const backend = backends.get(entry.connection.processId)
+      const backend = backends.get(entry.backend.pid)
       if (backend === undefined) dead.push(entry)
       else if (!idleStates.has(backend.state)) {
         entry.idle = undefined
@@ -165,13 +155,13 @@ export const make = Effect.fnUntraced(function* (config: PgDriver.Config, connec
     if (dead.length === 0) return
     for (const entry of dead) entry.giveUp()
     yield* Effect.logWarning(
-      `Connections that died without a word were closed: backends ${dead.map(({ connection }) => connection.processId).join(", ")}`
+      `Connections that died without a word were closed: backends ${dead.map(({ backend }) => backend.pid).join(", ")}`
     )
     const left = dead.filter(({ idle }) => idle !== undefined)
     if (left.length === 0) return
     yield* ask(end, [
-      left.map(({ connection }) => connection.processId),
-      left.map(({ start }) => start),
+      left.map(({ backend }) => backend.pid),
+      left.map(({ backend }) => backend.startedAt),
       left.map(({ idle }) => idle?.changedAt ?? "")
     ])
   }, Effect.scoped)

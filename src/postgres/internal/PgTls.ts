@@ -1,5 +1,5 @@
 /**
- * The TLS parameters of a PostgreSQL URL, which mean here what they mean to psql (libpq, "SSL Support").
+ * The TLS parameters of a PostgreSQL URL, which mean here what they mean to psql (libpq, "SSL Support"), or are stricter.
  *
  * **Details**
  *
@@ -11,12 +11,11 @@
  * | `verify-ca`       | yes                | of an authority in `sslrootcert`, for any name                      |
  * | `verify-full`     | yes                | of an authority in `sslrootcert`, for the host's name               |
  *
- * Without `sslrootcert`, `PGSSLROOTCERT` names the file, and without that, or with `system`, the authorities are those that Node
- * knows (`NODE_EXTRA_CA_CERTS` adds to them). `system` always means `verify-full`. `sslcert` and `sslkey` name the client's own certificate and key, in PEM. The files
- * are read when the connections are configured.
+ * Without `sslrootcert`, or with `system`, the authorities are those that Node knows (`NODE_EXTRA_CA_CERTS` adds to them). `system`
+ * always means `verify-full`. `sslcert` and `sslkey` name the client's own certificate and key, in PEM. The files
+ * are read when the connections are configured. A socket path has no TLS, as with libpq.
  */
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
-import * as Redacted from "effect/Redacted"
 import { readFileSync } from "node:fs"
 
 /** What is wrong with a file that a parameter names. */
@@ -30,17 +29,15 @@ export const problemOfFile = (path: string): string | undefined => {
 }
 
 /** The options of the driver; none where its own reading of the URL is the same. */
-export const of = (secret: Redacted.Redacted<string>): Pick<PgConnection.Config, "ssl"> => {
-  const parameters = URL.parse(Redacted.value(secret))?.searchParams
-  const mode = parameters?.get("sslmode")
-  if (parameters === undefined || mode === undefined || mode === null) return {}
-  if (!["require", "verify-ca", "verify-full"].includes(mode)) return {}
-  const file = (name: string, fallback?: string) => {
-    const path = parameters.get(name) ?? fallback
+export const of = (parameters: ReadonlyMap<string, string>): Pick<PgConnection.Config, "ssl"> => {
+  const mode = parameters.get("sslmode")
+  if (mode === undefined || !["require", "verify-ca", "verify-full"].includes(mode)) return {}
+  const file = (name: string) => {
+    const path = parameters.get(name)
     return path === undefined || path === "system" ? undefined : readFileSync(path, "utf8")
   }
-  const [ca, cert, key] = [file("sslrootcert", process.env["PGSSLROOTCERT"]), file("sslcert"), file("sslkey")]
-  const isSystem = (parameters.get("sslrootcert") ?? process.env["PGSSLROOTCERT"]) === "system"
+  const [ca, cert, key] = [file("sslrootcert"), file("sslcert"), file("sslkey")]
+  const isSystem = parameters.get("sslrootcert") === "system"
   const isVerified = mode !== "require" || isSystem || ca !== undefined
   return {
     ssl: {
