@@ -3,7 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
 import * as Timers from "../../lifetime/internal/Timers.ts"

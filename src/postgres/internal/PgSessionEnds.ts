@@ -5,7 +5,7 @@
  * so each time it is there again, readers are told to ask about everything (`Unknown`). A connection that answers nothing,
  * as behind a network that is gone, is found out by asking it every few seconds.
  */
-import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

@@ -14,7 +14,7 @@
  * A connection that was not heard from for a second is asked whether it is there before it gets a statement, so that an answer that
  * takes long is a slow one, and not the silence of a dead network.
  */
-import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import type * as PgPool from "@effect/sql-pg/PgPool"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
