@@ -13,7 +13,8 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   queries: () => import("./queries.ts"),
   queriesClosing: () => import("./queriesClosing.ts"),
   queriesMemory: () => import("./queriesMemory.ts"),
-  clientSessions: () => import("./clientSessions.ts")
+  clientSessions: () => import("./clientSessions.ts"),
+  isolation: () => import("./isolation.ts")
 }
 
 const wanted = process.argv.slice(2)

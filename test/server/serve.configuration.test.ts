@@ -80,7 +80,7 @@ describe("the configuration of the service", () => {
           [`postgres://user:${secret}@127.0.0.1/a?port=abc`, "port"],
           [`postgres://user:${secret}@127.0.0.1/a?port=0`, "port"],
           [`postgres://user:${secret}@127.0.0.1:0/a`, "port"],
-          [`postgres://user:${secret}@127.0.0.1:65536/a`, "must be a URL"],
+          [`postgres://user:${secret}@127.0.0.1:65536/a`, "port"],
           [`postgres://user:${secret}@127.0.0.1/a?sslmood=require`, "sslmood"],
           [`postgres://user:${secret}@127.0.0.1/a?${secret}=1`, "a parameter"],
           [`postgres://user:${secret}@127.0.0.1/a#${secret}`, "%23"],
