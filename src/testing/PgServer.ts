@@ -72,7 +72,8 @@ const prefix = "holdfast-postgres-"
 
 const unsafeButFast = {
   fsync: "off",
-  synchronous_commit: "off",
+  // The system has what was committed, and keeps it when the server dies.
+  synchronous_commit: "on",
   full_page_writes: "off",
   shared_buffers: "32MB",
   max_wal_size: "256MB"

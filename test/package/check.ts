@@ -185,8 +185,9 @@ try {
 
   const node = (args: ReadonlyArray<string>, command: Omit<Command, "cwd"> = {}) =>
     run(process.execPath, args, { cwd: consumer, ...command })
-  const holdfast = (args: ReadonlyArray<string>, command: Omit<Command, "cwd"> = {}) =>
-    run("npx", ["--no-install", "holdfast", ...args], { cwd: consumer, ...command })
+  /** On a free port: others may have the usual one. */
+  const holdfast = (args: ReadonlyArray<string>, { env, ...command }: Omit<Command, "cwd"> = {}) =>
+    run("npx", ["--no-install", "holdfast", ...args], { cwd: consumer, ...command, env: { PORT: "0", ...env } })
   /** One line, and exit code 1. Answers the command to run. */
   const missing = async (args: ReadonlyArray<string>, name: string, env: Readonly<Record<string, string>> = {}) => {
     const { code, stderr, stdout } = await holdfast(args, { env })

@@ -35,12 +35,16 @@ describe("the servers of tests", () => {
           yield* rows(server.superuserUrl, "create table kept as select 1 as id")
           yield* server.restart
           assert.deepStrictEqual(yield* rows(server.superuserUrl, "select id from kept"), [[1]])
+          yield* rows(server.superuserUrl, "insert into kept values (2)")
           yield* server.kill
           yield* Effect.flip(rows(server.superuserUrl, "select 1"))
           yield* server.start
           assert.deepStrictEqual(
             yield* rows(server.superuserUrl, "select id, current_setting('max_connections') from kept"),
-            [[1, "17"]]
+            [
+              [1, "17"],
+              [2, "17"]
+            ]
           )
           return server.directory
         })
