@@ -16,7 +16,13 @@ import { promises as Fs } from "node:fs"
 import { createRequire } from "node:module"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
-import { BinariesMissing, DirectoryUnusable, NoServerUser, PostgresProcessError } from "./PostgresProcessError.ts"
+import {
+  BinariesMissing,
+  DirectoryUnusable,
+  NoServerUser,
+  PostgresProcessError,
+  ProgramsUnusable
+} from "./PostgresProcessError.ts"
 
 /** Who runs the server. `undefined`: we ourselves. */
 export type ServerUser = { readonly uid: number; readonly gid: number } | undefined
@@ -149,7 +155,11 @@ export const directoryFor = Effect.fn("PostgresBinaries.directoryFor")(function*
 ): Effect.fn.Return<string, PostgresProcessError> {
   const native = programs ?? (yield* locate)
   const own = yield* versionOf(native, undefined)
-  if (own.version === undefined) return yield* missing(own.output)
+  if (own.version === undefined) {
+    return yield* programs === undefined
+      ? missing(own.output)
+      : new PostgresProcessError({ reason: new ProgramsUnusable({ directory: programs, problem: own.output }) })
+  }
   if (user === undefined || (yield* versionOf(native, user)).version !== undefined) return native
 
   const copy = Path.join(sharedDirectory, `postgresql-${own.version}-${process.platform}-${process.arch}`)

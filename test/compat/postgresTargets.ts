@@ -98,7 +98,7 @@ const version = (major: string, packaged: string): Target => ({
       suites: { files: all(), env: { HOLDFAST_TEST_POSTGRES_PROGRAMS: programs } },
       leftOut: leftOut[major] ?? [],
       values: within(url, "values"),
-      walk: walkOn(url),
+      service: walkOn(url),
       witness: url
     }
   })
@@ -124,7 +124,7 @@ const tls: Target = {
       },
       leftOut: [],
       values: within(url, "values"),
-      walk: walkOn(url),
+      service: walkOn(url),
       witness,
       after: Effect.suspend(() => {
         const { clear, encrypted } = gate.seen()
@@ -161,7 +161,7 @@ const socket: Target = {
       suites: { files: [], env: {} },
       leftOut: [],
       values: undefined,
-      walk: {
+      service: {
         DATABASE_URL: through(within(witness, "own")),
         HOLDFAST_QUERY_URL: through(within(witness, "queries", true))
       },
@@ -218,7 +218,7 @@ const bouncer = (suite: string): Target => ({
       suites: { files: laws, env: { HOLDFAST_TEST_POSTGRES_URL: Redacted.value(url) } },
       leftOut: [],
       values: within(url, "values"),
-      walk: walkOn(url),
+      service: walkOn(url),
       witness: server.superuserUrl
     }
   })

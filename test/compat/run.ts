@@ -12,7 +12,7 @@ import * as RedisTargets from "./redisTargets.ts"
 import * as Suites from "./suites.ts"
 import type { Target } from "./target.ts"
 import { values } from "./values.ts"
-import { walk } from "./walk.ts"
+import { refused, walk } from "./walk.ts"
 
 const all = [...PostgresTargets.targets, ...RedisTargets.targets]
 
@@ -43,7 +43,12 @@ const attempt = Effect.fnUntraced(function* ({ name, start }: Target) {
   const exit = yield* Effect.exit(
     Effect.gen(function* () {
       const running = yield* start
-      const parts = [yield* part("walk", Effect.as(walk({ env: running.walk, witness: running.witness }), "ok"))]
+      const { refusal, service: env, witness } = running
+      const parts = [
+        refusal === undefined
+          ? yield* part("walk", Effect.as(walk({ env, witness }), "ok"))
+          : yield* part("refused:", Effect.as(refused({ env }, refusal), refusal))
+      ]
       if (running.values !== undefined) parts.push(yield* part("values", values(running.values)))
       if (running.suites.files.length > 0) {
         parts.push(yield* suites({ ...running.suites, leftOut: running.leftOut }))

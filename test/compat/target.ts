@@ -15,8 +15,10 @@ export interface Running {
   readonly leftOut: ReadonlyArray<LeftOut>
   /** A database for the law of values; none where that is another server's law. */
   readonly values?: Redacted.Redacted<string> | undefined
-  /** Where the service of the walk has its data. */
-  readonly walk: Readonly<Record<string, string>>
+  /** Where the service has its data. */
+  readonly service: Readonly<Record<string, string>>
+  /** What the service says of a server that it refuses. Default: it takes the server, and the walk succeeds. */
+  readonly refusal?: string | undefined
   /** A superuser of PostgreSQL, from beside. */
   readonly witness: Redacted.Redacted<string>
   /** What must be true after everything was run; an error otherwise. */

@@ -17,6 +17,23 @@ export interface Options {
   readonly witness: Redacted.Redacted<string>
 }
 
+const start = Effect.fnUntraced(function* (env: Service.Environment) {
+  const all = { PORT: "0", HOLDFAST_DEMO_PASSWORD: Service.demoPassword, ...env }
+  const service = yield* Service.launch({ args: ["serve"], env: all })
+  return { ...service, url: yield* Service.listening(service) }
+})
+
+/** The service is not ready on a server that it refuses, and its log says why. */
+export const refused = Effect.fnUntraced(function* ({ env }: Pick<Options, "env">, sentence: string) {
+  const service = yield* start(env)
+  yield* eventually(
+    Effect.sync(() => service.stdout() + service.stderr()),
+    (said) => said.includes(sentence),
+    "15 seconds"
+  )
+  assert.strictEqual((yield* Browser.make(service.url).send("GET", "/health/ready")).status, 503)
+}, Effect.scoped)
+
 /** Fails with the step that went wrong. */
 export const walk = Effect.fnUntraced(function* ({ env, witness }: Options) {
   const connection = yield* PgConnection.make({ url: witness, ...PgTls.of(witness) })
@@ -26,9 +43,8 @@ export const walk = Effect.fnUntraced(function* ({ env, witness }: Options) {
     ),
     ({ rows }) => rows.length
   )
-  const all = { PORT: "0", HOLDFAST_DEMO_PASSWORD: Service.demoPassword, ...env }
-  const service = yield* Service.launch({ args: ["serve"], env: all })
-  const url = yield* Service.listening(service)
+  const service = yield* start(env)
+  const { url } = service
   const ready = eventually(Browser.make(url).send("GET", "/health/ready"), ({ status }) => status === 200, "15 seconds")
   yield* Effect.catchDefect(ready, (defect) =>
     Effect.die(new Error(`never ready: ${String(defect)}\n${service.stdout()}${service.stderr()}`))

@@ -135,9 +135,7 @@ describe("PgSessionStore", () => {
         until(connection, `select from pg_stat_user_tables where relname = 'sessions' and n_tup_upd = ${count}`)
       yield* updated(wanted.length)
       const updates = () =>
-        connection.queryValues(
-          "select n_tup_hot_upd::int from pg_stat_user_tables where relname = 'sessions'"
-        )
+        connection.queryValues("select n_tup_hot_upd::int from pg_stat_user_tables where relname = 'sessions'")
       const [before] = yield* updates()
       yield* doing((store) => Effect.forEach(wanted, ({ token }) => store.load(token)))
       yield* updated(wanted.length * 2)
