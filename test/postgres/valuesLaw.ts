@@ -94,7 +94,7 @@ const setUp = [
   `create type "Odd ""name" as enum ('a', 'A b')`,
   `create function accepts(value text, type text) returns bool language plpgsql as $$ declare read text; begin
     execute format('select (%L::%s)::text', value, type) into read;
-    -- Before PostgreSQL 16, a "char" above 127 is a byte that is not UTF-8. It is refused when it is read.
+    -- Before PostgreSQL 15, a "char" above 127 is a byte that is not UTF-8. It is refused when it is read.
     return convert_from(convert_to(read, 'UTF8'), 'UTF8') is not null; exception when others then return false; end $$`
 ]
 
