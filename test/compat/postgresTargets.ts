@@ -29,10 +29,11 @@ const versions: Readonly<Record<string, string>> = {
   18: "18.4.0-beta.17"
 }
 
-/** Every test of a room that talks to PostgreSQL, and the walk of the service's tests. */
+/** The tests of these rooms that talk to PostgreSQL, and the walk of the service's tests. */
 const all = () =>
   Suites.thatUse("postgres.ts", [
-    "test/{connection,postgres,query,session,token}/*.test.ts",
+    "test/{connection,postgres,query}/*.test.ts",
+    "test/{session,token}/*{Handle,Store,Repository,Secrets}.test.ts",
     "test/server/serve.walk.test.ts"
   ])
 

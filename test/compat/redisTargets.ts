@@ -34,7 +34,11 @@ const withoutSessions = [
   "test/server/FailureCounts.test.ts"
 ]
 
-const all = () => Suites.thatUse("redis.ts", ["test/redis/*.test.ts", "test/{server,testing,token}/*.test.ts"])
+const all = () =>
+  Suites.thatUse("redis.ts", [
+    "test/{redis,testing,token}/*.test.ts",
+    "test/server/{FailureCounts,serve.redis,serve.twoProcessesRedis}.test.ts"
+  ])
 
 const laws = [
   "test/redis/RedisConnection.test.ts",

@@ -31,9 +31,11 @@ const part = <E, R>(name: string, run: Effect.Effect<string, E, R>): Effect.Effe
 
 const suites = (options: Suites.Options): Effect.Effect<Part> =>
   Suites.run(options).pipe(
-    Effect.map(({ failed, failures, leftOut, passed }) => ({
-      text: `${options.files.length} test files: ${passed} passed, ${failed} failed, ${leftOut} left out`,
-      failures
+    Effect.map(({ failures, leftOut, passed, second }) => ({
+      text:
+        `${options.files.length} test files: ${passed} passed${second === 0 ? "" : ` (${second} of them at a second try)`}, ` +
+        `${failures.length} failed, ${leftOut} left out`,
+      failures: failures.map(({ file, test, text }) => `${file}: ${test}\n${text}`)
     })),
     Effect.catch(({ message }) => Effect.succeed({ text: "tests FAILED", failures: [message] }))
   )
