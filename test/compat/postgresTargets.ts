@@ -1,11 +1,12 @@
 /**
  * PostgreSQL in many versions, over TLS with a private authority, over a Unix socket, and behind PgBouncer.
  */
-import { spawn } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
 import { promises as Fs } from "node:fs"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
+import { promisify } from "node:util"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -211,11 +212,14 @@ const bouncer = (suite: string): Target => ({
         })
     )
     const url = change(server.superuserUrl, (url) => (url.port = String(port)))
-    const admin = change(url, (url) => (url.pathname = "/pgbouncer"))
-    const shown = ask(admin, "show version").pipe(Effect.retry({ times: 100, schedule: Schedule.spaced("50 millis") }))
-    const [answer] = yield* shown
+    // Its console has another protocol than the driver speaks.
+    const pooler = yield* Programs.attempt("pgbouncer --version", async () => {
+      const { stdout } = await promisify(execFile)(Path.join(bin, "pgbouncer"), ["--version"])
+      return stdout.split("\n")[0] ?? ""
+    })
+    yield* Effect.retry(ask(url, "select 1"), { times: 100, schedule: Schedule.spaced("50 millis") })
     return {
-      version: `${String(answer?.[0]?.[0])}, session mode, before ${yield* prepare(server.superuserUrl)}`,
+      version: `${pooler}, session mode, before ${yield* prepare(server.superuserUrl)}`,
       suites: { files: laws, env: { HOLDFAST_TEST_POSTGRES_URL: Redacted.value(url) } },
       leftOut: [],
       values: within(url, "values"),

@@ -1,6 +1,6 @@
 /**
  * `npm run compat`, or `npm run compat -- postgres-14 redis-7` for some of the targets: the project's tests, the law of values and a
- * walk of the service against servers in many versions, fetched and started for it.
+ * walk of the service against servers in many versions, fetched and started for it. `--quick` leaves the project's tests out.
  *
  * One line for each target, and the failures below it. The exit code is 1 when something failed.
  */
@@ -14,6 +14,9 @@ import type { Target } from "./target.ts"
 import { values } from "./values.ts"
 import { refused, walk } from "./walk.ts"
 
+/** `--quick`: the walk and the values only. */
+const isQuick = process.argv.includes("--quick")
+const wanted = process.argv.slice(2).filter((name) => name !== "--quick")
 const all = [...PostgresTargets.targets, ...RedisTargets.targets]
 
 /** What came of a part: its words, and whether it went well. */
@@ -52,7 +55,7 @@ const attempt = Effect.fnUntraced(function* ({ name, start }: Target) {
           : yield* part("refused:", Effect.as(refused({ env }, refusal), refusal))
       ]
       if (running.values !== undefined) parts.push(yield* part("values", values(running.values)))
-      if (running.suites.files.length > 0) {
+      if (!isQuick && running.suites.files.length > 0) {
         parts.push(yield* suites({ ...running.suites, leftOut: running.leftOut }))
       }
       if (running.after !== undefined) parts.push(yield* part("then", running.after))
@@ -72,7 +75,6 @@ const attempt = Effect.fnUntraced(function* ({ name, start }: Target) {
   return failures.length === 0
 })
 
-const wanted = process.argv.slice(2)
 const unknown = wanted.filter((name) => !all.some((target) => target.name === name))
 if (unknown.length > 0) {
   console.error(`There is no target ${unknown.join(", ")}. The targets are ${all.map(({ name }) => name).join(", ")}`)
