@@ -16,7 +16,13 @@ import { promises as Fs } from "node:fs"
 import { createRequire } from "node:module"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
-import { BinariesMissing, DirectoryUnusable, NoServerUser, PostgresProcessError } from "./PostgresProcessError.ts"
+import {
+  BinariesMissing,
+  DirectoryUnusable,
+  NoServerUser,
+  PostgresProcessError,
+  ProgramsUnusable
+} from "./PostgresProcessError.ts"
 
 /** Who runs the server. `undefined`: we ourselves. */
 export type ServerUser = { readonly uid: number; readonly gid: number } | undefined
@@ -133,13 +139,27 @@ const versionOf = (native: string, user: ServerUser) =>
     })
   )
 
-/** The directory with `bin`, `lib` and `share` from which the server's user can run PostgreSQL. */
+/** The major version of the programs in a directory; `undefined` where they do not run. */
+export const majorOf = (native: string): Effect.Effect<number | undefined> =>
+  Effect.map(versionOf(native, undefined), ({ version }) =>
+    version === undefined ? undefined : Number.parseInt(version, 10)
+  )
+
+/**
+ * The directory with `bin`, `lib` and `share` from which the server's user can run PostgreSQL: the programs given, or those of
+ * the installed package.
+ */
 export const directoryFor = Effect.fn("PostgresBinaries.directoryFor")(function* (
-  user: ServerUser
+  user: ServerUser,
+  programs?: string
 ): Effect.fn.Return<string, PostgresProcessError> {
-  const native = yield* locate
+  const native = programs ?? (yield* locate)
   const own = yield* versionOf(native, undefined)
-  if (own.version === undefined) return yield* missing(own.output)
+  if (own.version === undefined) {
+    return yield* programs === undefined
+      ? missing(own.output)
+      : new PostgresProcessError({ reason: new ProgramsUnusable({ directory: programs, problem: own.output }) })
+  }
   if (user === undefined || (yield* versionOf(native, user)).version !== undefined) return native
 
   const copy = Path.join(sharedDirectory, `postgresql-${own.version}-${process.platform}-${process.arch}`)

@@ -53,7 +53,10 @@ export interface PostgresProcess {
   readonly signal: (name: NodeJS.Signals) => Effect.Effect<void>
 }
 
-/** What a new data directory is like. UTF-8 with the built-in locale `C.UTF-8`, whatever the environment says. */
+/**
+ * What a new data directory is like. UTF-8 with the built-in locale `C.UTF-8`, whatever the environment says; with `C` where
+ * PostgreSQL is older than 17 and has none.
+ */
 export interface InitializeOptions {
   /** Made when it is absent. Its parent must exist and be reachable for the server's user. */
   readonly directory: string
@@ -61,6 +64,8 @@ export interface InitializeOptions {
   readonly password: Redacted.Redacted
   /** Whether to wait until everything is on the disk. Default: true; false is for data nobody will miss. */
   readonly sync?: boolean | undefined
+  /** A directory with `bin`, `lib` and `share` of PostgreSQL. Default: the installed package's. */
+  readonly programs?: string | undefined
 }
 
 /** How to run a server. */
@@ -72,6 +77,8 @@ export interface StartOptions {
   readonly settings?: Readonly<Record<string, string>> | undefined
   /** Default: 60 seconds, because a recovery after a crash takes its time. */
   readonly timeLimit?: Duration.Input | undefined
+  /** A directory with `bin`, `lib` and `share` of PostgreSQL. Default: the installed package's. */
+  readonly programs?: string | undefined
 }
 
 const host = "127.0.0.1"
@@ -89,7 +96,8 @@ export const initialize = Effect.fn("PostgresProcess.initialize")(function* (
     return yield* failure(new DirectoryUnusable({ directory, problem }))
   }
   const user = yield* PostgresBinaries.userFor(directory)
-  const native = yield* PostgresBinaries.directoryFor(user)
+  const native = yield* PostgresBinaries.directoryFor(user, options.programs)
+  const major = options.programs === undefined ? undefined : yield* PostgresBinaries.majorOf(native)
   const [parent, prefix] = [Path.dirname(directory), `${Path.basename(directory)}.new-`]
   // A new name each time: what a killed program's initdb still does there is not done to this one.
   const staging = Path.join(parent, `${prefix}${randomBytes(6).toString("hex")}`)
@@ -111,8 +119,7 @@ export const initialize = Effect.fn("PostgresProcess.initialize")(function* (
       `--pwfile=${passwordFile}`,
       "--auth=scram-sha-256",
       "--encoding=UTF8",
-      "--locale-provider=builtin",
-      "--builtin-locale=C.UTF-8",
+      ...(major !== undefined && major < 17 ? [] : ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]),
       "--locale=C",
       "--no-instructions",
       ...(options.sync === false ? ["--no-sync"] : [])
@@ -137,7 +144,7 @@ export const start = Effect.fn("PostgresProcess.start")(function* (
 ): Effect.fn.Return<PostgresProcess, PostgresProcessError, Scope.Scope> {
   const directory = yield* PostgresBinaries.onFiles(options.directory, () => Fs.realpath(options.directory))
   const user = yield* PostgresBinaries.userFor(directory)
-  const native = yield* PostgresBinaries.directoryFor(user)
+  const native = yield* PostgresBinaries.directoryFor(user, options.programs)
   const other = yield* Postmaster.running(directory)
   if (other !== undefined) return yield* failure(new AlreadyRunning({ directory, pid: other.identity.pid }))
   const command = Path.join(native, "bin", "postgres")

