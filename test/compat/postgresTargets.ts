@@ -11,7 +11,7 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
-import * as PgTls from "../../src/postgres/internal/PgTls.ts"
+import * as PgTarget from "../../src/postgres/internal/PgTarget.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import * as Certificate from "../support/certificate.ts"
 import { encrypt } from "../support/tlsServer.ts"
@@ -58,7 +58,7 @@ const change = (url: Url, edit: (url: URL) => void): Url => {
 }
 
 const ask = (url: Url, ...statements: ReadonlyArray<string>) =>
-  PgConnection.make({ url, ...PgTls.of(url) }).pipe(
+  PgConnection.make(PgTarget.of(url).config).pipe(
     Effect.flatMap((connection) => Effect.forEach(statements, (sql) => connection.queryValues(sql))),
     Effect.scoped
   )

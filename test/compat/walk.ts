@@ -5,7 +5,7 @@ import { assert } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
-import * as PgTls from "../../src/postgres/internal/PgTls.ts"
+import * as PgTarget from "../../src/postgres/internal/PgTarget.ts"
 import * as Browser from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
@@ -36,7 +36,7 @@ export const refused = Effect.fnUntraced(function* ({ env }: Pick<Options, "env"
 
 /** Fails with the step that went wrong. */
 export const walk = Effect.fnUntraced(function* ({ env, witness }: Options) {
-  const connection = yield* PgConnection.make({ url: witness, ...PgTls.of(witness) })
+  const connection = yield* PgConnection.make(PgTarget.of(witness).config)
   const sleeping = Effect.map(
     connection.query(
       "select pid from pg_stat_activity where query like 'select pg_sleep(%' and state <> 'idle' and backend_type = 'client backend'"

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as PgTls from "../../src/postgres/internal/PgTls.ts"
+import * as PgTarget from "../../src/postgres/internal/PgTarget.ts"
 import * as Query from "../../src/query/Query.ts"
 import type { QueryDriver } from "../../src/query/QueryDriver.ts"
 
@@ -142,7 +142,7 @@ const same = (type: string, param: string, expression: string, shown: Schema.Jso
 
 export const check = (url: Redacted.Redacted<string>) =>
   Effect.gen(function* () {
-    const connection = yield* PgConnection.make({ url, ...PgTls.of(url) })
+    const connection = yield* PgConnection.make(PgTarget.of(url).config)
     for (const sql of setUp) yield* connection.query(sql)
     const { rows: found } = yield* connection.query(
       `select quote_ident(n.nspname) || '.' || quote_ident(t.typname) as type, t.typarray <> 0 as has_array
