@@ -15,6 +15,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SettingsNames from "./SettingsNames.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
+import * as Passwords from "./Passwords.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 
 /** What to change, in one line. */
@@ -181,7 +182,11 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
       Effect.filterOrElse(
         (password) => Option.isNone(password) || Redacted.value(password.value) !== "",
         () => refuse("HOLDFAST_DEMO_PASSWORD", "must not be empty; unset it where no user demo is wanted")
-      )
+      ),
+      Effect.tap((password) => {
+        const problem = Option.isNone(password) ? undefined : Passwords.problemOf(password.value)
+        return problem === undefined ? Effect.void : refuse("HOLDFAST_DEMO_PASSWORD", problem)
+      })
     ),
     ...(yield* timeouts),
     renewEvery: yield* duration("HOLDFAST_RENEW_EVERY", "1 hour"),

@@ -192,7 +192,21 @@ describe("the configuration of the service", () => {
     ])
   )
 
-  it.live("an empty demo password is refused", () => refused("HOLDFAST_DEMO_PASSWORD", { HOLDFAST_DEMO_PASSWORD: "" }))
+  it.live("a demo password that is empty, too short or among the most common ones is refused", () =>
+    Effect.forEach(
+      [
+        ["", "empty"],
+        ["1234567", "at least 8 characters"],
+        ["Password", "most common"]
+      ] as const,
+      ([password, why]) =>
+        Effect.map(refused("HOLDFAST_DEMO_PASSWORD", { HOLDFAST_DEMO_PASSWORD: password }), (said) => {
+          assert.include(said, why)
+          if (password !== "" && password !== "Password") assert.notInclude(said, password)
+        }),
+      { concurrency: 3, discard: true }
+    )
+  )
 
   it.live("listening for everybody needs an https origin", () => refused("HOLDFAST_ORIGIN", { HOST: "0.0.0.0" }))
 
