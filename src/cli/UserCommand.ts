@@ -15,6 +15,7 @@ import { buffer } from "node:stream/consumers"
 import * as Outages from "../lifetime/internal/Outages.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as Databases from "../server/Databases.ts"
+import * as Passwords from "../server/Passwords.ts"
 import * as SessionStores from "../server/SessionStores.ts"
 import * as Settings from "../server/Settings.ts"
 import * as Users from "../server/Users.ts"
@@ -37,16 +38,15 @@ const password = Effect.gen(function* () {
     ? given.value
     : process.stdin.isTTY
       ? yield* refuse(
-          "must hold the password, or pipe it to standard input: printf %s 'secret' | holdfast user add NAME"
+          "must hold the password, or pipe it to standard input: printf %s 'a password' | holdfast user add NAME"
         )
       : Redacted.make((yield* input).replace(/\r?\n$/, ""))
-  const bytes = Buffer.byteLength(Redacted.value(value))
-  if (bytes === 0 || bytes > 1024)
+  const problem = Passwords.problemOf(value)
+  if (problem !== undefined) {
     return yield* refuse(
-      `must hold a password of 1 to 1,024 bytes, or pipe one to standard input: printf %s 'secret' | holdfast user add NAME`
+      `${problem}. It can be piped to standard input: printf %s 'a password' | holdfast user add NAME`
     )
-  // What is no UTF-8 in the environment arrives as U+FFFD: many passwords would be one.
-  if (Redacted.value(value).includes("\uFFFD")) return yield* refuse("must be UTF-8")
+  }
   return value
 })
 

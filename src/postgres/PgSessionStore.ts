@@ -55,6 +55,7 @@ import * as PgSessionSql from "./internal/PgSessionSql.ts"
 import * as PgSessionUpdates from "./internal/PgSessionUpdates.ts"
 import * as PgSiblings from "./internal/PgSiblings.ts"
 import * as PgTarget from "./internal/PgTarget.ts"
+import * as SessionCipher from "../session/SessionCipher.ts"
 import { principalOf } from "../session/SessionRecord.ts"
 import { type Expiry, type Renewal, SessionStore, type Update, type VisitorsAfter } from "../session/SessionStore.ts"
 import * as SessionPruning from "../session/SessionPruning.ts"
@@ -65,6 +66,7 @@ export type { Options } from "./internal/PgSessionConfig.ts"
 /** Makes a store whose connections close with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const schema = yield* schemaOf(options)
+  const cipher = yield* Effect.orDie(SessionCipher.make(options.keys))
   const channel = PgSessionSql.channelOf(schema)
   const statements = PgSessionSql.make(schema, channel)
   const limit = limitOf(options)
@@ -125,7 +127,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const settle = (token: TokenHash) =>
     write(statements.settle, [bytes(token)]).pipe(
       Effect.andThen(read(statements.load, [bytes(token)])),
-      Effect.flatMap(([row]) => Effect.fromResult(PgSessionRow.loaded(row))),
+      Effect.flatMap(([row]) => Effect.fromResult(PgSessionRow.loaded(row, cipher.open))),
       Effect.map(({ record }) => record)
     )
 
@@ -139,6 +141,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       confirm: batched(statements.confirm),
       memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock)),
       load: batched(statements.load),
+      open: cipher.open,
       settle
     }),
     scope
@@ -150,18 +153,24 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     if (owed) yield* write(statements.settle, [bytes(token)])
   })
 
-  const { authenticate, create, refusal, rotate } = PgSessionLogins.make({ statements, read, write, transaction })
+  const { authenticate, create, refusal, rotate } = PgSessionLogins.make({
+    statements,
+    read,
+    write,
+    transaction,
+    cipher
+  })
 
   const renew = Effect.fn("PgSessionStore.renew")(function* ({ next, token }: Renewal) {
     const [row] = yield* write(statements.renew, [bytes(token), bytes(next), nonce()])
     if (row === undefined) return yield* refusal(token)
-    return yield* Effect.fromResult(PgSessionRow.record(row))
+    return yield* Effect.fromResult(PgSessionRow.record(row, cipher.open))
   })
 
   const setExpiry = Effect.fn("PgSessionStore.setExpiry")(function* ({ absoluteTimeout, id, idleTimeout }: Expiry) {
     const times = [Duration.toMillis(idleTimeout), Duration.toMillis(absoluteTimeout)]
     const [row] = yield* write(statements.setExpiry, [id, ...times])
-    if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row))
+    if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row, cipher.open))
     const [standing] = yield* read(statements.standing, [id])
     return yield* PgSessionRow.standing(standing)
   })
@@ -170,11 +179,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     PgSessionUpdates.make({
       concurrency: Math.max(Math.floor(max / 4), 1),
       within,
+      open: cipher.open,
       updateFree: (changes) =>
         Effect.map(write(statements.updateFree, PgSessionUpdates.columns(changes)), PgSessionRow.inPlace),
       update: Effect.fnUntraced(function* ({ dataVersion, id, json, version }) {
         const [row] = yield* write(statements.update, [id, version, json, dataVersion])
-        if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row))
+        if (row !== undefined) return yield* Effect.fromResult(PgSessionRow.record(row, cipher.open))
         const [standing] = yield* read(statements.standing, [id])
         return yield* PgSessionRow.standing(standing)
       })
@@ -182,7 +192,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     scope
   )
   const update = Effect.fn("PgSessionStore.update")(({ data, dataVersion, id, version }: Update) =>
-    change({ id, version, json: JSON.stringify(data), dataVersion })
+    change({ id, version, json: cipher.seal(id, JSON.stringify(data)), dataVersion })
   )
 
   const revokeAll: SessionStore["Service"]["revokeAll"] = Effect.fn("PgSessionStore.revokeAll")(
@@ -199,13 +209,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   )
 
   const list = Effect.fn("PgSessionStore.list")(function* (principal: string) {
-    return yield* PgSessionRow.readable(yield* read(statements.list, [yield* principalOf(principal)]))
+    return yield* PgSessionRow.readable(yield* read(statements.list, [yield* principalOf(principal)]), cipher.open)
   })
 
   const visitors = Effect.fn("PgSessionStore.visitors")(function* ({ after, limit }: VisitorsAfter) {
     const rows = yield* read(statements.visitors, [(yield* SessionPages.after(after)) ?? null, limit])
     const { hasSession, next } = yield* Effect.fromResult(PgSessionRow.visitorPage(rows[0]))
-    return { next, sessions: hasSession ? yield* PgSessionRow.readable(rows, 2) : [] }
+    return { next, sessions: hasSession ? yield* PgSessionRow.readable(rows, cipher.open, 2) : [] }
   })
 
   const pruned = PgSessionPruned.make()

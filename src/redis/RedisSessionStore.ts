@@ -49,6 +49,7 @@ import * as RedisSessionScripts from "./internal/RedisSessionScripts.ts"
 import * as RedisSessionServer from "./internal/RedisSessionServer.ts"
 import * as SessionMemory from "../session/internal/SessionMemory.ts"
 import { noPlace } from "../session/internal/SessionPages.ts"
+import * as SessionCipher from "../session/SessionCipher.ts"
 import * as SessionId from "../session/SessionId.ts"
 import { principalOf, type SessionRecord } from "../session/SessionRecord.ts"
 import {
@@ -86,6 +87,11 @@ export interface Options {
    * server, whatever is remembered. Default: 16 MiB; 0 for none.
    */
   readonly rememberedBytes?: number | undefined
+  /**
+   * What the data of sessions is encrypted with: the first one encrypts, all decrypt, see `SessionCipher`. Keys that make no sense
+   * are a defect when the store is made. Default: none, the data is stored as it is.
+   */
+  readonly keys?: ReadonlyArray<SessionCipher.Key> | undefined
   /** How sessions that are over are pruned; `false` where another program does it. Default: every minute. */
   readonly pruning?: SessionPruning.Options | false | undefined
   /** Shown by the server to operators. Default: `holdfast-sessions`. */
@@ -151,6 +157,7 @@ export const permissions = (prefix: string): ReadonlyArray<string> => [
 /** Makes a store whose connections close with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const prefix = yield* prefixOf(options)
+  const cipher = yield* Effect.orDie(SessionCipher.make(options.keys))
   const scripts = RedisSessionScripts.make(prefix)
   const limit = Timers.clamp(Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds"))
   const { listenerCheck, url } = options
@@ -179,6 +186,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     within,
     load: (tokens) => Effect.flatMap(sent(scripts.load, tokens), RedisSessionReply.answers(tokens.length)),
     confirm: (ids) => Effect.flatMap(sent(scripts.confirm, ids), RedisSessionReply.answers(ids.length + 1)),
+    open: cipher.open,
     memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock))
   })
 
@@ -186,21 +194,24 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const login = Effect.fnUntraced(function* (script: RedisSessionScripts.Script, parameters: ReadonlyArray<string>) {
     const made: Array<SessionId.SessionId> = []
     for (;;) {
-      const { displaced, record } = yield* Effect.flatMap(sent(script, parameters), RedisSessionReply.login)
+      const { displaced, record } = yield* Effect.flatMap(sent(script, parameters), (reply) =>
+        RedisSessionReply.login(reply, cipher.open)
+      )
       made.push(...displaced)
       if (record !== undefined) return { record, displaced: made }
     }
   })
 
-  const record = (reply: unknown) => Effect.fromResult(RedisSessionReply.session(reply))
+  const record = (reply: unknown) => Effect.fromResult(RedisSessionReply.session(reply, cipher.open))
 
   const create = Effect.fn("RedisSessionStore.create")(function* (session: NewSession) {
     const principal = session.principal === null ? "" : yield* principalOf(session.principal)
     const actor = session.actor === undefined ? "" : yield* principalOf(session.actor)
+    const id = SessionId.make()
     const parameters = [
-      SessionId.make(),
+      id,
       principal,
-      JSON.stringify(session.data),
+      cipher.seal(id, JSON.stringify(session.data)),
       String(session.dataVersion),
       JSON.stringify(session.device),
       ...limitsOf(session),
@@ -213,13 +224,22 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return yield* within(login(scripts.create, parameters))
   })
 
+  /** For the session of a token, which is the token's for ever while it lives. Where there is none, nothing is written. */
+  const sealed = (token: TokenHash, json: string) =>
+    options.keys === undefined || options.keys.length === 0
+      ? Effect.succeed(json)
+      : run(scripts.load, token).pipe(
+          Effect.flatMap(RedisSessionReply.answers(1)),
+          Effect.map(([reply]) => cipher.seal(RedisSessionReply.sessionOf(reply) ?? "", json))
+        )
+
   const authenticate = Effect.fn("RedisSessionStore.authenticate")(function* (authentication: Authentication) {
     const { data, device, next, token } = authentication
     const principal = yield* principalOf(authentication.principal)
     const parameters = [
       token,
       principal,
-      data === undefined ? "" : JSON.stringify(data.value),
+      data === undefined ? "" : yield* sealed(token, JSON.stringify(data.value)),
       data === undefined ? "" : String(data.version),
       JSON.stringify(device),
       ...limitsOf(authentication),
@@ -247,7 +267,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   const update = Effect.fn("RedisSessionStore.update")(function* ({ data, dataVersion, id, version }: Update) {
-    return yield* record(yield* run(scripts.update, id, String(version), JSON.stringify(data), String(dataVersion)))
+    return yield* record(
+      yield* run(scripts.update, id, String(version), cipher.seal(id, JSON.stringify(data)), String(dataVersion))
+    )
   })
 
   // A script at a time, so that nobody waits for the end of ten thousand. The first begins the epoch, which refuses logins that
@@ -283,7 +305,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const readable = Effect.fnUntraced(function* (answers: ReadonlyArray<unknown>) {
     const records: Array<SessionRecord> = []
     for (const reply of answers) {
-      const read = RedisSessionReply.listed(reply)
+      const read = RedisSessionReply.listed(reply, cipher.open)
       if (read === undefined) continue
       if (Result.isSuccess(read)) records.push(read.success)
       else yield* Effect.logWarning("A session was left out of a list", read.failure.message)

@@ -11,6 +11,7 @@ import { Buffer } from "node:buffer"
 import { createServer, type ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Problem from "../http/Problem.ts"
+import * as SecurityHeaders from "./SecurityHeaders.ts"
 import { SettingsError } from "./Settings.ts"
 
 /** As text: there is no router where these are answered. */
@@ -25,7 +26,7 @@ const answer = (
   headers: Readonly<Record<string, string>>
 ): void => {
   const content = { "content-type": "application/problem+json", "content-length": Buffer.byteLength(body) }
-  response.writeHead(status, { ...headers, ...content }).end(body)
+  response.writeHead(status, { ...SecurityHeaders.everywhere, ...headers, ...content }).end(body)
 }
 
 /** What HTTP itself forbids never reaches the router, and is a problem all the same. */
@@ -44,6 +45,8 @@ const malformed = [
   problem(400, "RequestInvalid", "The request is malformed", "The request is no valid HTTP.")
 ] as const
 
+const safety = Object.entries(SecurityHeaders.everywhere).map(([name, value]) => `${name}: ${value}`)
+
 /** Sockets that were refused. What still arrives on them is not looked at. */
 const refused = new WeakSet<Duplex>()
 
@@ -60,7 +63,7 @@ const refuse = (error: NodeJS.ErrnoException, socket: Duplex): void => {
   }
   setTimeout(() => socket.destroy(), 1000).unref()
   const [status, body] = refusals[error.code ?? ""] ?? malformed
-  const headers = [`HTTP/1.1 ${status}`, "Connection: close", "Content-Type: application/problem+json"]
+  const headers = [`HTTP/1.1 ${status}`, "Connection: close", "Content-Type: application/problem+json", ...safety]
   socket.end([...headers, `Content-Length: ${Buffer.byteLength(body)}`, "", body].join("\r\n"))
 }
 

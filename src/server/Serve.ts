@@ -15,7 +15,6 @@ import * as HttpApiSwagger from "effect/http-api/HttpApiSwagger"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
-import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -48,21 +47,11 @@ import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
+import * as SecurityHeaders from "./SecurityHeaders.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as Users from "./Users.ts"
-
-/** What is answered is somebody's, unless it says otherwise: no cache keeps it (OWASP Session Management; ASVS 5.0 14.3.2). */
-const layerNoStore = HttpRouter.middleware(
-  (handled) =>
-    Effect.map(handled, (response) =>
-      response.headers["cache-control"] === undefined
-        ? HttpServerResponse.setHeader(response, "cache-control", "no-store")
-        : response
-    ),
-  { global: true }
-)
 
 /** Where sessions are shared in Redis, so are the failures of logins: its absence stops both. */
 const failureCounts = ({ redisUrl }: Settings.Settings) =>
@@ -87,7 +76,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
   return Layer.mergeAll(
-    layerNoStore,
+    SecurityHeaders.layer(origin),
     api,
     HttpApiSwagger.layer(described, { path: "/docs" }),
     SameOrigin.layer(origin.origin),

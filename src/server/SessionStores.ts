@@ -14,15 +14,15 @@ import type { Settings } from "./Settings.ts"
 
 /** The store that the settings name; `maxConnections` is for PostgreSQL. */
 export const layer = (
-  { redisUrl }: Settings,
+  { redisUrl, sessionKeys: keys }: Settings,
   { own }: Databases,
   options: { readonly maxConnections?: number } = {}
 ): Layer.Layer<SessionStore, OptionalPeer.PeerMissing> =>
   Option.match(redisUrl, {
-    onNone: () => PgSessionStore.layer({ url: own, ...options }),
+    onNone: () => PgSessionStore.layer({ url: own, keys, ...options }),
     onSome: (url) =>
       OptionalPeer.load(() => import("../redis/RedisSessionStore.ts"), "redis").pipe(
-        Effect.map((RedisSessionStore) => RedisSessionStore.layer({ url })),
+        Effect.map((RedisSessionStore) => RedisSessionStore.layer({ url, keys })),
         Layer.unwrap
       )
   })

@@ -13,8 +13,11 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SessionCipher from "../session/SessionCipher.ts"
+import * as SessionKeys from "./SessionKeys.ts"
 import * as SettingsNames from "./SettingsNames.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
+import * as Passwords from "./Passwords.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 
 /** What to change, in one line. */
@@ -50,6 +53,8 @@ export interface Settings {
   /** Of these, one user's at most. */
   readonly maxQueriesPerUser: number
   readonly queryRetention: Duration.Duration
+  /** What the data of sessions is encrypted with where it is stored, the first one; none: it is not. */
+  readonly sessionKeys: ReadonlyArray<SessionCipher.Key>
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
@@ -160,6 +165,26 @@ const timeouts = Effect.gen(function* () {
     : { idleTimeout, absoluteTimeout }
 })
 
+/** From the one variable or from the file that the other names. */
+const sessionKeys = Effect.gen(function* () {
+  const [inline, file] = ["HOLDFAST_SESSION_KEYS", "HOLDFAST_SESSION_KEYS_FILE"] as const
+  const example = `be like 2026:KEY,2025:KEY, each KEY 32 bytes in base64, as made by openssl rand -base64 32`
+  const given = yield* read(inline, (name) => Config.option(Config.Redacted(name)), "keys")
+  const path = yield* read(file, (name) => Config.option(Config.String(name)), "the path of a file")
+  if (Option.isSome(given) && Option.isSome(path)) return yield* refuse(file, `must not be set beside ${inline}`)
+  if (Option.isNone(given) && Option.isNone(path)) return []
+  const variable = Option.isSome(given) ? inline : file
+  const text = Option.getOrElse(given, () => SessionKeys.read(Option.getOrElse(path, () => "")))
+  if (text === undefined) return yield* refuse(file, "must name a file that Holdfast can read")
+  const keys = SessionKeys.parse(text)
+  if (keys.length === 0) return yield* refuse(variable, `must ${example}. Unset it where nothing is to be encrypted`)
+  yield* Effect.mapError(
+    SessionCipher.make(keys),
+    ({ problem }) => new SettingsError({ variable, problem: `must ${example}. Its keys ${problem}` })
+  )
+  return keys
+})
+
 /** Decodes the environment. */
 export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMissing> = Effect.gen(function* () {
   const unknown = SettingsNames.unknown(process.env)
@@ -181,7 +206,11 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
       Effect.filterOrElse(
         (password) => Option.isNone(password) || Redacted.value(password.value) !== "",
         () => refuse("HOLDFAST_DEMO_PASSWORD", "must not be empty; unset it where no user demo is wanted")
-      )
+      ),
+      Effect.tap((password) => {
+        const problem = Option.isNone(password) ? undefined : Passwords.problemOf(password.value)
+        return problem === undefined ? Effect.void : refuse("HOLDFAST_DEMO_PASSWORD", problem)
+      })
     ),
     ...(yield* timeouts),
     renewEvery: yield* duration("HOLDFAST_RENEW_EVERY", "1 hour"),
@@ -189,6 +218,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxQueries,
     maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries),
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
+    sessionKeys: yield* sessionKeys,
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }
   if (Option.isNone(settings.origin) && !isLoopback(host)) {

@@ -8,17 +8,23 @@
  * A user with a new password, and a user who is removed, keeps no earlier session. Sessions may be kept elsewhere, so the two cannot
  * be one write: that the sessions are still to be ended is a debt, which is written together with the password and stays until
  * somebody says that it is paid. The process that finds one pays it, so a process that dies in between leaves nobody logged in.
+ *
+ * A hash of an older cost is replaced in the background when its password was right. Their sessions go on: it is the same
+ * password.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Clock from "effect/Clock"
+import * as FiberSet from "effect/FiberSet"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlSchema from "effect/sql/SqlSchema"
 import { randomUUID } from "node:crypto"
+import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import * as Passwords from "./Passwords.ts"
 
@@ -76,6 +82,9 @@ const notText = Effect.die(new TypeError("The name of a user must be well-formed
 
 const Row = Schema.Struct({ ...User.fields, password_hash: Schema.String })
 
+/** For so long, in milliseconds, the costs of hashes that are in use are believed to be the same. */
+const costsKnown = 60_000
+
 /** Makes the service over the `SqlClient` in context. */
 export const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
@@ -94,6 +103,36 @@ export const make = Effect.gen(function* () {
     execute: () => sql`select name from holdfast.users where not removed order by name`
   })
 
+  const costs = SqlSchema.findAll({
+    Request: Schema.Undefined,
+    Result: Schema.Struct({ cost: Schema.NullOr(Schema.String) }),
+    execute: () =>
+      sql`select distinct substring(password_hash from ${Passwords.costPattern}) as cost from holdfast.users where not removed`
+  })
+  const clock = yield* Clock.Clock
+  let known: { readonly costs: ReadonlyArray<string>; readonly until: number } | undefined
+  /** What hashes of anybody cost. */
+  const inUse = Effect.suspend(() => {
+    const now = SteadyClock.millis(clock)
+    if (known !== undefined && now < known.until) return Effect.succeed(known.costs)
+    return Effect.map(failed(costs(undefined)), (rows) => {
+      known = { costs: rows.flatMap(({ cost }) => cost ?? []), until: now + costsKnown }
+      return known.costs
+    })
+  })
+
+  const replacing = yield* FiberSet.make<void>()
+  /** Unless the password is another by then. */
+  const replace = (name: string, password: Redacted.Redacted, old: string) =>
+    Passwords.hash(password).pipe(
+      Effect.flatMap((hash) =>
+        failed(sql`update holdfast.users set password_hash = ${hash} where name = ${name} and password_hash = ${old}`)
+      ),
+      Effect.tap(Effect.sync(() => (known = undefined))),
+      // The next login tries again.
+      Effect.ignore
+    )
+
   const debts = SqlSchema.findAll({
     Request: Schema.Undefined,
     Result: Debt,
@@ -103,17 +142,18 @@ export const make = Effect.gen(function* () {
   return Users.of({
     find: Effect.fn("Users.find")(function* (name) {
       const row = isName(name) ? yield* failed(find(name)) : Option.none()
+      const costs = yield* inUse
       const stored = Option.match(row, {
         onNone: () => Passwords.nobody,
         onSome: ({ password_hash }) => password_hash
       })
       return (password) =>
-        Effect.map(Passwords.verify(password, stored), (matches) =>
-          Option.map(
-            Option.filter(row, () => matches),
-            ({ name, operator }) => ({ name, operator })
-          )
-        )
+        Effect.gen(function* () {
+          if (!(yield* Passwords.verify(password, stored, costs)) || Option.isNone(row)) return Option.none()
+          const { name, operator } = row.value
+          if (!Passwords.isCurrent(stored)) yield* FiberSet.run(replacing, replace(name, password, stored))
+          return Option.some({ name, operator })
+        })
     }),
     isOperator: Effect.fn("Users.isOperator")(function* (name) {
       return isName(name) && Option.exists(yield* failed(find(name)), ({ operator }) => operator)

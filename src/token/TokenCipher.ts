@@ -14,9 +14,9 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { Buffer } from "node:buffer"
-import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
+import * as KeyRing from "../cipher/KeyRing.ts"
 import { ClientError, InvalidConfig } from "../client/ClientError.ts"
 
 /** A key of the ring. */
@@ -55,61 +55,21 @@ const tokensOf = (text: string): Tokens | undefined => {
   return { access: Redacted.make(access), refresh: refresh === undefined ? undefined : Redacted.make(refresh) }
 }
 
-const algorithm = "aes-256-gcm"
-const format = 1
-const nonceLength = 12
-const tagLength = 16
-
 /** Fails with `InvalidConfig`, which names the key, where a ring makes no sense. */
-export const make = Effect.fnUntraced(function* (ring: ReadonlyArray<Key>): Effect.fn.Return<TokenCipher, ClientError> {
-  const keys = new Map<string, Buffer>()
-  for (const key of ring) keys.set(key.id, yield* bytesOf(key))
-  const [first] = ring
-  if (first === undefined) return yield* invalid("are none. Give at least one")
-  if (keys.size < ring.length) return yield* invalid("have the same id twice. Give each one its own")
-  const { id } = first
-  const secret = yield* bytesOf(first)
-  const header = Buffer.concat([Buffer.of(format, id.length), Buffer.from(id)])
-
-  return {
-    seal: (context, tokens) => {
-      const nonce = randomBytes(nonceLength)
-      const cipher = createCipheriv(algorithm, secret, nonce, { authTagLength: tagLength })
-      cipher.setAAD(Buffer.concat([header, Buffer.from(context)]))
-      return Buffer.concat([header, nonce, cipher.update(textOf(tokens), "utf8"), cipher.final(), cipher.getAuthTag()])
-    },
-    open: (context, sealed) => {
-      const bytes = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.byteLength)
-      if (bytes[0] !== format) return undefined
-      const headerLength = 2 + (bytes[1] ?? 0)
-      const key = keys.get(bytes.toString("utf8", 2, headerLength))
-      if (key === undefined || bytes.length < headerLength + nonceLength + tagLength) return undefined
-      const nonce = bytes.subarray(headerLength, headerLength + nonceLength)
-      try {
-        const decipher = createDecipheriv(algorithm, key, nonce, { authTagLength: tagLength })
-        decipher.setAAD(Buffer.concat([bytes.subarray(0, headerLength), Buffer.from(context)]))
-        decipher.setAuthTag(bytes.subarray(-tagLength))
-        const text = decipher.update(bytes.subarray(headerLength + nonceLength, -tagLength))
-        return tokensOf(Buffer.concat([text, decipher.final()]).toString("utf8"))
-      } catch {
-        return undefined
-      }
-    }
-  }
-})
-
-const invalid = (problem: string) => new ClientError({ reason: new InvalidConfig({ field: "keys", problem }) })
-
-const bytesOf = ({ id, secret }: Key): Effect.Effect<Buffer, ClientError> => {
-  if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) {
-    return Effect.fail(invalid("have an id that is not 1 to 64 letters, digits, - and _"))
-  }
-  const text = Redacted.value(secret)
-  const bytes = Buffer.from(text, "base64")
-  return bytes.length === 32 && /^[A-Za-z0-9+/_-]{43}=?$/.test(text)
-    ? Effect.succeed(bytes)
-    : Effect.fail(invalid(`have "${id}", which is not 32 bytes in base64. Make one with: openssl rand -base64 32`))
-}
+export const make = (ring: ReadonlyArray<Key>): Effect.Effect<TokenCipher, ClientError> =>
+  Effect.fromResult(
+    Result.match(KeyRing.make(ring, { format: 1 }), {
+      onFailure: (problem) => Result.fail(new ClientError({ reason: new InvalidConfig({ field: "keys", problem }) })),
+      onSuccess: ({ open, seal }) =>
+        Result.succeed<TokenCipher>({
+          seal: (context, tokens) => seal(context, textOf(tokens)),
+          open: (context, sealed) => {
+            const opened = open(context, sealed)
+            return opened._tag === "Opened" ? tokensOf(opened.text) : undefined
+          }
+        })
+    })
+  )
 
 /** What the log says of tokens that no key of the ring opens. */
 export const unreadable = (account: string) =>

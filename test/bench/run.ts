@@ -6,6 +6,7 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   connections: () => import("./connections.ts"),
   sessions: () => import("./sessions.ts"),
   sessionsRedis: () => import("./sessionsRedis.ts"),
+  sessionsEncrypted: () => import("./sessionsEncrypted.ts"),
   sessionsMemory: () => import("./sessionsMemory.ts"),
   sessionsAtOnce: () => import("./sessionsAtOnce.ts"),
   pruning: () => import("./pruning.ts"),

@@ -6,6 +6,7 @@ import { dirname, join, normalize } from "node:path"
 const rooms: Readonly<Record<string, number>> = {
   lifetime: 1,
   problem: 1,
+  cipher: 1,
   connection: 2,
   session: 2,
   query: 2,

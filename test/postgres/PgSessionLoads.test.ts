@@ -35,6 +35,9 @@ const cells = (principal: string) => [
   null
 ]
 
+/** Nothing is encrypted. */
+const open: PgSessionRow.Open = (_, kept) => Result.succeed(kept)
+
 /** Loads over a server that answers when it is told to. The principal of a session is its token. */
 const world = Effect.fnUntraced(function* (options: { readonly concurrency?: number } = {}) {
   const asked: Array<ReadonlyArray<TokenHash>> = []
@@ -57,6 +60,7 @@ const world = Effect.fnUntraced(function* (options: { readonly concurrency?: num
     confirm: rows,
     memory: SessionMemory.make(0, () => 0),
     load: rows,
+    open,
     settle: () => Effect.die("nothing is owed")
   })
   /** Loads, and waits until every load is under way or waits for another. */
@@ -205,7 +209,7 @@ describe("PgSessionRow", () => {
       for (const value of [...values, ...json, ...dates]) {
         const row = good.with(index, value as string)
         const expected = decode(named(row))
-        const got = PgSessionRow.record(row)
+        const got = PgSessionRow.record(row, open)
         if (Result.isSuccess(expected)) {
           assert.deepStrictEqual(Result.getOrThrow(got), expected.success, `${name} ${String(value)}`)
         } else {
@@ -214,14 +218,14 @@ describe("PgSessionRow", () => {
         }
       }
     }
-    const { createdAt, device } = Result.getOrThrow(PgSessionRow.record(good))
+    const { createdAt, device } = Result.getOrThrow(PgSessionRow.record(good, open))
     assert.deepStrictEqual(device, { userAgent: "Firefox" })
     assert.isTrue(DateTime.isDateTime(createdAt))
   })
 
   it("an answer that is not there is not a session that is not there", () => {
     const [, second] = PgSessionRow.inPlace([["missing", null, ...cells("x").map(() => null), 0]])
-    const loaded = PgSessionRow.loaded(second)
+    const loaded = PgSessionRow.loaded(second, open)
     assert.strictEqual(Result.isFailure(loaded) && loaded.failure.reason._tag, "SessionUndecodable")
   })
 })

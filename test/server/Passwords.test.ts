@@ -1,3 +1,4 @@
+import { randomBytes, scryptSync } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -8,7 +9,57 @@ import * as Passwords from "../../src/server/Passwords.ts"
 
 const secret = Redacted.make("wonderland")
 
+/** A hash as an earlier version would have made it. */
+const hashOf = (password: string, N: number) => {
+  const salt = randomBytes(16)
+  const key = scryptSync(password, salt, 32, { N, r: 8, p: 1 })
+  return ["scrypt", N, 8, 1, salt.toString("base64url"), key.toString("base64url")].join("$")
+}
+
 describe("passwords", () => {
+  it("a new password has 8 characters of any kind, as people count them, and is none of the most common ones", () => {
+    for (const password of [
+      "a passwo",
+      "        ",
+      "\u{1F600}".repeat(8),
+      "\u00fc".repeat(8),
+      "e\u0301".repeat(8),
+      "passwordpassword is long",
+      "x".repeat(1024)
+    ]) {
+      assert.isUndefined(Passwords.problemOf(Redacted.make(password)), password)
+    }
+    for (const [password, problem] of [
+      ["", "at least 8 characters"],
+      ["seven c", "at least 8 characters"],
+      ["\u{1F600}".repeat(7), "at least 8 characters"],
+      ["e\u0301".repeat(7), "at least 8 characters"],
+      ["x".repeat(1025), "at most 1,024 bytes"],
+      ["\ud800".repeat(8), "UTF-8"],
+      ["\ufffd".repeat(8), "UTF-8"],
+      ["password", "most common"],
+      ["PassWord", "most common"],
+      ["1234567890", "most common"],
+      ["iloveyou", "most common"],
+      ["20011980", "most common"]
+    ] as const) {
+      const said = Passwords.problemOf(Redacted.make(password)) ?? ""
+      assert.include(said, problem, password)
+      if (password.length > 1 && problem !== "most common") assert.notInclude(said, password)
+    }
+  })
+
+  it.live("a hash of another cost is read, beside those of others", () =>
+    Effect.gen(function* () {
+      const old = hashOf("wonderland", 2 ** 12)
+      assert.deepStrictEqual([Passwords.isCurrent(old), Passwords.isCurrent(Passwords.nobody)], [false, true])
+      for (const inUse of [[], ["scrypt$4096$8$1", "scrypt$1024$8$1"], ["nonsense"]]) {
+        assert.isTrue(yield* Passwords.verify(secret, old, inUse))
+        assert.isFalse(yield* Passwords.verify(Redacted.make("wunderland"), old, inUse))
+      }
+    })
+  )
+
   it.live("a password is the stored one, however its letters are composed, and no other is", () =>
     Effect.gen(function* () {
       const stored = yield* Passwords.hash(Redacted.make("caf\u00e9"))

@@ -1,11 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
+import { randomBytes, scryptSync } from "node:crypto"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as PgDirect from "../../src/postgres/internal/PgDirect.ts"
+import * as Passwords from "../../src/server/Passwords.ts"
 import * as Users from "../../src/server/Users.ts"
 import * as UsersMigrations from "../../src/server/UsersMigrations.ts"
+import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
 /** The shortest of three times that a wrong password of a name takes to be refused. */
@@ -22,7 +26,71 @@ const refusalOf = (name: string) =>
     return Math.min(...times)
   })
 
+/** A hash that is as quick as none of today's. */
+const oldHash = (password: string) => {
+  const salt = randomBytes(16)
+  const key = scryptSync(password, salt, 32, { N: 2 ** 10, r: 8, p: 1 })
+  return `scrypt$1024$8$1$${salt.toString("base64url")}$${key.toString("base64url")}`
+}
+
 describe("users that there are not", () => {
+  it.live("the hash of an old password is replaced at login, and tells nobody's time apart meanwhile", () =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      yield* UsersMigrations.migrate(url)
+      const database = PgDirect.layer("users", { url, maxConnections: 1 })
+      yield* Effect.gen(function* () {
+        const { find, put } = yield* Users.Users
+        const sql = yield* SqlClient.SqlClient
+        for (const name of ["alice", "bob"]) yield* put({ name, operator: false, password: Redacted.make("right") })
+        yield* sql`update holdfast.users set password_hash = ${oldHash("right")}, owes = null where name = 'bob'`
+        const hash = Effect.map(
+          sql`select password_hash, owes from holdfast.users where name = 'bob'`,
+          ([row]) => row ?? assert.fail()
+        )
+        const before = yield* hash
+        const [alice, bob, nobody] = [yield* refusalOf("alice"), yield* refusalOf("bob"), yield* refusalOf("nobody")]
+        assert.isBelow(Math.max(alice, bob, nobody), 2 * Math.min(alice, bob, nobody))
+        assert.deepStrictEqual(yield* hash, before)
+
+        const login = Effect.flatMap(find("bob"), (isTheirs) => isTheirs(Redacted.make("right")))
+        assert.isTrue(Option.isSome(yield* login))
+        const after = yield* eventually(hash, ({ password_hash }) => password_hash !== before["password_hash"])
+        assert.match(String(after["password_hash"]), /^scrypt\$32768\$8\$3\$/)
+        // Nobody's sessions are to be ended: it is the same password.
+        assert.isNull(after["owes"])
+        assert.isTrue(Option.isSome(yield* login))
+        assert.deepStrictEqual(yield* hash, after)
+      }).pipe(Effect.provide(Users.layer), Effect.provide(database))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("an old hash takes the place of no newer password", () =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      yield* UsersMigrations.migrate(url)
+      const database = PgDirect.layer("users", { url, maxConnections: 1 })
+      yield* Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const newer = oldHash("newer")
+        yield* Effect.gen(function* () {
+          const { find, put } = yield* Users.Users
+          yield* put({ name: "bob", operator: false, password: Redacted.make("any") })
+          yield* sql`update holdfast.users set password_hash = ${oldHash("right")}`
+          const isTheirs = yield* find("bob")
+          assert.isTrue(Option.isSome(yield* isTheirs(Redacted.make("right"))))
+          yield* sql`update holdfast.users set password_hash = ${newer}`
+          // The replacement that is under way has had its turn when two later ones had theirs.
+          yield* Effect.all([Passwords.hash(Redacted.make("a")), Passwords.hash(Redacted.make("b"))], {
+            concurrency: 2
+          })
+        }).pipe(Effect.provide(Users.layer))
+        const [row] = yield* sql`select password_hash from holdfast.users`
+        assert.strictEqual(row?.["password_hash"], newer)
+      }).pipe(Effect.provide(database))
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a wrong password takes as long for a name that nobody has as for one that somebody has", () =>
     Effect.gen(function* () {
       const { url } = yield* freshDatabase

@@ -1,5 +1,7 @@
+import { randomBytes } from "node:crypto"
 import { once } from "node:events"
 import * as Net from "node:net"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -192,7 +194,47 @@ describe("the configuration of the service", () => {
     ])
   )
 
-  it.live("an empty demo password is refused", () => refused("HOLDFAST_DEMO_PASSWORD", { HOLDFAST_DEMO_PASSWORD: "" }))
+  it.live("a demo password that is empty, too short or among the most common ones is refused", () =>
+    Effect.forEach(
+      [
+        ["", "empty"],
+        ["1234567", "at least 8 characters"],
+        ["Password", "most common"]
+      ] as const,
+      ([password, why]) =>
+        Effect.map(refused("HOLDFAST_DEMO_PASSWORD", { HOLDFAST_DEMO_PASSWORD: password }), (said) => {
+          assert.include(said, why)
+          if (password !== "" && password !== "Password") assert.notInclude(said, password)
+        }),
+      { concurrency: 3, discard: true }
+    )
+  )
+
+  it.live("keys of sessions that make no sense are refused without being told; those that do encrypt the data", () =>
+    Effect.gen(function* () {
+      const key = randomBytes(32).toString("base64url")
+      for (const [keys, why] of [
+        ["", "must be like"],
+        [key, "an id"],
+        [`a:${key},a:${key}`, "twice"],
+        [`a:${key.slice(1)}`, '"a"']
+      ] as const) {
+        const said = yield* refused("HOLDFAST_SESSION_KEYS", { HOLDFAST_SESSION_KEYS: keys })
+        assert.include(said, why)
+        assert.notInclude(said, key.slice(1))
+      }
+      yield* refused("HOLDFAST_SESSION_KEYS_FILE", { HOLDFAST_SESSION_KEYS_FILE: "/nowhere" })
+      const service = yield* Service.startService({ env: { HOLDFAST_SESSION_KEYS: `a:${key}` } })
+      const browser = yield* service.login()
+      const changed = yield* browser.send("PATCH", "/session/data", { json: { note: "Secret note" } })
+      assert.strictEqual(changed.status, 200)
+      assert.deepStrictEqual((yield* browser.send("GET", "/session/data")).json, { note: "Secret note" })
+      const own = yield* PgConnection.make({ url: service.own.url })
+      const stored = yield* own.queryValues("select data::text from holdfast.sessions")
+      assert.match(JSON.stringify(stored), /sealed:/)
+      assert.notInclude(JSON.stringify(stored), "Secret")
+    }).pipe(Effect.scoped)
+  )
 
   it.live("listening for everybody needs an https origin", () => refused("HOLDFAST_ORIGIN", { HOST: "0.0.0.0" }))
 

@@ -201,19 +201,22 @@ layer(layerOnRedis, { excludeTestServices: true, timeout: "60 seconds" })(
         const { server, service } = yield* OnRedis
         const user = (args: ReadonlyArray<string>, password = "") =>
           Service.run({ args: ["user", ...args], env: service.env, input: password })
-        assert.strictEqual((yield* user(["add", "alice"], "first")).code, 0)
-        const browsers = [yield* service.login("alice", "first"), yield* service.login("alice", "first")]
+        assert.strictEqual((yield* user(["add", "alice"], "the first one")).code, 0)
+        const browsers = [
+          yield* service.login("alice", "the first one"),
+          yield* service.login("alice", "the first one")
+        ]
         const ended = yield* user(["end-sessions", "alice"])
         assert.deepStrictEqual([ended.code, ended.stdout], [0, "2 sessions of alice ended\n"])
         for (const browser of browsers) assert.strictEqual((yield* browser.send("GET", "/session")).status, 401)
 
         yield* server.stop
-        const failed = yield* user(["add", "alice"], "second")
+        const failed = yield* user(["add", "alice"], "the second one")
         assert.strictEqual(failed.code, 1)
         assert.match(failed.stderr, /^holdfast: [^\n]+\n$/)
         yield* server.start
         yield* becomesReady(service.browser())
-        yield* service.login("alice", "first")
+        yield* service.login("alice", "the first one")
       })
     )
   }

@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
 import * as Timers from "../../lifetime/internal/Timers.ts"
 import * as PgTarget from "./PgTarget.ts"
+import type * as SessionCipher from "../../session/SessionCipher.ts"
 import type * as SessionPruning from "../../session/SessionPruning.ts"
 import { SessionError, SessionsUnavailable, SessionTokenTaken } from "../../session/SessionError.ts"
 
@@ -28,6 +29,11 @@ export interface Options {
    * database, whatever is remembered. Default: 16 MiB; 0 for none.
    */
   readonly rememberedBytes?: number | undefined
+  /**
+   * What the data of sessions is encrypted with: the first one encrypts, all decrypt, see `SessionCipher`. Keys that make no sense
+   * are a defect when the store is made. Default: none, the data is stored as it is.
+   */
+  readonly keys?: ReadonlyArray<SessionCipher.Key> | undefined
   /** How sessions that are over are pruned; `false` where another program does it. Default: every minute. */
   readonly pruning?: SessionPruning.Options | false | undefined
   /** Shown by the server to operators. Default: `holdfast-sessions`. */

@@ -32,6 +32,8 @@ export interface Options {
   /** The same, but only whether the sessions are still as they are remembered. */
   readonly confirm: (tokens: ReadonlyArray<TokenHash>) => Rows
   readonly memory: SessionMemory
+  /** What opens the data of sessions. */
+  readonly open: PgSessionRow.Open
   /** The same, and writes the activity that is due, but not where it would have to wait. */
   readonly load: (tokens: ReadonlyArray<TokenHash>) => Rows
   /** Writes activity that is due after the present writer of the session. */
@@ -51,7 +53,7 @@ const told = (batch: Batch, token: TokenHash, exit: Exit.Exit<SessionRecord, Ses
 
 /** Answers what is answered, and remembers it; the others are owed their activity. */
 const answer = (
-  memory: SessionMemory,
+  { memory, open }: Pick<Options, "memory" | "open">,
   batch: Batch,
   tokens: ReadonlyArray<TokenHash>,
   rows: ReadonlyArray<PgSessionRow.Row>
@@ -59,7 +61,7 @@ const answer = (
   const owed: Array<TokenHash> = []
   for (const [index, token] of tokens.entries()) {
     const row = rows[index]
-    const loaded = PgSessionRow.loaded(row)
+    const loaded = PgSessionRow.loaded(row, open)
     if (Result.isFailure(loaded)) told(batch, token, Exit.fail(loaded.failure))
     else if (loaded.success.owed) owed.push(token)
     else {
@@ -92,9 +94,10 @@ const answerKnown = (
 }
 
 /** Makes a load that works until the current scope closes. */
-export const make = ({ concurrency, confirm, find, load, memory, settle, within }: Options) => {
+export const make = (options: Options) => {
+  const { concurrency, confirm, find, load, memory, settle, within } = options
   const look = (batch: Batch, tokens: ReadonlyArray<TokenHash>) =>
-    tokens.length === 0 ? Effect.succeed([]) : Effect.map(find(tokens), (rows) => answer(memory, batch, tokens, rows))
+    tokens.length === 0 ? Effect.succeed([]) : Effect.map(find(tokens), (rows) => answer(options, batch, tokens, rows))
 
   const lookAgain = (batch: Batch, known: ReadonlyMap<TokenHash, Remembered>) =>
     known.size === 0
@@ -124,7 +127,7 @@ export const make = ({ concurrency, confirm, find, load, memory, settle, within 
       const due = yield* first(batch)
       if (due.length === 0) return Effect.void
       return Effect.flatMap(place(load(due)), (rows) =>
-        SessionBatches.answerEach(batch, answer(memory, batch, due, rows), settle)
+        SessionBatches.answerEach(batch, answer(options, batch, due, rows), settle)
       )
     })
   })

@@ -11,6 +11,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { randomBytes } from "node:crypto"
 import { SessionError, SessionRevoked } from "../../session/SessionError.ts"
 import * as SessionId from "../../session/SessionId.ts"
+import type { SessionCipher } from "../../session/SessionCipher.ts"
 import { principalOf } from "../../session/SessionRecord.ts"
 import type { Authentication, Limits, NewSession, Rotation } from "../../session/SessionStore.ts"
 import type { TokenHash } from "../../session/SessionToken.ts"
@@ -25,6 +26,7 @@ type Statement = (
 /** The store's ways to its database. */
 export interface Access {
   readonly statements: ReturnType<typeof PgSessionSql.make>
+  readonly cipher: SessionCipher
   readonly read: Statement
   readonly write: Statement
   readonly transaction: <A>(
@@ -40,7 +42,7 @@ export const nonce = () => randomBytes(32).toString("base64url")
 
 const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked() }))
 
-export const make = ({ read, statements, transaction, write }: Access) => {
+export const make = ({ cipher, read, statements, transaction, write }: Access) => {
   /** Keeps logins and revocations of a principal one after the other, until the transaction is over. Tells the epoch. */
   const lockPrincipal = Effect.fnUntraced(function* (connection: PgConnection, principal: string) {
     const [locked] = yield* connection.queryValues(statements.lockPrincipal, [principal])
@@ -60,10 +62,11 @@ export const make = ({ read, statements, transaction, write }: Access) => {
   const create = Effect.fn("PgSessionStore.create")(function* (session: NewSession) {
     const principal = session.principal === null ? null : yield* principalOf(session.principal)
     const actor = session.actor === undefined ? null : yield* principalOf(session.actor)
+    const id = SessionId.make()
     const params = [
-      SessionId.make(),
+      id,
       principal,
-      JSON.stringify(session.data),
+      cipher.seal(id, JSON.stringify(session.data)),
       session.dataVersion,
       JSON.stringify(session.device),
       ...limitsOf(session),
@@ -83,7 +86,7 @@ export const make = ({ read, statements, transaction, write }: Access) => {
           })
         )
     if (rows === undefined) return yield* revoked
-    return yield* Effect.fromResult(PgSessionRow.login(rows[0]))
+    return yield* Effect.fromResult(PgSessionRow.login(rows[0], cipher.open))
   })
 
   /** Why nothing was done with a token. */
@@ -93,10 +96,10 @@ export const make = ({ read, statements, transaction, write }: Access) => {
   const authenticate = Effect.fn("PgSessionStore.authenticate")(function* (authentication: Authentication) {
     const { data, device, next, token } = authentication
     const principal = yield* principalOf(authentication.principal)
-    const params = [
+    const paramsOf = (id: string) => [
       bytes(token),
       principal,
-      data === undefined ? null : JSON.stringify(data.value),
+      data === undefined ? null : cipher.seal(id, JSON.stringify(data.value)),
       data?.version ?? null,
       JSON.stringify(device),
       ...limitsOf(authentication),
@@ -113,13 +116,14 @@ export const make = ({ read, statements, transaction, write }: Access) => {
           const locked = yield* lockPrincipal(connection, name)
           if (name === principal && isRevokedSince(authentication, locked)) return undefined
         }
-        yield* connection.queryValues(statements.lockSession, [bytes(token)])
-        return yield* connection.queryValues(statements.authenticate, params)
+        const [locked] = yield* connection.queryValues(statements.lockSession, [bytes(token)])
+        // Where none is locked, none is written.
+        return yield* connection.queryValues(statements.authenticate, paramsOf(String(locked?.[0])))
       })
     )
     if (rows === undefined) return yield* revoked
     if (rows[0] === undefined) return yield* refusal(token)
-    return yield* Effect.fromResult(PgSessionRow.login(rows[0]))
+    return yield* Effect.fromResult(PgSessionRow.login(rows[0], cipher.open))
   })
 
   const rotate = Effect.fn("PgSessionStore.rotate")(function* ({ next, token }: Rotation) {
@@ -130,7 +134,7 @@ export const make = ({ read, statements, transaction, write }: Access) => {
       )
     )
     if (rows[0] === undefined) return yield* refusal(token)
-    return yield* Effect.fromResult(PgSessionRow.record(rows[0]))
+    return yield* Effect.fromResult(PgSessionRow.record(rows[0], cipher.open))
   })
 
   return { create, authenticate, rotate, refusal }

@@ -8,10 +8,10 @@ import * as Schema from "effect/Schema"
 import type { SessionError } from "../../session/SessionError.ts"
 import { SessionId } from "../../session/SessionId.ts"
 import type { SessionRecord } from "../../session/SessionRecord.ts"
-import { record, type Row, standing, undecodable, unexpected } from "../../session/internal/SessionRow.ts"
+import { type Open, record, type Row, standing, undecodable, unexpected } from "../../session/internal/SessionRow.ts"
 import type { Login } from "../../session/SessionStore.ts"
 
-export { record, type Row, standing }
+export { type Open, record, type Row, standing }
 
 const decodeId = Schema.decodeUnknownResult(SessionId)
 const decodeIds = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Array(SessionId)))
@@ -32,11 +32,12 @@ export const touched = (row: Row | undefined): Result.Result<boolean, SessionErr
 
 /** What a load found: the session, and whether its activity is still to be written. */
 export const loaded = (
-  row: Row | undefined
+  row: Row | undefined,
+  open: Open
 ): Result.Result<{ readonly record: SessionRecord; readonly owed: boolean }, SessionError> => {
   const owed = touched(row)
   if (Result.isFailure(owed)) return Result.fail(owed.failure)
-  return Result.map(record(row ?? [], 2), (record) => ({ record, owed: owed.success }))
+  return Result.map(record(row ?? [], open, 2), (record) => ({ record, owed: owed.success }))
 }
 
 /** What to remember of a row that was found, and how many bytes its data and device take; nothing without a stamp. */
@@ -61,11 +62,11 @@ export const confirmed = (
   Result.map(touched(row), (owed) => ({ owed, isSame: row?.[2] === stamp && row[3] === null }))
 
 /** What came of a login: the session, and behind its columns the ids of those that made room. */
-export const login = (row: Row | undefined): Result.Result<Login, SessionError> => {
+export const login = (row: Row | undefined, open: Open): Result.Result<Login, SessionError> => {
   if (row === undefined) return Result.fail(standing(row))
   return Result.gen(function* () {
     const displaced = yield* Result.mapError(decodeIds(row[12]), undecodable("a list of displaced sessions"))
-    return { record: yield* record(row), displaced }
+    return { record: yield* record(row, open), displaced }
   })
 }
 
@@ -113,10 +114,10 @@ export const pruned = (row: Row | undefined) =>
   }))
 
 /** The sessions of a list, whose columns begin at `from`. One that cannot be read is left out and logged. */
-export const readable = Effect.fnUntraced(function* (rows: ReadonlyArray<Row>, from = 0) {
+export const readable = Effect.fnUntraced(function* (rows: ReadonlyArray<Row>, open: Open, from = 0) {
   const records: Array<SessionRecord> = []
   for (const row of rows) {
-    const read = record(row, from)
+    const read = record(row, open, from)
     if (Result.isSuccess(read)) records.push(read.success)
     else yield* Effect.logWarning("A session was left out of a list", read.failure.message)
   }

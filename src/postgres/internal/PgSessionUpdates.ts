@@ -40,6 +40,8 @@ export interface Options {
   readonly concurrency: number
   /** For a batch as a whole. */
   readonly within: TimeLimit.TimeLimit<SessionError>
+  /** What opens the data of sessions. */
+  readonly open: PgSessionRow.Open
   /** Makes those changes that need not wait; a row for each, in its place, ending in whether it is too late, and the place. */
   readonly updateFree: (
     changes: ReadonlyArray<Change>
@@ -55,7 +57,7 @@ const overhead = 2048
 const conflict = Exit.fail(new SessionError({ reason: new SessionConflict() }))
 
 /** Makes an update that works until the current scope closes. */
-export const make = ({ concurrency, update, updateFree, within }: Options) =>
+export const make = ({ concurrency, open, update, updateFree, within }: Options) =>
   SessionBatches.make<Change, SessionRecord>({
     concurrency,
     largest,
@@ -78,7 +80,7 @@ export const make = ({ concurrency, update, updateFree, within }: Options) =>
         }
         Deferred.doneUnsafe(
           waiting,
-          Result.match(PgSessionRow.record(row), { onFailure: Exit.fail, onSuccess: Exit.succeed })
+          Result.match(PgSessionRow.record(row, open), { onFailure: Exit.fail, onSuccess: Exit.succeed })
         )
         return false
       })

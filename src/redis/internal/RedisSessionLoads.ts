@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import type * as TimeLimit from "../../lifetime/TimeLimit.ts"
 import * as RedisSessionReply from "./RedisSessionReply.ts"
 import * as SessionBatches from "../../session/internal/SessionBatches.ts"
+import type { SessionCipher } from "../../session/SessionCipher.ts"
 import type { SessionError } from "../../session/SessionError.ts"
 import type { SessionId } from "../../session/SessionId.ts"
 import type { SessionMemory } from "../../session/internal/SessionMemory.ts"
@@ -31,6 +32,8 @@ export interface Options {
   /** The server's time, and behind it for each session its stamp. */
   readonly confirm: (ids: ReadonlyArray<SessionId>) => Effect.Effect<ReadonlyArray<unknown>, SessionError>
   readonly memory: SessionMemory<RedisSessionReply.Known>
+  /** What opens the data of sessions. */
+  readonly open: SessionCipher["open"]
 }
 
 type Batch = SessionBatches.Batch<TokenHash, SessionRecord>
@@ -44,13 +47,13 @@ const tell = (batch: Batch, token: TokenHash, exit: Exit.Exit<SessionRecord, Ses
 }
 
 /** Makes a load that works until the current scope closes. */
-export const make = ({ concurrency, confirm, load, memory, within }: Options) => {
+export const make = ({ concurrency, confirm, load, memory, open, within }: Options) => {
   const look = (batch: Batch, tokens: ReadonlyArray<TokenHash>) =>
     tokens.length === 0
       ? Effect.void
       : Effect.map(load(tokens), (answers) => {
           for (const [index, token] of tokens.entries()) {
-            const read = RedisSessionReply.session(answers[index])
+            const read = RedisSessionReply.session(answers[index], open)
             if (Result.isFailure(read)) {
               tell(batch, token, Exit.fail(read.failure))
               continue

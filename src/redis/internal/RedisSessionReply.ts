@@ -61,13 +61,13 @@ const linesOf = (content: unknown): readonly [device: string | undefined, data: 
 }
 
 /** The session in a row of a script, behind the state that it begins with. */
-const record = (row: ReadonlyArray<unknown>): Result.Result<SessionRecord, SessionError> => {
+const record = (row: ReadonlyArray<unknown>, open: SessionRow.Open): Result.Result<SessionRecord, SessionError> => {
   const [device, data] = linesOf(row[3])
   const lastSeenAt = count(row[7])
   const idle = count(row[8])
   const expiresAt = count(row[9])
   const known = typeof lastSeenAt === "number" && typeof idle === "number" && typeof expiresAt === "number"
-  return SessionRow.record([
+  const columns = [
     row[1],
     row[2],
     data,
@@ -80,19 +80,24 @@ const record = (row: ReadonlyArray<unknown>): Result.Result<SessionRecord, Sessi
     moment(expiresAt),
     row[10],
     row[11]
-  ])
+  ]
+  return SessionRow.record(columns, open)
 }
+
+/** Whose token it is, where it is a session's that lives or cannot be read. */
+export const sessionOf = (reply: unknown): string | undefined =>
+  isList(reply) && (reply[0] === "live" || reply[0] === "broken") && typeof reply[1] === "string" ? reply[1] : undefined
 
 const inUse = Result.fail(new Failure({ reason: new SessionTokenTaken() }))
 
 /** The session of a row, or why there is none. */
-export const session = (reply: unknown): Result.Result<SessionRecord, SessionError> => {
+export const session = (reply: unknown, open: SessionRow.Open): Result.Result<SessionRecord, SessionError> => {
   if (!isList(reply)) return Result.fail(SessionRow.unexpected("the answer of the server"))
   switch (reply[0]) {
     case "live":
-      return record(reply)
+      return record(reply, open)
     case "broken": {
-      const read = record(reply)
+      const read = record(reply, open)
       return Result.isFailure(read) ? read : Result.fail(SessionRow.unexpected(`session ${read.success.id}`))
     }
     case "conflict":
@@ -106,18 +111,23 @@ export const session = (reply: unknown): Result.Result<SessionRecord, SessionErr
   }
 }
 
+/** Where only the state counts. */
+const unopened: SessionRow.Open = (_, kept) => Result.succeed(kept)
+
 /** Whether a session is live, or why not, where the row holds nothing else. */
 export const live = (reply: unknown): Result.Result<void, SessionError> => {
   const state = isList(reply) ? reply[0] : undefined
   if (state === "live") return Result.void
   return state === "broken"
     ? Result.fail(SessionRow.unexpected("the session of a token"))
-    : Result.map(session(reply), () => undefined)
+    : Result.map(session(reply, unopened), () => undefined)
 }
 
 /** A session in a list: none if it is over, a failure if it cannot be read. */
-export const listed = (reply: unknown): Result.Result<SessionRecord, SessionError> | undefined =>
-  isOver(reply) ? undefined : session(reply)
+export const listed = (
+  reply: unknown,
+  open: SessionRow.Open
+): Result.Result<SessionRecord, SessionError> | undefined => (isOver(reply) ? undefined : session(reply, open))
 
 /** Whether a session is over. What cannot be told is not. */
 export const isOver = (reply: unknown): boolean => {
@@ -148,13 +158,14 @@ export const ids = decoder(Schema.Array(SessionId), "the ids of sessions")
  * to be tried again.
  */
 export const login = (
-  reply: unknown
+  reply: unknown,
+  open: SessionRow.Open
 ): Effect.Effect<{ readonly record?: SessionRecord; readonly displaced: Login["displaced"] }, SessionError> => {
   if (!isList(reply)) return Effect.fail(SessionRow.unexpected("the answer of the server"))
   if (reply[0] === "more") return Effect.map(ids(reply[1]), (displaced) => ({ displaced }))
   return isList(reply[0])
-    ? Effect.all({ record: Effect.fromResult(session(reply[0])), displaced: ids(reply[1]) })
-    : Effect.flatMap(Effect.fromResult(session(reply)), () =>
+    ? Effect.all({ record: Effect.fromResult(session(reply[0], open)), displaced: ids(reply[1]) })
+    : Effect.flatMap(Effect.fromResult(session(reply, open)), () =>
         Effect.fail(SessionRow.unexpected("the answer of the server"))
       )
 }

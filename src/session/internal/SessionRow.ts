@@ -16,6 +16,7 @@ import {
   SessionUndecodable
 } from "../SessionError.ts"
 import { SessionId } from "../SessionId.ts"
+import type { SessionCipher } from "../SessionCipher.ts"
 import { Device, SessionRecord } from "../SessionRecord.ts"
 
 /** A row of values in the order of the statement's columns. */
@@ -73,10 +74,10 @@ const parse = (text: unknown): Schema.Json | undefined => {
  * The same as {@link decodeRecord} at a fifth of its cost, which is what most of a load costs this process. Undefined for
  * whatever is not exactly as it should be.
  */
-const plainRecord = (row: Row, from: number): SessionRecord | undefined => {
+const plainRecord = (row: Row, from: number, json: string): SessionRecord | undefined => {
   const id = row[from]
   const principal = row[from + 1]
-  const data = parse(row[from + 2])
+  const data = parse(json)
   const dataVersion = row[from + 3]
   const version = row[from + 4]
   const device = decodeDevice(parse(row[from + 5]))
@@ -115,15 +116,25 @@ const plainRecord = (row: Row, from: number): SessionRecord | undefined => {
     : undefined
 }
 
+/** What opens the data of sessions. */
+export type Open = SessionCipher["open"]
+
 /** A session, from the twelve columns that begin at `from`. */
-export const record = (row: Row, from = 0): Result.Result<SessionRecord, SessionError> => {
-  const plain = plainRecord(row, from)
-  if (plain !== undefined) return Result.succeed(plain)
-  return Result.mapError(
+export const record = (row: Row, open: Open, from = 0): Result.Result<SessionRecord, SessionError> => {
+  const [id, kept] = [row[from], row[from + 2]]
+  if (typeof id !== "string" || typeof kept !== "string") return decoded(row, from, kept)
+  const data = open(id, kept)
+  if (Result.isFailure(data)) return Result.fail(data.failure)
+  const plain = plainRecord(row, from, data.success)
+  return plain === undefined ? decoded(row, from, data.success) : Result.succeed(plain)
+}
+
+const decoded = (row: Row, from: number, data: unknown): Result.Result<SessionRecord, SessionError> =>
+  Result.mapError(
     decodeRecord({
       id: row[from],
       principal: row[from + 1],
-      data: row[from + 2],
+      data,
       dataVersion: row[from + 3],
       version: row[from + 4],
       device: row[from + 5],
@@ -136,7 +147,6 @@ export const record = (row: Row, from = 0): Result.Result<SessionRecord, Session
     }),
     undecodable(`session ${String(row[from])}`)
   )
-}
 
 /** Why a session is none, from its state. A live one is somebody else's doing. */
 export const standing = (row: Row | undefined): SessionError => {
