@@ -2,7 +2,7 @@
  * How the data of sessions is encrypted where a store keeps it: AES-256-GCM (NIST SP 800-38D) under a ring of keys.
  *
  * A cipher lives as long as its store; the keys come from the program's configuration and never reach the place where the
- * sessions are. It hides what an app puts into its sessions from whoever reads that place, a copy or a log of it. Ids, principals,
+ * sessions are. It hides what an app puts into its sessions from readers of that place, of a copy or of a log. Ids, principals,
  * devices, versions and times stay as they are, because the store works with them; of tokens it has hashes only.
  *
  * **Details**
