@@ -198,7 +198,7 @@ it.effect("who is rejected is told to come again after a minute at most, and a s
       const { registry, submit } = yield* open({ maxRunning: 1, maxWaiting: 0 })
       const soon = yield* submit(hang)
       assert.deepInclude((yield* Effect.flip(submit(hang))).reason, { retryAfterSeconds: 1 })
-      yield* TestClock.adjust("1 day")
+      yield* TestClock.adjust("59 minutes")
       yield* registry.cancel(alice, soon.id)
       yield* submit(hang)
       assert.deepInclude((yield* Effect.flip(submit(hang))).reason, { retryAfterSeconds: 60 })

@@ -38,7 +38,7 @@ describe("records of queries that are over", () => {
             const { id } = yield* submit(act({ rows: 1 }), { principal, idempotencyKey: key })
             return (yield* registry.await(principal, id)).id
           })
-        const hanging = yield* submit(act({ hangs: true }))
+        const hanging = yield* submit(act({ hangs: true }), { deadline: "2 hours" })
         const ids = [yield* run(alice, "k")]
         for (let count = 0; count < 3; count++) ids.push(yield* run(alice))
         const left = Effect.map(Effect.all([registry.list(alice), registry.list("bob")]), (lists) =>
