@@ -106,7 +106,7 @@ describe("what queries that are not over may take up", () => {
     () =>
       alone(
         Effect.gen(function* () {
-          const { registry, submit } = yield* open({ maxWaitingBytes: 20_000, maxWaitingBytesPerPrincipal: 10_000 })
+          const { registry, submit } = yield* open({ maxWaitingBytes: 40_000, maxWaitingBytesPerPrincipal: 10_000 })
           const of = (length: number) => ({ ...hang, sql: hang.sql.padEnd(length) })
           const huge = yield* submit(of(50_000))
           const theirs = yield* Effect.flip(submit(of(10)))

@@ -1,6 +1,7 @@
 /** I3 whatever one user fills, others keep a share of it: places to run, places to wait, and the time that a place is held. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as TestClock from "effect/testing/TestClock"
 import type { QueryRecord } from "../../src/query/QueryRecord.ts"
 import { act, alone, hang, open } from "../support/scripted.ts"
@@ -88,18 +89,56 @@ it.effect("I3 the places to wait that ten users fill leave one for each of a hun
   )
 )
 
-it.effect("I3 the memory for statements that four users fill leaves some for a fifth", () =>
+it.effect("I3 the memory for statements that eight users fill leaves some for a ninth", () =>
   alone(
     Effect.gen(function* () {
       const mebibyte = 1024 * 1024
-      const { submit } = yield* open({ maxRunning: 1, maxWaitingBytes: 64 * mebibyte })
+      const { submit } = yield* open({ maxRunning: 1 })
       const long = { ...hang, params: ["x".repeat(mebibyte)] }
-      for (let user = 0; user < 4; user++) {
+      for (let user = 0; user < 8; user++) {
         for (let count = 0; count < 20; count++) {
           yield* Effect.exit(submit(long, { principal: `user ${user}` }))
         }
       }
-      assert.strictEqual((yield* submit(long, { principal: "fifth" })).state, "Queued")
+      assert.strictEqual((yield* submit(long, { principal: "ninth" })).state, "Queued")
+    })
+  )
+)
+
+it.effect("I3 the keys that ten users fill leave a hundred others theirs", () =>
+  alone(
+    Effect.gen(function* () {
+      const { registry, submit } = yield* open({ maxKeys: 1000, maxKeysPerPrincipal: 100 })
+      const key = Effect.fnUntraced(function* (principal: string, name: number) {
+        const submitted = yield* Effect.exit(submit(act({}), { principal, idempotencyKey: `k${name}` }))
+        if (Exit.isSuccess(submitted)) yield* registry.await(principal, submitted.value.id)
+        return submitted._tag
+      })
+      for (let user = 0; user < 10; user++) for (let name = 0; name < 100; name++) yield* key(`user ${user}`, name)
+      for (let other = 0; other < 90; other++) {
+        for (let name = 0; name < 2; name++) assert.strictEqual(yield* key(`other ${other}`, name), "Success")
+      }
+    })
+  )
+)
+
+it.effect("I3 the records that others keep push out their own, and nobody's who has fewer", () =>
+  alone(
+    Effect.gen(function* () {
+      const { registry, submit } = yield* open({ maxKept: 50, maxKeptPerPrincipal: 20 })
+      const run = (principal: string) =>
+        Effect.flatMap(submit(act({}), { principal }), ({ id }) => registry.await(principal, id))
+      const mine = [yield* run("alice"), yield* run("alice")]
+      for (let user = 0; user < 5; user++) for (let count = 0; count < 30; count++) yield* run(`user ${user}`)
+      for (const { id } of mine) assert.strictEqual((yield* registry.status("alice", id)).state, "Succeeded")
+      const kept = yield* Effect.forEach([0, 1, 2, 3, 4], (user) =>
+        Effect.map(registry.list(`user ${user}`), ({ queries }) => queries.length)
+      )
+      assert.strictEqual(
+        kept.reduce((sum, count) => sum + count, 2),
+        50
+      )
+      for (const count of kept) assert.isAtLeast(count, 9)
     })
   )
 )

@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as FairSemaphore from "../../lifetime/FairSemaphore.ts"
 import { QueryError, QueryRejected } from "../QueryError.ts"
+import { Shares } from "./QueryShares.ts"
 
 /** How many queries run and wait. */
 export interface Options {
@@ -26,8 +27,8 @@ export interface Options {
   /** Of one principal. Default: 100. */
   readonly maxWaitingPerPrincipal?: number | undefined
   /**
-   * What the statements and parameters of queries that wait or run may take up in memory together, in bytes, roughly; the last
-   * eighth is for principals who have none. Default: 128 MiB.
+   * What the statements and parameters of queries that wait or run may take up in memory together, in bytes, roughly; a quarter of it
+   * is cut into shares, so that 16 principals each find room for theirs. Default: 128 MiB.
    */
   readonly maxWaitingBytes?: number | undefined
   /** Those of one principal. The first is always taken in. Default: 16 MiB. */
@@ -39,8 +40,8 @@ export type Place = FairSemaphore.Place<QueryError>
 /** No hint is longer: what is said to one caller is said to all who are rejected, and some of them give up. */
 const maxRetrySeconds = 60
 
-/** The part of the memory that is kept for principals who have no statement there. */
-const reservedBytes = 1 / 8
+/** How many principals each find room for their share of the memory: 2 MiB by default, what a body of 1 MiB takes up. */
+const byteShares = 16
 
 /** How much the last query counts in the mean time that one takes. */
 const weight = 0.2
@@ -65,24 +66,17 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const mebibyte = 1024 * 1024
   const maxBytes = options.maxWaitingBytes ?? 128 * mebibyte
   const maxBytesOf = Math.min(options.maxWaitingBytesPerPrincipal ?? 16 * mebibyte, maxBytes)
-  const held = new Map<string, number>()
-  let heldBytes = 0
+  const held = new Shares({ all: maxBytes, ofPrincipal: maxBytesOf, shares: byteShares })
   let meanMillis = 1000
 
   /** The place, with the memory of its statement, which is given back with it. */
   const withBytes = (principal: string, bytes: number, { leave, told }: Place): Place => {
-    const hold = (change: number) => {
-      heldBytes += change
-      const theirs = (held.get(principal) ?? 0) + change
-      if (theirs > 0) held.set(principal, theirs)
-      else held.delete(principal)
-    }
     let isHeld = true
-    hold(bytes)
+    held.add(principal, bytes)
     return {
       told,
       leave: () => {
-        if (isHeld) hold(-bytes)
+        if (isHeld) held.add(principal, -bytes)
         isHeld = false
         leave()
       }
@@ -104,10 +98,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   return {
     /** A place, which is to be left, or why there is none. */
     enter: (principal: string, bytes: number): Place | QueryError => {
-      const theirs = held.get(principal) ?? 0
-      if (theirs > 0 && theirs + bytes > maxBytesOf) return rejected(principal, true, "Bytes")
-      const mostBytes = theirs > 0 ? maxBytes * (1 - reservedBytes) : maxBytes
-      if (heldBytes > 0 && heldBytes + bytes > mostBytes) return rejected(principal, false, "Bytes")
+      if (held.of(principal) > 0 && held.exceedsOwn(principal, bytes)) return rejected(principal, true, "Bytes")
+      if (held.total > 0 && held.exceedsAll(principal, bytes)) return rejected(principal, false, "Bytes")
       const place = places.enterUnsafe(principal)
       return typeof place === "string"
         ? rejected(principal, places.waiting(principal) >= maxWaitingPerPrincipal, "")
