@@ -62,7 +62,10 @@ export const QuerySubmission = Schema.Struct({
   sql: Schema.String.check(Schema.isMinLength(1)),
   /** Values for `$1`, `$2`, … */
   params: Schema.optionalKey(Schema.Array(Schema.Unknown)),
-  /** Milliseconds from now until the query fails with `QueryDeadlineExceeded`; at most a day. */
+  /**
+   * Milliseconds from now until the query fails with `QueryDeadlineExceeded`; at most a day, or less where the operator says so.
+   * Default: what the operator says, usually an hour.
+   */
   timeoutMs: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 86_400_000 })))
 })
 

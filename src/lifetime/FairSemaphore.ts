@@ -7,9 +7,10 @@
  *
  * **Details**
  *
- * Of each key the first waiter is served first; keys take turns. A key that holds as many permits as one key may is passed
- * over and keeps its turn. Waiting costs no fiber and no timer of its own. (`effect/PartitionedSemaphore` 4.1 loses a permit
- * when an interruption arrives right after the take, and has no bounds.)
+ * Of each key the first waiter is served first; keys take turns. Where the permits of a key are bounded, the keys that hold the
+ * fewest come first (max-min fairness), and a key that holds as many as it may is passed over and keeps its turn. Waiting costs
+ * no fiber and no timer of its own. (`effect/PartitionedSemaphore` 4.1 loses a permit when an interruption arrives right after
+ * the take, and has no bounds.)
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,6 +21,19 @@ import * as Deadlines from "./Deadlines.ts"
 /** Why a caller gets no permit: too many wait already, it waited for too long, or there will be no more. */
 export type Refusal = "full" | "late" | "closed"
 
+/** What one key may have. */
+export interface KeyBounds {
+  readonly permits: number
+  readonly maxWaiting: number
+  /**
+   * Permits that are kept for keys that hold none: so many keys find one at once, whatever others hold. What keys hold beyond
+   * their first is at most the rest. Default: none.
+   */
+  readonly reserved?: number | undefined
+  /** As `reserved`, of the places to wait: for keys of which nobody waits. Default: none. */
+  readonly reservedWaiting?: number | undefined
+}
+
 /** How much waiting there may be. */
 export interface Bounds<E> {
   /** Callers that wait at a time. */
@@ -27,7 +41,7 @@ export interface Bounds<E> {
   /** How long each of them does. Default: for ever. */
   readonly patience?: Duration.Duration | undefined
   /** What one key may have of the permits and of the places to wait. Default: all. */
-  readonly perKey?: { readonly permits: number; readonly maxWaiting: number } | undefined
+  readonly perKey?: KeyBounds | undefined
   /** What a caller fails with. */
   readonly refuse: (refusal: Refusal) => Effect.Effect<never, E>
 }
@@ -101,6 +115,11 @@ class Queue<E> {
     return this.turns.get(key)?.size ?? 0
   }
 
+  /** Those beyond the first of each key. */
+  get beyondFirst(): number {
+    return this.size - this.turns.size
+  }
+
   add(holder: Holder<E>): void {
     this.size++
     const others = this.turns.get(holder.key)
@@ -115,20 +134,31 @@ class Queue<E> {
     if (others.size === 0) this.turns.delete(holder.key)
   }
 
-  /** Takes out the first of the keys that may have more. */
-  next(mayHaveMore: (key: string) => boolean): Holder<E> | undefined {
-    for (const [key, holders] of this.turns) {
-      if (!mayHaveMore(key)) continue
-      for (const holder of holders) {
-        this.remove(holder)
-        if (holders.size > 0) {
-          this.turns.delete(key)
-          this.turns.set(key, holders)
-        }
-        return holder
-      }
+  /** Takes out the first of the key that has the fewest, of those that may have more. */
+  next(held: (key: string) => number, mayHaveMore: (key: string) => boolean): Holder<E> | undefined {
+    let [fewest, turn] = [Number.POSITIVE_INFINITY, ""]
+    for (const key of this.turns.keys()) {
+      const count = held(key)
+      if (count >= fewest || !mayHaveMore(key)) continue
+      ;[fewest, turn] = [count, key]
+      // Few keys hold some, so one that holds none is near.
+      if (count === 0) break
     }
-    return undefined
+    const holders = this.turns.get(turn)
+    if (holders === undefined) return undefined
+    const [first] = holders
+    if (first === undefined) return undefined
+    this.remove(first)
+    this.toEnd(turn)
+    return first
+  }
+
+  /** The turn of a key, which has had one, comes after those of all others. */
+  toEnd(key: string): void {
+    const holders = this.turns.get(key)
+    if (holders === undefined) return
+    this.turns.delete(key)
+    this.turns.set(key, holders)
   }
 }
 
@@ -140,20 +170,28 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
   const queue = new Queue<E>()
   /** Permits of each key; kept only where that is limited. */
   const held = new Map<string, number>()
+  /** What keys may hold beyond their first. */
+  const shared = permits - (perKey?.reserved ?? 0)
   let free = permits
   let closed = false
 
+  const heldBy = (key: string) => held.get(key) ?? 0
   const count = (key: string, change: number) => {
     free -= change
     if (perKey === undefined) return
-    const now = (held.get(key) ?? 0) + change
+    const now = heldBy(key) + change
     if (now === 0) held.delete(key)
     else held.set(key, now)
   }
-  const mayHaveMore = (key: string) => perKey === undefined || (held.get(key) ?? 0) < perKey.permits
-  const isFull = (key: string) =>
-    bounds !== undefined &&
-    (queue.size >= bounds.maxWaiting || (perKey !== undefined && queue.of(key) >= perKey.maxWaiting))
+  const mayHaveMore = (key: string) =>
+    perKey === undefined || !held.has(key) || (heldBy(key) < perKey.permits && permits - free - held.size < shared)
+  const isFull = (key: string) => {
+    if (bounds === undefined) return false
+    if (queue.size >= bounds.maxWaiting) return true
+    const theirs = queue.of(key)
+    if (perKey === undefined || theirs === 0) return perKey?.maxWaiting === 0
+    return theirs >= perKey.maxWaiting || queue.beyondFirst >= bounds.maxWaiting - (perKey.reservedWaiting ?? 0)
+  }
 
   const grant = (holder: Holder<E>) => {
     count(holder.key, 1)
@@ -170,8 +208,9 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     if (state === "waiting") queue.remove(holder)
     if (state !== "granted") return
     count(holder.key, -1)
+    if (perKey !== undefined && !held.has(holder.key)) queue.toEnd(holder.key)
     // One is enough: while a permit is free, all who wait are of keys that have all they may have.
-    const next = queue.next(mayHaveMore)
+    const next = queue.next(heldBy, mayHaveMore)
     if (next !== undefined) grant(next)
   }
 
@@ -214,9 +253,12 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     waiting: (key) => (key === undefined ? queue.size : queue.of(key)),
     close: Effect.sync(() => {
       closed = true
-      for (let holder = queue.next(() => true); holder !== undefined; holder = queue.next(() => true)) {
-        refused(holder, "closed")
-      }
+      const next = () =>
+        queue.next(
+          () => 0,
+          () => true
+        )
+      for (let holder = next(); holder !== undefined; holder = next()) refused(holder, "closed")
     })
   } satisfies FairSemaphore<E> as FairSemaphore<E>
 })

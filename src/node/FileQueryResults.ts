@@ -45,6 +45,12 @@ export interface Options {
   readonly principalBytes?: number | undefined
   /** For the rows of all queries together; more fails the one that adds them with `ResultsFull`. Default: 8 GiB. */
   readonly totalBytes?: number | undefined
+  /**
+   * How many principals each find room for a share, whatever the others keep: together they have what one principal may not
+   * take, up to a quarter of all. Beyond a share, each may have twice as much as is then left of the rest. What is kept already
+   * is never taken away for others. Default: 16.
+   */
+  readonly shares?: number | undefined
 }
 
 const kibibyte = 1024
@@ -212,6 +218,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     room: new QueryRoom.Room({
       limitBytes: options.limitBytes ?? 1024 * mebibyte,
       principalBytes: options.principalBytes,
+      shares: options.shares,
       totalBytes
     }),
     directory: yield* Directory.make(options.directory ?? Os.tmpdir()),

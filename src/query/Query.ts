@@ -23,6 +23,7 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as Deadlines from "../lifetime/Deadlines.ts"
 import type * as FairSemaphore from "../lifetime/FairSemaphore.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as Lifetime from "../lifetime/Lifetime.ts"
@@ -61,6 +62,8 @@ export interface StartOptions {
   readonly owner: Lifetime.Lifetime | undefined
   /** From now until the outcome, waiting included. Default: none. */
   readonly deadline?: Duration.Duration | undefined
+  /** What watches that deadline, where many have the same. Default: a fiber of its own. */
+  readonly deadlines?: Deadlines.Deadlines | undefined
   /** To be granted before a connection is taken, and left when it is back, whatever happens. */
   readonly place?: FairSemaphore.Place<QueryError> | undefined
   /** Told of every step but the terminal one. */
@@ -84,8 +87,9 @@ export const start = (
   options: StartOptions,
   services: Context.Context<QueryDriver>
 ): Effect.Effect<Lifetime.Lifetime, never, Scope.Scope> => {
-  const { deadline, id, onState, owner, place } = options
+  const { deadline, deadlines, id, onState, owner, place } = options
   let exit: Outcome | undefined
+  let forget: (() => void) | undefined
   let isLate = false
   let written: Written | undefined
   const outcome = (): Outcome => {
@@ -106,6 +110,7 @@ export const start = (
       if (exit === undefined && !isLate) onState?.("Canceling")
     },
     onEnded: () => {
+      forget?.()
       place?.leave()
       options.onOutcome(outcome())
     }
@@ -132,19 +137,26 @@ export const start = (
     )
     Lifetime.forkUnsafe(lifetime, services)(work).addObserver((exit) => lifetime.beginUnsafe(exit, services))
   }
-  const late = (lifetime: Lifetime.Lifetime, deadline: Duration.Duration) =>
-    Effect.andThen(
-      Effect.sleep(deadline),
-      Effect.suspend(() => {
-        isLate = exit === undefined
-        return lifetime.begin()
-      })
-    )
+  const late = (lifetime: Lifetime.Lifetime) => {
+    isLate = exit === undefined
+    lifetime.beginUnsafe(Exit.void, services)
+  }
+  const watch = (lifetime: Lifetime.Lifetime, deadline: Duration.Duration) =>
+    deadlines === undefined
+      ? Lifetime.fork(lifetime)(
+          Effect.andThen(
+            Effect.sleep(deadline),
+            Effect.sync(() => late(lifetime))
+          )
+        )
+      : Effect.sync(() => {
+          if (!lifetime.isEnding()) forget = deadlines.add(() => late(lifetime))
+        })
   return Effect.uninterruptible(
     Effect.tap(owner === undefined ? Lifetime.scoped(described) : Lifetime.child(owner, described), (lifetime) => {
       if (place === undefined) run(lifetime)(Effect.void)
       else place.told(run(lifetime))
-      return deadline === undefined ? Effect.void : Lifetime.fork(lifetime)(late(lifetime, deadline))
+      return deadline === undefined ? Effect.void : watch(lifetime, deadline)
     })
   )
 }

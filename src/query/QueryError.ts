@@ -99,6 +99,8 @@ export class ResultsFull extends Schema.TaggedError<ResultsFull>("holdfast/query
   "ResultsFull",
   {
     limitBytes: Schema.Int,
+    /** What each principal finds room for, whatever the others keep. */
+    shareBytes: Schema.optionalKey(Schema.Int),
     ofPrincipal: Schema.optionalKey(Schema.Boolean),
     diskFull: Schema.optionalKey(Schema.Boolean),
     written
@@ -110,7 +112,9 @@ export class ResultsFull extends Schema.TaggedError<ResultsFull>("holdfast/query
         ? "The disk that rows are kept on is full. Select less, or try again when there is room."
         : this.ofPrincipal === true
           ? `The rows of your queries fill the ${this.limitBytes} bytes that are kept for them. Select less, or try again when some have passed their retention.`
-          : `The rows of all queries fill the ${this.limitBytes} bytes that are kept for them. Select less, or try again when some have passed their retention.`
+          : this.shareBytes === undefined
+            ? `The rows of all queries fill the ${this.limitBytes} bytes that are kept for them. Select less, or try again when some have passed their retention.`
+            : `The rows of all queries leave too little of the ${this.limitBytes} bytes that are kept for them: beyond ${this.shareBytes} bytes, each user may have twice what is left. Select less, or try again when some have passed their retention.`
     return problem + noteOf(this.written)
   }
 }
@@ -219,10 +223,11 @@ export const andWritten = (error: QueryError, written: Written): QueryError => {
     case "ResultTooLarge":
       return new QueryError({ reason: new ResultTooLarge({ limitBytes: reason.limitBytes, written }) })
     case "ResultsFull": {
-      const { diskFull, limitBytes, ofPrincipal } = reason
+      const { diskFull, limitBytes, ofPrincipal, shareBytes } = reason
       return new QueryError({
         reason: new ResultsFull({
           limitBytes,
+          ...(shareBytes !== undefined && { shareBytes }),
           ...(ofPrincipal !== undefined && { ofPrincipal }),
           ...(diskFull !== undefined && { diskFull }),
           written

@@ -14,9 +14,10 @@
  *
  * **Details**
  *
- * At most `maxRunning` queries run, taken round robin from the principals that have some waiting, of each at most
- * `maxRunningPerPrincipal`; when `maxWaiting` wait, or `maxWaitingPerPrincipal` of one, one more is rejected at once. A
- * terminal state becomes visible after the connection was released.
+ * At most `maxRunning` queries run, of each principal at most `maxRunningPerPrincipal`. The next one is of the principal with
+ * the fewest, among these round robin, and `reservedRunning` places are for principals who have nothing running. When
+ * `maxWaiting` wait, or `maxWaitingPerPrincipal` of one, one more is rejected at once. Every query has a deadline, so nobody
+ * holds a place for ever. A terminal state becomes visible after the connection was released.
  *
  * A registry knows the queries of its own process. What is asked about another principal's query is answered as if there
  * were none.
@@ -35,6 +36,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import type * as Lifetime from "../lifetime/Lifetime.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
@@ -64,7 +66,7 @@ export interface Submission {
   readonly owner?: Lifetime.Lifetime | undefined
   /** The public id of that session, for {@link QueryRegistry} `cancelAll`. */
   readonly session?: string | undefined
-  /** From now until the outcome, waiting included. Default: none. */
+  /** From now until the outcome, waiting included; at most the registry's `maxDeadline`. Default: the registry's. */
   readonly deadline?: Duration.Input | undefined
   /** How long record and rows stay after the end. Default: the registry's. */
   readonly retention?: Duration.Input | undefined
@@ -78,6 +80,10 @@ export interface Submission {
 
 /** Limits and times; every one is finite. */
 export interface Options extends QueryAdmission.Options {
+  /** Of a submission that has none: from the submission until the outcome, waiting included. Default: 1 hour, or `maxDeadline`. */
+  readonly deadline?: Duration.Input | undefined
+  /** A longer deadline of a submission is cut to this. Default: 1 day. */
+  readonly maxDeadline?: Duration.Input | undefined
   /** How long a record and its rows stay after the end. Default: 15 minutes. */
   readonly retention?: Duration.Input | undefined
   /**
@@ -167,6 +173,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const retention = Duration.fromInputUnsafe(options.retention ?? Duration.minutes(15))
   const drain = Duration.fromInputUnsafe(options.drain ?? Duration.millis(500))
   const closeTimeout = Duration.fromInputUnsafe(options.closeTimeout ?? Duration.seconds(5))
+  const maxDeadline = Duration.fromInputUnsafe(options.maxDeadline ?? Duration.days(1))
+  const usualDeadline = Duration.min(Duration.fromInputUnsafe(options.deadline ?? Duration.hours(1)), maxDeadline)
+  // Most queries have this one: it costs them neither fiber nor timer.
+  const usualDeadlines = yield* Deadlines.make(usualDeadline)
   const context = yield* Effect.context<QueryDriver>()
   const ledger = yield* Ledger.Ledger
   const results = yield* QueryResults
@@ -239,7 +249,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         statement,
         sink: () => Effect.map(entry.open(results.open({ id, principal }), context), (result) => entry.sinkOf(result)),
         owner,
-        deadline,
+        deadline: deadline === undefined ? usualDeadline : Duration.min(deadline, maxDeadline),
+        deadlines: deadline === undefined ? usualDeadlines : undefined,
         place,
         onState: (state) => {
           entry.came(state, steady())

@@ -59,12 +59,19 @@ export interface MemoryOptions {
   readonly principalBytes?: number | undefined
   /** For the rows of all queries together; more fails the one that adds them with `ResultsFull`. Default: 256 MiB. */
   readonly totalBytes?: number | undefined
+  /**
+   * How many principals each find room for a share, whatever the others keep: together they have what one principal may not
+   * take, up to a quarter of all. Beyond a share, each may have twice as much as is then left of the rest. What is kept already
+   * is never taken away for others. Default: 16.
+   */
+  readonly shares?: number | undefined
 }
 
 const makeMemory = (options: MemoryOptions): QueryResults["Service"] => {
   const room = new QueryRoom.Room({
     limitBytes: options.limitBytes ?? 64 * 1024 * 1024,
     principalBytes: options.principalBytes,
+    shares: options.shares,
     totalBytes: options.totalBytes ?? 256 * 1024 * 1024
   })
   const open = ({ principal }: Owner) =>

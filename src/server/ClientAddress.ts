@@ -27,15 +27,27 @@ const parse = (request: HttpServerRequest) =>
 /** The address, to show to somebody. */
 export const of = (request: HttpServerRequest): Option.Option<string> => Option.map(parse(request), NetAddress.formatIp)
 
+/** An address as text: one client, and the networks that it is part of, the largest first. */
+export interface Client {
+  readonly client: string
+  readonly networks: ReadonlyArray<string>
+}
+
+const prefixes = { 4: [16, 24], 6: [32, 48, 56] } as const
+
+const networkOf = (address: NetAddress.IpAddress, prefix: number) =>
+  IpNetwork.format(IpNetwork.fromAddressUnsafe(address, prefix))
+
 /**
  * What is counted as one client: an IPv4 address, or the /64 of an IPv6 address, which is what one customer is given and
- * may choose from freely.
+ * may choose from freely. Who has more addresses has them in networks of the next sizes: a site has a /48 or a /56 (RFC 6177), a
+ * provider a /32.
  */
-export const client = (request: HttpServerRequest): string =>
-  Option.match(parse(request), {
-    onNone: () => "unknown",
-    onSome: (address) =>
-      NetAddress.isIpv6Address(address)
-        ? IpNetwork.format(IpNetwork.fromAddressUnsafe(address, 64))
-        : NetAddress.formatIp(address)
-  })
+export const client = (address: NetAddress.IpAddress): Client =>
+  NetAddress.isIpv6Address(address)
+    ? { client: networkOf(address, 64), networks: prefixes[6].map((prefix) => networkOf(address, prefix)) }
+    : { client: NetAddress.formatIp(address), networks: prefixes[4].map((prefix) => networkOf(address, prefix)) }
+
+/** The client that sent a request. */
+export const clientOf = (request: HttpServerRequest): Client =>
+  Option.match(parse(request), { onNone: () => ({ client: "unknown", networks: [] }), onSome: client })

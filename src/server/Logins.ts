@@ -10,8 +10,9 @@
  * Only failures count: 10 in any 5 minutes per user name *and* client address, so that nobody can lock somebody else out,
  * and 100 per client address. An attempt is counted when its turn comes and taken off again when it succeeds, so parallel
  * attempts are no way around the limits; one whose client went away stays counted. At most two attempts are checked at a
- * time, in turn between clients. At most 100 wait, of them 25 of a client address and 10 of a user name there, so that
- * nobody fills the room alone, also with a password that is right.
+ * time, in turn between networks of every size. At most 100 wait, of them 25 of a client address and 10 of a user name there,
+ * also with a password that is right. When the room is full, the newest attempt of the network that has the most waiting gives
+ * way to one of a network that has fewer, see {@link LoginRoom}: whoever has many addresses keeps out nobody else.
  *
  * The limits are those of OWASP's Authentication sheet, "Protect Against Automated Attacks", in its spirit: low enough to
  * make guessing hopeless, and no lock on the account itself.
@@ -23,8 +24,8 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as FairSemaphore from "../lifetime/FairSemaphore.ts"
 import * as FailureCounts from "./FailureCounts.ts"
+import * as LoginRoom from "./LoginRoom.ts"
 
 /** Too many attempts failed, or are waiting. */
 export class LoginsRefused extends Schema.TaggedError<LoginsRefused>("holdfast/server/LoginsRefused")("LoginsRefused", {
@@ -43,6 +44,8 @@ export interface Attempt {
   readonly username: string
   /** What counts as one client. */
   readonly client: string
+  /** The networks that the client is part of, the largest first. Default: none. */
+  readonly networks?: ReadonlyArray<string> | undefined
 }
 
 export class Logins extends Context.Service<
@@ -75,20 +78,16 @@ const tooManyWaiting = new LoginsRefused({ because: "waiting", retryAfterSeconds
 const tooManyFailures = (retryAfter: Duration.Duration) =>
   new LoginsRefused({ because: "failures", retryAfterSeconds: Math.max(1, Math.ceil(Duration.toSeconds(retryAfter))) })
 
-/** A room that nobody waits to get into, and its share of it that each key may have. */
-const roomOf = (share: number) =>
-  FairSemaphore.make<LoginsRefused>(checkedAtOnce + mostWaiting, {
-    maxWaiting: 0,
-    perKey: { permits: share, maxWaiting: 0 },
-    refuse: () => Effect.fail(tooManyWaiting)
-  })
-
 /** Makes the service over the {@link FailureCounts} in context. */
 export const make = Effect.gen(function* () {
   const counts = yield* FailureCounts.FailureCounts
-  const places = yield* roomOf(placesPerClient)
-  const placesOfUsers = yield* roomOf(placesPerUserAndClient)
-  const turns = yield* FairSemaphore.make(checkedAtOnce)
+  const room = new LoginRoom.Room({
+    atOnce: checkedAtOnce,
+    waiting: mostWaiting,
+    ofClient: placesPerClient,
+    ofUser: placesPerUserAndClient
+  })
+  const within = LoginRoom.within(room, Effect.fail(tooManyWaiting))
 
   const counted = <A, E, R>(limits: ReadonlyArray<FailureCounts.Limit>, check: Effect.Effect<Option.Option<A>, E, R>) =>
     Effect.uninterruptibleMask((restore) =>
@@ -105,18 +104,21 @@ export const make = Effect.gen(function* () {
   return Logins.of({
     attempt: (attempt, lookUp, check) =>
       Effect.suspend(() => {
-        const { client, username } = attempt
+        const { client, networks = [], username } = attempt
         const user = JSON.stringify([client, username])
         const limits = [
           { key: JSON.stringify([client]), most: perClient },
           { key: user, most: perUserAndClient }
         ]
-        // A database that does not answer must not hold up the turns of others.
-        const inTurn = Effect.flatMap(lookUp, (found) => turns.withPermit(client)(counted(limits, check(found))))
         // Who has no attempt left is told at the door: the queue is for the others.
         return Effect.flatMap(counts.wait(limits), (wait) =>
           wait === undefined
-            ? places.withPermit(client)(placesOfUsers.withPermit(user)(inTurn))
+            ? within({
+                path: [...networks, client],
+                username,
+                // A database that does not answer must not hold up the turns of others.
+                run: (inTurn) => Effect.flatMap(lookUp, (found) => inTurn(counted(limits, check(found))))
+              })
             : Effect.fail(tooManyFailures(wait))
         )
       })

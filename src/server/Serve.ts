@@ -44,6 +44,7 @@ import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
+import * as QueryTimeouts from "./QueryTimeouts.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
@@ -69,7 +70,12 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
   const described = OpenApiDocument.describe(HoldfastApi, { origin, cookie: SessionCookie.forOrigin(origin) })
   const api = HttpApiBuilder.layer(described, { openapiPath: "/openapi.json" }).pipe(
-    Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
+    Layer.provide([
+      SessionHandlers.layer(policy),
+      QueryHandlers.layer(settings.queryTimeouts),
+      OperatorHandlers.layer,
+      HealthHandlers.layer
+    ]),
     Layer.provide(Logins.layer),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
     Layer.provide([Preconditions.layer, ExactJson.layer]),
@@ -106,6 +112,8 @@ const queries = (settings: Settings.Settings) =>
         QueryRegistry.layer({
           maxRunning: settings.maxQueries,
           maxRunningPerPrincipal: settings.maxQueriesPerUser,
+          deadline: settings.queryTimeouts.usual,
+          maxDeadline: QueryTimeouts.longest,
           retention: settings.queryRetention,
           drain: "2 seconds"
         }).pipe(

@@ -130,7 +130,7 @@ export const layer = (policy: Policy) =>
         function* ({ password, username }: { readonly username: string; readonly password: string }) {
           const request = yield* HttpServerRequest.HttpServerRequest
           const checked = yield* logins.attempt(
-            { username, client: ClientAddress.client(request) },
+            { username, ...ClientAddress.clientOf(request) },
             Effect.all([epochOf(username), users.find(username)]),
             ([epoch, isTheirs]) =>
               Effect.map(

@@ -19,6 +19,7 @@ import * as SettingsNames from "./SettingsNames.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as Passwords from "./Passwords.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
+import * as QueryTimeouts from "./QueryTimeouts.ts"
 
 /** What to change, in one line. */
 export class SettingsError extends Schema.TaggedError<SettingsError>("holdfast/server/SettingsError")("SettingsError", {
@@ -52,6 +53,7 @@ export interface Settings {
   readonly maxQueries: number
   /** Of these, one user's at most. */
   readonly maxQueriesPerUser: number
+  readonly queryTimeouts: QueryTimeouts.QueryTimeouts
   readonly queryRetention: Duration.Duration
   /** What the data of sessions is encrypted with where it is stored, the first one; none: it is not. */
   readonly sessionKeys: ReadonlyArray<SessionCipher.Key>
@@ -185,6 +187,27 @@ const sessionKeys = Effect.gen(function* () {
   return keys
 })
 
+/** How long queries may take: usually, at most, and those of users who are named. */
+const queryTimeouts = Effect.gen(function* () {
+  const longest = yield* duration("HOLDFAST_QUERY_MAX_TIMEOUT", QueryTimeouts.longest)
+  if (Duration.isGreaterThan(longest, QueryTimeouts.longest)) {
+    return yield* refuse("HOLDFAST_QUERY_MAX_TIMEOUT", "must not be longer than a day")
+  }
+  const usual = yield* duration("HOLDFAST_QUERY_TIMEOUT", Duration.min(Duration.hours(1), longest))
+  if (Duration.isGreaterThan(usual, longest)) {
+    return yield* refuse(
+      "HOLDFAST_QUERY_TIMEOUT",
+      `must not be longer than HOLDFAST_QUERY_MAX_TIMEOUT, which is ${Duration.format(longest)}`
+    )
+  }
+  const variable = "HOLDFAST_QUERY_TIMEOUTS"
+  const text = yield* read(variable, (name) => Config.withDefault(Config.String(name), ""), "a list of users")
+  const users = QueryTimeouts.parseUsers(text)
+  return users === undefined
+    ? yield* refuse(variable, "must be a list of users with durations up to a day, such as alice=5 minutes,etl=8 hours")
+    : { usual, longest, users }
+})
+
 /** Decodes the environment. */
 export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMissing> = Effect.gen(function* () {
   const unknown = SettingsNames.unknown(process.env)
@@ -217,6 +240,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxSessions: yield* integer("HOLDFAST_MAX_SESSIONS", 5, 1, 1_000_000),
     maxQueries,
     maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries),
+    queryTimeouts: yield* queryTimeouts,
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
     sessionKeys: yield* sessionKeys,
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")

@@ -38,7 +38,7 @@ const principal = "bench"
 
 const world = (url: Redacted.Redacted<string>, recycle: PgRecycle.Recipe, max: number) =>
   Layer.build(
-    QueryRegistry.layer({ maxRunning: max, retention: "1 second" }).pipe(
+    QueryRegistry.layer({ maxRunning: max, reservedRunning: 0, retention: "1 second" }).pipe(
       Layer.provideMerge([QueryResults.layerMemory(), PgQueryDriver.layer]),
       Layer.provideMerge(ConnectionPool.layer({ max })),
       Layer.provide(PgConnectionSource.layer({ url, recycle }))

@@ -27,7 +27,7 @@ const measure = Effect.gen(function* () {
   const { superuserUrl: url } = yield* PgServer.make({ maxConnections: count + 50 })
   const observer = yield* PgConnection.make({ url, applicationName: "bench" })
   const scope = yield* Scope.make()
-  const queries = QueryRegistry.layer({ maxRunning: count }).pipe(
+  const queries = QueryRegistry.layer({ maxRunning: count, reservedRunning: 0 }).pipe(
     Layer.provide([QueryResults.layerMemory(), PgQueryDriver.layer]),
     Layer.provide(ConnectionPool.layer({ max: count, acquireTimeout: "2 minutes" })),
     Layer.provide(PgConnectionSource.layer({ url, recycle: PgRecycle.foreign }))

@@ -140,39 +140,93 @@ describe("FairSemaphore", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("a key that holds all it may is passed over, keeps its turn, and has a queue of its own length", () =>
-    Effect.gen(function* () {
-      const semaphore = yield* FairSemaphore.make<string>(3, {
-        maxWaiting: 4,
-        perKey: { permits: 2, maxWaiting: 2 },
-        refuse: Effect.fail
+  it.effect(
+    "a key that holds all it may is passed over, those that hold the fewest come first, and each has a queue of its own length",
+    () =>
+      Effect.gen(function* () {
+        const semaphore = yield* FairSemaphore.make<string>(3, {
+          maxWaiting: 4,
+          perKey: { permits: 2, maxWaiting: 2 },
+          refuse: Effect.fail
+        })
+        const granted: Array<string> = []
+        const enter = (name: string) => {
+          const place = placeOf(semaphore.enterUnsafe(name.charAt(0)))
+          place.told(() => granted.push(name))
+          return place
+        }
+        const [a1, a2] = [enter("a1"), enter("a2")]
+        const a3 = enter("a3")
+        enter("a4")
+        assert.deepStrictEqual([granted, semaphore.waiting(), semaphore.waiting("a")], [["a1", "a2"], 2, 2])
+        assert.strictEqual(semaphore.enterUnsafe("a"), "full")
+        const b1 = enter("b1")
+        enter("b2")
+        enter("c1")
+        assert.strictEqual(semaphore.enterUnsafe("d"), "full")
+        // What b gives back is c's, although a came first: a has two, and b has just had one.
+        b1.leave()
+        assert.deepStrictEqual(granted, ["a1", "a2", "b1", "c1"])
+        a3.leave()
+        a1.leave()
+        a1.leave()
+        // One of a's is left, and none of b's.
+        assert.deepStrictEqual(granted, ["a1", "a2", "b1", "c1", "b2"])
+        a2.leave()
+        assert.deepStrictEqual(granted, ["a1", "a2", "b1", "c1", "b2", "a4"])
+        assert.strictEqual(semaphore.waiting(), 0)
       })
-      const granted: Array<string> = []
-      const enter = (name: string) => {
-        const place = placeOf(semaphore.enterUnsafe(name.charAt(0)))
-        place.told(() => granted.push(name))
-        return place
-      }
-      const [a1, a2] = [enter("a1"), enter("a2")]
-      const a3 = enter("a3")
-      enter("a4")
-      assert.deepStrictEqual([granted, semaphore.waiting(), semaphore.waiting("a")], [["a1", "a2"], 2, 2])
-      assert.strictEqual(semaphore.enterUnsafe("a"), "full")
-      const b1 = enter("b1")
-      enter("b2")
-      enter("c1")
-      assert.strictEqual(semaphore.enterUnsafe("d"), "full")
-      // What b gives back is b's, although a came first: a has two.
-      b1.leave()
-      assert.deepStrictEqual(granted, ["a1", "a2", "b1", "b2"])
-      a3.leave()
-      a1.leave()
-      a1.leave()
-      assert.deepStrictEqual(granted, ["a1", "a2", "b1", "b2", "a4"])
-      a2.leave()
-      assert.deepStrictEqual(granted, ["a1", "a2", "b1", "b2", "a4", "c1"])
-      assert.strictEqual(semaphore.waiting(), 0)
-    })
+  )
+
+  it.effect(
+    "I3 however keys come and go, what is reserved is free for keys that hold none, and no permit is idle in vain",
+    () =>
+      Effect.gen(function* () {
+        let seed = 1
+        const random = (below: number) => {
+          seed = (seed * 48_271) % 2_147_483_647
+          return seed % below
+        }
+        for (let round = 0; round < 200; round++) {
+          const permits = 1 + random(10)
+          const reserved = random(permits + 1)
+          const perKey = { permits: 1 + random(permits), reserved, maxWaiting: 20, reservedWaiting: 20 }
+          const semaphore = yield* FairSemaphore.make<string>(permits, {
+            maxWaiting: 60,
+            perKey,
+            refuse: Effect.fail
+          })
+          const places: Array<{ readonly key: string; readonly leave: () => void; isGranted: boolean }> = []
+          for (let step = 0; step < 100; step++) {
+            if (random(3) > 0) {
+              const key = String(random(12))
+              const place = semaphore.enterUnsafe(key)
+              if (typeof place === "string") {
+                const waiting = places.filter(({ isGranted }) => !isGranted).length
+                const theirs = places.filter((it) => it.key === key && !it.isGranted).length
+                assert.isTrue(
+                  theirs > 0 || waiting >= 60,
+                  "only a key that waits already is refused before all is full"
+                )
+              } else {
+                const entered = { key, leave: () => place.leave(), isGranted: false }
+                places.push(entered)
+                place.told(() => (entered.isGranted = true))
+              }
+            } else if (places.length > 0) places.splice(random(places.length), 1)[0]?.leave()
+            const held = new Map<string, number>()
+            for (const { isGranted, key } of places) if (isGranted) held.set(key, (held.get(key) ?? 0) + 1)
+            const all = Array.from(held.values()).reduce((sum, count) => sum + count, 0)
+            assert.isAtMost(all, permits)
+            assert.isAtMost(all - held.size, permits - reserved)
+            if (all === permits) continue
+            for (const { isGranted, key } of places) {
+              const isHeldBack = (held.get(key) ?? 0) >= perKey.permits || all - held.size >= permits - reserved
+              assert.isTrue(isGranted || (held.has(key) && isHeldBack), `round ${round}, step ${step}`)
+            }
+          }
+        }
+      })
   )
 
   it.effect(

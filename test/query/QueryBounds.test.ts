@@ -106,7 +106,7 @@ describe("what queries that are not over may take up", () => {
     () =>
       alone(
         Effect.gen(function* () {
-          const { registry, submit } = yield* open({ maxWaitingBytes: 20_000, maxWaitingBytesPerPrincipal: 10_000 })
+          const { registry, submit } = yield* open({ maxWaitingBytes: 40_000, maxWaitingBytesPerPrincipal: 10_000 })
           const of = (length: number) => ({ ...hang, sql: hang.sql.padEnd(length) })
           const huge = yield* submit(of(50_000))
           const theirs = yield* Effect.flip(submit(of(10)))
@@ -198,7 +198,7 @@ it.effect("who is rejected is told to come again after a minute at most, and a s
       const { registry, submit } = yield* open({ maxRunning: 1, maxWaiting: 0 })
       const soon = yield* submit(hang)
       assert.deepInclude((yield* Effect.flip(submit(hang))).reason, { retryAfterSeconds: 1 })
-      yield* TestClock.adjust("1 day")
+      yield* TestClock.adjust("59 minutes")
       yield* registry.cancel(alice, soon.id)
       yield* submit(hang)
       assert.deepInclude((yield* Effect.flip(submit(hang))).reason, { retryAfterSeconds: 60 })

@@ -415,7 +415,7 @@ describe("Q7 closing the registry leaves no fiber, no connection, no timer", () 
     withQueries(
       ({ name }) =>
         Effect.gen(function* () {
-          const { close, registry } = yield* openRegistry({ maxRunning: 40, drain: 0 })
+          const { close, registry } = yield* openRegistry({ maxRunning: 40, reservedRunning: 0, drain: 0 })
           for (let index = 0; index < 60; index++) yield* submit(registry, sleep)
           yield* eventually(busyBackends(name), (busy) => busy.length === 40)
           const begun = Date.now()

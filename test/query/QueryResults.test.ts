@@ -154,11 +154,39 @@ for (const [name, layer] of Object.entries(stores)) {
           const error = yield* Effect.flip(second.sink.rows([["x".repeat(1200)]]))
           assert.deepInclude(error.reason, { _tag: "ResultsFull", ofPrincipal: true, limitBytes: 1500 })
           assert.match(error.message, /your queries/)
-          yield* (yield* openOf("bob")).sink.rows([["x".repeat(600)]])
+          yield* (yield* openOf("bob")).sink.rows([["x".repeat(300)]])
           yield* Scope.close(scope, Exit.void)
-          yield* second.sink.rows([["x".repeat(600)]])
+          yield* second.sink.rows([["x".repeat(400)]])
         }),
         { limitBytes: 3001, totalBytes: 3001 }
+      )
+    )
+
+    it.live("I3 two users who fill the room leave each of fourteen others a share, and lose nothing that is kept", () =>
+      within(
+        Effect.gen(function* () {
+          const fill = Effect.fnUntraced(function* (principal: string) {
+            const result = yield* openOf(principal)
+            let rows = 0
+            while (true) {
+              const added = yield* Effect.exit(result.sink.rows([["x".repeat(400)]]))
+              if (Exit.isFailure(added)) return { result, rows }
+              rows++
+            }
+          })
+          const greedy = [yield* fill("alice"), yield* fill("bob")]
+          const others = Array.from({ length: 14 }, (_, index) => `user ${index}`)
+          for (const principal of others) {
+            const { sink } = yield* openOf(principal)
+            yield* sink.rows([["x".repeat(400)]])
+          }
+          const refused = yield* openOf("user 0")
+          const error = yield* Effect.flip(refused.sink.rows([["x".repeat(8000)]]))
+          assert.deepInclude(error.reason, { _tag: "ResultsFull", limitBytes: 64_000, shareBytes: 1000 })
+          assert.match(error.message, /beyond 1000 bytes/)
+          for (const { result, rows } of greedy) assert.lengthOf(yield* readAll(result, 1000), rows)
+        }),
+        { limitBytes: 64_000, totalBytes: 64_000 }
       )
     )
 

@@ -5,7 +5,7 @@ import * as ClientAddress from "../../src/server/ClientAddress.ts"
 
 const from = (remoteAddress: string) =>
   HttpServerRequest.fromWeb(new Request("http://localhost/")).modify({ remoteAddress: Option.some(remoteAddress) })
-const clientOf = (address: string) => ClientAddress.client(from(address))
+const clientOf = (address: string) => ClientAddress.clientOf(from(address)).client
 
 describe("where a request comes from", () => {
   it("each IPv4 address is a client of its own, also as a socket for both families writes it", () => {
@@ -19,6 +19,17 @@ describe("where a request comes from", () => {
     assert.strictEqual(clientOf("2001:db8:0:1::1"), clientOf("2001:db8:0:1:ffff:ffff:ffff:ffff"))
     assert.notStrictEqual(clientOf("2001:db8:0:1::1"), clientOf("2001:db8:0:2::1"))
     assert.strictEqual(clientOf("fe80::1%eth0"), clientOf("fe80::2%eth1"))
+  })
+
+  it("a client is part of networks, the largest first", () => {
+    assert.deepStrictEqual(ClientAddress.clientOf(from("192.0.2.1")), {
+      client: "192.0.2.1",
+      networks: ["192.0.0.0/16", "192.0.2.0/24"]
+    })
+    assert.deepStrictEqual(ClientAddress.clientOf(from("2001:db8:1:234::5")), {
+      client: "2001:db8:1:234::/64",
+      networks: ["2001:db8::/32", "2001:db8:1::/48", "2001:db8:1:200::/56"]
+    })
   })
 
   it("what is no address is one client that is not known", () => {

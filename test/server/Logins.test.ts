@@ -184,17 +184,23 @@ describe("attempts to log in", () => {
         const more = yield* Effect.forEach(Array.from({ length: 80 }), (_, index) => attempt(`more ${index % 8}`))
         const one = yield* attempt("one")
         assert.deepStrictEqual(order, ["many", "many"])
-        assert.strictEqual(yield* outcome("frank", "late", right), "waiting")
+        assert.strictEqual(yield* outcome("frank", "many", right), "waiting")
         const [, , third] = many
+        const newest = many.at(-1)
         if (third !== undefined) yield* Fiber.interrupt(third)
         const late = yield* attempt("late")
+        assert.isUndefined(newest?.pollUnsafe())
+        // The newest of the client that has the most makes room.
+        const latest = yield* attempt("latest")
+        assert.strictEqual(newest === undefined ? newest : yield* Fiber.join(newest), "waiting")
         yield* Deferred.succeed(go, undefined)
         assert.strictEqual(yield* Fiber.join(one), "in")
         // Behind the first of each of the others, and not behind all of them.
         assert.isBelow(order.indexOf("one"), 15)
         assert.strictEqual(yield* Fiber.join(late), "in")
-        const rest = [...many, ...more].filter((fiber) => fiber !== third)
-        assert.deepStrictEqual(tally(yield* Fiber.joinAll(rest)), { in: 99 })
+        assert.strictEqual(yield* Fiber.join(latest), "in")
+        const rest = [...many, ...more].filter((fiber) => fiber !== third && fiber !== newest)
+        assert.deepStrictEqual(tally(yield* Fiber.joinAll(rest)), { in: 98 })
         // Who waits for a database has a place in the room, and takes nobody's turn.
         yield* Fiber.interrupt(away)
       })

@@ -7,20 +7,28 @@
 import * as Effect from "effect/Effect"
 import * as FairSemaphore from "../../lifetime/FairSemaphore.ts"
 import { QueryError, QueryRejected } from "../QueryError.ts"
+import { Shares } from "./QueryShares.ts"
 
 /** How many queries run and wait. */
 export interface Options {
   /** Default: 10. Give the pool as many connections. */
   readonly maxRunning?: number | undefined
-  /** Of one principal. Default: `maxRunning`. */
+  /** Of one principal. Default: `maxRunning`. What `reservedRunning` keeps for others is less. */
   readonly maxRunningPerPrincipal?: number | undefined
-  /** Default: 1,000. */
+  /**
+   * Of `maxRunning`, kept for principals who have nothing running: so many principals find a place at once, whatever others run.
+   * What principals run beyond their first query is at most the rest, all together. A place that gets free is for the one with
+   * the fewest. Default: half of `maxRunning`, rounded up, and at least 2 where there are as many; 0 is for an app with one
+   * principal.
+   */
+  readonly reservedRunning?: number | undefined
+  /** Default: 1,000, a tenth of them for principals who have nothing waiting. */
   readonly maxWaiting?: number | undefined
   /** Of one principal. Default: 100. */
   readonly maxWaitingPerPrincipal?: number | undefined
   /**
-   * What the statements and parameters of queries that wait or run may take up in memory together, in bytes, roughly. Default:
-   * 128 MiB.
+   * What the statements and parameters of queries that wait or run may take up in memory together, in bytes, roughly; a quarter of it
+   * is cut into shares, so that 16 principals each find room for theirs. Default: 128 MiB.
    */
   readonly maxWaitingBytes?: number | undefined
   /** Those of one principal. The first is always taken in. Default: 16 MiB. */
@@ -32,6 +40,9 @@ export type Place = FairSemaphore.Place<QueryError>
 /** No hint is longer: what is said to one caller is said to all who are rejected, and some of them give up. */
 const maxRetrySeconds = 60
 
+/** How many principals each find room for their share of the memory: 2 MiB by default, what a body of 1 MiB takes up. */
+const byteShares = 16
+
 /** How much the last query counts in the mean time that one takes. */
 const weight = 0.2
 
@@ -39,34 +50,33 @@ const weight = 0.2
 export const make = Effect.fnUntraced(function* (options: Options) {
   const maxRunning = options.maxRunning ?? 10
   const maxRunningPerPrincipal = Math.min(options.maxRunningPerPrincipal ?? maxRunning, maxRunning)
+  const reserved = Math.min(options.reservedRunning ?? Math.max(2, Math.ceil(maxRunning / 2)), maxRunning)
   const maxWaiting = options.maxWaiting ?? 1000
   const maxWaitingPerPrincipal = Math.min(options.maxWaitingPerPrincipal ?? 100, maxWaiting)
   const places = yield* FairSemaphore.make<QueryError>(maxRunning, {
     maxWaiting,
-    perKey: { permits: maxRunningPerPrincipal, maxWaiting: maxWaitingPerPrincipal },
+    perKey: {
+      permits: maxRunningPerPrincipal,
+      reserved,
+      maxWaiting: maxWaitingPerPrincipal,
+      reservedWaiting: Math.floor(maxWaiting / 10)
+    },
     refuse: () => Effect.interrupt
   })
   const mebibyte = 1024 * 1024
   const maxBytes = options.maxWaitingBytes ?? 128 * mebibyte
   const maxBytesOf = Math.min(options.maxWaitingBytesPerPrincipal ?? 16 * mebibyte, maxBytes)
-  const held = new Map<string, number>()
-  let heldBytes = 0
+  const held = new Shares({ all: maxBytes, ofPrincipal: maxBytesOf, shares: byteShares })
   let meanMillis = 1000
 
   /** The place, with the memory of its statement, which is given back with it. */
   const withBytes = (principal: string, bytes: number, { leave, told }: Place): Place => {
-    const hold = (change: number) => {
-      heldBytes += change
-      const theirs = (held.get(principal) ?? 0) + change
-      if (theirs > 0) held.set(principal, theirs)
-      else held.delete(principal)
-    }
     let isHeld = true
-    hold(bytes)
+    held.add(principal, bytes)
     return {
       told,
       leave: () => {
-        if (isHeld) hold(-bytes)
+        if (isHeld) held.add(principal, -bytes)
         isHeld = false
         leave()
       }
@@ -88,9 +98,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   return {
     /** A place, which is to be left, or why there is none. */
     enter: (principal: string, bytes: number): Place | QueryError => {
-      const theirs = held.get(principal) ?? 0
-      if (theirs > 0 && theirs + bytes > maxBytesOf) return rejected(principal, true, "Bytes")
-      if (heldBytes > 0 && heldBytes + bytes > maxBytes) return rejected(principal, false, "Bytes")
+      if (held.of(principal) > 0 && held.exceedsOwn(principal, bytes)) return rejected(principal, true, "Bytes")
+      if (held.total > 0 && held.exceedsAll(principal, bytes)) return rejected(principal, false, "Bytes")
       const place = places.enterUnsafe(principal)
       return typeof place === "string"
         ? rejected(principal, places.waiting(principal) >= maxWaitingPerPrincipal, "")

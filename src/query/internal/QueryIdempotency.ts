@@ -12,6 +12,7 @@ import * as ExactJson from "./ExactJson.ts"
 import { IdempotencyConflict, QueryError, QueryRejected } from "../QueryError.ts"
 import type { QueryRecord } from "../QueryRecord.ts"
 import type { Entry } from "./QueryRegistryEntry.ts"
+import { Shares } from "./QueryShares.ts"
 
 /** What makes two submissions the same. */
 export interface Request {
@@ -20,6 +21,9 @@ export interface Request {
   readonly statement: Statement
   readonly deadline: Duration.Duration | undefined
 }
+
+/** How many principals each find room for their share of the keys: 250 by default. */
+const keyShares = 100
 
 interface Kept {
   readonly digest: string
@@ -41,14 +45,11 @@ const digestOf = ({ deadline, statement: { params, settings, sql } }: Request): 
 export class Keys {
   private readonly byPrincipal = new Map<string, Map<string, Kept>>()
   private readonly windowMillis: number
-  private readonly maxPerPrincipal: number
-  private readonly max: number
-  private count = 0
+  private readonly counts: Shares
 
   constructor(window: Duration.Duration, max: { readonly all: number; readonly ofPrincipal: number }) {
     this.windowMillis = Duration.toMillis(window)
-    this.max = max.all
-    this.maxPerPrincipal = max.ofPrincipal
+    this.counts = new Shares({ ...max, shares: keyShares })
   }
 
   /**
@@ -56,7 +57,8 @@ export class Keys {
    * one past its retention is the submission's: they are the same.
    */
   answer(request: Request, now: number): Effect.Effect<QueryRecord, QueryError> | undefined {
-    const keys = this.byPrincipal.get(request.principal)
+    const { principal } = request
+    const keys = this.byPrincipal.get(principal)
     const kept = keys?.get(request.key)
     if (kept !== undefined && kept.until > now) {
       const { record } = kept.entry
@@ -64,17 +66,17 @@ export class Keys {
         ? Effect.succeed({ ...record, sql: request.statement.sql })
         : Effect.fail(new QueryError({ reason: new IdempotencyConflict({ id: record.id }) }))
     }
-    if (keys !== undefined) this.removeUntil(keys, now)
-    const isTheirs = keys !== undefined && keys.size >= this.maxPerPrincipal
-    if (!isTheirs && this.count >= this.max) this.prune(now)
-    if (!isTheirs && this.count < this.max) return undefined
+    if (keys !== undefined) this.removeUntil(principal, keys, now)
+    const isTheirs = keys !== undefined && this.counts.exceedsOwn(principal, 1)
+    if (!isTheirs && this.counts.exceedsAll(principal, 1)) this.prune(now)
+    if (!isTheirs && !this.counts.exceedsAll(principal, 1)) return undefined
     const [oldest] = isTheirs ? keys.values() : this.oldest()
     const millis = Math.max((oldest?.until ?? now) - now, 0)
     return Effect.fail(
       new QueryError({
         reason: new QueryRejected({
           limit: isTheirs ? "keysOfPrincipal" : "keys",
-          count: isTheirs ? keys.size : this.count,
+          count: isTheirs ? keys.size : this.counts.total,
           retryAfterSeconds: Math.max(1, Math.ceil(millis / 1000))
         })
       })
@@ -95,7 +97,7 @@ export class Keys {
   keep(request: Request, entry: Entry, now: number): void {
     const kept: Kept = { digest: digestOf(request), entry, until: now + this.windowMillis }
     const keys = this.byPrincipal.get(request.principal)
-    if (keys?.delete(request.key) !== true) this.count++
+    if (keys?.delete(request.key) !== true) this.counts.add(request.principal, 1)
     if (keys === undefined) this.byPrincipal.set(request.principal, new Map([[request.key, kept]]))
     else keys.set(request.key, kept)
   }
@@ -103,17 +105,17 @@ export class Keys {
   /** Forgets what is past the window. */
   prune(now: number): void {
     for (const [principal, keys] of this.byPrincipal) {
-      this.removeUntil(keys, now)
+      this.removeUntil(principal, keys, now)
       if (keys.size === 0) this.byPrincipal.delete(principal)
     }
   }
 
   /** The window is the same for all, so the oldest are first. */
-  private removeUntil(keys: Map<string, Kept>, now: number): void {
+  private removeUntil(principal: string, keys: Map<string, Kept>, now: number): void {
     for (const [key, { until }] of keys) {
       if (until > now) return
       keys.delete(key)
-      this.count--
+      this.counts.add(principal, -1)
     }
   }
 }

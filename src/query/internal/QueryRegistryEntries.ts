@@ -44,30 +44,47 @@ export interface Bound {
 
 /** Entries in the order in which their queries ended. */
 class Kept {
-  /** With their sizes when they were added. */
-  private readonly entries = new Map<Entry, number>()
+  /** With their sizes when they were added, and how many of all were added before. */
+  private readonly entries = new Map<Entry, { readonly size: number; readonly order: number }>()
   private text = 0
 
   get isEmpty(): boolean {
     return this.entries.size === 0
   }
 
-  add(entry: Entry, size: number): void {
-    this.entries.set(entry, size)
+  get count(): number {
+    return this.entries.size
+  }
+
+  get length(): number {
+    return this.text
+  }
+
+  add(entry: Entry, size: number, order: number): void {
+    this.entries.set(entry, { size, order })
     this.text += size
   }
 
   remove(entry: Entry): void {
-    this.text -= this.entries.get(entry) ?? 0
+    this.text -= this.entries.get(entry)?.size ?? 0
     this.entries.delete(entry)
   }
 
-  /** The oldest, when they are too many. The last one always stays: it is about to be told. */
-  excess({ count, text }: Bound): Entry | undefined {
-    const { size } = this.entries
-    if (size <= 1 || (size <= count && this.text <= text)) return undefined
+  /** In which way they are too many. The last one always stays: it is about to be told. */
+  excess({ count, text }: Bound): "count" | "length" | undefined {
+    if (this.count <= 1) return undefined
+    return this.count > count ? "count" : this.text > text ? "length" : undefined
+  }
+
+  get oldest(): Entry | undefined {
     const [oldest] = this.entries.keys()
     return oldest
+  }
+
+  /** The place of the oldest among those of all. */
+  get since(): number {
+    const [oldest] = this.entries.values()
+    return oldest?.order ?? 0
   }
 }
 
@@ -94,6 +111,7 @@ export class Entries {
   private readonly born: number
   private readonly bounds: Bounds
   private readonly kept = new Kept()
+  private endedCount = 0
   private readonly keptOf = new Map<string, Kept>()
   /** Taken off the list, but their rows are not freed yet. */
   private readonly unlisted = new Set<Entry>()
@@ -148,13 +166,32 @@ export class Entries {
     const { principal } = entry.record
     const theirs = this.keptOf.get(principal) ?? new Kept()
     this.keptOf.set(principal, theirs)
-    theirs.add(entry, size)
-    this.kept.add(entry, size)
-    const excess = () => theirs.excess(this.bounds.ofPrincipal) ?? this.kept.excess(this.bounds.all)
+    const order = this.endedCount++
+    theirs.add(entry, size, order)
+    this.kept.add(entry, size, order)
+    const excess = () => {
+      if (theirs.excess(this.bounds.ofPrincipal) !== undefined) return theirs.oldest
+      const what = this.kept.excess(this.bounds.all)
+      return what === undefined ? undefined : this.oldestOfMost(what, entry)
+    }
     for (let old = excess(); old !== undefined; old = excess()) {
       this.unlist(old, at)
       this.unlisted.add(old)
     }
+  }
+
+  /**
+   * Of the principal who has the most, so that nobody's go for those of another who has more; never the one that is about to be
+   * told. Of equals it is the one that ended first.
+   */
+  private oldestOfMost(what: "count" | "length", told: Entry): Entry | undefined {
+    let most: Kept | undefined
+    for (const theirs of this.keptOf.values()) {
+      if (theirs.oldest === told) continue
+      const more = theirs[what] - (most?.[what] ?? 0)
+      if (most === undefined || more > 0 || (more === 0 && theirs.since < most.since)) most = theirs
+    }
+    return most?.oldest
   }
 
   private unlist(entry: Entry, at: DateTime.Utc): void {

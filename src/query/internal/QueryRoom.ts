@@ -4,6 +4,7 @@
  * A room lives as long as the store of rows that it bounds. What is taken is to be given back when the rows are freed.
  */
 import { QueryError, ResultsFull, ResultTooLarge } from "../QueryError.ts"
+import { Shares } from "./QueryShares.ts"
 
 /** In bytes. */
 export interface Limits {
@@ -11,36 +12,39 @@ export interface Limits {
   /** Default: half of all. */
   readonly principalBytes?: number | undefined
   readonly totalBytes: number
+  /** How many principals each find room for their share of what one may not take. Default: 16. */
+  readonly shares?: number | undefined
 }
 
 export class Room {
   private readonly limits: { readonly [Name in keyof Limits]-?: number }
-  private readonly taken = new Map<string, number>()
-  private total = 0
+  private readonly taken: Shares
 
   constructor(limits: Limits) {
-    this.limits = { ...limits, principalBytes: limits.principalBytes ?? Math.floor(limits.totalBytes / 2) }
+    const { limitBytes, principalBytes = Math.floor(limits.totalBytes / 2), shares = 16, totalBytes } = limits
+    this.limits = { limitBytes, principalBytes, totalBytes, shares }
+    this.taken = new Shares({ all: totalBytes, ofPrincipal: principalBytes, shares })
   }
 
   /** Takes room for a query that has some already, or says why there is not enough. */
   take(principal: string, has: number, bytes: number): QueryError | undefined {
     const { limitBytes, principalBytes, totalBytes } = this.limits
-    const taken = (this.taken.get(principal) ?? 0) + bytes
     if (has + bytes > limitBytes) return new QueryError({ reason: new ResultTooLarge({ limitBytes }) })
-    if (taken > principalBytes) {
+    if (this.taken.exceedsOwn(principal, bytes)) {
       return new QueryError({ reason: new ResultsFull({ limitBytes: principalBytes, ofPrincipal: true }) })
     }
-    if (this.total + bytes > totalBytes) return new QueryError({ reason: new ResultsFull({ limitBytes: totalBytes }) })
-    this.taken.set(principal, taken)
-    this.total += bytes
+    if (this.taken.exceedsAll(principal, bytes)) {
+      const { share } = this.taken
+      return new QueryError({
+        reason: new ResultsFull({ limitBytes: totalBytes, ...(share > 0 && { shareBytes: share }) })
+      })
+    }
+    this.taken.add(principal, bytes)
     return undefined
   }
 
   /** Gives back what a query has taken. */
   leave(principal: string, bytes: number): void {
-    this.total -= bytes
-    const left = (this.taken.get(principal) ?? 0) - bytes
-    if (left > 0) this.taken.set(principal, left)
-    else this.taken.delete(principal)
+    this.taken.add(principal, -bytes)
   }
 }
