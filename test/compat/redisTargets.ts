@@ -35,10 +35,7 @@ const withoutSessions = [
 ]
 
 const all = () =>
-  Suites.thatUse("redis.ts", [
-    "test/{redis,testing,token}/*.test.ts",
-    "test/server/{FailureCounts,serve.redis,serve.twoProcessesRedis}.test.ts"
-  ])
+  Suites.thatUse("redis.ts", ["test/{redis,testing,token}/*.test.ts", "test/server/FailureCounts.test.ts"])
 
 const laws = [
   "test/redis/RedisConnection.test.ts",
@@ -136,7 +133,11 @@ const tls: Target = {
 export const targets: ReadonlyArray<Target> = [
   version("redis-6", redis("bullseye"), {
     suites: { files: withoutSessions, env: {} },
-    refusal: "need version 7 or newer"
+    refusal: "need version 7 or newer",
+    leftOut: [
+      { test: "what was moved to another tenant", why: "the test itself needs COPY, which Redis has since 6.2" },
+      { test: "a user with the rights that the README names can count", why: "Redis has rights to channels since 6.2" }
+    ]
   }),
   version("redis-7", redis("bookworm")),
   version("redis-8", redis("sid")),
