@@ -52,7 +52,7 @@ const attempt = Effect.fnUntraced(function* ({ name, start }: Target) {
       const parts = [
         refusal === undefined
           ? yield* part("walk", Effect.as(walk({ env, witness }), "ok"))
-          : yield* part("refused:", Effect.as(refused({ env }, refusal), refusal))
+          : yield* part("refused for sessions:", Effect.as(refused({ env }, refusal), refusal))
       ]
       if (running.values !== undefined) parts.push(yield* part("values", values(running.values)))
       if (!isQuick && running.suites.files.length > 0) {
