@@ -133,7 +133,8 @@ const limitsOf = (limits: Limits) => [
 ]
 /** Where visitors are looked for from the beginning, and what a place that the script told looks like. */
 const beginning = ".0.."
-const isPlace = (text: string) => /^[0-9a-f]{0,64}\.\d{1,20}(\.(s_[0-9a-f-]{36})?){2}$/.test(text)
+const isPlace = (text: string) =>
+  /^[0-9a-f]{0,64}\.(?:\d{1,20}|over)\.(?:s_[0-9a-f-]{36})?\.(?:s_[0-9a-f-]{36}(?:,s_[0-9a-f-]{36})*)?$/.test(text)
 const epochOf = ({ epoch }: Limits) => (epoch === undefined ? "" : String(epoch))
 
 /**

@@ -255,27 +255,31 @@ end)`),
      * in the table; up to which id all were told while it was small; and up to which id those at that place were told.
      */
     visitors: always(`
-local run, at, floor, within = string.match(ARGV[1], '^(%x*)%.(%d+)%.([^.]*)%.([^.]*)$')
+local run, at, floor, rest = string.match(ARGV[1], '^(%x*)%.(%w+)%.([^.]*)%.([^.]*)$')
 local limit = tonumber(ARGV[2])
 local known, info = pcall(redis.call, 'INFO', 'server')
 local here = known and string.match(info, 'run_id:(%x+)') or ''
 -- Another process has another table: what was told of the one before is told once more, and nothing is missed.
-if run ~= here then at, within = '0', '' end
-local found, ids, told = redis.call('ZSCAN', ENDS, at, 'COUNT', math.max(limit - 8, 1)), {}, {}
-for i = 1, #found[2], 2 do
-  local id = found[2][i]
-  if id > floor and id > within then ids[#ids + 1] = id end
+if run ~= here then at, rest = '0', '' end
+-- What was found together and is not told yet: the table may be another one by now, where it is in several places.
+local ids, told, left, next = {}, {}, {}, at
+for id in string.gmatch(rest, '[^,]+') do ids[#ids + 1] = id end
+if #ids < limit and at ~= 'over' then
+  local found, more = redis.call('ZSCAN', ENDS, at, 'COUNT', math.max(limit - #ids - 8, 1)), {}
+  for i = 1, #found[2], 2 do
+    if found[2][i] > floor then more[#more + 1] = found[2][i] end
+  end
+  table.sort(more)
+  for _, id in ipairs(more) do ids[#ids + 1] = id end
+  next = found[1] == '0' and 'over' or found[1]
 end
-table.sort(ids)
-for i = 1, math.min(#ids, limit) do told[i] = ids[i] end
-local next = found[1]
-if #told == #ids then within = ''
-else
-  if at == '0' and next == '0' then floor = told[#told] else within = told[#told] end
-  next = at
+for i, id in ipairs(ids) do
+  if i <= limit then told[i] = id else left[#left + 1] = id end
 end
-local over = next == '0' and #told == #ids
-return { over and '' or table.concat({ here, next, floor, within }, '.'), each(told, function(id)
+-- All in one piece: the next page begins behind the last of this one.
+if at == '0' and next == 'over' and #left > 0 then next, floor, left = '0', told[#told], {} end
+local over = next == 'over' and #left == 0
+return { over and '' or table.concat({ here, next, floor, table.concat(left, ',') }, '.'), each(told, function(id)
   local s = read(id)
   local state = state_of(s)
   if s[PRINCIPAL] or state ~= 'live' and state ~= 'broken' then return { 'missing' } end
