@@ -154,7 +154,8 @@ export const layer = HttpApiBuilder.group(
         const key = headers["idempotency-key"]
         if (!(yield* readiness.runsQueries)) {
           return yield* new QueryProblem.QueriesUnavailable({
-            detail: "The database of queries does not answer. Try again later."
+            detail:
+              "The database of queries cannot be used at the moment. The log of the service says why. Try again later."
           })
         }
         const params = yield* QueryParameters.exactly(yield* Effect.orDie(request.text), payload.params ?? [])

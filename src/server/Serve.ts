@@ -32,6 +32,7 @@ import type { QueryResults } from "../query/QueryResults.ts"
 import * as SameOrigin from "../http/SameOrigin.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
+import * as ClearText from "./ClearText.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
@@ -44,6 +45,7 @@ import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
+import * as QueryRole from "./QueryRole.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
@@ -121,7 +123,11 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
     onNone: () => Layer.empty,
     onSome: (url) =>
       // The registry has drained when the pool closes.
-      ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" }).pipe(
+      ConnectionPool.layer({
+        max: settings.maxQueries,
+        closeTimeout: "500 millis",
+        onOpen: settings.allowsSuperuser ? undefined : QueryRole.ordinary
+      }).pipe(
         Layer.merge(FileQueryResults.layer()),
         Layer.provide(
           PgConnectionSource.layer({
@@ -144,6 +150,11 @@ const warnings = (settings: Settings.Settings, databases: Databases.Databases, o
     if (origin.protocol === "http:") {
       yield* Effect.logWarning(
         `Development over http: the session cookie is ${SessionCookie.forOrigin(origin).name} and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else.`
+      )
+    }
+    for (const { remedy, variable } of ClearText.found(settings)) {
+      yield* Effect.logWarning(
+        `${variable} leads beyond this machine without TLS: whoever is on the way can read and change what passes. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
       )
     }
     if (Option.isSome(settings.queryUrl) && sameTarget(databases.own, settings.queryUrl.value)) {
