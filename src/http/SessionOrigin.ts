@@ -18,14 +18,14 @@
 import * as Effect from "effect/Effect"
 import type * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
+import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as Sessions from "../session/Sessions.ts"
 import type { SessionStore } from "../session/SessionStore.ts"
 import * as SameOrigin from "./SameOrigin.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
 /** Whether a host name is this machine's own. */
-export const isLoopback = (hostname: string): boolean =>
-  hostname === "localhost" || hostname === "[::1]" || hostname === "::1" || /^127(?:\.\d{1,3}){3}$/.test(hostname)
+export const isLoopback = (hostname: string): boolean => Loopback.isLoopback(hostname)
 
 /** What is wrong with an origin; nothing where it can be used. */
 export const problemOf = (origin: string): string | undefined => {

@@ -110,97 +110,98 @@ const retryAfter = (problem: QueryProblem.Submitting) =>
   problem._tag === "QueryRejected" ? Problem.retryAfter(problem.retryAfterSeconds) : Effect.void
 
 /** Over the {@link QueryRegistry} in context and {@link Readiness}; answers `QueriesNotConfigured` where there is none. */
-export const layer = (timeouts: QueryTimeouts.QueryTimeouts) =>
-  HttpApiBuilder.group(
-    HoldfastApi,
-    "queries",
-    Effect.fnUntraced(function* (handlers) {
-      const configured = yield* Effect.serviceOption(QueryRegistry)
-      const registry = Option.match(configured, {
-        onNone: () =>
-          Effect.fail(new QueryProblem.QueriesNotConfigured({ detail: "The operator has to set HOLDFAST_QUERY_URL." })),
-        onSome: Effect.succeed
+export const layer = HttpApiBuilder.group(
+  HoldfastApi,
+  "queries",
+  Effect.fnUntraced(function* (handlers) {
+    const configured = yield* Effect.serviceOption(QueryRegistry)
+    const registry = Option.match(configured, {
+      onNone: () =>
+        Effect.fail(new QueryProblem.QueriesNotConfigured({ detail: "The operator has to set HOLDFAST_QUERY_URL." })),
+      onSome: Effect.succeed
+    })
+    const principal = Effect.flatMap(ServiceSession, (session) =>
+      Effect.mapBoth(session.principal, { onFailure: SessionProblem.from, onSuccess: (name) => name ?? "" })
+    )
+
+    const draining = yield* Draining
+    const readiness = yield* Readiness
+    const timeouts = yield* QueryTimeouts.QueryTimeouts
+
+    const events = handlers.handleRaw(
+      "events",
+      Effect.fnUntraced(function* ({ headers, params }) {
+        const id = yield* idOf(params.id)
+        const queries = yield* registry
+        const mine = yield* principal
+        const { state, transitions } = yield* Effect.mapError(queries.status(mine, id), QueryProblem.fromLook)
+        const after = Number(headers["last-event-id"] ?? 0)
+        if (after > transitions.length) {
+          return yield* new QueryProblem.EventUnknown({ detail: "Leave Last-Event-ID out to get all of them." })
+        }
+        if (after === transitions.length && QueryState.isTerminal(state)) return HttpServerResponse.empty()
+        const own = yield* ServiceSession
+        const session = yield* Effect.mapError(own.lifetime, SessionProblem.from)
+        // The end of the session is told, and ends the stream.
+        yield* SessionMiddleware.letGo(own)
+        const watch = { principal: mine, id, after, session, end: draining.begun }
+        return EventStream.response(Stream.mapEffect(QueryEvents.watch(queries, watch), eventOf))
       })
-      const principal = Effect.flatMap(ServiceSession, (session) =>
-        Effect.mapBoth(session.principal, { onFailure: SessionProblem.from, onSuccess: (name) => name ?? "" })
-      )
+    )
 
-      const draining = yield* Draining
-      const readiness = yield* Readiness
-
-      const events = handlers.handleRaw(
-        "events",
-        Effect.fnUntraced(function* ({ headers, params }) {
-          const id = yield* idOf(params.id)
-          const queries = yield* registry
-          const mine = yield* principal
-          const { state, transitions } = yield* Effect.mapError(queries.status(mine, id), QueryProblem.fromLook)
-          const after = Number(headers["last-event-id"] ?? 0)
-          if (after > transitions.length) {
-            return yield* new QueryProblem.EventUnknown({ detail: "Leave Last-Event-ID out to get all of them." })
-          }
-          if (after === transitions.length && QueryState.isTerminal(state)) return HttpServerResponse.empty()
-          const own = yield* ServiceSession
-          const session = yield* Effect.mapError(own.lifetime, SessionProblem.from)
-          // The end of the session is told, and ends the stream.
-          yield* SessionMiddleware.letGo(own)
-          const watch = { principal: mine, id, after, session, end: draining.begun }
-          return EventStream.response(Stream.mapEffect(QueryEvents.watch(queries, watch), eventOf))
-        })
-      )
-
-      return events.handleAll({
-        submit: Effect.fnUntraced(function* ({ headers, payload, request }) {
-          const queries = yield* registry
-          const session = yield* ServiceSession
-          const key = headers["idempotency-key"]
-          if (!(yield* readiness.runsQueries)) {
-            return yield* new QueryProblem.QueriesUnavailable({
-              detail: "The database of queries does not answer. Try again later."
-            })
-          }
-          const params = yield* QueryParameters.exactly(yield* Effect.orDie(request.text), payload.params ?? [])
-          const mine = yield* principal
-          const deadline = yield* QueryTimeouts.of(timeouts, mine, payload.timeoutMs)
-          const { id, state } = yield* queries
-            .submit({
-              statement: { sql: payload.sql, params },
-              principal: mine,
-              owner: yield* Effect.mapError(session.lifetime, SessionProblem.from),
-              session: yield* Effect.mapError(session.id, SessionProblem.from),
-              ...(key !== undefined && { idempotencyKey: key }),
-              ...(deadline !== undefined && { deadline })
-            })
-            .pipe(Effect.mapError(QueryProblem.fromSubmit), Effect.tapError(retryAfter))
-          return HttpApiSchema.withHeaders({ body: { id, state }, headers: { location: `/queries/${id}` } })
-        }),
-        list: Effect.fnUntraced(function* ({ query }) {
-          const { cursor, ...rest } = query
-          const after = yield* queryCursors.decode(cursor)
-          const { next, queries } = yield* (yield* registry).list(yield* principal, { ...rest, after })
-          return HttpApiSchema.withHeaders({
-            body: queries.map(infoOf),
-            headers: next === undefined ? {} : { link: nextLink(rest, next) }
+    return events.handleAll({
+      submit: Effect.fnUntraced(function* ({ headers, payload, request }) {
+        const queries = yield* registry
+        const session = yield* ServiceSession
+        const key = headers["idempotency-key"]
+        if (!(yield* readiness.runsQueries)) {
+          return yield* new QueryProblem.QueriesUnavailable({
+            detail:
+              "The database of queries cannot be used at the moment. The log of the service says why. Try again later."
           })
-        }),
-        status: Effect.fnUntraced(function* ({ params }) {
-          const id = yield* idOf(params.id)
-          const record = (yield* registry).status(yield* principal, id)
-          return infoOf(yield* Effect.mapError(record, QueryProblem.fromLook))
-        }),
-        rows: Effect.fnUntraced(function* ({ params, query }) {
-          const id = yield* idOf(params.id)
-          const cursors = rowCursors(id)
-          const options = { offset: (yield* cursors.decode(query.cursor)) ?? 0, limit: query.limit ?? 1000 }
-          const page = (yield* registry).page(yield* principal, id, options)
-          const { columns, next, rows } = yield* Effect.mapError(page, QueryProblem.fromRead)
-          return { columns, rows, next: next === undefined ? null : cursors.encode(next) }
-        }),
-        cancel: Effect.fnUntraced(function* ({ params }) {
-          const id = yield* idOf(params.id)
-          const record = (yield* registry).cancel(yield* principal, id)
-          return infoOf(yield* Effect.mapError(record, QueryProblem.fromLook))
+        }
+        const params = yield* QueryParameters.exactly(yield* Effect.orDie(request.text), payload.params ?? [])
+        const mine = yield* principal
+        const deadline = yield* QueryTimeouts.of(timeouts, mine, payload.timeoutMs)
+        const { id, state } = yield* queries
+          .submit({
+            statement: { sql: payload.sql, params },
+            principal: mine,
+            owner: yield* Effect.mapError(session.lifetime, SessionProblem.from),
+            session: yield* Effect.mapError(session.id, SessionProblem.from),
+            ...(key !== undefined && { idempotencyKey: key }),
+            ...(deadline !== undefined && { deadline })
+          })
+          .pipe(Effect.mapError(QueryProblem.fromSubmit), Effect.tapError(retryAfter))
+        return HttpApiSchema.withHeaders({ body: { id, state }, headers: { location: `/queries/${id}` } })
+      }),
+      list: Effect.fnUntraced(function* ({ query }) {
+        const { cursor, ...rest } = query
+        const after = yield* queryCursors.decode(cursor)
+        const { next, queries } = yield* (yield* registry).list(yield* principal, { ...rest, after })
+        return HttpApiSchema.withHeaders({
+          body: queries.map(infoOf),
+          headers: next === undefined ? {} : { link: nextLink(rest, next) }
         })
+      }),
+      status: Effect.fnUntraced(function* ({ params }) {
+        const id = yield* idOf(params.id)
+        const record = (yield* registry).status(yield* principal, id)
+        return infoOf(yield* Effect.mapError(record, QueryProblem.fromLook))
+      }),
+      rows: Effect.fnUntraced(function* ({ params, query }) {
+        const id = yield* idOf(params.id)
+        const cursors = rowCursors(id)
+        const options = { offset: (yield* cursors.decode(query.cursor)) ?? 0, limit: query.limit ?? 1000 }
+        const page = (yield* registry).page(yield* principal, id, options)
+        const { columns, next, rows } = yield* Effect.mapError(page, QueryProblem.fromRead)
+        return { columns, rows, next: next === undefined ? null : cursors.encode(next) }
+      }),
+      cancel: Effect.fnUntraced(function* ({ params }) {
+        const id = yield* idOf(params.id)
+        const record = (yield* registry).cancel(yield* principal, id)
+        return infoOf(yield* Effect.mapError(record, QueryProblem.fromLook))
       })
     })
-  )
+  })
+)

@@ -4,12 +4,14 @@
  * The operator says how long it is usually and at most, and may name users who have a time of their own; a call may ask for
  * less or more. So no place is held for ever (law I3).
  */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Problem from "../http/Problem.ts"
 
-export interface QueryTimeouts {
+/** What the operator says. */
+export interface Timeouts {
   /** Of a call that asks for none. */
   readonly usual: Duration.Duration
   /** The longest that a call may ask for. */
@@ -17,6 +19,8 @@ export interface QueryTimeouts {
   /** Users who have their own instead of both. */
   readonly users: ReadonlyMap<string, Duration.Duration>
 }
+
+export class QueryTimeouts extends Context.Service<QueryTimeouts, Timeouts>()("holdfast/server/QueryTimeouts") {}
 
 /** Nobody may have more. */
 export const longest = Duration.days(1)
@@ -37,7 +41,7 @@ export const parseUsers = (text: string): ReadonlyMap<string, Duration.Duration>
 
 /** The deadline of a call; undefined is the usual one. */
 export const of = (
-  timeouts: QueryTimeouts,
+  timeouts: Timeouts,
   user: string,
   askedMillis: number | undefined
 ): Effect.Effect<Duration.Duration | undefined, Problem.RequestInvalid> => {

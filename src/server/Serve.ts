@@ -32,6 +32,7 @@ import type { QueryResults } from "../query/QueryResults.ts"
 import * as SameOrigin from "../http/SameOrigin.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
+import * as ClearText from "./ClearText.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
@@ -45,6 +46,7 @@ import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
+import * as QueryRole from "./QueryRole.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
@@ -70,13 +72,9 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
   const described = OpenApiDocument.describe(HoldfastApi, { origin, cookie: SessionCookie.forOrigin(origin) })
   const api = HttpApiBuilder.layer(described, { openapiPath: "/openapi.json" }).pipe(
-    Layer.provide([
-      SessionHandlers.layer(policy),
-      QueryHandlers.layer(settings.queryTimeouts),
-      OperatorHandlers.layer,
-      HealthHandlers.layer
-    ]),
+    Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
     Layer.provide(Logins.layer),
+    Layer.provide(Layer.succeed(QueryTimeouts.QueryTimeouts, settings.queryTimeouts)),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
     Layer.provide([Preconditions.layer, ExactJson.layer]),
     Layer.provide(SessionCookie.layerOrigin(origin))
@@ -129,7 +127,11 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
     onNone: () => Layer.empty,
     onSome: (url) =>
       // The registry has drained when the pool closes.
-      ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" }).pipe(
+      ConnectionPool.layer({
+        max: settings.maxQueries,
+        closeTimeout: "500 millis",
+        onOpen: settings.allowsSuperuser ? undefined : QueryRole.ordinary
+      }).pipe(
         Layer.merge(FileQueryResults.layer()),
         Layer.provide(
           PgConnectionSource.layer({
@@ -152,6 +154,11 @@ const warnings = (settings: Settings.Settings, databases: Databases.Databases, o
     if (origin.protocol === "http:") {
       yield* Effect.logWarning(
         `Development over http: the session cookie is ${SessionCookie.forOrigin(origin).name} and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else.`
+      )
+    }
+    for (const { remedy, variable } of ClearText.found(settings)) {
+      yield* Effect.logWarning(
+        `${variable} leads beyond this machine without TLS: whoever is on the way can read and change what passes. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
       )
     }
     if (Option.isSome(settings.queryUrl) && sameTarget(databases.own, settings.queryUrl.value)) {

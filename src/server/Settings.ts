@@ -15,6 +15,8 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SessionCipher from "../session/SessionCipher.ts"
 import * as SessionKeys from "./SessionKeys.ts"
+import * as Loopback from "../lifetime/internal/Loopback.ts"
+import * as ClearText from "./ClearText.ts"
 import * as SettingsNames from "./SettingsNames.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as Passwords from "./Passwords.ts"
@@ -53,8 +55,10 @@ export interface Settings {
   readonly maxQueries: number
   /** Of these, one user's at most. */
   readonly maxQueriesPerUser: number
-  readonly queryTimeouts: QueryTimeouts.QueryTimeouts
+  readonly queryTimeouts: QueryTimeouts.Timeouts
   readonly queryRetention: Duration.Duration
+  /** Whether users' SQL may run as a role that stands above the rules of the database. */
+  readonly allowsSuperuser: boolean
   /** What the data of sessions is encrypted with where it is stored, the first one; none: it is not. */
   readonly sessionKeys: ReadonlyArray<SessionCipher.Key>
   /** Networks whose `X-Forwarded-For` is believed. */
@@ -91,6 +95,10 @@ const integer = (variable: string, fallback: number, minimum: number, maximum: n
     )
   )
 
+/** The first one is the usual one. */
+const oneOf = <const A extends string>(variable: string, values: readonly [A, A]) =>
+  read(variable, (name) => Config.withDefault(Config.Literals(values, name), values[0]), values.toSorted().join(" or "))
+
 const databaseUrl = (variable: string) =>
   Effect.flatMap(
     read(variable, (name) => Config.option(Config.Redacted(name)), "a database URL"),
@@ -121,10 +129,6 @@ const redisUrl = Effect.gen(function* () {
   return problem === undefined ? url : yield* refuse("REDIS_URL", problem)
 })
 
-/** Whether a host name is this machine's own: http is for development on it and for nothing else. */
-export const isLoopback = (hostname: string): boolean =>
-  hostname === "localhost" || hostname === "[::1]" || hostname === "::1" || /^127(?:\.\d{1,3}){3}$/.test(hostname)
-
 const origin = Effect.flatMap(
   read("HOLDFAST_ORIGIN", (name) => Config.option(Config.String(name)), "an origin like https://example.org"),
   (value) => {
@@ -135,7 +139,7 @@ const origin = Effect.flatMap(
     if (url === null || !isOrigin || !["http:", "https:"].includes(url.protocol)) {
       return refuse("HOLDFAST_ORIGIN", "must be an origin without a path, like https://example.org")
     }
-    return url.protocol === "https:" || isLoopback(url.hostname)
+    return url.protocol === "https:" || Loopback.isLoopback(url.hostname)
       ? Effect.succeedSome(url)
       : refuse("HOLDFAST_ORIGIN", "must be https: over http anybody on the way could take the session cookie")
   }
@@ -242,10 +246,19 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries),
     queryTimeouts: yield* queryTimeouts,
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
+    allowsSuperuser: (yield* oneOf("HOLDFAST_QUERY_SUPERUSER", ["refuse", "allow"])) === "allow",
     sessionKeys: yield* sessionKeys,
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }
-  if (Option.isNone(settings.origin) && !isLoopback(host)) {
+  const requiresTls = (yield* oneOf("HOLDFAST_REQUIRE_TLS", ["off", "on"])) === "on"
+  const [clear] = requiresTls ? ClearText.found(settings) : []
+  if (clear !== undefined) {
+    return yield* refuse(
+      clear.variable,
+      `must have ${clear.remedy}, because it leads beyond this machine and HOLDFAST_REQUIRE_TLS is on`
+    )
+  }
+  if (Option.isNone(settings.origin) && !Loopback.isLoopback(host)) {
     return yield* refuse("HOLDFAST_ORIGIN", `must be set to the https origin of the service when HOST is ${host}`)
   }
   return settings

@@ -66,6 +66,7 @@ describe("a database that is away", { concurrent: true, timeout: 60_000 }, () =>
           PORT: "0",
           DATABASE_URL: Redacted.value(server.url("own")),
           HOLDFAST_QUERY_URL: Redacted.value(server.url()),
+          HOLDFAST_QUERY_SUPERUSER: "allow",
           HOLDFAST_DEMO_PASSWORD: Service.demoPassword
         }
       })

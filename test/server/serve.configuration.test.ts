@@ -236,6 +236,34 @@ describe("the configuration of the service", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live(
+    "with HOLDFAST_REQUIRE_TLS no connection goes beyond this machine without TLS; without it one is warned of",
+    () =>
+      Effect.gen(function* () {
+        const tls = { HOLDFAST_REQUIRE_TLS: "on" }
+        const away = `postgres://user:${secret}@db.internal/database`
+        for (const [variable, env] of [
+          ["DATABASE_URL", { DATABASE_URL: away }],
+          ["HOLDFAST_QUERY_URL", { HOLDFAST_QUERY_URL: `${away}?sslmode=prefer` }],
+          ["REDIS_URL", { HOLDFAST_SESSION_STORE: "redis", REDIS_URL: `redis://:${secret}@10.0.0.5` }]
+        ] as const) {
+          assert.include(yield* refused(variable, { ...tls, ...env }), "HOLDFAST_REQUIRE_TLS")
+        }
+        yield* refused("HOLDFAST_REQUIRE_TLS", { HOLDFAST_REQUIRE_TLS: "yes" })
+        // Complete as far as this is looked at: something else is refused.
+        const encrypted = { DATABASE_URL: `${away}?sslmode=require`, HOST: "0.0.0.0" }
+        assert.notInclude(yield* refused("HOLDFAST_ORIGIN", { ...tls, ...encrypted }), "TLS")
+
+        const service = yield* Service.startService()
+        assert.notInclude(service.stdout(), "without TLS")
+        const clear = new URL(service.env["DATABASE_URL"] ?? "")
+        clear.hostname = "0.0.0.0"
+        const warned = yield* Service.startService({ env: { DATABASE_URL: clear.href } })
+        assert.match(warned.stdout(), /DATABASE_URL leads beyond this machine without TLS/)
+        assert.notInclude(warned.stdout(), "HOLDFAST_QUERY_URL leads")
+      })
+  )
+
   it.live("listening for everybody needs an https origin", () => refused("HOLDFAST_ORIGIN", { HOST: "0.0.0.0" }))
 
   it.live("a port or a host that cannot be had is one line, and exit code 1", () =>
@@ -313,7 +341,11 @@ describe("the configuration of the service", () => {
       const service = yield* Service.startService()
       assert.notInclude(service.stdout(), "HOLDFAST_QUERY_URL")
       const same = yield* Service.startService({
-        env: { DATABASE_URL: service.env["DATABASE_URL"], HOLDFAST_QUERY_URL: service.env["DATABASE_URL"] }
+        env: {
+          DATABASE_URL: service.env["DATABASE_URL"],
+          HOLDFAST_QUERY_URL: service.env["DATABASE_URL"],
+          HOLDFAST_QUERY_SUPERUSER: "allow"
+        }
       })
       assert.match(same.stdout(), /HOLDFAST_QUERY_URL has the role or the database/)
     })

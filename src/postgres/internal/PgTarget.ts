@@ -19,15 +19,18 @@ import * as Redacted from "effect/Redacted"
 import { userInfo } from "node:os"
 import * as PgServiceFile from "./PgServiceFile.ts"
 import * as PgTls from "./PgTls.ts"
+import * as PgTransport from "./PgTransport.ts"
 import * as PgUrl from "./PgUrl.ts"
 
 /** A server, a database and who connects. */
 export interface Target {
   /** For the driver: a URL that leaves nothing to be found elsewhere, and what it cannot say. */
-  readonly config: Pick<PgConnection.Config, "ssl"> & { readonly url: Redacted.Redacted<string> }
+  readonly config: Pick<PgConnection.Config, "ssl" | "stream"> & { readonly url: Redacted.Redacted<string> }
   /** `host:port/database`, for logs; holds no secret. */
   readonly where: string
   readonly user: string
+  /** Whether something may pass a network without TLS. */
+  readonly isInClear: boolean
   /** Which the server shows to operators, where somebody said one. */
   readonly applicationName: string | undefined
   readonly connectTimeout: Duration.Duration | undefined
@@ -177,7 +180,12 @@ export const resolve = (
   const password = found.get("password") ?? PgServiceFile.password(login, found.get("passfile"), environment)
   const timeout = found.get("connect_timeout")
   return {
-    config: { url: urlOf(found, login, password), ...(host.startsWith("/") ? {} : PgTls.of(found)) },
+    config: {
+      url: urlOf(found, login, password),
+      ...(host.startsWith("/") ? {} : PgTls.of(found)),
+      ...PgTransport.of({ ...login, sslmode: found.get("sslmode") })
+    },
+    isInClear: PgTransport.isInClear(host, found.get("sslmode")),
     where: `${host.includes(":") ? `[${host}]` : host}:${login.port}/${login.database}`,
     user,
     applicationName: found.get("application_name"),
