@@ -52,6 +52,10 @@ export interface Settings {
   readonly maxQueriesPerUser: number
   readonly queryTimeouts: QueryTimeouts.QueryTimeouts
   readonly queryRetention: Duration.Duration
+  /** Connections of clients that may be open. */
+  readonly maxConnections: number
+  /** Of these, those of one address that is no trusted proxy's. */
+  readonly maxConnectionsPerAddress: number
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
@@ -188,6 +192,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
   const unknown = SettingsNames.unknown(process.env)
   if (unknown !== undefined) return yield* refuse(unknown.name, unknown.problem)
   const maxQueries = yield* integer("HOLDFAST_MAX_QUERIES", 10, 1, 10_000)
+  const maxConnections = yield* integer("HOLDFAST_MAX_CONNECTIONS", 10_000, 1, 1_000_000)
   const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
   const settings: Settings = {
     host,
@@ -213,6 +218,13 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries),
     queryTimeouts: yield* queryTimeouts,
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
+    maxConnections,
+    maxConnectionsPerAddress: yield* integer(
+      "HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS",
+      Math.min(1000, maxConnections),
+      1,
+      maxConnections
+    ),
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }
   if (Option.isNone(settings.origin) && !isLoopback(host)) {
