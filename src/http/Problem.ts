@@ -76,6 +76,13 @@ export class ExpectationFailed extends Class<ExpectationFailed>()(
   "The expectation cannot be met"
 ) {}
 
+/** As many connections are open as there may be, in all or of the caller's address. */
+export class TooManyConnections extends Class<TooManyConnections>()(
+  "TooManyConnections",
+  503,
+  "There are too many connections"
+) {}
+
 /** The body has more bytes than any call takes. */
 export class BodyTooLarge extends Class<BodyTooLarge>()("BodyTooLarge", 413, "The body is too large") {}
 
@@ -94,7 +101,7 @@ export const body = [BodyTooLarge, UnsupportedMediaType] as const
 
 /** Renders requests that cannot be decoded as {@link RequestInvalid}, and declares what any call may answer. */
 export class Requests extends HttpApiMiddleware.Service<Requests>()("holdfast/http/Problem/Requests", {
-  error: [RequestInvalid, RequestTimeout, ExpectationFailed, HeadersTooLarge, InternalError]
+  error: [RequestInvalid, RequestTimeout, ExpectationFailed, HeadersTooLarge, InternalError, TooManyConnections]
 }) {}
 
 /** The layer of {@link Requests}. */

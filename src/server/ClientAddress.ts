@@ -14,18 +14,20 @@ import * as Option from "effect/Option"
 export const believe = (trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>) =>
   HttpMiddleware.xForwardedHeaders({ trustedProxies })
 
-const parse = (request: HttpServerRequest) =>
+/** An address as a socket or a header has it. */
+export const parse = (text: string): Option.Option<NetAddress.IpAddress> =>
   Option.map(
-    Option.flatMap(request.remoteAddress, (text) =>
-      // A link-local address carries the name of its network card.
-      Option.getSuccess(NetAddress.ipFromString(text.replace(/%.*$/, "")))
-    ),
+    // A link-local address carries the name of its network card.
+    Option.getSuccess(NetAddress.ipFromString(text.replace(/%.*$/, ""))),
     // A dual-stack socket writes IPv4 addresses as ::ffff:192.0.2.1.
     (address) => NetAddress.toCanonical(address)
   )
 
+const addressOf = (request: HttpServerRequest) => Option.flatMap(request.remoteAddress, parse)
+
 /** The address, to show to somebody. */
-export const of = (request: HttpServerRequest): Option.Option<string> => Option.map(parse(request), NetAddress.formatIp)
+export const of = (request: HttpServerRequest): Option.Option<string> =>
+  Option.map(addressOf(request), NetAddress.formatIp)
 
 /** An address as text: one client, and the networks that it is part of, the largest first. */
 export interface Client {
@@ -50,4 +52,4 @@ export const client = (address: NetAddress.IpAddress): Client =>
 
 /** The client that sent a request. */
 export const clientOf = (request: HttpServerRequest): Client =>
-  Option.match(parse(request), { onNone: () => ({ client: "unknown", networks: [] }), onSome: client })
+  Option.match(addressOf(request), { onNone: () => ({ client: "unknown", networks: [] }), onSome: client })

@@ -3,20 +3,41 @@
  *
  * It is open from when its layer is built until the layer closes: then no connection is accepted, running requests are
  * answered within two seconds, and the rest is cut.
+ *
+ * **Details**
+ *
+ * A client has a bounded time to send a request, and a bounded number of connections, see {@link ListenerLimits}. A socket that took
+ * too long is answered 408 and destroyed a second later, whatever its peer does.
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Buffer } from "node:buffer"
-import { createServer, type ServerResponse } from "node:http"
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
-import * as Problem from "../http/Problem.ts"
+import * as ListenerLimits from "./ListenerLimits.ts"
+import * as RawAnswer from "./RawAnswer.ts"
 import * as SecurityHeaders from "./SecurityHeaders.ts"
 import { SettingsError } from "./Settings.ts"
 
-/** As text: there is no router where these are answered. */
-function problem(status: number, code: string, title: string, detail: string): string {
-  return JSON.stringify({ type: Problem.typeOf(code), title, status, detail, code })
+/** How long a client may take. */
+export interface Timeouts {
+  /** For the headers of a request, or to send one at all on a new connection. Default: 20 seconds. */
+  readonly headers?: Duration.Input | undefined
+  /** For a whole request. Default: 1 minute. */
+  readonly request?: Duration.Input | undefined
+  /** With no byte sent or taken on a connection, while it is being answered. Default: 2 minutes. */
+  readonly idle?: Duration.Input | undefined
+  /** How often the first two are looked at. Default: 2 seconds. */
+  readonly checkEvery?: Duration.Input | undefined
+}
+
+/** Where to listen, and what a client may have. */
+export interface Options extends ListenerLimits.Limits {
+  readonly port: number
+  readonly host: string
+  readonly timeouts?: Timeouts | undefined
 }
 
 const answer = (
@@ -30,67 +51,104 @@ const answer = (
 }
 
 /** What HTTP itself forbids never reaches the router, and is a problem all the same. */
-const refusals: Readonly<Record<string, readonly [status: string, body: string]>> = {
-  HPE_HEADER_OVERFLOW: [
-    "431 Request Header Fields Too Large",
-    problem(431, "HeadersTooLarge", "The headers are too large", "The headers of a request are at most 16 KiB.")
-  ],
-  ERR_HTTP_REQUEST_TIMEOUT: [
-    "408 Request Timeout",
-    problem(408, "RequestTimeout", "The request took too long", "Send the request again, without a pause in it.")
-  ]
+const refusals: Readonly<Record<string, string>> = {
+  HPE_HEADER_OVERFLOW: RawAnswer.text(
+    431,
+    "HeadersTooLarge",
+    "The headers are too large",
+    "The headers of a request are at most 16 KiB."
+  ),
+  ERR_HTTP_REQUEST_TIMEOUT: RawAnswer.text(
+    408,
+    "RequestTimeout",
+    "The request took too long",
+    "Send the request again, without a pause in it."
+  )
 }
-const malformed = [
-  "400 Bad Request",
-  problem(400, "RequestInvalid", "The request is malformed", "The request is no valid HTTP.")
-] as const
+const malformed = RawAnswer.text(400, "RequestInvalid", "The request is malformed", "The request is no valid HTTP.")
 
-const safety = Object.entries(SecurityHeaders.everywhere).map(([name, value]) => `${name}: ${value}`)
-
-/** Sockets that were refused. What still arrives on them is not looked at. */
 const refused = new WeakSet<Duplex>()
 
+/** The last response of a socket. */
+const responses = new WeakMap<Duplex, ServerResponse>()
+
+const isAnswering = (socket: Duplex): boolean => {
+  const response = responses.get(socket)
+  return response?.headersSent === true && !response.writableFinished
+}
+
 /**
- * Answers, and closes the socket from this side too, a moment later: a client that never closes its own must not keep it, and
- * one that still sends would not see the answer if it were closed at once (RFC 9112 9.6).
+ * What still arrives is not looked at: a request that was told to come again must not be run. An answer in the middle of another
+ * would be read as part of it.
  */
 const refuse = (error: NodeJS.ErrnoException, socket: Duplex): void => {
   if (refused.has(socket)) return
   refused.add(socket)
-  if (!socket.writable) {
-    socket.destroy(error)
-    return
+  if (!socket.writable || isAnswering(socket)) socket.destroy(error)
+  else {
+    socket.removeAllListeners("data").on("data", () => undefined)
+    RawAnswer.close(socket, refusals[error.code ?? ""] ?? malformed)
   }
-  setTimeout(() => socket.destroy(), 1000).unref()
-  const [status, body] = refusals[error.code ?? ""] ?? malformed
-  const headers = [`HTTP/1.1 ${status}`, "Connection: close", "Content-Type: application/problem+json", ...safety]
-  socket.end([...headers, `Content-Length: ${Buffer.byteLength(body)}`, "", body].join("\r\n"))
 }
 
 /** The only expectation there is, is `100-continue` (RFC 9110 10.1.1). */
 const unmet = (_: unknown, response: ServerResponse): void => {
-  const body = problem(417, "ExpectationFailed", "The expectation cannot be met", "Expect nothing but 100-continue.")
+  const body = RawAnswer.body(
+    417,
+    "ExpectationFailed",
+    "The expectation cannot be met",
+    "Expect nothing but 100-continue."
+  )
   answer(response, 417, body, { connection: "close" })
 }
 
 /** Connections are accepted a moment before there is a router: who is that early gets an answer too. */
-const server = () => {
-  // Its hosts are looked at with its path.
-  const server = createServer({ requireHostHeader: false }).on("clientError", refuse).on("checkExpectation", unmet)
-  server.on("request", (_, response) => {
+const serverOf = ({ timeouts = {} }: Options) => {
+  const server = createServer({
+    // Its hosts are looked at with its path.
+    requireHostHeader: false,
+    headersTimeout: Duration.toMillis(timeouts.headers ?? "20 seconds"),
+    requestTimeout: Duration.toMillis(timeouts.request ?? "1 minute"),
+    connectionsCheckingInterval: Duration.toMillis(timeouts.checkEvery ?? "2 seconds")
+  })
+    .on("clientError", refuse)
+    .on("checkExpectation", unmet)
+    // Whoever takes nothing of an answer keeps it in memory. A stream of events says something every 15 seconds.
+    .setTimeout(Duration.toMillis(timeouts.idle ?? "2 minutes"))
+  server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+    responses.set(request.socket, response)
+    // As Node does where nobody listens.
+    if (server.listenerCount("checkContinue") > 1) return
+    response.writeContinue()
+    server.emit("request", request, response)
+  })
+  server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+    responses.set(request.socket, response)
     if (server.listenerCount("request") > 1) return
-    const body = problem(503, "NotReady", "The service is not ready", "The service is starting. Ask again in a second.")
+    const body = RawAnswer.body(
+      503,
+      "NotReady",
+      "The service is not ready",
+      "The service is starting. Ask again in a second."
+    )
     answer(response, 503, body, { "retry-after": "1" })
   })
   return server
 }
 
 /** Listens, or fails with what to change. */
-export const layer = (options: { readonly port: number; readonly host: string }) =>
-  NodeHttpServer.layer(server, {
-    ...options,
-    gracefulShutdownTimeout: "2 seconds"
-  }).pipe(
+export const layer = (options: Options) =>
+  Effect.map(ListenerLimits.make(options), (bound) =>
+    NodeHttpServer.layer(
+      () => {
+        const server = serverOf(options)
+        bound(server)
+        return server
+      },
+      { host: options.host, port: options.port, gracefulShutdownTimeout: "2 seconds" }
+    )
+  ).pipe(
+    Layer.unwrap,
     Layer.catchTag("ServeError", ({ cause }) =>
       Layer.effectContext(
         Effect.fail(
@@ -107,5 +165,4 @@ export const layer = (options: { readonly port: number; readonly host: string })
  * Fails as {@link layer} would, before anything else is begun: what runs already has things to say, and there is to be one line
  * that tells what to change.
  */
-export const probe = (options: { readonly port: number; readonly host: string }) =>
-  Effect.scoped(Layer.build(layer(options)))
+export const probe = (options: Options) => Effect.scoped(Layer.build(layer(options)))

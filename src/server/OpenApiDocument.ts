@@ -42,6 +42,8 @@ const header = (name: Header, required: boolean) => ({ $ref: `#/components/heade
 const answered = (status: string, method: string, isSession: boolean, isLogin: boolean) => ({
   ...(status === "401" && { "www-authenticate": header("WwwAuthenticate", true) }),
   ...(status === "429" && { "retry-after": header("RetryAfter", true) }),
+  // Of those that are refused for their connection.
+  ...(status === "503" && { "retry-after": header("RetryAfter", false) }),
   ...(status === "415" && { accept: header("Accept", true) }),
   ...(status === "415" && method === "patch" && { "accept-patch": header("AcceptPatch", true) }),
   ...(isSession && { "set-cookie": header("SetCookie", isLogin && status.startsWith("2")) })

@@ -61,6 +61,10 @@ export interface Settings {
   readonly allowsSuperuser: boolean
   /** What the data of sessions is encrypted with where it is stored, the first one; none: it is not. */
   readonly sessionKeys: ReadonlyArray<SessionCipher.Key>
+  /** Connections of clients that may be open. */
+  readonly maxConnections: number
+  /** Of these, those of one address that is no trusted proxy's. */
+  readonly maxConnectionsPerAddress: number
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
@@ -217,6 +221,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
   const unknown = SettingsNames.unknown(process.env)
   if (unknown !== undefined) return yield* refuse(unknown.name, unknown.problem)
   const maxQueries = yield* integer("HOLDFAST_MAX_QUERIES", 10, 1, 10_000)
+  const maxConnections = yield* integer("HOLDFAST_MAX_CONNECTIONS", 10_000, 1, 1_000_000)
   const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
   const settings: Settings = {
     host,
@@ -248,6 +253,13 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
     allowsSuperuser: (yield* oneOf("HOLDFAST_QUERY_SUPERUSER", ["refuse", "allow"])) === "allow",
     sessionKeys: yield* sessionKeys,
+    maxConnections,
+    maxConnectionsPerAddress: yield* integer(
+      "HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS",
+      Math.min(1000, maxConnections),
+      1,
+      maxConnections
+    ),
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }
   const requiresTls = (yield* oneOf("HOLDFAST_REQUIRE_TLS", ["off", "on"])) === "on"

@@ -71,7 +71,10 @@ describe("docs/errors.md", () => {
 
   it("has every code that a response is written with", () => {
     const written = sources.flatMap((source) =>
-      Array.from(source.matchAll(/(?:typeOf\(|\bcode: |problem\([\w() ]+, )"([A-Z]\w+)"/g), ([, code = ""]) => code)
+      Array.from(
+        source.matchAll(/(?:typeOf\(|\bcode: |RawAnswer\.\w+\(\s*\d+,\s*)"([A-Z]\w+)"/g),
+        ([, code = ""]) => code
+      )
     )
     assert.isAbove(written.length, 5)
     assert.deepStrictEqual(

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as TestClock from "effect/testing/TestClock"
 import type { QueryRecord } from "../../src/query/QueryRecord.ts"
+import { Shares } from "../../src/query/internal/QueryShares.ts"
 import { act, alone, hang, open } from "../support/scripted.ts"
 
 /** Lets the fibers that were begun come to their statements. */
@@ -143,6 +144,36 @@ it.effect("I3 the records that others keep push out their own, and nobody's who 
   )
 )
 
+it("I3 whatever principals take and give back, each of so many finds room for a share, and all have no more than all", () => {
+  let seed = 3
+  const random = (below: number) => {
+    seed = (seed * 48_271) % 2_147_483_647
+    return seed % below
+  }
+  for (let round = 0; round < 30; round++) {
+    const [shares, all] = [1 + random(20), 1000 + random(100_000)]
+    const ofPrincipal = 1 + random(all)
+    const account = new Shares({ all, ofPrincipal, shares })
+    const held = new Map<string, number>()
+    for (let step = 0; step < 500; step++) {
+      const principal = String(random(shares))
+      const has = held.get(principal) ?? 0
+      const more = random(3) === 0 ? -random(has + 1) : random(all)
+      if (more <= 0 || !(account.exceedsOwn(principal, more) || account.exceedsAll(principal, more))) {
+        account.add(principal, more)
+        held.set(principal, has + more)
+      }
+      const total = Array.from(held.values()).reduce((sum, amount) => sum + amount, 0)
+      assert.strictEqual(account.total, total)
+      assert.isAtMost(total, all)
+      for (let each = 0; each < shares; each++) {
+        const missing = account.share - account.of(String(each))
+        assert.isFalse(missing > 0 && account.exceedsAll(String(each), missing), `round ${round}, step ${step}`)
+      }
+    }
+  }
+})
+
 describe("I3 nobody holds a place for ever", () => {
   it.effect("a query without a deadline has the usual one, an hour, and then the next one runs", () =>
     alone(
@@ -186,7 +217,7 @@ describe("I3 nobody holds a place for ever", () => {
     )
   )
 
-  it.effect("a thousand queries that wait have their deadlines with neither a fiber nor a timer of their own", () =>
+  it.effect("nine hundred queries that wait reach their deadlines, each at its own time, and none runs after it", () =>
     alone(
       Effect.gen(function* () {
         const { registry, submit } = yield* open({ maxRunning: 1, maxWaitingPerPrincipal: 900, retention: "1 day" })

@@ -157,6 +157,11 @@ describe("the configuration of the service", () => {
       ["HOLDFAST_MAX_QUERIES", "many"],
       ["HOLDFAST_MAX_QUERIES_PER_USER", "0"],
       ["HOLDFAST_MAX_QUERIES_PER_USER", "11"],
+      ["HOLDFAST_QUERY_TIMEOUT", "25 hours"],
+      ["HOLDFAST_QUERY_MAX_TIMEOUT", "2 days"],
+      ["HOLDFAST_QUERY_TIMEOUTS", "alice"],
+      ["HOLDFAST_MAX_CONNECTIONS", "0"],
+      ["HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS", "10001"],
       ["HOLDFAST_RENEW_EVERY", "often"],
       ["HOLDFAST_RENEW_EVERY", "0 seconds"],
       ["HOLDFAST_SESSION_STORE", "mongo"]

@@ -31,7 +31,7 @@ layer(Service.layerShared({ HOLDFAST_TRUSTED_PROXIES: "127.0.0.0/8" }), {
         assert.isNotEmpty(operation["summary"], what)
         assert.isNotEmpty(operation["description"], what)
         const statuses = Object.keys(responses)
-        assert.includeMembers(statuses, ["400", "408", "412", "417", "431", "500"], what)
+        assert.includeMembers(statuses, ["400", "408", "412", "417", "431", "500", "503"], what)
         if (method !== "GET") assert.include(statuses, "403", what)
         if (Object.keys(bodies).length > 0) assert.includeMembers(statuses, ["413", "415"], what)
         if (path.includes("{")) assert.include(statuses, "404", what)
