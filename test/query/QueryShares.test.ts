@@ -46,6 +46,19 @@ describe("I3 a place to run", () => {
     )
   )
 
+  it.effect("is one principal's as far as the options say so", () =>
+    Effect.forEach([{ maxRunningPerPrincipal: 10 }, { reservedRunning: 0 }], (options) =>
+      alone(
+        Effect.gen(function* () {
+          const { registry, submit } = yield* open(options)
+          for (let count = 0; count < 20; count++) yield* submit(hang)
+          yield* settle
+          assert.lengthOf((yield* registry.list("alice", { state: "Running" })).queries, 10)
+        })
+      )
+    )
+  )
+
   it.effect("that gets free is for the user with the fewest, before those who wait for longer", () =>
     alone(
       Effect.gen(function* () {

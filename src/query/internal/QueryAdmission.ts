@@ -13,13 +13,13 @@ import { Shares } from "./QueryShares.ts"
 export interface Options {
   /** Default: 10. Give the pool as many connections. */
   readonly maxRunning?: number | undefined
-  /** Of one principal. Default: `maxRunning`. What `reservedRunning` keeps for others is less. */
+  /** Of one principal. Default: `maxRunning`, less what `reservedRunning` keeps for others. */
   readonly maxRunningPerPrincipal?: number | undefined
   /**
    * Of `maxRunning`, kept for principals who have nothing running: so many principals find a place at once, whatever others run.
    * What principals run beyond their first query is at most the rest, all together. A place that gets free is for the one with
-   * the fewest. Default: half of `maxRunning`, rounded up, and at least 2 where there are as many; 0 is for an app with one
-   * principal.
+   * the fewest. Default: half of `maxRunning`, rounded up, and at least 2 where there are as many; fewer where
+   * `maxRunningPerPrincipal` is given and leaves fewer. 0 is for an app with one principal.
    */
   readonly reservedRunning?: number | undefined
   /** Default: 1,000, a tenth of them for principals who have nothing waiting. */
@@ -50,7 +50,12 @@ const weight = 0.2
 export const make = Effect.fnUntraced(function* (options: Options) {
   const maxRunning = options.maxRunning ?? 10
   const maxRunningPerPrincipal = Math.min(options.maxRunningPerPrincipal ?? maxRunning, maxRunning)
-  const reserved = Math.min(options.reservedRunning ?? Math.max(2, Math.ceil(maxRunning / 2)), maxRunning)
+  // What the operator lets one principal have, is there for them.
+  const spare = options.maxRunningPerPrincipal === undefined ? maxRunning : maxRunning - maxRunningPerPrincipal + 1
+  const reserved = Math.min(
+    options.reservedRunning ?? Math.min(Math.max(2, Math.ceil(maxRunning / 2)), spare),
+    maxRunning
+  )
   const maxWaiting = options.maxWaiting ?? 1000
   const maxWaitingPerPrincipal = Math.min(options.maxWaitingPerPrincipal ?? 100, maxWaiting)
   const places = yield* FairSemaphore.make<QueryError>(maxRunning, {
