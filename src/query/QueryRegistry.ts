@@ -50,7 +50,7 @@ import * as QueryRegistryClosing from "./internal/QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
 import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"
 import { type Event, eventsOf } from "./internal/QueryRegistryEvents.ts"
-import { type Page, QueryResults } from "./QueryResults.ts"
+import { type Page, type PageText, type QueryResult, QueryResults, readText } from "./QueryResults.ts"
 import * as QuerySizes from "./internal/QuerySizes.ts"
 
 export type { Event, Listing, ListOptions }
@@ -130,6 +130,12 @@ export class QueryRegistry extends Context.Service<
       id: QueryId.QueryId,
       options: { readonly offset: number; readonly limit: number }
     ) => Failed<Page>
+    /** The same as text, for a reader that sends it on as it is: nothing is decoded, and it is read as it is pulled. */
+    readonly pageText: (
+      principal: string,
+      id: QueryId.QueryId,
+      options: { readonly offset: number; readonly limit: number }
+    ) => Failed<PageText>
     /** All rows, read as they are pulled, a thousand at a time. Fails when the retention is over before they are read. */
     readonly rows: (principal: string, id: QueryId.QueryId) => Stream.Stream<Row, QueryError>
     /**
@@ -309,15 +315,19 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const told = (record: QueryRecord.QueryRecord | null) =>
     record === null ? fail(shuttingDown) : Effect.succeed(record)
 
-  const page = (principal: string, id: QueryId.QueryId, options: { readonly offset: number; readonly limit: number }) =>
+  const read = <A>(principal: string, id: QueryId.QueryId, read: (result: QueryResult) => Failed<A>): Failed<A> =>
     Effect.flatMap(find(principal, id), (entry) =>
       entry.record.state !== "Succeeded" || entry.result === undefined
         ? fail(new QueryNotSucceeded({ state: entry.record.state }))
-        : Effect.flatMap(Effect.exit(entry.result.page(options.offset, options.limit)), (read) =>
+        : Effect.flatMap(Effect.exit(read(entry.result)), (read) =>
             // What was freed in the meantime reads like the end, or like a broken store.
             entries.has(entry) ? read : fail(new QueryNotFound({}))
           )
     )
+
+  type Range = { readonly offset: number; readonly limit: number }
+  const page = (principal: string, id: QueryId.QueryId, { limit, offset }: Range) =>
+    read(principal, id, (result) => result.page(offset, limit))
 
   const rows = (principal: string, id: QueryId.QueryId) =>
     Stream.paginate(0, (offset) =>
@@ -387,6 +397,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     cancel: (principal, id) => Effect.flatMap(Effect.flatMap(find(principal, id), cancel), told),
     cancelAll,
     page,
+    pageText: (principal, id, { limit, offset }) => read(principal, id, (result) => readText(result, offset, limit)),
     rows,
     events,
     list: (principal, options) => Effect.sync(() => entries.list(principal, options)),

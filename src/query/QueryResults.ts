@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import { Buffer } from "node:buffer"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
 import { QueryError, ResultsUnavailable } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
@@ -22,11 +23,25 @@ export interface Page {
   readonly next: number | undefined
 }
 
+/** Part of a result as JSON text, for a reader that sends it on as it is. It is read as it is pulled. */
+export interface PageText {
+  readonly columns: ReadonlyArray<Column>
+  /**
+   * The next bytes of the rows, about 64 KiB at most: JSON in UTF-8, separated by commas, as between the brackets of a list.
+   * Nothing after the last.
+   */
+  readonly pull: Effect.Effect<Uint8Array | undefined, QueryError>
+  /** The offset of the row after the last of this page, if there is one. Known when all bytes were pulled. */
+  readonly next: () => number | undefined
+}
+
 /** The rows of one query. */
 export interface QueryResult {
   readonly sink: RowSink
   /** Reads up to `limit` rows from the row at `offset`, counted from 0. */
   readonly page: (offset: number, limit: number) => Effect.Effect<Page, QueryError>
+  /** As `page`, with the rows as text. Default: the text of `page`. */
+  readonly text?: ((offset: number, limit: number) => Effect.Effect<PageText, QueryError>) | undefined
   /** The bytes that its rows take up where they are kept. */
   readonly bytes: Effect.Effect<number>
 }
@@ -46,6 +61,23 @@ export class QueryResults extends Context.Service<
     readonly ready: Effect.Effect<void, QueryError>
   }
 >()("holdfast/query/QueryResults") {}
+
+/** The text of a page that was read. */
+const textOf = ({ columns, next, rows }: Page): PageText => {
+  let at = 0
+  return {
+    columns,
+    pull: Effect.sync(() => {
+      const row = rows[at]
+      return row === undefined ? undefined : Buffer.from(`${at++ === 0 ? "" : ","}${JSON.stringify(row)}`)
+    }),
+    next: () => next
+  }
+}
+
+/** Reads a page of a result as text. */
+export const readText = (result: QueryResult, offset: number, limit: number): Effect.Effect<PageText, QueryError> =>
+  result.text?.(offset, limit) ?? Effect.map(result.page(offset, limit), textOf)
 
 /** Why a result whose scope is closed takes no more rows. */
 export const removed = (): QueryError =>
