@@ -50,7 +50,8 @@ import * as QueryRegistryClosing from "./internal/QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
 import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"
 import { type Event, eventsOf } from "./internal/QueryRegistryEvents.ts"
-import { type Page, type PageText, type QueryResult, QueryResults, readText } from "./QueryResults.ts"
+import { type Page, type PageText, type QueryResult, QueryResults } from "./QueryResults.ts"
+import { type Range, readText } from "./internal/QueryPages.ts"
 import * as QuerySizes from "./internal/QuerySizes.ts"
 
 export type { Event, Listing, ListOptions }
@@ -125,17 +126,9 @@ export class QueryRegistry extends Context.Service<
       of: { readonly principal: string } | { readonly session: string }
     ) => Effect.Effect<ReadonlyArray<QueryRecord.QueryRecord>>
     /** Rows from `offset`, counted from 0. */
-    readonly page: (
-      principal: string,
-      id: QueryId.QueryId,
-      options: { readonly offset: number; readonly limit: number }
-    ) => Failed<Page>
+    readonly page: (principal: string, id: QueryId.QueryId, options: Range) => Failed<Page>
     /** The same as text, for a reader that sends it on as it is: nothing is decoded, and it is read as it is pulled. */
-    readonly pageText: (
-      principal: string,
-      id: QueryId.QueryId,
-      options: { readonly offset: number; readonly limit: number }
-    ) => Failed<PageText>
+    readonly pageText: (principal: string, id: QueryId.QueryId, options: Range) => Failed<PageText>
     /** All rows, read as they are pulled, a thousand at a time. Fails when the retention is over before they are read. */
     readonly rows: (principal: string, id: QueryId.QueryId) => Stream.Stream<Row, QueryError>
     /**
@@ -325,7 +318,6 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
           )
     )
 
-  type Range = { readonly offset: number; readonly limit: number }
   const page = (principal: string, id: QueryId.QueryId, { limit, offset }: Range) =>
     read(principal, id, (result) => result.page(offset, limit))
 
@@ -397,7 +389,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     cancel: (principal, id) => Effect.flatMap(Effect.flatMap(find(principal, id), cancel), told),
     cancelAll,
     page,
-    pageText: (principal, id, { limit, offset }) => read(principal, id, (result) => readText(result, offset, limit)),
+    pageText: (principal, id, range) => read(principal, id, (result) => readText(result, range)),
     rows,
     events,
     list: (principal, options) => Effect.sync(() => entries.list(principal, options)),

@@ -8,7 +8,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import { Buffer } from "node:buffer"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
 import { QueryError, ResultsUnavailable } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
@@ -61,23 +60,6 @@ export class QueryResults extends Context.Service<
     readonly ready: Effect.Effect<void, QueryError>
   }
 >()("holdfast/query/QueryResults") {}
-
-/** The text of a page that was read. */
-const textOf = ({ columns, next, rows }: Page): PageText => {
-  let at = 0
-  return {
-    columns,
-    pull: Effect.sync(() => {
-      const row = rows[at]
-      return row === undefined ? undefined : Buffer.from(`${at++ === 0 ? "" : ","}${JSON.stringify(row)}`)
-    }),
-    next: () => next
-  }
-}
-
-/** Reads a page of a result as text. */
-export const readText = (result: QueryResult, offset: number, limit: number): Effect.Effect<PageText, QueryError> =>
-  result.text?.(offset, limit) ?? Effect.map(result.page(offset, limit), textOf)
 
 /** Why a result whose scope is closed takes no more rows. */
 export const removed = (): QueryError =>

@@ -32,6 +32,7 @@ import type { QueryResults } from "../query/QueryResults.ts"
 import * as SameOrigin from "../http/SameOrigin.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
+import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
@@ -50,6 +51,7 @@ import { Http } from "./ServiceSession.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
+import * as SlowReaders from "./SlowReaders.ts"
 import * as Users from "./Users.ts"
 
 /** What is answered is somebody's, unless it says otherwise: no cache keeps it (OWASP Session Management; ASVS 5.0 14.3.2). */
@@ -80,13 +82,14 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const described = OpenApiDocument.describe(HoldfastApi, { origin, cookie: SessionCookie.forOrigin(origin) })
   const api = HttpApiBuilder.layer(described, { openapiPath: "/openapi.json" }).pipe(
     Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
-    Layer.provide(Logins.layer),
+    Layer.provide([Logins.layer, Answers.layer(settings)]),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
     Layer.provide([Preconditions.layer, ExactJson.layer]),
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
   return Layer.mergeAll(
     layerNoStore,
+    SlowReaders.layer(settings.writeTimeout),
     api,
     HttpApiSwagger.layer(described, { path: "/docs" }),
     SameOrigin.layer(origin.origin),

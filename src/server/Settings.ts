@@ -50,6 +50,12 @@ export interface Settings {
   /** Of these, one user's at most. */
   readonly maxQueriesPerUser: number
   readonly queryRetention: Duration.Duration
+  /** After so long without a reader taking anything of an answer its connection is closed. */
+  readonly writeTimeout: Duration.Duration
+  /** Long answers of one user that are not read yet. */
+  readonly maxAnswersPerUser: number
+  /** Event streams of one user. */
+  readonly maxStreamsPerUser: number
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
@@ -189,6 +195,9 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxQueries,
     maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries),
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
+    writeTimeout: yield* duration("HOLDFAST_WRITE_TIMEOUT", "30 seconds"),
+    maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
+    maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }
   if (Option.isNone(settings.origin) && !isLoopback(host)) {
