@@ -54,7 +54,7 @@ export const mostMembers = 100_000
 
 /** The first thing that is lost. */
 export interface Loss {
-  readonly kind: "depth" | "member" | "members" | "number"
+  readonly kind: "depth" | "member" | "members" | "number" | "values"
   /** For the author of the text. */
   readonly problem: string
 }
@@ -92,8 +92,13 @@ export interface Options {
   readonly names?: boolean | undefined
   /** Whether each character of the text is a byte of UTF-8. Default: false. */
   readonly bytes?: boolean | undefined
-  /** Told of every number that JavaScript does not keep, and in how many lists and objects it is. None is a loss then. */
-  readonly onNumber?: ((source: string, at: number, depth: number) => void) | undefined
+  /** Values that the text may have, roughly. Default: any number. */
+  readonly mostValues?: number | undefined
+  /**
+   * Told of every number that JavaScript does not keep, and how many values stand before it in each of the lists and objects that
+   * it is in. None is a loss then.
+   */
+  readonly onNumber?: ((source: string, places: ReadonlyArray<number>) => void) | undefined
 }
 
 /** Characters that are read between two places where the work may be cut. */
@@ -113,10 +118,13 @@ const textOf = (text: string, isBytes: boolean): string => (isBytes ? Buffer.fro
  * the work may be cut.
  */
 export function* scan(text: string, options: Options = {}): Generator<void, Loss | undefined> {
-  const { bytes: isBytes = false, names: hasNames = true, numbers = true, onNumber } = options
+  const { bytes: isBytes = false, mostValues = Infinity, names: hasNames = true, numbers = true, onNumber } = options
   /** The names of the members so far of the objects around; none of arrays. */
   const around: Array<Set<string> | undefined> = []
+  /** How many values were ended by a comma, in each of these. */
+  const places: Array<number> = []
   const { length } = text
+  let values = 0
   let members = 0
   let isNameNext = false
   let pause = sliceLength
@@ -161,19 +169,27 @@ export function* scan(text: string, options: Options = {}): Generator<void, Loss
         if (isLong || onNumber === undefined) {
           return { kind: "number", problem: `JavaScript does not keep the number ${shown(source)}` }
         }
-        onNumber(source, at, around.length)
+        onNumber(source, places)
       }
       at += Math.max(source.length, 1)
     } else {
       if (sign === openBrace || sign === openBracket) {
         const isObject = sign === openBrace && hasNames
         around.push(isObject ? new Set() : undefined)
+        places.push(0)
+        values++
         isNameNext = isObject
         if (around.length > deepest) return { kind: "depth", problem: `it has more than ${deepest} levels` }
       } else if (sign === closeBrace || sign === closeBracket) {
         members -= around.pop()?.size ?? 0
+        places.pop()
         isNameNext = false
-      } else if (sign === comma) isNameNext = around.at(-1) !== undefined
+      } else if (sign === comma) {
+        isNameNext = around.at(-1) !== undefined
+        places[places.length - 1] = (places.at(-1) ?? 0) + 1
+        values++
+      }
+      if (values > mostValues) return { kind: "values", problem: `it has more than ${mostValues} values` }
       at++
     }
   }
