@@ -122,7 +122,7 @@ const fits = (request: HttpServerRequest.HttpServerRequest) =>
   )
 
 /** What takes long to decode, although it is short: more values than these go as one string of JSON. */
-const mostValues = 50_000
+const shape = { numbers: false, names: false, mostValues: 50_000, widest: 10_000 }
 
 const unreadable = (problem: string) =>
   new RequestInvalid({
@@ -131,7 +131,7 @@ const unreadable = (problem: string) =>
 
 /** Its size is the sender's choice, so it is looked at in slices. */
 const shaped = (text: string) =>
-  Effect.flatMap(Turns.run(ExactJson.scan(text, { numbers: false, names: false, mostValues })), (found) =>
+  Effect.flatMap(Turns.run(ExactJson.scan(text, shape)), (found) =>
     found === undefined ? Effect.succeed(text) : Effect.die(unreadable(found.problem))
   )
 

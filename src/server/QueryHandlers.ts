@@ -27,6 +27,7 @@ import { type Event, QueryRegistry } from "../query/QueryRegistry.ts"
 import * as QueryState from "../query/QueryState.ts"
 import * as SessionProblem from "../http/SessionProblem.ts"
 import * as Answers from "./Answers.ts"
+import * as Turns from "../lifetime/internal/Turns.ts"
 import { Draining } from "./Draining.ts"
 import * as EventStream from "./EventStream.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
@@ -172,6 +173,7 @@ export const layer = HttpApiBuilder.group(
           const { cursor, ...rest } = query
           const after = yield* queryCursors.decode(cursor)
           const mine = yield* principal
+          yield* Turns.next
           const { next, queries } = yield* (yield* registry).list(mine, { ...rest, after })
           const list = JsonPieces.ofList(queries, (record) => encodeInfo(infoOf(record)))
           return yield* answers.json(Answers.ofText(list), {

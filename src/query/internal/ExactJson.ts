@@ -62,6 +62,7 @@ export interface Loss {
 const quote = 34
 const backslash = 92
 const comma = 44
+const colon = 58
 const minus = 45
 const [openBracket, closeBracket, openBrace, closeBrace] = [91, 93, 123, 125]
 
@@ -94,6 +95,8 @@ export interface Options {
   readonly bytes?: boolean | undefined
   /** Values that the text may have, roughly. Default: any number. */
   readonly mostValues?: number | undefined
+  /** Members that one object may have, roughly. Default: any number. */
+  readonly widest?: number | undefined
   /**
    * Told of every number that JavaScript does not keep, and how many values stand before it in each of the lists and objects that
    * it is in. None is a loss then.
@@ -118,7 +121,8 @@ const textOf = (text: string, isBytes: boolean): string => (isBytes ? Buffer.fro
  * the work may be cut.
  */
 export function* scan(text: string, options: Options = {}): Generator<void, Loss | undefined> {
-  const { bytes: isBytes = false, mostValues = Infinity, names: hasNames = true, numbers = true, onNumber } = options
+  const { bytes: isBytes = false, names: hasNames = true, numbers = true, onNumber } = options
+  const { mostValues = Infinity, widest = Infinity } = options
   /** The names of the members so far of the objects around; none of arrays. */
   const around: Array<Set<string> | undefined> = []
   /** How many values were ended by a comma, in each of these. */
@@ -188,6 +192,8 @@ export function* scan(text: string, options: Options = {}): Generator<void, Loss
         isNameNext = around.at(-1) !== undefined
         places[places.length - 1] = (places.at(-1) ?? 0) + 1
         values++
+      } else if (sign === colon && (places.at(-1) ?? 0) >= widest) {
+        return { kind: "members", problem: `an object in it has more than ${widest} members` }
       }
       if (values > mostValues) return { kind: "values", problem: `it has more than ${mostValues} values` }
       at++

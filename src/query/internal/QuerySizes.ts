@@ -105,9 +105,18 @@ const jsonBytes = (text: string): number => {
   return bytes
 }
 
-/** Bytes of JSON that a record is told with, roughly. */
-export const jsonBytesOfRecord = ({ error, notices, sql }: QueryRecord): number =>
-  1000 +
-  jsonBytes(sql) +
-  (error === null ? 0 : jsonBytes(JSON.stringify(error))) +
-  (notices.length === 0 ? 0 : jsonBytes(JSON.stringify(notices)))
+const told = new WeakMap<QueryRecord, number>()
+
+/** Bytes of JSON that a record is told with, roughly. They are counted once. */
+export const jsonBytesOfRecord = (record: QueryRecord): number => {
+  const known = told.get(record)
+  if (known !== undefined) return known
+  const { error, notices, sql } = record
+  const bytes =
+    1000 +
+    jsonBytes(sql) +
+    (error === null ? 0 : jsonBytes(JSON.stringify(error))) +
+    (notices.length === 0 ? 0 : jsonBytes(JSON.stringify(notices)))
+  told.set(record, bytes)
+  return bytes
+}
