@@ -6,6 +6,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import { eventually } from "./conditions.ts"
 import type { Service } from "./service.ts"
 
@@ -22,7 +23,7 @@ export interface Turns {
 }
 
 /** For the current scope. */
-export const make: Effect.Effect<Turns, never, import("effect/Scope").Scope> = Effect.gen(function* () {
+export const make: Effect.Effect<Turns, never, Scope.Scope> = Effect.gen(function* () {
   const directory = yield* Effect.acquireRelease(
     Effect.sync(() => mkdtempSync(join(tmpdir(), "holdfast-turns-"))),
     (path) => Effect.sync(() => rmSync(path, { recursive: true }))

@@ -4,7 +4,7 @@
  * On SIGUSR2 it writes the most processor time that one turn took, in milliseconds, and the largest resident memory, in bytes,
  * since the last time, to the file that `HOLDFAST_TEST_TURNS` names. Processor time, because a machine that is busy makes any turn long.
  */
-import { writeFileSync } from "node:fs"
+import { renameSync, writeFileSync } from "node:fs"
 
 const file = process.env["HOLDFAST_TEST_TURNS"]
 
@@ -31,7 +31,9 @@ if (file !== undefined) {
   process.on("SIGUSR2", () => {
     look()
     measure()
-    writeFileSync(file, JSON.stringify({ told: ++told, worst, resident }))
+    // A reader of the file finds all of it.
+    writeFileSync(`${file}.new`, JSON.stringify({ told: ++told, worst, resident }))
+    renameSync(`${file}.new`, file)
     worst = resident = 0
   })
 }
