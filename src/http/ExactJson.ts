@@ -14,13 +14,19 @@ import * as JsonText from "./internal/JsonText.ts"
 import * as Problem from "./Problem.ts"
 
 export class ExactJson extends HttpApiMiddleware.Service<ExactJson>()("holdfast/http/ExactJson", {
-  error: Problem.RequestInvalid
+  error: [Problem.RequestInvalid, Problem.BodyTooLarge]
 }) {}
+
+/** Twice what may be kept: a change may also remove. */
+const mostLength = 128 * 1024
 
 /** The layer of {@link ExactJson}. */
 export const layer = Layer.succeed(ExactJson, (handled) =>
   Effect.gen(function* () {
     const text = yield* Effect.orDie((yield* HttpServerRequest.HttpServerRequest).text)
+    if (text.length > mostLength) {
+      return yield* new Problem.BodyTooLarge({ detail: "A body of data that is kept has at most 128 KiB. Send less." })
+    }
     const problem = JsonText.problemOf(text)
     return problem === undefined
       ? yield* handled

@@ -21,6 +21,8 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Turns from "../lifetime/internal/Turns.ts"
+import * as ExactJson from "../query/internal/ExactJson.ts"
 import { challenge, typeOf } from "../problem/ProblemAnswer.ts"
 
 export { typeOf }
@@ -126,26 +128,52 @@ const fits = (request: HttpServerRequest.HttpServerRequest) =>
       : Effect.void
   )
 
+/** What takes long to decode, although it is short: more values than these go as one string of JSON. */
+const shape = { numbers: false, names: false, mostValues: 50_000, widest: 10_000 }
+
+const unreadable = (problem: string) =>
+  new RequestInvalid({
+    detail: `The body of the request cannot be read: ${problem}. Send large JSON as one string, whose content is not decoded here.`
+  })
+
+/** Its size is the sender's choice, so it is looked at in slices. */
+const shaped = (text: string) =>
+  Effect.flatMap(Turns.run(ExactJson.scan(text, shape)), (found) =>
+    found === undefined ? Effect.succeed(text) : Effect.die(unreadable(found.problem))
+  )
+
 /**
  * Bodies are UTF-8 and nothing else: bytes that are not are refused instead of replaced, because what is run or stored
  * would not be what was sent. One that says that it is too large is refused before a byte of it is asked for, also of a
- * client that waits with `Expect: 100-continue` (RFC 9110 10.1.1).
+ * client that waits with `Expect: 100-continue` (RFC 9110 10.1.1). One that nests deeply or has very many values is refused
+ * before it is parsed.
  */
-const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest =>
-  Object.create(request, {
-    text: {
-      get: () =>
-        Effect.flatMap(Effect.andThen(fits(request), request.arrayBuffer), (bytes) =>
-          Effect.try({
-            try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
-            catch: (cause) =>
-              new HttpServerError.HttpServerError({
-                reason: new HttpServerError.RequestParseError({ request, reason: "Parse", cause })
-              })
-          })
+const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest => {
+  let read: string | undefined
+  const decoded = (bytes: ArrayBuffer) =>
+    Effect.try({
+      try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
+      catch: (cause) =>
+        new HttpServerError.HttpServerError({
+          reason: new HttpServerError.RequestParseError({ request, reason: "Parse", cause })
+        })
+    })
+  const text = Effect.suspend(() =>
+    read === undefined
+      ? fits(request).pipe(
+          Effect.andThen(request.arrayBuffer),
+          Effect.flatMap(decoded),
+          Effect.flatMap(shaped),
+          Effect.tap((text) =>
+            Effect.sync(() => {
+              read = text
+            })
+          )
         )
-    }
-  })
+      : Effect.succeed(read)
+  )
+  return Object.create(request, { text: { get: () => text } })
+}
 
 /** The calls of an API by method and path, with the media types that each takes. */
 interface Calls {

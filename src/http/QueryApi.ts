@@ -136,13 +136,20 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
       limit: limit(1000)
     },
     success: Listed,
-    error: [QueryProblem.CursorInvalid, QueryProblem.QueriesNotConfigured]
+    error: [QueryProblem.CursorInvalid, QueryProblem.TooManyAnswers, QueryProblem.QueriesNotConfigured]
   }).annotateMerge(
-    aboutLimited("One's own queries", "The newest first. The header Link leads to the next page.", 1000, 100)
+    aboutLimited(
+      "One's own queries",
+      "The newest first. The header Link leads to the next page. A page ends early with about 4 MiB of JSON.",
+      1000,
+      100
+    )
   ),
-  HttpApiEndpoint.get("status", "/queries/:id", { ...byId, success: QueryInfo, error: look }).annotateMerge(
-    about("A query", "Its state, when it came to each state, and why it failed, if it did.")
-  ),
+  HttpApiEndpoint.get("status", "/queries/:id", {
+    ...byId,
+    success: QueryInfo,
+    error: [...look, QueryProblem.TooManyAnswers]
+  }).annotateMerge(about("A query", "Its state, when it came to each state, and why it failed, if it did.")),
   HttpApiEndpoint.get("events", "/queries/:id/events", {
     ...byId,
     headers: {
@@ -152,7 +159,7 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
     },
     // Nothing (204) is for a client that has seen the last one: a browser then stops asking (HTML Standard 9.2.3).
     success: [HttpApiSchema.StreamSse({ events: QueryEvent }), HttpApiSchema.NoContent],
-    error: [...look, QueryProblem.EventUnknown]
+    error: [...look, QueryProblem.EventUnknown, QueryProblem.TooManyStreams]
   }).annotateMerge(
     about(
       "Watch a query",
@@ -166,14 +173,19 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
       limit: limit(10_000)
     },
     success: RowsPage,
-    error: [...look, QueryProblem.QueryNotSucceeded, QueryProblem.CursorInvalid]
+    error: [...look, QueryProblem.QueryNotSucceeded, QueryProblem.CursorInvalid, QueryProblem.TooManyAnswers]
   }).annotateMerge(
-    aboutLimited("The rows of a query", "A page of them; next leads to the following one.", 10_000, 1000)
+    aboutLimited(
+      "The rows of a query",
+      "A page of them; next leads to the following one. A page ends early with about 4 MiB, and has one row at least, however long that is. It is sent as it is read, in chunks where it is long: it is whole when its JSON is. A connection whose reader takes nothing for 30 seconds is closed.",
+      10_000,
+      1000
+    )
   ),
   HttpApiEndpoint.delete("cancel", "/queries/:id", {
     ...byId,
     success: QueryInfo,
-    error: [...look, OriginRefused]
+    error: [...look, QueryProblem.TooManyAnswers, OriginRefused]
   }).annotateMerge(
     about("Cancel a query", "Answers after the server has said how the query ended, which may be that it succeeded.")
   )

@@ -42,6 +42,21 @@ export class EventUnknown extends Problem.Class<EventUnknown>()(
   "The query has had no such event"
 ) {}
 
+/** Long answers that the same user does not read leave no room for one more. */
+export class TooManyAnswers extends Problem.Class<TooManyAnswers>()(
+  "TooManyAnswers",
+  429,
+  "Too many of your answers are not read",
+  { retryAfterSeconds: Schema.Int }
+) {}
+
+export class TooManyStreams extends Problem.Class<TooManyStreams>()(
+  "TooManyStreams",
+  429,
+  "Too many of your event streams are open",
+  { retryAfterSeconds: Schema.Int }
+) {}
+
 /** The problems of reading and cancelling. */
 export type Reading = QueryNotFound | QueryNotSucceeded | QueriesUnavailable
 export type Submitting = IdempotencyConflict | QueryRejected | QueriesUnavailable

@@ -28,7 +28,8 @@ import * as Index from "./internal/FileQueryResultsIndex.ts"
 import type { Column, Row, RowSink } from "../query/QueryDriver.ts"
 import type { QueryError } from "../query/QueryError.ts"
 import type { QueryId } from "../query/QueryId.ts"
-import { type Owner, type Page, type QueryResult, QueryResults, removed } from "../query/QueryResults.ts"
+import { type Owner, type Page, type PageText, type QueryResult, QueryResults, removed } from "../query/QueryResults.ts"
+import * as Turns from "../lifetime/internal/Turns.ts"
 import * as QueryRoom from "../query/internal/QueryRoom.ts"
 
 /** Where rows are kept, and how many. Bytes are those of the rows' JSON text. */
@@ -84,7 +85,9 @@ class FileQueryResult implements QueryResult {
   private rowCount = 0
   private index: Index.Index | undefined
   private file: File.File | undefined
-  // The rows are first the bytes of the file, then those in memory. Both always end with a whole row.
+  // The rows are first the bytes of the file, then those in memory. What is behind the whole rows is the beginning of one that
+  // comes in pieces.
+  private whole = 0
   private written = 0
   private recent = noBytes
   private used = 0
@@ -106,7 +109,8 @@ class FileQueryResult implements QueryResult {
         Effect.sync(() => {
           this.columns = columns
         }),
-      rows: (rows) => this.add(rows, 0)
+      rows: (rows) => this.add(rows, 0),
+      text: (pieces) => this.addText(pieces)
     }
   }
 
@@ -114,13 +118,17 @@ class FileQueryResult implements QueryResult {
     return (offset, limit) => this.read(offset, limit)
   }
 
+  get text(): NonNullable<QueryResult["text"]> {
+    return (offset, limit) => this.readText(offset, limit)
+  }
+
   get bytes(): Effect.Effect<number> {
-    return Effect.sync(() => this.written + this.used)
+    return Effect.sync(() => this.whole)
   }
 
   free(): void {
     this.store.room.leave(this.principal, this.written + this.used)
-    this.written = this.used = this.rowCount = 0
+    this.whole = this.written = this.used = this.rowCount = 0
     this.resize(0)
   }
 
@@ -131,33 +139,80 @@ class FileQueryResult implements QueryResult {
     this.recent = resized
   }
 
-  private append(row: Row): QueryError | undefined {
+  /** Drops what there is of a row whose text did not come to its end. */
+  private begin(): void {
+    this.store.room.leave(this.principal, this.written + this.used - this.whole)
+    this.used = Math.max(this.whole - this.written, 0)
+    this.written = Math.min(this.whole, this.written)
+  }
+
+  /** Makes room for bytes of a row. */
+  private extend(size: number): QueryError | undefined {
     // A driver that cannot be stopped may go on when its query is given up.
     if (this.scope.state._tag === "Closed") return removed()
-    const text = JSON.stringify(row)
-    const size = Buffer.byteLength(text) + 1
-    const begin = this.written + this.used
-    const refused = this.store.room.take(this.principal, begin, size)
+    const refused = this.store.room.take(this.principal, this.written + this.used, size)
     if (refused !== undefined) return refused
     if (this.used + size > this.recent.length) this.resize(Math.max(this.used + size, this.recent.length * 2))
-    if (begin >= indexOptions.span) (this.index ??= Index.make(indexOptions)).add(this.rowCount, begin)
-    this.recent.write(text, this.used)
     this.used += size
-    this.recent[this.used - 1] = File.newline
-    this.rowCount++
     return undefined
+  }
+
+  /** The row that ends here is whole. */
+  private end(): void {
+    if (this.whole >= indexOptions.span) (this.index ??= Index.make(indexOptions)).add(this.rowCount, this.whole)
+    this.recent[this.used - 1] = File.newline
+    this.whole = this.written + this.used
+    this.rowCount++
+  }
+
+  private append(row: Row): QueryError | undefined {
+    const text = JSON.stringify(row)
+    const at = this.used
+    const refused = this.extend(Buffer.byteLength(text) + 1)
+    if (refused !== undefined) return refused
+    this.recent.write(text, at)
+    this.end()
+    return undefined
+  }
+
+  private get isMuch(): boolean {
+    return this.used >= (this.file === undefined ? this.store.limits.memoryBytes : writeBytes)
   }
 
   private add(rows: ReadonlyArray<Row>, from: number): Effect.Effect<void, QueryError> {
     return Effect.suspend(() => {
+      this.begin()
       for (let next = from; next < rows.length; next++) {
         const refused = this.append(rows[next] as Row)
         if (refused !== undefined) return Effect.fail(refused)
-        if (this.used >= (this.file === undefined ? this.store.limits.memoryBytes : writeBytes)) {
-          return Effect.andThen(this.flush(), this.add(rows, next + 1))
-        }
+        if (this.isMuch) return Effect.andThen(this.flush(), this.add(rows, next + 1))
       }
       return isCrowded(this.store) && this.used > 0 ? this.flush() : Effect.void
+    })
+  }
+
+  private addText(pieces: Iterator<Uint8Array, void>): Effect.Effect<void, QueryError> {
+    const slice: Effect.Effect<void, QueryError> = Effect.andThen(
+      Turns.next,
+      Effect.suspend(() => {
+        do {
+          const { done, value } = pieces.next()
+          const at = this.used
+          const refused = this.extend(done === true ? 1 : value.length)
+          if (refused !== undefined) return Effect.fail(refused)
+          if (done === true) {
+            this.end()
+            return this.isMuch || isCrowded(this.store) ? this.flush() : Effect.void
+          }
+          this.recent.set(value, at)
+          if (this.isMuch) return Effect.andThen(this.flush(), slice)
+        } while (!Turns.isSpent())
+        return slice
+      })
+    )
+    return Effect.suspend(() => {
+      this.begin()
+      return slice
     })
   }
 
@@ -184,10 +239,7 @@ class FileQueryResult implements QueryResult {
       const count = this.rowCount
       const start = this.index?.before(offset) ?? { row: 0, byte: 0 }
       const found = File.collector({ skip: offset - start.row, limit, maxBytes: pageBytes })
-      const end = Math.min(
-        this.index?.after(offset + limit)?.byte ?? Number.POSITIVE_INFINITY,
-        this.written + this.used
-      )
+      const end = Math.min(this.index?.after(offset + limit)?.byte ?? Number.POSITIVE_INFINITY, this.whole)
       // What is in memory now may be in the file when that part has been read.
       for (let at = start.byte; at < end && !found.enough();) {
         const to = Math.min(end, this.written)
@@ -195,14 +247,51 @@ class FileQueryResult implements QueryResult {
           yield* this.file.read(at, to, found.take)
           at = to
         } else {
-          found.take(this.recent.subarray(at - this.written, end - this.written))
-          at = end
+          const to = Math.min(end, at + File.pieceBytes)
+          yield* Turns.next
+          found.take(this.recent.subarray(at - this.written, to - this.written))
+          at = to
         }
       }
       const rows = yield* found.expect(Math.min(limit, count - offset))
       const next = offset + rows.length
       return { columns: this.columns, rows, next: next < this.rowCount ? next : undefined }
     })
+  }
+
+  private readText(offset: number, limit: number): Effect.Effect<PageText, QueryError> {
+    return Effect.sync(() => {
+      const start = this.index?.before(offset) ?? { row: 0, byte: 0 }
+      const end = this.whole
+      const count = Math.max(Math.min(limit, this.rowCount - offset), 0)
+      const lines = File.lines({ skip: offset - start.row, limit: count, maxBytes: pageBytes })
+      let at = start.byte
+      const pull: PageText["pull"] = Effect.suspend(() => {
+        if (lines.enough()) return Effect.succeed(undefined)
+        if (at >= end) return File.missing(count - lines.count())
+        return Effect.flatMap(this.piece(at, end), (piece) => {
+          at += piece.length
+          const text = lines.take(piece)
+          if (lines.isBroken()) return File.broken
+          return text.length === 0 ? pull : Effect.succeed(text)
+        })
+      })
+      return {
+        columns: this.columns,
+        pull,
+        next: () => (offset + lines.count() < this.rowCount ? offset + lines.count() : undefined)
+      }
+    })
+  }
+
+  /** Some of the bytes between two places. */
+  private piece(from: number, to: number): Effect.Effect<Buffer, QueryError> {
+    const { file, recent, written } = this
+    if (from < written && file !== undefined) return file.piece(from, Math.min(to, written))
+    return Effect.as(
+      Turns.next,
+      recent.subarray(from - written, Math.min(to - written, from - written + File.pieceBytes))
+    )
   }
 }
 

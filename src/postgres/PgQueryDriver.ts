@@ -26,6 +26,7 @@ import * as PgAtomicity from "./internal/PgAtomicity.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgFrames from "./internal/PgFrames.ts"
 import * as PgStatement from "./internal/PgStatement.ts"
+import * as PgRows from "./internal/PgRows.ts"
 import * as PgQueryErrors from "./internal/PgQueryErrors.ts"
 import { PgTypes } from "./internal/PgTypes.ts"
 import * as PgWire from "./internal/PgWire.ts"
@@ -34,7 +35,6 @@ import {
   type Execution,
   type QueryConnection,
   QueryDriver,
-  type Row,
   type RowSink,
   type Statement,
   type Summary
@@ -81,7 +81,6 @@ const execute = (
 ): Effect.Effect<Summary, QueryError> => {
   let isDescribed = false
   let isRefused = false
-  let decoders: ReadonlyArray<ReturnType<typeof PgValues.decoderOf>> = []
   let count = 0
   running.onNotice = onNotice
   const refusable = Effect.tapError<QueryError, void, never, never>(() =>
@@ -97,7 +96,6 @@ const execute = (
   )
   const describe = Effect.suspend(() => {
     if (isDescribed) return Effect.void
-    decoders = running.columns.map(({ typeId }) => PgValues.decoderOf(typeId))
     return Effect.map(tell, () => {
       isDescribed = true
     })
@@ -106,15 +104,16 @@ const execute = (
   const name = Effect.flatMap(Clock.currentTimeMillis, (now) =>
     types.knows(typeIds(), now) ? Effect.void : Effect.andThen(types.learn(wire, typeIds()), tell)
   )
-  const toRow = (texts: PgStatement.Texts): Row =>
-    texts.map((text, index) => (text === null ? null : (decoders[index] ?? PgValues.text)(text)))
-  const take = (texts: ReadonlyArray<PgStatement.Texts>) =>
+  let rows: ReturnType<typeof PgRows.taking> | undefined
+  const take = (arrived: ReadonlyArray<PgStatement.Arrived>) =>
     Effect.andThen(
       describe,
       Effect.suspend(() =>
-        Effect.map(refusable(sink.rows(texts.map(toRow))), () => {
-          count += texts.length
-        })
+        refusable(
+          (rows ??= PgRows.taking(sink, running.columns, (taken) => {
+            count += taken
+          }))(arrived)
+        )
       )
     )
   const takeAll: Effect.Effect<void, QueryError> = Effect.flatMap(running.next, (texts) =>

@@ -66,6 +66,12 @@ export interface RowSink {
    */
   readonly columns: (columns: ReadonlyArray<Column>) => Effect.Effect<void, QueryError>
   readonly rows: (rows: ReadonlyArray<Row>) => Effect.Effect<void, QueryError>
+  /**
+   * Takes one row as the pieces of its JSON text in UTF-8, which has no line break in it. A piece is made when it is taken, in a
+   * millisecond or two; an empty one says that the work may be cut there. For rows that are too large to be decoded at
+   * once. Default: a driver decodes them.
+   */
+  readonly text?: ((pieces: Iterator<Uint8Array, void>) => Effect.Effect<void, QueryError>) | undefined
 }
 
 /** What the server said when it was done. */

@@ -52,7 +52,8 @@ import * as QueryRegistryClosing from "./internal/QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
 import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"
 import { type Event, eventsOf } from "./internal/QueryRegistryEvents.ts"
-import { type Page, QueryResults } from "./QueryResults.ts"
+import { type Page, type PageText, type QueryResult, QueryResults } from "./QueryResults.ts"
+import { type Range, readText } from "./internal/QueryPages.ts"
 import * as QuerySizes from "./internal/QuerySizes.ts"
 
 export type { Event, Listing, ListOptions }
@@ -131,11 +132,9 @@ export class QueryRegistry extends Context.Service<
       of: { readonly principal: string } | { readonly session: string }
     ) => Effect.Effect<ReadonlyArray<QueryRecord.QueryRecord>>
     /** Rows from `offset`, counted from 0. */
-    readonly page: (
-      principal: string,
-      id: QueryId.QueryId,
-      options: { readonly offset: number; readonly limit: number }
-    ) => Failed<Page>
+    readonly page: (principal: string, id: QueryId.QueryId, options: Range) => Failed<Page>
+    /** The same as text, for a reader that sends it on as it is: nothing is decoded, and it is read as it is pulled. */
+    readonly pageText: (principal: string, id: QueryId.QueryId, options: Range) => Failed<PageText>
     /** All rows, read as they are pulled, a thousand at a time. Fails when the retention is over before they are read. */
     readonly rows: (principal: string, id: QueryId.QueryId) => Stream.Stream<Row, QueryError>
     /**
@@ -320,15 +319,18 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const told = (record: QueryRecord.QueryRecord | null) =>
     record === null ? fail(shuttingDown) : Effect.succeed(record)
 
-  const page = (principal: string, id: QueryId.QueryId, options: { readonly offset: number; readonly limit: number }) =>
+  const read = <A>(principal: string, id: QueryId.QueryId, read: (result: QueryResult) => Failed<A>): Failed<A> =>
     Effect.flatMap(find(principal, id), (entry) =>
       entry.record.state !== "Succeeded" || entry.result === undefined
         ? fail(new QueryNotSucceeded({ state: entry.record.state }))
-        : Effect.flatMap(Effect.exit(entry.result.page(options.offset, options.limit)), (read) =>
+        : Effect.flatMap(Effect.exit(read(entry.result)), (read) =>
             // What was freed in the meantime reads like the end, or like a broken store.
             entries.has(entry) ? read : fail(new QueryNotFound({}))
           )
     )
+
+  const page = (principal: string, id: QueryId.QueryId, { limit, offset }: Range) =>
+    read(principal, id, (result) => result.page(offset, limit))
 
   const rows = (principal: string, id: QueryId.QueryId) =>
     Stream.paginate(0, (offset) =>
@@ -398,6 +400,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     cancel: (principal, id) => Effect.flatMap(Effect.flatMap(find(principal, id), cancel), told),
     cancelAll,
     page,
+    pageText: (principal, id, range) => read(principal, id, (result) => readText(result, range)),
     rows,
     events,
     list: (principal, options) => Effect.sync(() => entries.list(principal, options)),

@@ -22,11 +22,25 @@ export interface Page {
   readonly next: number | undefined
 }
 
+/** Part of a result as JSON text, for a reader that sends it on as it is. It is read as it is pulled. */
+export interface PageText {
+  readonly columns: ReadonlyArray<Column>
+  /**
+   * The next bytes of the rows, about 64 KiB at most: JSON in UTF-8, separated by commas, as between the brackets of a list.
+   * Nothing after the last.
+   */
+  readonly pull: Effect.Effect<Uint8Array | undefined, QueryError>
+  /** The offset of the row after the last of this page, if there is one. Known when all bytes were pulled. */
+  readonly next: () => number | undefined
+}
+
 /** The rows of one query. */
 export interface QueryResult {
   readonly sink: RowSink
   /** Reads up to `limit` rows from the row at `offset`, counted from 0. */
   readonly page: (offset: number, limit: number) => Effect.Effect<Page, QueryError>
+  /** As `page`, with the rows as text. Default: the text of `page`. */
+  readonly text?: ((offset: number, limit: number) => Effect.Effect<PageText, QueryError>) | undefined
   /** The bytes that its rows take up where they are kept. */
   readonly bytes: Effect.Effect<number>
 }

@@ -11,17 +11,43 @@
 import * as Sse from "effect/encoding/Sse"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Stream from "effect/Stream"
+import * as Turns from "../lifetime/internal/Turns.ts"
 
-/** An event as it is sent. */
-export type Event = Pick<Sse.Event, "id" | "event" | "data">
+/** An event as it is sent. Its data may be pieces of a text without line breaks, which are made as they are sent. */
+export interface Event extends Pick<Sse.Event, "id" | "event"> {
+  readonly data: string | Iterable<string>
+}
 
-const heartbeat = Stream.as(Stream.tick("15 seconds"), ":\n\n")
+const heartbeat = Stream.as(Stream.tick("15 seconds"), undefined)
 
-const textOf = (event: Event) => Sse.encoder.write({ _tag: "Event", ...event })
+/** What is in the buffers between here and the reader are events, and not their texts. */
+function* piecesOf(event: Event | undefined): Generator<string, void> {
+  if (event === undefined) yield ":\n\n"
+  else if (typeof event.data === "string") yield Sse.encoder.write({ _tag: "Event", ...event, data: event.data })
+  else {
+    const begin = Sse.encoder.write({ _tag: "Event", ...event, data: "" })
+    let text = begin.slice(0, begin.lastIndexOf("data:"))
+    text += "data: "
+    for (const piece of event.data) {
+      text += piece
+      if (text.length < pieceLength) continue
+      yield text
+      text = ""
+    }
+    yield `${text}\n\n`
+  }
+}
+
+/** Characters that are sent at once. */
+const pieceLength = 32 * 1024
 
 /** The bytes of the response. */
 export const encode = <E, R>(events: Stream.Stream<Event, E, R>): Stream.Stream<Uint8Array, E, R> =>
-  Stream.encodeText(Stream.merge(heartbeat, Stream.map(events, textOf), { haltStrategy: "right" }))
+  Stream.merge(heartbeat, events, { haltStrategy: "right" }).pipe(
+    Stream.flatMap((event) => Stream.fromIterable(piecesOf(event), { chunkSize: 1 })),
+    Stream.tap(() => Turns.next),
+    Stream.encodeText
+  )
 
 /** Answers with events. No proxy may keep them back. */
 export const response = <E>(events: Stream.Stream<Event, E>): HttpServerResponse.HttpServerResponse =>

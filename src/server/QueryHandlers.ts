@@ -18,16 +18,20 @@ import * as Stream from "effect/Stream"
 import * as Struct from "effect/Struct"
 import * as Problem from "../http/Problem.ts"
 import * as SessionMiddleware from "../http/SessionMiddleware.ts"
-import { QueryEvent, type QueryInfo } from "../http/QueryApi.ts"
+import { QueryInfo } from "../http/QueryApi.ts"
 import { QueryId } from "../query/QueryId.ts"
+import type { QueryError } from "../query/QueryError.ts"
 import * as QueryProblem from "../http/QueryProblem.ts"
 import * as QueryRecord from "../query/QueryRecord.ts"
 import { type Event, QueryRegistry } from "../query/QueryRegistry.ts"
 import * as QueryState from "../query/QueryState.ts"
 import * as SessionProblem from "../http/SessionProblem.ts"
+import * as Answers from "./Answers.ts"
+import * as Turns from "../lifetime/internal/Turns.ts"
 import { Draining } from "./Draining.ts"
 import * as EventStream from "./EventStream.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
+import * as JsonPieces from "./JsonPieces.ts"
 import * as QueryEvents from "./QueryEvents.ts"
 import * as QueryParameters from "./QueryParameters.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
@@ -102,9 +106,15 @@ const queryCursors = cursorsOf("query")
 const nextLink = (query: Readonly<Record<string, string | number>>, next: number) =>
   `</queries?${new URLSearchParams({ ...Record.map(query, String), cursor: queryCursors.encode(next) }).toString()}>; rel="next"`
 
-const encodeEvent = Schema.encodeEffect(QueryEvent)
-const eventOf = ({ record, seq }: Event) =>
-  Effect.orDie(encodeEvent({ id: String(seq), event: "state", data: infoOf(record) }))
+const encodeInfo = Schema.encodeSync(QueryInfo)
+const jsonOf = (record: QueryRecord.QueryRecord) => JsonPieces.ofObject(encodeInfo(infoOf(record)))
+
+/** As `QueryEvent` says it. */
+const eventOf = ({ record, seq }: Event): EventStream.Event => ({
+  id: String(seq),
+  event: "state",
+  data: jsonOf(record)
+})
 
 const retryAfter = (problem: QueryProblem.Submitting) =>
   problem._tag === "QueryRejected" ? Problem.retryAfter(problem.retryAfterSeconds) : Effect.void
@@ -128,7 +138,15 @@ export const layer = HttpApiBuilder.group(
     const readiness = yield* Readiness
     const timeouts = yield* QueryTimeouts.QueryTimeouts
 
-    const events = handlers.handleRaw(
+    const answers = yield* Answers.Answers
+    /** Answers with a query. */
+    const answer = Effect.fnUntraced(function* (record: Effect.Effect<QueryRecord.QueryRecord, QueryError>) {
+      const mine = yield* principal
+      const found = yield* Effect.mapError(record, QueryProblem.fromLook)
+      return yield* answers.json(Answers.ofText(jsonOf(found)), { principal: mine })
+    })
+
+    const raw = handlers.handleRaw(
       "events",
       Effect.fnUntraced(function* ({ headers, params }) {
         const id = yield* idOf(params.id)
@@ -140,16 +158,68 @@ export const layer = HttpApiBuilder.group(
           return yield* new QueryProblem.EventUnknown({ detail: "Leave Last-Event-ID out to get all of them." })
         }
         if (after === transitions.length && QueryState.isTerminal(state)) return HttpServerResponse.empty()
+        yield* answers.stream(mine)
         const own = yield* ServiceSession
         const session = yield* Effect.mapError(own.lifetime, SessionProblem.from)
         // The end of the session is told, and ends the stream.
         yield* SessionMiddleware.letGo(own)
         const watch = { principal: mine, id, after, session, end: draining.begun }
-        return EventStream.response(Stream.mapEffect(QueryEvents.watch(queries, watch), eventOf))
+        return EventStream.response(Stream.map(QueryEvents.watch(queries, watch), eventOf))
       })
     )
 
-    return events.handleAll({
+    const long = raw
+      .handleRaw(
+        "list",
+        Effect.fnUntraced(function* ({ query }) {
+          const { cursor, ...rest } = query
+          const after = yield* queryCursors.decode(cursor)
+          const mine = yield* principal
+          yield* Turns.next
+          const { next, queries } = yield* (yield* registry).list(mine, { ...rest, after })
+          const list = JsonPieces.ofList(queries, (record) => encodeInfo(infoOf(record)))
+          return yield* answers.json(Answers.ofText(list), {
+            principal: mine,
+            headers: next === undefined ? {} : { link: nextLink(rest, next) }
+          })
+        })
+      )
+      .handleRaw(
+        "status",
+        Effect.fnUntraced(function* ({ params }) {
+          const id = yield* idOf(params.id)
+          return yield* answer((yield* registry).status(yield* principal, id))
+        })
+      )
+      .handleRaw(
+        "rows",
+        Effect.fnUntraced(function* ({ params, query }) {
+          const id = yield* idOf(params.id)
+          const cursors = rowCursors(id)
+          const options = { offset: (yield* cursors.decode(query.cursor)) ?? 0, limit: query.limit ?? 1000 }
+          const mine = yield* principal
+          const page = yield* Effect.mapError((yield* registry).pageText(mine, id, options), QueryProblem.fromRead)
+          const nextOf = () => {
+            const next = page.next()
+            return next === undefined ? null : cursors.encode(next)
+          }
+          const body = Answers.concat(
+            Answers.later(() => `{"columns":${JSON.stringify(page.columns)},"rows":[`),
+            Effect.mapError(page.pull, QueryProblem.fromRead),
+            Answers.later(() => `],"next":${JSON.stringify(nextOf())}}`)
+          )
+          return yield* answers.json(body, { principal: mine })
+        })
+      )
+      .handleRaw(
+        "cancel",
+        Effect.fnUntraced(function* ({ params }) {
+          const id = yield* idOf(params.id)
+          return yield* answer((yield* registry).cancel(yield* principal, id))
+        })
+      )
+
+    return long.handleAll({
       submit: Effect.fnUntraced(function* ({ headers, payload, request }) {
         const queries = yield* registry
         const session = yield* ServiceSession
@@ -174,33 +244,6 @@ export const layer = HttpApiBuilder.group(
           })
           .pipe(Effect.mapError(QueryProblem.fromSubmit), Effect.tapError(retryAfter))
         return HttpApiSchema.withHeaders({ body: { id, state }, headers: { location: `/queries/${id}` } })
-      }),
-      list: Effect.fnUntraced(function* ({ query }) {
-        const { cursor, ...rest } = query
-        const after = yield* queryCursors.decode(cursor)
-        const { next, queries } = yield* (yield* registry).list(yield* principal, { ...rest, after })
-        return HttpApiSchema.withHeaders({
-          body: queries.map(infoOf),
-          headers: next === undefined ? {} : { link: nextLink(rest, next) }
-        })
-      }),
-      status: Effect.fnUntraced(function* ({ params }) {
-        const id = yield* idOf(params.id)
-        const record = (yield* registry).status(yield* principal, id)
-        return infoOf(yield* Effect.mapError(record, QueryProblem.fromLook))
-      }),
-      rows: Effect.fnUntraced(function* ({ params, query }) {
-        const id = yield* idOf(params.id)
-        const cursors = rowCursors(id)
-        const options = { offset: (yield* cursors.decode(query.cursor)) ?? 0, limit: query.limit ?? 1000 }
-        const page = (yield* registry).page(yield* principal, id, options)
-        const { columns, next, rows } = yield* Effect.mapError(page, QueryProblem.fromRead)
-        return { columns, rows, next: next === undefined ? null : cursors.encode(next) }
-      }),
-      cancel: Effect.fnUntraced(function* ({ params }) {
-        const id = yield* idOf(params.id)
-        const record = (yield* registry).cancel(yield* principal, id)
-        return infoOf(yield* Effect.mapError(record, QueryProblem.fromLook))
       })
     })
   })

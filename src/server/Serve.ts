@@ -33,6 +33,7 @@ import * as SameOrigin from "../http/SameOrigin.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as ClearText from "./ClearText.ts"
+import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
@@ -54,6 +55,7 @@ import * as SecurityHeaders from "./SecurityHeaders.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
+import * as SlowReaders from "./SlowReaders.ts"
 import * as Users from "./Users.ts"
 
 /** Where sessions are shared in Redis, so are the failures of logins: its absence stops both. */
@@ -73,14 +75,18 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const described = OpenApiDocument.describe(HoldfastApi, { origin, cookie: SessionCookie.forOrigin(origin) })
   const api = HttpApiBuilder.layer(described, { openapiPath: "/openapi.json" }).pipe(
     Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
-    Layer.provide(Logins.layer),
-    Layer.provide(Layer.succeed(QueryTimeouts.QueryTimeouts, settings.queryTimeouts)),
+    Layer.provide([
+      Logins.layer,
+      Answers.layer(settings),
+      Layer.succeed(QueryTimeouts.QueryTimeouts, settings.queryTimeouts)
+    ]),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
     Layer.provide([Preconditions.layer, ExactJson.layer]),
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
   return Layer.mergeAll(
     SecurityHeaders.layer(origin),
+    SlowReaders.layer(settings.writeTimeout),
     api,
     HttpApiSwagger.layer(described, { path: "/docs" }),
     SameOrigin.layer(origin.origin),

@@ -65,6 +65,12 @@ export interface Settings {
   readonly maxConnections: number
   /** Of these, those of one address that is no trusted proxy's. */
   readonly maxConnectionsPerAddress: number
+  /** After so long without a reader taking anything of an answer its connection is closed. */
+  readonly writeTimeout: Duration.Duration
+  /** Long answers of one user that are not read yet. */
+  readonly maxAnswersPerUser: number
+  /** Event streams of one user. */
+  readonly maxStreamsPerUser: number
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
@@ -260,6 +266,9 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
       1,
       maxConnections
     ),
+    writeTimeout: yield* duration("HOLDFAST_WRITE_TIMEOUT", "30 seconds"),
+    maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
+    maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
   }
   const requiresTls = (yield* oneOf("HOLDFAST_REQUIRE_TLS", ["off", "on"])) === "on"

@@ -2,6 +2,8 @@
  * What `JSON.parse` would change without a word in a text of JSON. Pure.
  */
 
+import * as ExactJson from "../../query/internal/ExactJson.ts"
+
 /** An object or list that the text is in. */
 interface Frame {
   /** The names so far; none in a list. */
@@ -17,7 +19,7 @@ const normal = (number: string) => {
   const [, sign = "", whole = "", fraction = "", exponent = "0"] =
     /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(number) ?? []
   const digits = (whole + fraction).replace(/^0+/, "")
-  const significant = digits.replace(/0+$/, "")
+  const significant = ExactJson.withoutTrailingZeros(digits)
   const power = significant === "" ? 0 : Number(exponent) - fraction.length + digits.length - significant.length
   return `${sign}${significant}e${power}`
 }
@@ -31,6 +33,8 @@ const shown = (number: string) => (number.length > 40 ? `${number.slice(0, 40)}â
 
 /** What is wrong and where; `undefined` for a text that is kept as it is, and for one that is no JSON at all. */
 export const problemOf = (text: string): string | undefined => {
+  // Looks at less, and much faster.
+  if (ExactJson.lossOf(text) === undefined) return undefined
   const frames: Array<Frame> = []
   token.lastIndex = 0
   for (let found = token.exec(text); found !== null; found = token.exec(text)) {

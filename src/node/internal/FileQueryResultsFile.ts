@@ -54,12 +54,15 @@ export interface File {
   readonly write: (bytes: Uint8Array, at: number) => Effect.Effect<void, QueryError>
   /** Gives the bytes from `from` to before `to` to `visit`, piece by piece until it has enough, and keeps none. */
   readonly read: (from: number, to: number, visit: (piece: Buffer) => Enough) => Effect.Effect<void, QueryError>
+  /** Reads some of the bytes from `from` to before `to`, which are one at least. */
+  readonly piece: (from: number, to: number) => Effect.Effect<Buffer, QueryError>
 }
 
 /** Whether the reader has what it wanted. */
 export type Enough = boolean
 
-const pieceBytes = 64 * 1024
+/** What is read at once. */
+export const pieceBytes = 64 * 1024
 
 /** Creates an empty file, which is removed with the current scope. `limitBytes` goes into the report of a full disk. */
 export const make = (
@@ -97,13 +100,25 @@ const fileAt = (path: string, limitBytes: number): File => ({
         const buffer = Buffer.allocUnsafe(Math.min(pieceBytes, to - from))
         for (let at = from; at < to && !signal.aborted;) {
           const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, to - at), at)
-          if (bytesRead === 0) throw Object.assign(new Error(`${path} ends at ${at}, not ${to}`), { code: "cut off" })
+          if (bytesRead === 0) throw cutOff(path, at, to)
           if (visit(buffer.subarray(0, bytesRead))) return
           at += bytesRead
         }
       })
+    ),
+  piece: (from, to) =>
+    onDisk("read", limitBytes, () =>
+      withHandle(path, "r", async (handle) => {
+        const buffer = Buffer.allocUnsafe(Math.min(pieceBytes, to - from))
+        const { bytesRead } = await handle.read(buffer, 0, buffer.length, from)
+        if (bytesRead === 0) throw cutOff(path, from, to)
+        return buffer.subarray(0, bytesRead)
+      })
     )
 })
+
+const cutOff = (path: string, at: number, to: number) =>
+  Object.assign(new Error(`${path} ends at ${at}, not ${to}`), { code: "cut off" })
 
 /** What is taken out of lines: after `skip` of them up to `limit`, and no more once they have `maxBytes`, but one at least. */
 export interface Wanted {
@@ -152,11 +167,62 @@ export const collector = ({ limit, maxBytes, skip }: Wanted) => {
   const expect = (count: number): Effect.Effect<ReadonlyArray<Row>, QueryError> =>
     Effect.suspend(() => {
       if (broken) return damaged("a line is not JSON, or no array")
-      if (!enough() && rows.length < count) return damaged(`${count - rows.length} are missing`)
-      return Effect.succeed(rows)
+      return !enough() && rows.length < count ? missing(count - rows.length) : Effect.succeed(rows)
     })
   return { take, enough, expect }
 }
+
+const openBracket = 91
+const closeBracket = 93
+const comma = 44
+
+/**
+ * Makes JSON of lines that come in pieces of any size: the rows that are wanted, separated by commas. There are as many as `limit`
+ * says. What is passed to `take` stays as it is.
+ */
+export const lines = ({ limit, maxBytes, skip }: Wanted) => {
+  let skipped = 0
+  let count = 0
+  let bytes = 0
+  let last = 0
+  let isBroken = false
+  let isFull = false
+  const enough = (): Enough => isBroken || isFull || count >= limit
+  const take = (piece: Buffer): Buffer => {
+    let at = 0
+    while (skipped < skip) {
+      const end = piece.indexOf(newline, at)
+      if (end === -1) return noBytes
+      skipped++
+      at = end + 1
+    }
+    const text = Buffer.from(piece.subarray(at))
+    for (let from = 0; from < text.length;) {
+      if (last === 0 && text[from] !== openBracket) isBroken = true
+      const end = text.indexOf(newline, from)
+      if (end === -1) {
+        bytes += text.length - from
+        last = text[text.length - 1] ?? 0
+        break
+      }
+      if ((end === from ? last : text[end - 1]) !== closeBracket) isBroken = true
+      bytes += end - from
+      count++
+      isFull = bytes >= maxBytes
+      last = 0
+      if (enough()) return text.subarray(0, end)
+      text[end] = comma
+      from = end + 1
+    }
+    return text
+  }
+  return { take, enough, count: () => count, isBroken: () => isBroken }
+}
+
+const noBytes = Buffer.alloc(0)
+
+/** Rows that were counted are not there. */
+export const missing = (count: number) => damaged(`${count} are missing`)
 
 const damaged = (cause: string) =>
   complain(
@@ -164,6 +230,9 @@ const damaged = (cause: string) =>
     cause,
     new ResultsUnavailable({ problem: "The rows that were kept are damaged. Submit the query again." })
   )
+
+/** Something that was kept is no row. */
+export const broken = damaged("a line is no array")
 
 /** A row is written as JSON and was JSON before: that it is an array is all there is to check. */
 const rowOf = (line: string): Row | undefined => {

@@ -139,6 +139,24 @@ export const valuesOf = (bytes: Buffer, at: number): Array<string | null> => {
   return values
 }
 
+/**
+ * The values of a `DataRow` as bytes of UTF-8, for one that is too large to be read at once. The frame is the part of `bytes`
+ * that begins at `at`.
+ */
+export const valueBytesOf = (bytes: Buffer, at: number): ReadonlyArray<Buffer | null> => {
+  const values: Array<Buffer | null> = []
+  let next = at + headerBytes + 2
+  for (let left = bytes.readUInt16BE(at + headerBytes); left > 0; left--) {
+    const length = bytes.readInt32BE(next)
+    next += 4
+    const value = length < 0 ? null : bytes.subarray(next, next + length)
+    if (value !== null && !isUtf8(value)) throw new NotUtf8()
+    values.push(value)
+    next += Math.max(length, 0)
+  }
+  return values
+}
+
 /** One column of a result, with the object id of its type. */
 export interface Column {
   readonly name: string

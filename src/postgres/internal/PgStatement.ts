@@ -21,11 +21,27 @@ import {
   ReadyForQuery,
   type Report,
   type ServerError,
+  valueBytesOf,
   valuesOf
 } from "./PgFrames.ts"
 
 /** Values as the server writes them. */
 export type Texts = ReadonlyArray<string | null>
+
+/** The values of a row that is too large to be read at once, in UTF-8. */
+export class LargeRow {
+  readonly values: ReadonlyArray<Buffer | null>
+
+  constructor(values: ReadonlyArray<Buffer | null>) {
+    this.values = values
+  }
+}
+
+/** A row as it came. */
+export type Arrived = Texts | LargeRow
+
+/** A longer row is a {@link LargeRow}. */
+const maxRowBytes = 64 * 1024
 
 /** How far a statement came: the server has `answered` when it reported an error or that it is ready for the next one. */
 type Stage = "unsent" | "sent" | "answered"
@@ -82,7 +98,7 @@ export class PgStatement {
   isTransactionOpen = false
   /** Cycles of messages that travel ahead of it and are not answered yet. */
   ahead: number
-  private rows: Array<Texts> = []
+  private rows: Array<Arrived> = []
   private rowBytes = 0
   private isDropped = false
   private isPaused = false
@@ -94,7 +110,7 @@ export class PgStatement {
   }
 
   /** The rows that have come since, at least one; none when there will be no more. */
-  readonly next: Effect.Effect<ReadonlyArray<Texts>> = Effect.callback((resume) => {
+  readonly next: Effect.Effect<ReadonlyArray<Arrived>> = Effect.callback((resume) => {
     const look = () => {
       if (this.rows.length === 0 && !this.isOver) return
       this.look = undefined
@@ -165,7 +181,7 @@ export class PgStatement {
       this.rowCount++
       if (this.isDropped || this.isUnreadable) return
       try {
-        this.rows.push(valuesOf(bytes, at))
+        this.rows.push(end - at > maxRowBytes ? new LargeRow(valueBytesOf(bytes, at)) : valuesOf(bytes, at))
       } catch (error) {
         if (!(error instanceof NotUtf8)) throw error
         this.isUnreadable = true

@@ -22,7 +22,8 @@ import { builtIn, type PgType } from "./PgBuiltInTypes.ts"
 
 type Decode = (text: string) => Schema.Json
 
-const id = {
+/** Object ids of types that are JSON of another kind than a string. */
+export const id = {
   bool: 16,
   bytea: 17,
   int2: 21,
@@ -92,8 +93,11 @@ const elementOf =
     return Array.isArray(value) ? text : value
   }
 
+/** How the elements of an array are read. */
+export const elementDecoderOf = (element: number): Decode => elementOf(scalars.get(element) ?? text)
+
 const arrayOf = (element: number): Decode => {
-  const decode = elementOf(scalars.get(element) ?? text)
+  const decode = elementDecoderOf(element)
   const delimiter = builtIn.get(element)?.delimiter ?? ","
   return (text) => PgArrays.parse(text, delimiter, decode) ?? text
 }

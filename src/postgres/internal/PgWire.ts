@@ -190,10 +190,9 @@ class Wire implements PgWire {
   private readonly conversations: Array<Conversation> = []
   private behind: Exchange | undefined
   private status: number | undefined
-  /** The beginning of a message whose rest has not arrived, and how many bytes there must be to go on. */
-  private held: Array<Buffer> = []
+  /** As many bytes as there must be to go on with a message whose rest has not arrived, and how many of them are there. */
+  private held: Buffer | undefined
   private heldBytes = 0
-  private wantedBytes = 0
   /** Bytes of a message that may pass unread. */
   private passing = 0
   /** Bytes of a message that nobody is to hear. */
@@ -250,7 +249,14 @@ class Wire implements PgWire {
     /** The last first. */
     const done: Array<Conversation> = []
     try {
-      this.read(arrived, done)
+      for (let rest = arrived; rest.length > 0 && !this.socket.destroyed;) {
+        const taken = this.gather(rest)
+        const chunk = this.held ?? rest
+        rest = rest.subarray(taken)
+        if (this.held !== undefined && this.heldBytes < this.held.length) break
+        this.held = undefined
+        this.read(chunk, done)
+      }
     } catch {
       // No message of the protocol. The fiber that waits hears of it when the socket is closed.
       this.socket.destroy()
@@ -260,9 +266,7 @@ class Wire implements PgWire {
     for (const conversation of done) conversation.heard()
   }
 
-  private read(arrived: Buffer, done: Array<Conversation>): void {
-    const chunk = this.gather(arrived)
-    if (chunk === undefined) return
+  private read(chunk: Buffer, done: Array<Conversation>): void {
     let passed = Math.min(this.dropping, chunk.length)
     this.dropping -= passed
     let at = Math.min(passed + this.passing, chunk.length)
@@ -309,21 +313,19 @@ class Wire implements PgWire {
     if (at > passed) this.deliver(passed === 0 && at === chunk.length ? chunk : chunk.subarray(passed, at))
   }
 
-  /** All that is held and what arrived, when that is enough to go on. */
-  private gather(arrived: Buffer): Buffer | undefined {
-    if (this.held.length === 0) return arrived
-    this.held.push(arrived)
-    this.heldBytes += arrived.length
-    if (this.heldBytes < this.wantedBytes) return undefined
-    const all = Buffer.concat(this.held, this.heldBytes)
-    this.held = []
-    return all
+  /** Adds what is wanted of what arrived to what is held, and says how much that is; all of it where nothing is held. */
+  private gather(arrived: Buffer): number {
+    if (this.held === undefined) return arrived.length
+    const taken = arrived.copy(this.held, this.heldBytes)
+    this.heldBytes += taken
+    return taken
   }
 
+  /** Memory for the whole is taken at once: a large message is in memory once, and copied once. */
   private hold(begun: Buffer, wantedBytes: number): void {
-    this.held = [Buffer.from(begun)]
-    this.heldBytes = begun.length
-    this.wantedBytes = wantedBytes
+    if (wantedBytes > 1 + maxMessageBytes) throw new RangeError("A message is never so long")
+    this.held = Buffer.allocUnsafeSlow(wantedBytes)
+    this.heldBytes = begun.copy(this.held)
   }
 
   private leave(conversation: Conversation): Conversation {

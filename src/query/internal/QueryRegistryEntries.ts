@@ -88,7 +88,7 @@ class Kept {
   }
 }
 
-/** A listing ends early with so many characters of texts, but has one at least. */
+/** A listing ends early with so many bytes of JSON, but has one record at least. */
 const maxListed = 4 * 1024 * 1024
 
 /** The entries of one principal, as long as it has any. */
@@ -229,8 +229,9 @@ export class Entries {
       const { order, record } = entry
       const place = begin + order
       if (place >= after || (state !== undefined && record.state !== state)) continue
-      listed += QuerySizes.sizeOfRecord(record)
-      if (queries.length === limit || (listed > maxListed && queries.length > 0)) return { queries, next: last }
+      if (queries.length === limit) return { queries, next: last }
+      listed += QuerySizes.jsonBytesOfRecord(record)
+      if (listed > maxListed && queries.length > 0) return { queries, next: last }
       queries.push(record)
       last = place
     }

@@ -232,7 +232,7 @@ export class Entry {
   /** Where its rows go; what is known of its columns is counted. */
   sinkOf({ sink }: QueryResult): RowSink {
     return {
-      rows: sink.rows,
+      ...sink,
       columns: (columns) =>
         Effect.suspend(() => {
           this.columnsSize = QuerySizes.sizeOfColumns(columns)

@@ -92,3 +92,31 @@ export const sizeOfReason = (reason: Reason | null): number =>
 /** Characters that a record has, without its columns, which are not part of it. */
 export const sizeOfRecord = ({ error, notices, sql }: QueryRecord): number =>
   sql.length + sizeOfReason(error) + notices.reduce((sum, notice) => sum + sizeOfNotice(notice), 0)
+
+/** Bytes of a text as a string of JSON in UTF-8, its quotes included. */
+const jsonBytes = (text: string): number => {
+  let bytes = 2
+  for (let at = 0; at < text.length; at++) {
+    const sign = text.charCodeAt(at)
+    if (sign < 0x20) bytes += sign === 10 || sign === 13 || sign === 9 ? 2 : 6
+    else if (sign === 34 || sign === 92) bytes += 2
+    else bytes += sign < 0x80 ? 1 : sign < 0x800 || (sign >= 0xd800 && sign < 0xe000) ? 2 : 3
+  }
+  return bytes
+}
+
+const told = new WeakMap<QueryRecord, number>()
+
+/** Bytes of JSON that a record is told with, roughly. They are counted once. */
+export const jsonBytesOfRecord = (record: QueryRecord): number => {
+  const known = told.get(record)
+  if (known !== undefined) return known
+  const { error, notices, sql } = record
+  const bytes =
+    1000 +
+    jsonBytes(sql) +
+    (error === null ? 0 : jsonBytes(JSON.stringify(error))) +
+    (notices.length === 0 ? 0 : jsonBytes(JSON.stringify(notices)))
+  told.set(record, bytes)
+  return bytes
+}
