@@ -125,6 +125,22 @@ const queries = (settings: Settings.Settings) =>
     })
   ).pipe(Layer.unwrap)
 
+/**
+ * How connections for users' SQL are opened. Those to the embedded server do not depend on what users' SQL has set its role to,
+ * and its password is put back when somebody has changed it.
+ */
+const connections = (settings: Settings.Settings, databases: Databases.Databases, url: Redacted.Redacted<string>) =>
+  Effect.gen(function* () {
+    const own = Option.isSome(settings.queryUrl) ? undefined : Option.getOrUndefined(databases.embedded)
+    return PgConnectionSource.layer({
+      url,
+      recycle: PgRecycle.foreign,
+      statementTimeout: "1 day",
+      applicationName: "holdfast-queries",
+      ...(own !== undefined && { onRefused: () => own.repair, settings: yield* own.settings })
+    })
+  }).pipe(Layer.unwrap)
+
 /** What queries stand on, and readiness looks at: where they run, and where their rows are. */
 const foundation = (settings: Settings.Settings, databases: Databases.Databases) =>
   Option.match(databases.queries, {
@@ -133,14 +149,7 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
       // The registry has drained when the pool closes.
       ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" }).pipe(
         Layer.merge(FileQueryResults.layer()),
-        Layer.provide(
-          PgConnectionSource.layer({
-            url,
-            recycle: PgRecycle.foreign,
-            statementTimeout: "1 day",
-            applicationName: "holdfast-queries"
-          })
-        )
+        Layer.provide(connections(settings, databases, url))
       )
   })
 

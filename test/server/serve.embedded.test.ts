@@ -106,6 +106,38 @@ describe("the service with its embedded database", { concurrent: true }, () => {
     })
   )
 
+  it.live("I2 a role that users' SQL has turned against its connections holds up nobody while the service runs", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* checkout()
+      const service = yield* start(cwd)
+      const demo = yield* login(browser(service.url), { username: "demo", password: service.password })
+      for (const sql of [
+        "create schema evil",
+        "create view evil.pg_stat_activity as select 1 as pid",
+        "alter role workspace set search_path = evil, pg_catalog",
+        "alter role workspace set transaction_timeout = 1",
+        "alter role workspace set default_transaction_read_only = on",
+        "alter role workspace set local_preload_libraries = 'nowhere'",
+        "alter role workspace set exit_on_error = on",
+        "alter role workspace password 'mine'"
+      ]) {
+        assert.strictEqual((yield* run(demo, sql)).state, "Succeeded", sql)
+      }
+      // Those that were opened before, this one last.
+      yield* run(
+        demo,
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
+      )
+      assert.strictEqual((yield* run(demo, "select pg_terminate_backend(pg_backend_pid())")).state, "Failed")
+      assert.deepStrictEqual(
+        yield* rowsOf(demo, "select current_user::text, current_setting('search_path'), pg_sleep(0.05)::text"),
+        [["workspace", '"$user", public', ""]]
+      )
+      yield* run(demo, "create table mine (id int)")
+      assert.strictEqual((yield* browser(service.url).send("GET", "/health/ready")).status, 200)
+    })
+  )
+
   it.live("user add beside it joins its server; a second service is refused; without its server it ends", () =>
     Effect.gen(function* () {
       const { cwd } = yield* checkout()
