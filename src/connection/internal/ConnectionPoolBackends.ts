@@ -4,7 +4,8 @@
  *
  * A backend lives in the ledger from its opening until it is closed. One that is gone on our side while the server may still
  * run something becomes a zombie, see `ConnectionPoolZombies`. Opening and asking go on when the borrower that they were begun
- * for gives up: what comes of them is the pool's.
+ * for gives up: what comes of them is the pool's. A connection is lent to those who want its role and to nobody else; when there
+ * is no room for one of another role, the one that was idle for the longest time is closed.
  *
  * ```
  *            opened                 lent
@@ -34,17 +35,20 @@ import * as ConnectionPoolBackend from "./ConnectionPoolBackend.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
 import * as ConnectionPoolRoom from "./ConnectionPoolRoom.ts"
-import { type Waiter, Waiters } from "./ConnectionPoolWaiters.ts"
+import { anyRole, suits, type Waiter, Waiters, type Want } from "./ConnectionPoolWaiters.ts"
 import * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
 import type { ConnectionSource } from "../ConnectionSource.ts"
 
 /** What the pool does with its backends. */
 export interface Backends {
   /**
-   * Takes a connection that may be lent for the current scope; it is there for the next when the scope closes. Where there is none
-   * at once, waits for one until `late` fails.
+   * Takes a connection that may be lent for the current scope, of the role that is wanted; it is there for the next when the scope
+   * closes. Where there is none at once, waits for one until `late` fails.
    */
-  readonly take: (late: Effect.Effect<never, ConnectionError>) => Effect.Effect<Pooled, ConnectionError, Scope.Scope>
+  readonly take: (
+    want: Want,
+    late: Effect.Effect<never, ConnectionError>
+  ) => Effect.Effect<Pooled, ConnectionError, Scope.Scope>
   /** Whether `take` would have one at once, without opening or asking any. */
   readonly isReady: () => boolean
   /** Makes a connection as good as new, or has it closed. Never fails. */
@@ -107,17 +111,20 @@ export const make = Effect.fnUntraced(function* (
   const idle: Array<Pooled> = []
   /** And since when. */
   const asked = new Map<Pooled, number>()
+  /** Of which role, if not of the source's own. */
+  const opening: Array<string | undefined> = []
+  /** Those that are about to be closed and were not idle any more. */
+  const retiring = new Set<Pooled>()
   const waiters = new Waiters()
   /** Backends that the server may have of us: also those that are being opened or closed. */
   let slots = 0
-  let opening = 0
   let generation = 0
   let suspensions = 0
   let isClosed = false
   const none = yield* Latch.make(true)
 
-  const leave = (from: Array<Pooled>, pooled: Pooled) => {
-    const at = from.indexOf(pooled)
+  const leave = <A>(from: Array<A>, one: A) => {
+    const at = from.indexOf(one)
     if (at >= 0) from.splice(at, 1)
   }
   const departs = (pooled: Pooled) =>
@@ -125,6 +132,7 @@ export const make = Effect.fnUntraced(function* (
       all.delete(pooled)
       leave(idle, pooled)
       asked.delete(pooled)
+      retiring.delete(pooled)
       if (pooled.buried || !(pooled.abandoned || pooled.connection.state() === "dead")) return Effect.void
       pooled.buried = true
       return zombies.bury(pooled.connection)
@@ -141,6 +149,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       pooled.retirement = reason
       leave(idle, pooled)
+      if (all.has(pooled)) retiring.add(pooled)
       return Effect.andThen(metrics.retired(reason), Scope.close(pooled.scope, Exit.void))
     })
 
@@ -192,27 +201,27 @@ export const make = Effect.fnUntraced(function* (
       return Effect.void
     })
 
-  const open = () => {
+  const open = (role: string | undefined) => {
     slots++
-    opening++
+    opening.push(role)
     none.closeUnsafe()
     const began = generation
     fork(
-      Effect.matchCauseEffect(backend.open({ departs, freed }), {
+      Effect.matchCauseEffect(backend.open(role, { departs, freed }), {
         onSuccess: (pooled) =>
           Effect.suspend(() => {
-            opening--
+            leave(opening, role)
             if (began !== generation) pooled.retirement = "evicted"
             all.add(pooled)
             return Effect.all([Metric.update(metrics.opened, 1), room.opened(slots), rest(pooled)], { discard: true })
           }),
         onFailure: (cause) =>
           Effect.suspend(() => {
-            opening--
+            leave(opening, role)
             if (isClosed || Cause.hasInterruptsOnly(cause)) return Effect.void
-            return Effect.map(room.refused(cause, slots), (isFull) => {
+            return Effect.map(room.refused(cause, slots, role), (isFull) => {
               if (isFull) return
-              waiters.fail(cause)
+              waiters.fail(cause, role)
               pump()
             })
           })
@@ -220,31 +229,59 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
-  function pump(): void {
-    if (isClosed || suspensions > 0) return
-    while (waiters.size > 0) {
-      const fresh = idle.findLast(isFresh)
-      if (fresh === undefined) break
+  /** Gives the connections that may be lent at once to those who wait for their role. */
+  const hand = () => {
+    for (const waiter of waiters.all()) {
+      const fresh = idle.findLast((pooled) => suits(waiter.want, pooled.role) && isFresh(pooled))
+      if (fresh === undefined) continue
       leave(idle, fresh)
-      waiters.hand(fresh)
-    }
-    const patient = now() - Duration.toMillis(soon)
-    const answering = () => Array.from(asked.values()).filter((since) => since > patient).length
-    while (waiters.size > answering() + opening) {
-      const stale = idle.findLast((pooled) => objection(pooled) === undefined)
-      if (stale !== undefined) ask(stale)
-      else if (slots < room.max()) open()
-      else break
-    }
-    // Their places are needed.
-    if (waiters.size > 0) {
-      for (const pooled of idle.slice()) {
-        const reason = objection(pooled)
-        if (reason !== undefined) fork(retire(pooled, reason))
-      }
+      waiters.hand(waiter, fresh)
     }
   }
+
+  /** Begins what the others wait for, where it was not begun. Returns for how many there is no room. */
+  const begin = () => {
+    const patient = now() - Duration.toMillis(soon)
+    const begun = [...opening]
+    for (const [{ role }, since] of asked) if (since > patient) begun.push(role)
+    let missing = 0
+    for (const { want } of waiters.all()) {
+      const at = begun.findIndex((role) => suits(want, role))
+      const stale =
+        at >= 0 ? undefined : idle.findLast((pooled) => suits(want, pooled.role) && objection(pooled) === undefined)
+      if (at >= 0) begun.splice(at, 1)
+      else if (stale !== undefined) ask(stale)
+      else if (slots < room.max()) open(want === anyRole ? undefined : want)
+      else missing++
+    }
+    return missing
+  }
+
+  /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
+  function pump(): void {
+    if (isClosed || suspensions > 0 || waiters.size === 0) return
+    hand()
+    let missing = begin()
+    if (waiters.size === 0) return
+    // Their places are needed.
+    for (const pooled of idle.slice()) {
+      const reason = objection(pooled)
+      if (reason !== undefined) give(pooled, reason)
+    }
+    // What was idle for the longest time is the first, and none of it is what anybody waits for.
+    for (missing -= leaving(); missing > 0 && idle[0] !== undefined; missing--) give(idle[0], "for another role")
+  }
+
+  /** Closes one that is idle. */
+  const give = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) => {
+    leave(idle, pooled)
+    pooled.retirement = reason
+    retiring.add(pooled)
+    fork(retire(pooled, reason))
+  }
+
+  /** How many are being closed, or are about to be: their places will be free. */
+  const leaving = () => retiring.size + Math.max(0, slots - opening.length - all.size)
 
   const isReady = () => waiters.size === 0 && suspensions === 0 && !isClosed
 
@@ -255,15 +292,15 @@ export const make = Effect.fnUntraced(function* (
       return pooled === undefined ? Effect.void : rest(pooled)
     })
 
-  const take: Backends["take"] = (late) =>
+  const take: Backends["take"] = (want, late) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.scope, (scope) => {
-        const fresh = isReady() ? idle.findLast(isFresh) : undefined
+        const fresh = isReady() ? idle.findLast((pooled) => suits(want, pooled.role) && isFresh(pooled)) : undefined
         if (fresh !== undefined) {
           leave(idle, fresh)
           return Effect.as(Scope.addFinalizer(scope, rest(fresh)), fresh)
         }
-        const waiter = waiters.enter()
+        const waiter = waiters.enter(want)
         pump()
         return Effect.andThen(
           Scope.addFinalizer(scope, giveBack(waiter)),
@@ -278,7 +315,7 @@ export const make = Effect.fnUntraced(function* (
   const tend = Effect.sync(() => {
     if (isClosed) return
     const at = now()
-    let surplus = living() + opening - limits.min
+    let surplus = living() + opening.length - limits.min
     // Those that were not used for the longest time come first.
     for (const pooled of idle.slice()) {
       const reason =
@@ -286,14 +323,15 @@ export const make = Effect.fnUntraced(function* (
         (surplus > 0 && at - pooled.idleSince >= Duration.toMillis(limits.idleTimeout) ? "idle" : undefined)
       if (reason !== undefined) {
         surplus--
-        pooled.retirement = reason
-        fork(retire(pooled, reason))
+        give(pooled, reason)
       } else if (at - pooled.heardAt >= askAfter) ask(pooled)
     }
     room.look(slots, waiters.size)
     pump()
     if (suspensions > 0) return
-    for (let missing = limits.min - living() - opening; missing > 0 && slots < room.max(); missing--) open()
+    for (let missing = limits.min - living() - opening.length; missing > 0 && slots < room.max(); missing--) {
+      open(undefined)
+    }
   })
   yield* Effect.forkScoped(Effect.repeat(tend, Schedule.spaced(tendEvery)), { startImmediately: true })
 
