@@ -34,8 +34,11 @@ import type { Pooled } from "./ConnectionPoolBackend.ts"
 import * as ConnectionPoolBackend from "./ConnectionPoolBackend.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
+import { inTurns } from "./ConnectionPoolTurns.ts"
+import * as ConnectionPoolPlan from "./ConnectionPoolPlan.ts"
 import * as ConnectionPoolRoom from "./ConnectionPoolRoom.ts"
-import { anyRole, suits, type Waiter, Waiters, type Want } from "./ConnectionPoolWaiters.ts"
+import { Stock } from "./ConnectionPoolStock.ts"
+import { suits, type Waiter, Waiters, type Want } from "./ConnectionPoolWaiters.ts"
 import * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
 import type { ConnectionSource } from "../ConnectionSource.ts"
 
@@ -92,10 +95,8 @@ export const make = Effect.fnUntraced(function* (
 ) {
   const clock = yield* Clock.Clock
   const now = () => SteadyClock.millis(clock)
-  const zombies = yield* ConnectionPoolZombies.make(
-    source.name,
-    Duration.max(limits.closeTimeout, Duration.millis(700))
-  )
+  const longest = Duration.max(limits.closeTimeout, Duration.millis(700))
+  const zombies = yield* ConnectionPoolZombies.make(source.name, longest)
   const work = yield* FiberSet.make<unknown, unknown>()
   const run = yield* FiberSet.runtime(work)()
   /** What is begun for a connection is brought to its end; only waiting for the server is given up when the pool closes. */
@@ -106,40 +107,24 @@ export const make = Effect.fnUntraced(function* (
 
   const checkAfter = Duration.toMillis(limits.checkAfterIdle)
   const askAfter = Math.max(checkAfter, Duration.toMillis(askEvery))
-  const all = new Set<Pooled>()
-  /** The one that was used last is the last. */
-  const idle: Array<Pooled> = []
-  /** And since when. */
-  const asked = new Map<Pooled, number>()
-  /** Of which role, if not of the source's own. */
-  const opening: Array<string | undefined> = []
-  /** Those that are about to be closed and were not idle any more. */
-  const retiring = new Set<Pooled>()
+  const stock = new Stock()
+  const { all, asked, idle } = stock
   const waiters = new Waiters()
-  /** Backends that the server may have of us: also those that are being opened or closed. */
-  let slots = 0
   let generation = 0
   let suspensions = 0
   let isClosed = false
   const none = yield* Latch.make(true)
 
-  const leave = <A>(from: Array<A>, one: A) => {
-    const at = from.indexOf(one)
-    if (at >= 0) from.splice(at, 1)
-  }
   const departs = (pooled: Pooled) =>
     Effect.suspend(() => {
-      all.delete(pooled)
-      leave(idle, pooled)
-      asked.delete(pooled)
-      retiring.delete(pooled)
+      stock.departs(pooled)
       if (pooled.buried || !(pooled.abandoned || pooled.connection.state() === "dead")) return Effect.void
       pooled.buried = true
       return zombies.bury(pooled.connection)
     })
   const freed = Effect.sync(() => {
-    slots--
-    if (slots === 0) none.openUnsafe()
+    stock.slots--
+    if (stock.slots === 0) none.openUnsafe()
     pump()
   })
 
@@ -148,8 +133,7 @@ export const make = Effect.fnUntraced(function* (
   const retire = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) =>
     Effect.suspend(() => {
       pooled.retirement = reason
-      leave(idle, pooled)
-      if (all.has(pooled)) retiring.add(pooled)
+      stock.retires(pooled)
       return Effect.andThen(metrics.retired(reason), Scope.close(pooled.scope, Exit.void))
     })
 
@@ -168,7 +152,7 @@ export const make = Effect.fnUntraced(function* (
 
   /** Asks one that was idle; the answer decides whether it is idle again or closed. */
   const ask = (pooled: Pooled) => {
-    leave(idle, pooled)
+    stock.leaves(pooled)
     const since = now()
     asked.set(pooled, since)
     fork(
@@ -196,30 +180,31 @@ export const make = Effect.fnUntraced(function* (
       if (isClosed) return Scope.close(pooled.scope, Exit.void)
       const reason = objection(pooled)
       if (reason !== undefined) return retire(pooled, reason)
-      idle.push(pooled)
+      stock.rests(pooled)
       pump()
       return Effect.void
     })
 
   const open = (role: string | undefined) => {
-    slots++
-    opening.push(role)
+    stock.opens(role)
     none.closeUnsafe()
     const began = generation
     fork(
       Effect.matchCauseEffect(backend.open(role, { departs, freed }), {
         onSuccess: (pooled) =>
           Effect.suspend(() => {
-            leave(opening, role)
+            stock.opened(role)
             if (began !== generation) pooled.retirement = "evicted"
             all.add(pooled)
-            return Effect.all([Metric.update(metrics.opened, 1), room.opened(slots), rest(pooled)], { discard: true })
+            return Effect.all([Metric.update(metrics.opened, 1), room.opened(stock.slots), rest(pooled)], {
+              discard: true
+            })
           }),
         onFailure: (cause) =>
           Effect.suspend(() => {
-            leave(opening, role)
+            stock.opened(role)
             if (isClosed || Cause.hasInterruptsOnly(cause)) return Effect.void
-            return Effect.map(room.refused(cause, slots, role), (isFull) => {
+            return Effect.map(room.refused(cause, stock.slots, role), (isFull) => {
               if (isFull) return
               waiters.fail(cause, role)
               pump()
@@ -229,38 +214,31 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  /** Gives the connections that may be lent at once to those who wait for their role. */
-  const hand = () => {
-    for (const waiter of waiters.all()) {
-      const fresh = idle.findLast((pooled) => suits(waiter.want, pooled.role) && isFresh(pooled))
-      if (fresh === undefined) continue
-      leave(idle, fresh)
-      waiters.hand(waiter, fresh)
-    }
-  }
+  const freshFor = (want: Want) => idle.findLast((pooled) => suits(want, pooled.role) && isFresh(pooled))
 
-  /** Begins what the others wait for, where it was not begun. Returns for how many there is no room. */
+  /** Begins what those who still wait need. Returns for how many there is no room. */
   const begin = () => {
     const patient = now() - Duration.toMillis(soon)
-    const begun = [...opening]
-    for (const [{ role }, since] of asked) if (since > patient) begun.push(role)
-    let missing = 0
-    for (const { want } of waiters.all()) {
-      const at = begun.findIndex((role) => suits(want, role))
-      const stale =
-        at >= 0 ? undefined : idle.findLast((pooled) => suits(want, pooled.role) && objection(pooled) === undefined)
-      if (at >= 0) begun.splice(at, 1)
-      else if (stale !== undefined) ask(stale)
-      else if (slots < room.max()) open(want === anyRole ? undefined : want)
-      else missing++
-    }
-    return missing
+    const answering = Array.from(asked).filter(([, since]) => since > patient)
+    const plan = ConnectionPoolPlan.make({
+      wants: waiters.all().map(({ want }) => want),
+      begun: [...stock.opening, ...answering.map(([{ role }]) => role)],
+      idle: idle.filter((pooled) => objection(pooled) === undefined),
+      free: room.max() - stock.slots
+    })
+    plan.ask.forEach(ask)
+    plan.open.forEach(open)
+    return plan.missing
   }
 
   /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
-  function pump(): void {
-    if (isClosed || suspensions > 0 || waiters.size === 0) return
-    hand()
+  const serve = () => {
+    for (const waiter of waiters.all()) {
+      const fresh = freshFor(waiter.want)
+      if (fresh === undefined) continue
+      stock.leaves(fresh)
+      waiters.hand(waiter, fresh)
+    }
     let missing = begin()
     if (waiters.size === 0) return
     // Their places are needed.
@@ -269,35 +247,36 @@ export const make = Effect.fnUntraced(function* (
       if (reason !== undefined) give(pooled, reason)
     }
     // What was idle for the longest time is the first, and none of it is what anybody waits for.
-    for (missing -= leaving(); missing > 0 && idle[0] !== undefined; missing--) give(idle[0], "for another role")
+    for (missing -= stock.leaving(); missing > 0 && idle[0] !== undefined; missing--) give(idle[0], "for another role")
+  }
+
+  /** What is begun may be done at once, and calls this again. */
+  const serveInTurns = inTurns(serve)
+  function pump(): void {
+    if (!isClosed && suspensions === 0 && waiters.size > 0) serveInTurns()
   }
 
   /** Closes one that is idle. */
   const give = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) => {
-    leave(idle, pooled)
     pooled.retirement = reason
-    retiring.add(pooled)
+    stock.retires(pooled)
     fork(retire(pooled, reason))
   }
-
-  /** How many are being closed, or are about to be: their places will be free. */
-  const leaving = () => retiring.size + Math.max(0, slots - opening.length - all.size)
 
   const isReady = () => waiters.size === 0 && suspensions === 0 && !isClosed
 
   const giveBack = (waiter: Waiter) =>
     Effect.suspend(() => {
       waiters.leave(waiter)
-      const { pooled } = waiter
-      return pooled === undefined ? Effect.void : rest(pooled)
+      return waiter.pooled === undefined ? Effect.void : rest(waiter.pooled)
     })
 
   const take: Backends["take"] = (want, late) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.scope, (scope) => {
-        const fresh = isReady() ? idle.findLast((pooled) => suits(want, pooled.role) && isFresh(pooled)) : undefined
+        const fresh = isReady() ? freshFor(want) : undefined
         if (fresh !== undefined) {
-          leave(idle, fresh)
+          stock.leaves(fresh)
           return Effect.as(Scope.addFinalizer(scope, rest(fresh)), fresh)
         }
         const waiter = waiters.enter(want)
@@ -309,13 +288,11 @@ export const make = Effect.fnUntraced(function* (
       })
     )
 
-  const living = () => Array.from(all).filter(({ retirement }) => retirement === undefined).length
-
   /** Looks after those that are idle: nobody else does while nobody borrows. */
   const tend = Effect.sync(() => {
     if (isClosed) return
     const at = now()
-    let surplus = living() + opening.length - limits.min
+    let surplus = stock.staying() - limits.min
     // Those that were not used for the longest time come first.
     for (const pooled of idle.slice()) {
       const reason =
@@ -326,12 +303,10 @@ export const make = Effect.fnUntraced(function* (
         give(pooled, reason)
       } else if (at - pooled.heardAt >= askAfter) ask(pooled)
     }
-    room.look(slots, waiters.size)
+    room.look(stock.slots, waiters.size)
     pump()
     if (suspensions > 0) return
-    for (let missing = limits.min - living() - opening.length; missing > 0 && slots < room.max(); missing--) {
-      open(undefined)
-    }
+    for (let missing = limits.min - stock.staying(); missing > 0 && stock.slots < room.max(); missing--) open(undefined)
   })
   yield* Effect.forkScoped(Effect.repeat(tend, Schedule.spaced(tendEvery)), { startImmediately: true })
 
@@ -364,11 +339,8 @@ export const make = Effect.fnUntraced(function* (
 
   return {
     isReady: () => isReady() && idle.some(isFresh),
-    areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && slots >= room.max(),
-    isHeardOf: () => {
-      const since = now() - Duration.toMillis(heardLately)
-      return Array.from(all).some(({ connection }) => connection.heardAt() > since)
-    },
+    areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && stock.slots >= room.max(),
+    isHeardOf: () => stock.isHeardOf(now() - Duration.toMillis(heardLately)),
     take,
     recycle,
     noRoom: () => (all.size === 0 ? room.refusal() : undefined),
