@@ -69,6 +69,8 @@ export class EmbeddedPostgres extends Context.Service<
     readonly ownerUrl: Redacted.Redacted
     /** For users' SQL: database and role `workspace`, which may connect to no other. */
     readonly workspaceUrl: Redacted.Redacted
+    /** For a role of each user's own in the workspace: the role `steward`, which may make roles there. Runs no SQL of users'. */
+    readonly stewardUrl: Redacted.Redacted
     /** Puts back what users' SQL has changed about the role `workspace`: its password and its settings. */
     readonly repair: Effect.Effect<void, Failure>
     /** What every connection of that role is to be opened with, so that its own settings change nothing: all of the server's. */
@@ -99,6 +101,12 @@ const service = (
     host,
     ownerUrl: EmbeddedRoles.urlOf(address, EmbeddedRoles.owner, secrets.owner),
     workspaceUrl: EmbeddedRoles.urlOf(address, EmbeddedRoles.workspace, secrets.workspace),
+    stewardUrl: EmbeddedRoles.urlOf(
+      address,
+      EmbeddedRoles.steward,
+      EmbeddedRoles.stewardPassword(secrets),
+      EmbeddedRoles.workspace
+    ),
     // Two at a time would disturb each other.
     repair: Semaphore.makeUnsafe(1).withPermit(EmbeddedRoles.repair(address, secrets, directory)),
     settings: EmbeddedRoles.settings(address, secrets, directory),

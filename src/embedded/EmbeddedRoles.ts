@@ -1,5 +1,5 @@
 /**
- * The roles and databases of the embedded server: Holdfast's own, and one for users' SQL that reaches nothing else.
+ * The roles and databases of the embedded server: Holdfast's own, and those for users' SQL, which reach nothing else.
  *
  * They live as long as the data directory; {@link setUp} runs at every start and can run any number of times. It puts
  * back what users' SQL can change about its own role: password and settings. {@link repair} does that alone.
@@ -11,6 +11,7 @@
  * superuser may set it: nothing that users' SQL says goes to the server's log, and its temporary files have a bound. No
  * statement here looks up a name that users' SQL could have put in the way: the search path is `pg_catalog`.
  */
+import { createHmac } from "node:crypto"
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -26,6 +27,9 @@ export const owner = "holdfast"
 /** The role and the database of users' SQL. */
 export const workspace = "workspace"
 
+/** Makes the roles of users in the workspace, where each has one of their own, and is a member of all of them. */
+export const steward = "steward"
+
 /** The role that sets everything up. */
 export const superuser = "postgres"
 
@@ -34,6 +38,10 @@ export interface Address {
   readonly host: string
   readonly port: number
 }
+
+/** Whoever knows the superuser's password needs no other to be kept. */
+export const stewardPassword = (secrets: Secrets) =>
+  Redacted.make(createHmac("sha256", Redacted.value(secrets.superuser)).update(steward).digest("base64url"))
 
 /** The URL of a role's database. */
 export const urlOf = (address: Address, role: string, password: Redacted.Redacted, database = role) =>
@@ -72,10 +80,15 @@ const namesOf = (server: Connection) => (sql: string, params: ReadonlyArray<unkn
   )
 
 /** What a role may be and is set to, and its password. A role may change its own settings and its own password. */
-const putRight = Effect.fnUntraced(function* (server: Connection, role: string, password: Redacted.Redacted) {
+const putRight = Effect.fnUntraced(function* (
+  server: Connection,
+  role: string,
+  password: Redacted.Redacted,
+  makesRoles: "createrole" | "nocreaterole" = "nocreaterole"
+) {
   const is = identifier(role)
   yield* server.query(
-    `alter role ${is} with login nosuperuser nocreatedb nocreaterole noreplication nobypassrls ` +
+    `alter role ${is} with login nosuperuser nocreatedb ${makesRoles} noreplication nobypassrls ` +
       `connection limit -1 valid until 'infinity' password ${literal(Redacted.value(password))}`
   )
   yield* server.query(`alter role ${is} reset all`)
@@ -107,12 +120,13 @@ export const setUp = Effect.fn("EmbeddedRoles.setUp")(
     const server = yield* connect(superuser)
     const roles = yield* namesOf(server)("select rolname as name from pg_roles", [])
     const passwords = [
-      [owner, secrets.owner],
-      [workspace, secrets.workspace]
+      [owner, secrets.owner, "nocreaterole"],
+      [workspace, secrets.workspace, "nocreaterole"],
+      [steward, stewardPassword(secrets), "createrole"]
     ] as const
-    for (const [role, password] of passwords) {
+    for (const [role, password, makesRoles] of passwords) {
       if (!roles.includes(role)) yield* server.query(`create role ${identifier(role)}`)
-      yield* putRight(server, role, password)
+      yield* putRight(server, role, password, makesRoles)
     }
 
     const found = yield* namesOf(server)("select datname as name from pg_database", [])
@@ -128,6 +142,9 @@ export const setUp = Effect.fn("EmbeddedRoles.setUp")(
       yield* server.query(`revoke all on database ${identifier(database)} from public, ${identifier(workspace)}`)
     }
     yield* server.query(`grant connect, create, temporary on database ${workspace} to ${identifier(workspace)}`)
+    yield* server.query(
+      `grant connect, create, temporary on database ${workspace} to ${identifier(steward)} with grant option`
+    )
     yield* server.query(`alter database ${workspace} connection limit ${workspaceConnections}`)
     for (const [name, value] of Object.entries(ofWorkspace)) {
       yield* server.query(`alter database ${workspace} set ${name} = ${literal(value)}`)
@@ -136,6 +153,7 @@ export const setUp = Effect.fn("EmbeddedRoles.setUp")(
     const inside = yield* connect(workspace)
     yield* inside.query(`create schema if not exists public`)
     yield* inside.query(`grant usage, create on schema public to ${identifier(workspace)}`)
+    yield* inside.query(`grant usage on schema public to ${identifier(steward)} with grant option`)
   },
   (effect, _address, _secrets, directory) => explained(directory)(effect)
 )

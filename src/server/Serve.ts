@@ -43,6 +43,8 @@ import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
+import * as QueryRights from "./QueryRights.ts"
+import * as QueryRoles from "./QueryRoles.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
@@ -119,38 +121,65 @@ const queries = (settings: Settings.Settings) =>
           retention: settings.queryRetention,
           drain: "2 seconds"
         }).pipe(
-          Layer.provide(PgQueryDriver.layer),
+          Layer.provide(settings.queryRoles === "per-user" ? PgQueryDriver.layerPerPrincipal : PgQueryDriver.layer),
           Layer.provide(Layer.succeedContext(context as Context.Context<ConnectionPool.ConnectionPool | QueryResults>))
         )
     })
   ).pipe(Layer.unwrap)
 
-/**
- * How connections for users' SQL are opened. Those to the embedded server do not depend on what users' SQL has set its role to,
- * and its password is put back when somebody has changed it.
- */
-const connections = (settings: Settings.Settings, databases: Databases.Databases, url: Redacted.Redacted<string>) =>
-  Effect.gen(function* () {
-    const own = Option.isSome(settings.queryUrl) ? undefined : Option.getOrUndefined(databases.embedded)
-    return PgConnectionSource.layer({
-      url,
-      recycle: PgRecycle.foreign,
-      statementTimeout: "1 day",
-      applicationName: "holdfast-queries",
-      ...(own !== undefined && { onRefused: () => own.repair, settings: yield* own.settings })
-    })
-  }).pipe(Layer.unwrap)
+/** How connections for users' SQL are opened. */
+const connections = {
+  url: (url: Redacted.Redacted<string>) => ({
+    url,
+    recycle: PgRecycle.foreign,
+    statementTimeout: "1 day" as const,
+    applicationName: "holdfast-queries"
+  }),
+  /**
+   * All users' as one role. Those to the embedded server do not depend on what users' SQL has set this role to, and its password is
+   * put back when somebody has changed it.
+   */
+  shared: (url: Redacted.Redacted<string>, own: Databases.Databases["embedded"]) =>
+    Effect.gen(function* () {
+      return PgConnectionSource.layer({
+        ...connections.url(url),
+        ...(Option.isSome(own) && { onRefused: () => own.value.repair, settings: yield* own.value.settings })
+      })
+    }).pipe(Layer.unwrap),
+  /** Each user's as a role of their own, which is made when it is refused. What it sets for itself must not lock it out. */
+  perUser: (url: Redacted.Redacted<string>, own: Databases.Databases["embedded"]) =>
+    Effect.map(QueryRoles.QueryRoles, ({ login, put }) =>
+      PgConnectionSource.layer({
+        ...connections.url(url),
+        login,
+        onRefused: (principal) => (principal === undefined ? Effect.void : put(principal)),
+        settings: {
+          local_preload_libraries: "",
+          ...(Option.isSome(own) && { transaction_timeout: "0", default_transaction_read_only: "off" })
+        }
+      })
+    ).pipe(Layer.unwrap)
+}
 
-/** What queries stand on, and readiness looks at: where they run, and where their rows are. */
+/** What queries stand on, and readiness looks at: as whom and where they run, and where their rows are. */
 const foundation = (settings: Settings.Settings, databases: Databases.Databases) =>
   Option.match(databases.queries, {
     onNone: () => Layer.empty,
-    onSome: (url) =>
+    onSome: (url) => {
+      const own = Option.isSome(settings.queryUrl) ? Option.none() : databases.embedded
       // The registry has drained when the pool closes.
-      ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" }).pipe(
-        Layer.merge(FileQueryResults.layer()),
-        Layer.provide(connections(settings, databases, url))
+      const pool = ConnectionPool.layer({ max: settings.maxQueries, closeTimeout: "500 millis" })
+      const stands = Layer.merge(pool, FileQueryResults.layer())
+      if (settings.queryRoles === "shared") {
+        return stands.pipe(Layer.provide(connections.shared(url, own)), Layer.merge(QueryRights.layerWarning(url)))
+      }
+      // In a database of this instance's alone: its own queries, and what it needs to replace a connection.
+      const limit = Option.isSome(own) ? { connectionLimit: settings.maxQueriesPerUser + 4 } : {}
+      return stands.pipe(
+        Layer.provide(connections.perUser(url, own)),
+        Layer.provideMerge(QueryRoles.layer({ url, ...limit }))
       )
+    }
   })
 
 const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) => {

@@ -9,9 +9,9 @@ import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
 /** `holdfast serve` in a checkout, with nothing configured but a free port; what it printed about itself. */
-const start = (cwd: string) =>
+const start = (cwd: string, more: Service.Environment = {}) =>
   Effect.gen(function* () {
-    const service = yield* Service.launch({ args: ["serve"], cwd, env: { PORT: "0" } })
+    const service = yield* Service.launch({ args: ["serve"], cwd, env: { PORT: "0", ...more } })
     const url = yield* Service.listening(service)
     const said = (pattern: RegExp) =>
       eventually(
@@ -57,7 +57,7 @@ describe("the service with its embedded database", { concurrent: true }, () => {
       assert.strictEqual(service.directory, Path.join(cwd, ".holdfast"))
       const demo = yield* login(browser(service.url), { username: "demo", password: service.password })
       assert.deepStrictEqual(yield* rowsOf(demo, "select current_user::text, current_database()::text, 6 * 7"), [
-        ["workspace", "workspace", 42]
+        ["workspace__demo", "workspace", 42]
       ])
       yield* run(demo, "create table mine as select 'kept' as word")
 
@@ -70,7 +70,7 @@ describe("the service with its embedded database", { concurrent: true }, () => {
         `select pg_read_file('${Path.join(service.directory, "secrets.json")}')`,
         `copy (select 1) to '${Path.join(cwd, "written")}'`,
         "copy (select 1) to program 'true'",
-        "alter role workspace superuser",
+        "alter role workspace__demo superuser",
         "create database other",
         "drop database holdfast",
         "select rolpassword from pg_authid",
@@ -109,7 +109,7 @@ describe("the service with its embedded database", { concurrent: true }, () => {
   it.live("I2 a role that users' SQL has turned against its connections holds up nobody while the service runs", () =>
     Effect.gen(function* () {
       const { cwd } = yield* checkout()
-      const service = yield* start(cwd)
+      const service = yield* start(cwd, { HOLDFAST_QUERY_ROLES: "shared" })
       const demo = yield* login(browser(service.url), { username: "demo", password: service.password })
       for (const sql of [
         "create schema evil",
