@@ -43,7 +43,9 @@ const add = Command.make(
 
 const remove = Command.make("remove", { name }, ({ name }) =>
   Effect.flatMap(UserCommand, ({ remove }) => remove(name))
-).pipe(Command.withDescription("Remove a user and end their sessions."))
+).pipe(
+  Command.withDescription("Remove a user, end their sessions, and remove their database role. What it owned is left.")
+)
 
 const endSessions = Command.make("end-sessions", { name }, ({ name }) =>
   Effect.flatMap(UserCommand, ({ endSessions }) => endSessions(name))

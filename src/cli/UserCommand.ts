@@ -16,6 +16,7 @@ import * as Outages from "../lifetime/internal/Outages.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as Databases from "../server/Databases.ts"
 import * as Passwords from "../server/Passwords.ts"
+import * as QueryRoleRemoval from "../server/QueryRoleRemoval.ts"
 import * as SessionStores from "../server/SessionStores.ts"
 import * as Settings from "../server/Settings.ts"
 import * as Users from "../server/Users.ts"
@@ -82,10 +83,13 @@ const database = Effect.gen(function* () {
   const store = yield* Layer.build(SessionStores.layer(settings, databases, { maxConnections: 2 }))
   // Nobody is changed whose sessions could not be ended after it.
   yield* Context.get(store, SessionStore).ping
-  return Layer.merge(
+  const services = Layer.merge(
     Users.layer.pipe(Layer.provide(PgDirect.layer("users", { url: databases.own, maxConnections: 1 }))),
     Layer.succeedContext(store)
   )
+  /** Of users' own database roles, where there are any. */
+  const roles = settings.queryRoles === "per-user" ? databases.queries : Option.none()
+  return { services, roles }
 })
 
 /** Every instance of the service hears of it, and ends what the sessions hold. */
@@ -105,15 +109,18 @@ export const add = Effect.fn("UserCommand.add")(
       // before, the service does it.
       yield* endSessionsOf(name)
       yield* users.paid(debt)
-    }).pipe(Effect.provide(yield* database))
+    }).pipe(Effect.provide((yield* database).services))
     yield* Console.log(`user ${name} ${operator ? "(operator) " : ""}can log in`)
   },
   flow(Effect.scoped, explained)
 )
 
-/** Removes the user and ends their sessions. One who is not there has none after it either. */
+/**
+ * Removes the user, ends their sessions and removes their database role. One who is not there has none of it after it either.
+ */
 export const remove = Effect.fn("UserCommand.remove")(
   function* (name: string) {
+    const { roles, services } = yield* database
     const ended = yield* Effect.gen(function* () {
       const users = yield* Users.Users
       const debt = yield* users.remove(name)
@@ -121,8 +128,11 @@ export const remove = Effect.fn("UserCommand.remove")(
       const ended = yield* endSessionsOf(name)
       if (Option.isSome(debt)) yield* users.paid(debt.value)
       return ended
-    }).pipe(Effect.provide(yield* database))
+    }).pipe(Effect.provide(services))
     yield* told(name, ended, `user ${name} is removed; `)
+    if (Option.isNone(roles)) return
+    const removed = yield* QueryRoleRemoval.remove(roles.value, name)
+    if (removed !== undefined) yield* Console.log(QueryRoleRemoval.sentence(removed))
   },
   flow(Effect.scoped, explained)
 )
@@ -130,7 +140,7 @@ export const remove = Effect.fn("UserCommand.remove")(
 /** Ends the sessions of a user, who keeps their password. */
 export const endSessions = Effect.fn("UserCommand.endSessions")(
   function* (name: string) {
-    yield* told(name, yield* Effect.provide(endSessionsOf(name), yield* database))
+    yield* told(name, yield* Effect.provide(endSessionsOf(name), (yield* database).services))
   },
   flow(Effect.scoped, explained)
 )
@@ -140,7 +150,7 @@ export const endAllSessions = Effect.gen(function* () {
   const { names } = yield* Users.Users
   yield* Effect.forEach(yield* names, (name) => Effect.flatMap(endSessionsOf(name), (ended) => told(name, ended)))
 }).pipe(
-  (work) => Effect.flatMap(database, (services) => Effect.provide(work, services)),
+  (work) => Effect.flatMap(database, ({ services }) => Effect.provide(work, services)),
   Effect.withSpan("UserCommand.endAllSessions"),
   Effect.scoped,
   explained

@@ -14,7 +14,7 @@
  *
  * **Details**
  *
- * Permits are fair between keys. A borrower that gives up waiting leaves no trace; one that waits for longer than
+ * Permits are fair between keys. A connection is opened as the role that its first borrower asked for and lent to that role only. A borrower that gives up waiting leaves no trace; one that waits for longer than
  * `acquireTimeout` gets an error whose holders are for log and ledger. Every lease, open connection and zombie stands in
  * the ledger, as `connection`, `backend` and `zombie`.
  */
@@ -48,6 +48,7 @@ import * as ConnectionPoolBackends from "./internal/ConnectionPoolBackends.ts"
 import * as ConnectionPoolLeases from "./internal/ConnectionPoolLeases.ts"
 import * as ConnectionPoolMetrics from "./internal/ConnectionPoolMetrics.ts"
 import * as ConnectionPoolOptions from "./internal/ConnectionPoolOptions.ts"
+import { anyRole } from "./internal/ConnectionPoolWaiters.ts"
 import { ConnectionSource, type Lent, type Recall } from "./ConnectionSource.ts"
 
 export type { Options } from "./internal/ConnectionPoolOptions.ts"
@@ -64,6 +65,12 @@ export interface Lease extends Lent, Recall {
 export interface LeaseOptions {
   /** Permits go in turn between keys: a tenant, a principal. Default: all share one. */
   readonly key?: string | undefined
+  /**
+   * As whom the connection is to be opened, where the source can do so: the borrower gets a connection that nobody of another role
+   * has had. All roles share `max`; when there is no room, the connection that was idle for the longest time is closed. Default:
+   * as the source's own role.
+   */
+  readonly role?: string | undefined
 }
 
 /** Connections and borrowers by state. `leased` never exceeds `max`. */
@@ -188,11 +195,11 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     })
 
   // Everything a lease consists of is registered in its scope, in this order, and undone in the other one.
-  const lease = ({ key }: LeaseOptions = {}) =>
+  const lease = ({ key, role }: LeaseOptions = {}) =>
     Effect.uninterruptibleMask((restore) => {
       const scope = Scope.makeUnsafe()
       const asked = now()
-      const have = Effect.andThen(admission.take(key ?? ""), backends.take(lateAfter(asked + patience))).pipe(
+      const have = Effect.andThen(admission.take(key ?? ""), backends.take(role, lateAfter(asked + patience))).pipe(
         Scope.provide(scope),
         restore,
         Effect.catchCause((cause) =>
@@ -263,7 +270,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     if (Deferred.isDoneUnsafe(closed)) return Deferred.await(closed)
     if (backends.isReady()) return Effect.void
     if (backends.areAllLent()) return backends.isHeardOf() ? Effect.void : fail(silent)
-    return Effect.scoped(Effect.asVoid(backends.take(lateAfter(now() + patience))))
+    return Effect.scoped(Effect.asVoid(backends.take(anyRole, lateAfter(now() + patience))))
   })
 
   const stats = Effect.map(backends.stats, (stats) => ({

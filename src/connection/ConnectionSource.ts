@@ -57,7 +57,15 @@ export interface OpenConnection {
   readonly expel: (grace: Duration.Duration) => Effect.Effect<void>
 }
 
-/** Opens connections to one server as one role. */
+/**
+ * As whom the pool wants a connection to be opened, for sources that can open them as more than one role; `undefined`: as the
+ * source's own. The pool sets it around `open`, and lends the connection only to borrowers that want the same.
+ */
+export const Role = Context.Reference<string | undefined>("holdfast/connection/ConnectionSource/Role", {
+  defaultValue: () => undefined
+})
+
+/** Opens connections to one server. */
 export class ConnectionSource extends Context.Service<
   ConnectionSource,
   {

@@ -14,7 +14,7 @@
  * ```
  * .holdfast/
  *   data/            the server's own, its user's alone
- *   data.log         what the server said; never statements or passwords
+ *   data.log         what the server said, a mebibyte of it and one before; nothing of users' SQL, no password
  *   secrets.json     passwords, mode 600
  *   program-….json   who serves from here now
  * ```
@@ -29,6 +29,7 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as EmbeddedClaim from "./EmbeddedClaim.ts"
 import type { EmbeddedPostgresError } from "./EmbeddedPostgresError.ts"
 import * as EmbeddedRoles from "./EmbeddedRoles.ts"
@@ -68,6 +69,12 @@ export class EmbeddedPostgres extends Context.Service<
     readonly ownerUrl: Redacted.Redacted
     /** For users' SQL: database and role `workspace`, which may connect to no other. */
     readonly workspaceUrl: Redacted.Redacted
+    /** For a role of each user's own in the workspace: the role `steward`, which may make roles there. Runs no SQL of users'. */
+    readonly stewardUrl: Redacted.Redacted
+    /** Puts back what users' SQL has changed about the role `workspace`: its password and its settings. */
+    readonly repair: Effect.Effect<void, Failure>
+    /** What every connection of that role is to be opened with, so that its own settings change nothing: all of the server's. */
+    readonly settings: Effect.Effect<Readonly<Record<string, string>>, Failure>
     readonly secrets: {
       /** The password of the service's user `demo`: random, made when first asked for, kept with the data. */
       readonly demoPassword: Effect.Effect<Redacted.Redacted, Failure>
@@ -94,6 +101,15 @@ const service = (
     host,
     ownerUrl: EmbeddedRoles.urlOf(address, EmbeddedRoles.owner, secrets.owner),
     workspaceUrl: EmbeddedRoles.urlOf(address, EmbeddedRoles.workspace, secrets.workspace),
+    stewardUrl: EmbeddedRoles.urlOf(
+      address,
+      EmbeddedRoles.steward,
+      EmbeddedRoles.stewardPassword(secrets),
+      EmbeddedRoles.workspace
+    ),
+    // Two at a time would disturb each other.
+    repair: Semaphore.makeUnsafe(1).withPermit(EmbeddedRoles.repair(address, secrets, directory)),
+    settings: EmbeddedRoles.settings(address, secrets, directory),
     secrets: { demoPassword: EmbeddedSecrets.demoPassword(directory) }
   })
 }

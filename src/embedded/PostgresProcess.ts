@@ -9,8 +9,8 @@
  * **Details**
  *
  * The server listens on 127.0.0.1 only and on no Unix socket, in a process group of its own, so that Ctrl-C in a
- * terminal reaches us and not it. Its messages go to a file beside the data directory. It runs as another user when we
- * are root, see {@link PostgresBinaries}. Everything here waits in real time, also under a test's clock.
+ * terminal reaches us and not it. Its messages go to a file beside the data directory; of those, the last mebibyte is kept and
+ * one before it. It runs as another user when we are root, see {@link PostgresBinaries}. Everything here waits in real time, also under a test's clock.
  *
  * **Gotchas**
  *
@@ -160,12 +160,33 @@ export const start = Effect.fn("PostgresProcess.start")(function* (
     }),
     Postmaster.inRealTime
   )
-  return yield* Ledger.hold(
+  const server = yield* Ledger.hold(
     { kind: "postgres", id: directory, releaseLimit: "20 seconds" },
     acquire,
     ({ stop }) => stop
   )
+  yield* Effect.promise(() => cut(server.logFile)).pipe(
+    Effect.repeat(Schedule.spaced("1 second")),
+    Postmaster.inRealTime,
+    Effect.forkScoped
+  )
+  return server
 })
+
+/** What a log may grow to, in bytes, before it becomes the old one. */
+const maxLog = 1024 * 1024
+
+/** The server has the file open and appends: it is copied and emptied. What is written in between is lost. */
+const cut = async (logFile: string) => {
+  try {
+    const { size } = await Fs.stat(logFile)
+    if (size <= maxLog) return
+    await Fs.copyFile(logFile, `${logFile}.old`)
+    await Fs.truncate(logFile)
+  } catch {
+    // It is looked at again in a second.
+  }
+}
 
 interface Launch extends StartOptions {
   readonly port: number
@@ -188,7 +209,7 @@ const launch = ({ command, directory, port, settings, timeLimit, user }: Launch)
         (stat) => stat.size,
         () => 0
       )
-      if (size > 1024 * 1024) await Fs.rename(logFile, `${logFile}.old`)
+      if (size > maxLog) await Fs.rename(logFile, `${logFile}.old`)
       return openSync(logFile, "a", 0o600)
     })
     return Effect.flatMap(opened, (log) => {

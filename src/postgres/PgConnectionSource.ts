@@ -30,7 +30,7 @@ import * as Reactivity from "effect/reactivity/Reactivity"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import { ConnectionError, InvalidConfig, NoRoom, ResetFailed, Unavailable } from "../connection/ConnectionError.ts"
-import { ConnectionSource, type Lent, type OpenConnection, type Recall } from "../connection/ConnectionSource.ts"
+import { ConnectionSource, type Lent, type OpenConnection, type Recall, Role } from "../connection/ConnectionSource.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgFrames from "./internal/PgFrames.ts"
 import * as PgOpening from "./internal/PgOpening.ts"
@@ -64,6 +64,22 @@ export interface Options {
   readonly idleInTransactionTimeout?: Duration.Input | undefined
   /** Further settings of every connection, such as `search_path`. */
   readonly settings?: Readonly<Record<string, string>> | undefined
+  /**
+   * Who logs in for a role that a borrower asked the pool for (`lease({ role })`). It is asked on each connect and must be quick.
+   * Default: nobody; a borrower that asks for a role gets an error.
+   */
+  readonly login?: ((role: string) => Login) | undefined
+  /**
+   * Run when the server refuses to let the role in (SQLSTATE class 28), or `undefined` for the one of the URL; the connection is
+   * tried once more after it. For a role whose password somebody has changed, or that has to be made first. Default: nothing.
+   */
+  readonly onRefused?: ((role: string | undefined) => Effect.Effect<unknown, unknown>) | undefined
+}
+
+/** A role of the server and its password. */
+export interface Login {
+  readonly username: string
+  readonly password: Redacted.Redacted<string>
 }
 
 const invalid = (field: string, problem: string) =>
@@ -108,6 +124,8 @@ export const configOf = Effect.fnUntraced(function* (options: Options) {
     keepAlive: "15 seconds",
     startupParameters: {
       client_connection_check_interval: "1s",
+      // How long a connection may be idle is the pool's to say.
+      idle_session_timeout: "0",
       // How values are written is not for a role's or a database's settings to decide.
       bytea_output: "hex",
       DateStyle: "ISO",
@@ -176,11 +194,22 @@ export const answerLimit = ({ startupParameters }: Effect.Success<ReturnType<typ
   Duration.sum(Duration.millis(Number(startupParameters.statement_timeout)), lateAnswer)
 
 /** What a server says that has no room for one more connection, by its code, and what poolers say. */
-const isFull = (cause: unknown) =>
-  (hasProperty(cause, "code") && cause.code === "53300") ||
-  /too many (client )?connections|no more connections allowed|max client(s| connections) reached/i.test(
-    cause instanceof Error ? cause.message : ""
-  )
+const isFull = (cause: unknown, role: string | undefined) =>
+  // What one role has used up is no matter of the others'.
+  !(role !== undefined && cause instanceof Error && /too many connections for role/i.test(cause.message)) &&
+  ((hasProperty(cause, "code") && cause.code === "53300") ||
+    /too many (client )?connections|no more connections allowed|max client(s| connections) reached/i.test(
+      cause instanceof Error ? cause.message : ""
+    ))
+
+const isRefused = (error: unknown) => {
+  const cause = isSqlError(error) ? error.reason.cause : error
+  return hasProperty(cause, "code") && typeof cause.code === "string" && cause.code.startsWith("28")
+}
+
+const noLogin = new Error(
+  "A borrower asked for a role, and PgConnectionSource has no option login that says who logs in."
+)
 
 /** Makes a source. Fails with `InvalidConfig` naming what makes no sense. */
 export const make = Effect.fnUntraced(function* (options: Options) {
@@ -188,9 +217,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const { where: name } = yield* targetOf(options.url)
   const reactivity = yield* Reactivity.Reactivity
   const recycle = options.recycle ?? PgRecycle.complete
-  const unavailable = (error: unknown) => {
+  const unavailable = (error: unknown, role?: string) => {
     const cause = isSqlError(error) ? (error.reason.cause ?? error) : error
-    const Reason = isFull(cause) ? NoRoom : Unavailable
+    const Reason = isFull(cause, role) ? NoRoom : Unavailable
     return new ConnectionError({ reason: new Reason({ source: name, cause }) })
   }
   const recipe = PgRecycle.compile(recycle)
@@ -205,13 +234,31 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const reaper = yield* PgReaper.make({ ...config, applicationName: "holdfast-reaper" }, connect)
   const silence = yield* PgSilence.make({ ...config, applicationName: "holdfast-watch" }, connect)
 
+  const connectAs = (role: string | undefined) => {
+    const login = role === undefined ? undefined : options.login
+    if (role !== undefined && login === undefined) return Effect.fail(noLogin)
+    const connected = Effect.suspend(() =>
+      connect({
+        ...config,
+        ...(role === undefined ? undefined : login?.(role)),
+        // Pinning is what lends it; multiplexing lets a check that is late be given up at once.
+        multiplex: true,
+        prepare: recycle.prepare
+      })
+    )
+    const { onRefused } = options
+    if (onRefused === undefined) return connected
+    return Effect.catchIf(connected, isRefused, (error) =>
+      onRefused(role).pipe(
+        Effect.tapCause((cause) => Effect.logWarning(`A role cannot be put right: ${role ?? "of the URL"}`, cause)),
+        Effect.mapError(() => error),
+        Effect.andThen(connected)
+      )
+    )
+  }
+
   const open = Effect.gen(function* () {
-    const connection = yield* connect({
-      ...config,
-      // Pinning is what lends it; multiplexing lets a check that is late be given up at once.
-      multiplex: true,
-      prepare: recycle.prepare
-    })
+    const connection = yield* connectAs(yield* Role)
     const backend = yield* Effect.fromNullishOr(PgOpening.backendOf(connection))
     const recipe = recipeOf(connection)
     const behind = behindOf(recipe)
@@ -231,7 +278,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return {
       id: String(backend.pid),
       lend,
-      check: Effect.mapError(connection.query("SELECT 1", [], false), unavailable).pipe(Effect.asVoid),
+      check: Effect.mapError(connection.query("SELECT 1", [], false), (error) => unavailable(error)).pipe(
+        Effect.asVoid
+      ),
       reset: Effect.mapError(
         reset,
         (cause) => new ConnectionError({ reason: new ResetFailed({ source: name, cause }) })
@@ -247,10 +296,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     } satisfies OpenConnection
   })
 
-  const opening = Effect.mapError(
-    // The driver's own time limit and errors know nothing of what fails in here.
-    Effect.catchDefect(open, (defect) => Effect.fail(defect)),
-    unavailable
+  const opening = Effect.flatMap(Role, (role) =>
+    Effect.mapError(
+      // The driver's own time limit and errors know nothing of what fails in here.
+      Effect.catchDefect(open, (defect) => Effect.fail(defect)),
+      (error) => unavailable(error, role)
+    )
   )
   return ConnectionSource.of({ name, open: opening })
 })

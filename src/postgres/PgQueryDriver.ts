@@ -20,7 +20,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { Buffer } from "node:buffer"
-import { ConnectionPool } from "../connection/ConnectionPool.ts"
+import { ConnectionPool, type LeaseOptions } from "../connection/ConnectionPool.ts"
 import type { Recall } from "../connection/ConnectionSource.ts"
 import * as PgAtomicity from "./internal/PgAtomicity.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
@@ -33,6 +33,7 @@ import * as PgWire from "./internal/PgWire.ts"
 import * as PgValues from "./internal/PgValues.ts"
 import {
   type Execution,
+  Principal,
   type QueryConnection,
   QueryDriver,
   type RowSink,
@@ -258,12 +259,20 @@ const summaryOf = (tag: string, count: number): Summary => {
   return { command: words[0] ?? "", rowCount: words.length > 1 && Number.isInteger(affected) ? affected : count }
 }
 
-/** Makes the driver over the pool in context. */
-export const make = Effect.gen(function* () {
+/** How the pool is asked for a connection for a principal. */
+type LeaseFor = (principal: string | undefined) => Effect.Effect<LeaseOptions, QueryError>
+
+const nobody = PgQueryErrors.unavailable(
+  "The statement runs for no principal, and each one has a role of its own. Submit it to a QueryRegistry."
+)
+
+const makeFor = Effect.fnUntraced(function* (leaseFor: LeaseFor) {
   const pool = yield* ConnectionPool
   const types = new PgTypes()
   const open = Effect.gen(function* () {
-    const { id, kill, reason, services } = yield* Effect.mapError(pool.lease(), PgQueryErrors.fromConnectionError)
+    const options = yield* leaseFor(yield* Principal)
+    const lease = pool.lease(options)
+    const { id, kill, reason, services } = yield* Effect.mapError(lease, PgQueryErrors.fromConnectionError)
     const lent = Context.getOption(services, PgDriver.Pinned)
     if (Option.isNone(lent)) {
       return yield* PgQueryErrors.unavailable("The pool is not one of PostgreSQL connections. Use PgConnectionSource.")
@@ -311,5 +320,23 @@ export const make = Effect.gen(function* () {
   return QueryDriver.of({ open })
 })
 
-/** Statements run on connections of the `ConnectionPool` in context. */
+/** Makes the driver over the pool in context. */
+export const make = makeFor((key) => Effect.succeed({ key }))
+
+/** As {@link make}, for {@link layerPerPrincipal}. */
+export const makePerPrincipal = makeFor((principal) =>
+  principal === undefined ? Effect.fail(nobody) : Effect.succeed({ key: principal, role: principal })
+)
+
+/** Statements run on connections of the `ConnectionPool` in context, which are fair between principals. */
 export const layer: Layer.Layer<QueryDriver, never, ConnectionPool> = Layer.effect(QueryDriver, make)
+
+/**
+ * As {@link layer}, where each principal's statements run on connections that are logged in as a role of that principal's own: the
+ * pool is asked for the role that is named like the principal, and `login` of `PgConnectionSource` says who that is on the
+ * server. The database itself then keeps apart what different principals run. A statement without a principal is refused.
+ */
+export const layerPerPrincipal: Layer.Layer<QueryDriver, never, ConnectionPool> = Layer.effect(
+  QueryDriver,
+  makePerPrincipal
+)

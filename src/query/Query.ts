@@ -30,6 +30,7 @@ import * as Lifetime from "../lifetime/Lifetime.ts"
 import {
   type Column,
   type Execution,
+  Principal,
   QueryDriver,
   type Row,
   type RowSink,
@@ -54,6 +55,8 @@ export type Outcome = Exit.Exit<Summary, QueryError>
 export interface StartOptions {
   readonly id: QueryId.QueryId
   readonly statement: Statement
+  /** On whose behalf the connection is opened. Default: as the context says. */
+  readonly principal?: string | undefined
   /** What the ledger tells about it, besides its id and since when it is held. */
   readonly attributes?: Ledger.Options["attributes"]
   /** Opens the sink when the query starts, in a scope of the maker's. */
@@ -162,15 +165,16 @@ export const start = (
 }
 
 const execute = (
-  { deadline, id, onNotice, sink, statement }: StartOptions,
+  { deadline, id, onNotice, principal, sink, statement }: StartOptions,
   told: (state: QueryState) => void,
   { onDone, onGivenUp }: Pick<Execution, "onDone" | "onGivenUp">
 ) =>
   Effect.scoped(
     Effect.flatMap(QueryDriver, (driver) => {
       told("Starting")
+      const opened = principal === undefined ? driver.open : Effect.provideService(driver.open, Principal, principal)
       return Effect.flatMap(sink(), (rows) =>
-        Effect.flatMap(driver.open, (connection) => {
+        Effect.flatMap(opened, (connection) => {
           told("Running")
           const running = connection.execute(statement, rows, { id, deadline, onDone, onGivenUp, onNotice })
           return Ledger.during({ kind: "statement", id })(running)

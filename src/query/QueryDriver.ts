@@ -88,6 +88,14 @@ export interface QueryConnection {
   readonly execute: (statement: Statement, sink: RowSink, execution: Execution) => Effect.Effect<Summary, QueryError>
 }
 
+/**
+ * On whose behalf a connection is opened: a registry sets it around `open`, for drivers that give principals roles of their own.
+ * Default: nobody's in particular.
+ */
+export const Principal = Context.Reference<string | undefined>("holdfast/query/QueryDriver/Principal", {
+  defaultValue: () => undefined
+})
+
 export class QueryDriver extends Context.Service<
   QueryDriver,
   {

@@ -244,6 +244,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     return Query.start(
       {
         id,
+        principal,
         attributes: () => ({ principal: entry.record.principal, state: entry.record.state }),
         statement,
         sink: () => Effect.map(entry.open(results.open({ id, principal }), context), (result) => entry.sinkOf(result)),

@@ -12,6 +12,7 @@ import type { Settings } from "./Settings.ts"
 
 export interface Databases {
   readonly own: Redacted.Redacted<string>
+  /** With the role that users' SQL runs as, or with the one that makes users' own roles. */
   readonly queries: Option.Option<Redacted.Redacted<string>>
   /** The password of the user `demo`, where there is to be one. */
   readonly demo: Option.Option<Redacted.Redacted<string>>
@@ -33,7 +34,9 @@ const resolve = Effect.fnUntraced(function* <E, R>(
   const embedded = yield* open
   return {
     own: embedded.ownerUrl,
-    queries: Option.orElse(settings.queryUrl, () => Option.some(embedded.workspaceUrl)),
+    queries: Option.orElse(settings.queryUrl, () =>
+      Option.some(settings.queryRoles === "per-user" ? embedded.stewardUrl : embedded.workspaceUrl)
+    ),
     demo: Option.isSome(settings.demoPassword)
       ? settings.demoPassword
       : Option.some(yield* embedded.secrets.demoPassword),

@@ -20,6 +20,7 @@ import { SessionStore } from "../session/SessionStore.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import type { Databases } from "./Databases.ts"
 import { FailureCounts } from "./FailureCounts.ts"
+import { QueryRoles } from "./QueryRoles.ts"
 import * as SessionStores from "./SessionStores.ts"
 import type { Settings } from "./Settings.ts"
 import { Users } from "./Users.ts"
@@ -62,8 +63,8 @@ const onceASecond = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<
 })
 
 /**
- * Prepares the databases and keeps an eye on them, and on the `ConnectionPool` and the `QueryResults` in context, where queries
- * run on these.
+ * Prepares the databases and keeps an eye on them, and on the `ConnectionPool`, the `QueryRoles` and the `QueryResults` in
+ * context, where queries run on these.
  */
 export const make = Effect.fnUntraced(function* (settings: Settings, databases: Databases) {
   const store = yield* SessionStore
@@ -71,6 +72,10 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const users = yield* Users
   const pool = yield* Effect.serviceOption(ConnectionPool)
   const results = yield* Effect.serviceOption(QueryResults)
+  const roles = Option.match(yield* Effect.serviceOption(QueryRoles), {
+    onNone: () => Effect.void,
+    onSome: ({ ready }) => ready
+  })
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
@@ -111,7 +116,10 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     Effect.map(succeeds(effect), (isThere) => (isThere ? [] : [name]))
   // The pool needs three seconds to see that a connection is dead, and then opens another.
   const runsQueries = yield* onceASecond(
-    Option.match(pool, { onNone: () => Effect.succeed(false), onSome: ({ ping }) => succeeds(ping, "4 seconds") })
+    Option.match(pool, {
+      onNone: () => Effect.succeed(false),
+      onSome: ({ ping }) => succeeds(Effect.andThen(roles, ping), "4 seconds")
+    })
   )
   const waitingFor = yield* onceASecond(
     Effect.map(

@@ -45,6 +45,7 @@ import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
+import * as QueryRoles from "./QueryRoles.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
 import * as QueryRole from "./QueryRole.ts"
@@ -121,33 +122,67 @@ const queries = (settings: Settings.Settings) =>
           retention: settings.queryRetention,
           drain: "2 seconds"
         }).pipe(
-          Layer.provide(PgQueryDriver.layer),
+          Layer.provide(settings.queryRoles === "per-user" ? PgQueryDriver.layerPerPrincipal : PgQueryDriver.layer),
           Layer.provide(Layer.succeedContext(context as Context.Context<ConnectionPool.ConnectionPool | QueryResults>))
         )
     })
   ).pipe(Layer.unwrap)
 
-/** What queries stand on, and readiness looks at: where they run, and where their rows are. */
+/** How connections for users' SQL are opened. */
+const connections = {
+  url: (url: Redacted.Redacted<string>) => ({
+    url,
+    recycle: PgRecycle.foreign,
+    statementTimeout: "1 day" as const,
+    applicationName: "holdfast-queries"
+  }),
+  /**
+   * All users' as one role. Those to the embedded server do not depend on what users' SQL has set this role to, and its password is
+   * put back when somebody has changed it.
+   */
+  shared: (url: Redacted.Redacted<string>, own: Databases.Databases["embedded"]) =>
+    Effect.gen(function* () {
+      return PgConnectionSource.layer({
+        ...connections.url(url),
+        ...(Option.isSome(own) && { onRefused: () => own.value.repair, settings: yield* own.value.settings })
+      })
+    }).pipe(Layer.unwrap),
+  /** Each user's as a role of their own, which is made when it is refused. What it sets for itself must not lock it out. */
+  perUser: (url: Redacted.Redacted<string>, own: Databases.Databases["embedded"]) =>
+    Effect.map(QueryRoles.QueryRoles, ({ login, put }) =>
+      PgConnectionSource.layer({
+        ...connections.url(url),
+        login,
+        onRefused: (principal) => (principal === undefined ? Effect.void : put(principal)),
+        settings: {
+          local_preload_libraries: "",
+          ...(Option.isSome(own) && { transaction_timeout: "0", default_transaction_read_only: "off" })
+        }
+      })
+    ).pipe(Layer.unwrap)
+}
+
+/** What queries stand on, and readiness looks at: as whom and where they run, and where their rows are. */
 const foundation = (settings: Settings.Settings, databases: Databases.Databases) =>
   Option.match(databases.queries, {
     onNone: () => Layer.empty,
-    onSome: (url) =>
+    onSome: (url) => {
+      const own = Option.isSome(settings.queryUrl) ? Option.none() : databases.embedded
       // The registry has drained when the pool closes.
-      ConnectionPool.layer({
+      const pool = ConnectionPool.layer({
         max: settings.maxQueries,
         closeTimeout: "500 millis",
         onOpen: settings.allowsSuperuser ? undefined : QueryRole.ordinary
-      }).pipe(
-        Layer.merge(FileQueryResults.layer()),
-        Layer.provide(
-          PgConnectionSource.layer({
-            url,
-            recycle: PgRecycle.foreign,
-            statementTimeout: "1 day",
-            applicationName: "holdfast-queries"
-          })
-        )
+      })
+      const stands = Layer.merge(pool, FileQueryResults.layer())
+      if (settings.queryRoles === "shared") return Layer.provide(stands, connections.shared(url, own))
+      // In a database of this instance's alone: its own queries, and what it needs to replace a connection.
+      const limit = Option.isSome(own) ? { connectionLimit: settings.maxQueriesPerUser + 4 } : {}
+      return stands.pipe(
+        Layer.provide(connections.perUser(url, own)),
+        Layer.provideMerge(QueryRoles.layer({ url, ...limit }))
       )
+    }
   })
 
 const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) => {

@@ -43,6 +43,8 @@ export interface Settings {
   readonly databaseUrl: Option.Option<Redacted.Redacted<string>>
   /** None: the embedded workspace, or no queries where the database is not embedded. */
   readonly queryUrl: Option.Option<Redacted.Redacted<string>>
+  /** As whom users' SQL runs: each as a role of their own, or all as the role of the URL. */
+  readonly queryRoles: "per-user" | "shared"
   /** None: sessions are in PostgreSQL, with the other tables. */
   readonly redisUrl: Option.Option<Redacted.Redacted<string>>
   readonly demoPassword: Option.Option<Redacted.Redacted<string>>
@@ -228,13 +230,25 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
   if (unknown !== undefined) return yield* refuse(unknown.name, unknown.problem)
   const maxQueries = yield* integer("HOLDFAST_MAX_QUERIES", 10, 1, 10_000)
   const maxConnections = yield* integer("HOLDFAST_MAX_CONNECTIONS", 10_000, 1, 1_000_000)
+  const ownUrl = yield* databaseUrl("DATABASE_URL")
+  const queryUrl = yield* databaseUrl("HOLDFAST_QUERY_URL")
   const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
   const settings: Settings = {
     host,
     port: yield* integer("PORT", 3000, 0, 65_535),
     origin: yield* origin,
-    databaseUrl: yield* databaseUrl("DATABASE_URL"),
-    queryUrl: yield* databaseUrl("HOLDFAST_QUERY_URL"),
+    databaseUrl: ownUrl,
+    queryUrl,
+    queryRoles: yield* read(
+      "HOLDFAST_QUERY_ROLES",
+      (name) =>
+        Config.withDefault(
+          Config.Literals(["per-user", "shared"], name),
+          // In the embedded database there is a role that may make others; elsewhere that is the operator's to decide.
+          Option.isNone(ownUrl) && Option.isNone(queryUrl) ? "per-user" : "shared"
+        ),
+      "per-user or shared"
+    ),
     redisUrl: yield* redisUrl,
     demoPassword: yield* read(
       "HOLDFAST_DEMO_PASSWORD",

@@ -10,7 +10,7 @@ import * as Reactivity from "effect/reactivity/Reactivity"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Statement from "effect/sql/Statement"
 import type { ConnectionError } from "../connection/ConnectionError.ts"
-import { ConnectionSource, type State } from "../connection/ConnectionSource.ts"
+import { ConnectionSource, Role, type State } from "../connection/ConnectionSource.ts"
 
 /** What the connection of a number does. Everything succeeds at once where nothing is said. */
 export interface Script {
@@ -22,7 +22,7 @@ export interface Script {
   readonly close?: ((connection: number) => Effect.Effect<void>) | undefined
 }
 
-/** What happened so far, in order: `open 1`, `lend 1`, `reset 1`, `close 1`, … */
+/** What happened so far, in order: `open 1`, `lend 1`, `reset 1`, `close 1`, …; for a role `open 1 as alice`. */
 export interface Log {
   readonly events: ReadonlyArray<string>
 }
@@ -42,9 +42,10 @@ export const make = Effect.fnUntraced(function* (script: Script = {}) {
 
   const source = ConnectionSource.of({
     name: "script",
-    open: Effect.suspend(() => {
+    open: Effect.flatMap(Role, (role) => {
       const number = ++count
-      return Effect.acquireRelease(Effect.andThen(script.open?.(number) ?? Effect.void, note(`open ${number}`)), () =>
+      const opened = note(role === undefined ? `open ${number}` : `open ${number} as ${role}`)
+      return Effect.acquireRelease(Effect.andThen(script.open?.(number) ?? Effect.void, opened), () =>
         Effect.andThen(script.close?.(number) ?? Effect.void, note(`close ${number}`))
       ).pipe(
         Effect.as({

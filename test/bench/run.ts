@@ -4,6 +4,7 @@
 const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<void> }>>> = {
   primitives: () => import("./primitives.ts"),
   connections: () => import("./connections.ts"),
+  roles: () => import("./roles.ts"),
   sessions: () => import("./sessions.ts"),
   sessionsRedis: () => import("./sessionsRedis.ts"),
   sessionsEncrypted: () => import("./sessionsEncrypted.ts"),

@@ -44,7 +44,7 @@ it.live("C6 a backend that has come to another statement between the look at it 
         "select from pg_stat_activity where application_name = 'reaper' and state = 'idle' and query like $1",
         `%${text}%`
       )
-    yield* answered("a.query_start::text")
+    yield* answered("a.query_start::")
     yield* gates.query("select pg_advisory_unlock(1)")
     yield* Fiber.join(first)
     const second = yield* Effect.forkChild(borrowed.query("select pg_advisory_lock(2)"))

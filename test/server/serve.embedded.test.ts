@@ -9,9 +9,9 @@ import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
 /** `holdfast serve` in a checkout, with nothing configured but a free port; what it printed about itself. */
-const start = (cwd: string) =>
+const start = (cwd: string, more: Service.Environment = {}) =>
   Effect.gen(function* () {
-    const service = yield* Service.launch({ args: ["serve"], cwd, env: { PORT: "0" } })
+    const service = yield* Service.launch({ args: ["serve"], cwd, env: { PORT: "0", ...more } })
     const url = yield* Service.listening(service)
     const said = (pattern: RegExp) =>
       eventually(
@@ -57,7 +57,7 @@ describe("the service with its embedded database", { concurrent: true }, () => {
       assert.strictEqual(service.directory, Path.join(cwd, ".holdfast"))
       const demo = yield* login(browser(service.url), { username: "demo", password: service.password })
       assert.deepStrictEqual(yield* rowsOf(demo, "select current_user::text, current_database()::text, 6 * 7"), [
-        ["workspace", "workspace", 42]
+        ["workspace__demo", "workspace", 42]
       ])
       yield* run(demo, "create table mine as select 'kept' as word")
 
@@ -70,7 +70,7 @@ describe("the service with its embedded database", { concurrent: true }, () => {
         `select pg_read_file('${Path.join(service.directory, "secrets.json")}')`,
         `copy (select 1) to '${Path.join(cwd, "written")}'`,
         "copy (select 1) to program 'true'",
-        "alter role workspace superuser",
+        "alter role workspace__demo superuser",
         "create database other",
         "drop database holdfast",
         "select rolpassword from pg_authid",
@@ -103,6 +103,38 @@ describe("the service with its embedded database", { concurrent: true }, () => {
       assert.strictEqual(again.password, service.password)
       const later = yield* login(browser(again.url), { username: "demo", password: again.password })
       assert.deepStrictEqual(yield* rowsOf(later, "select word from mine"), [["kept"]])
+    })
+  )
+
+  it.live("I2 a role that users' SQL has turned against its connections holds up nobody while the service runs", () =>
+    Effect.gen(function* () {
+      const { cwd } = yield* checkout()
+      const service = yield* start(cwd, { HOLDFAST_QUERY_ROLES: "shared" })
+      const demo = yield* login(browser(service.url), { username: "demo", password: service.password })
+      for (const sql of [
+        "create schema evil",
+        "create view evil.pg_stat_activity as select 1 as pid",
+        "alter role workspace set search_path = evil, pg_catalog",
+        "alter role workspace set transaction_timeout = 1",
+        "alter role workspace set default_transaction_read_only = on",
+        "alter role workspace set local_preload_libraries = 'nowhere'",
+        "alter role workspace set exit_on_error = on",
+        "alter role workspace password 'mine'"
+      ]) {
+        assert.strictEqual((yield* run(demo, sql)).state, "Succeeded", sql)
+      }
+      // Those that were opened before, this one last.
+      yield* run(
+        demo,
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = current_user and pid <> pg_backend_pid()"
+      )
+      assert.strictEqual((yield* run(demo, "select pg_terminate_backend(pg_backend_pid())")).state, "Failed")
+      assert.deepStrictEqual(
+        yield* rowsOf(demo, "select current_user::text, current_setting('search_path'), pg_sleep(0.05)::text"),
+        [["workspace", '"$user", public', ""]]
+      )
+      yield* run(demo, "create table mine (id int)")
+      assert.strictEqual((yield* browser(service.url).send("GET", "/health/ready")).status, 200)
     })
   )
 

@@ -29,6 +29,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       for (const [given, taken, power] of [
         ["alter role ROLE superuser", "alter role ROLE nosuperuser", "a superuser"],
         ["alter role ROLE bypassrls", "alter role ROLE nobypassrls", "a role with BYPASSRLS"],
+        ["alter role ROLE replication", "alter role ROLE noreplication", "a role with REPLICATION"],
         [
           "grant pg_execute_server_program to ROLE",
           "revoke pg_execute_server_program from ROLE",

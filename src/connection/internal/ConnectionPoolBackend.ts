@@ -17,11 +17,13 @@ import { ConnectionError, ResetFailed, Unavailable } from "../ConnectionError.ts
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
 import type * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
-import type { ConnectionSource, OpenConnection, Recall } from "../ConnectionSource.ts"
+import { type ConnectionSource, type OpenConnection, type Recall, Role } from "../ConnectionSource.ts"
 
 /** An open connection with what the pool knows about it. */
 export interface Pooled {
   readonly connection: OpenConnection
+  /** As whom it was opened, if not as the source's own role. It is lent to nobody who wants another. */
+  readonly role: string | undefined
   readonly recall: Recall
   /** Holds the connection, its entry in the ledger and its place in the server, which is given back when both are gone. */
   readonly scope: Scope.Closeable
@@ -94,7 +96,8 @@ export const make = Effect.fnUntraced(function* (
       Effect.mapError((cause) => new ConnectionError({ reason: new Unavailable({ source: source.name, cause }) }))
     )
   }
-  const opened = permits.withPermit(Effect.tap(source.open, prepared))
+  const openedAs = (role: string | undefined) =>
+    source.open.pipe(Effect.tap(prepared), Effect.provideService(Role, role), permits.withPermit)
 
   const kill = (pooled: Pooled) =>
     Effect.suspend(() => {
@@ -107,10 +110,16 @@ export const make = Effect.fnUntraced(function* (
       )
     })
 
-  const pooledOf = (connection: OpenConnection, scope: Scope.Closeable, lifetime: number): Pooled => {
+  const pooledOf = (
+    connection: OpenConnection,
+    role: string | undefined,
+    scope: Scope.Closeable,
+    lifetime: number
+  ): Pooled => {
     const at = now()
     const pooled: Pooled = {
       connection,
+      role,
       recall: { kill: Effect.suspend(() => kill(pooled)), reason: () => pooled.recalled },
       scope,
       retireAt: at + lifetime,
@@ -126,8 +135,8 @@ export const make = Effect.fnUntraced(function* (
   }
 
   return {
-    /** Opens one. */
-    open: ({ departs, freed }: Ends) =>
+    /** Opens one, as a role. */
+    open: (role: string | undefined, { departs, freed }: Ends) =>
       Effect.uninterruptible(
         Effect.gen(function* () {
           const scope = Scope.makeUnsafe()
@@ -136,8 +145,8 @@ export const make = Effect.fnUntraced(function* (
           const lifetime = Duration.toMillis(limits.maxLifetime) * (1 - (yield* Random.next) / 10)
           return yield* Ledger.hold(
             ({ connection }: Pooled) => ({ kind: "backend", id: connection.id, attributes }),
-            Effect.map(Effect.interruptible(Scope.provide(opened, inner)), (connection) =>
-              pooledOf(connection, scope, lifetime)
+            Effect.map(Effect.interruptible(Scope.provide(openedAs(role), inner)), (connection) =>
+              pooledOf(connection, role, scope, lifetime)
             ),
             // While it is open, its state tells how it was lost.
             (pooled, exit) => Effect.andThen(departs(pooled), Scope.close(inner, exit))

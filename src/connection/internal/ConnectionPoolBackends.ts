@@ -4,7 +4,8 @@
  *
  * A backend lives in the ledger from its opening until it is closed. One that is gone on our side while the server may still
  * run something becomes a zombie, see `ConnectionPoolZombies`. Opening and asking go on when the borrower that they were begun
- * for gives up: what comes of them is the pool's.
+ * for gives up: what comes of them is the pool's. A connection is lent to those who want its role and to nobody else; when there
+ * is no room for one of another role, the one that was idle for the longest time is closed.
  *
  * ```
  *            opened                 lent
@@ -33,18 +34,24 @@ import type { Pooled } from "./ConnectionPoolBackend.ts"
 import * as ConnectionPoolBackend from "./ConnectionPoolBackend.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
+import { inTurns } from "./ConnectionPoolTurns.ts"
+import * as ConnectionPoolPlan from "./ConnectionPoolPlan.ts"
 import * as ConnectionPoolRoom from "./ConnectionPoolRoom.ts"
-import { type Waiter, Waiters } from "./ConnectionPoolWaiters.ts"
+import { Stock } from "./ConnectionPoolStock.ts"
+import { suits, type Waiter, Waiters, type Want } from "./ConnectionPoolWaiters.ts"
 import * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
 import type { ConnectionSource } from "../ConnectionSource.ts"
 
 /** What the pool does with its backends. */
 export interface Backends {
   /**
-   * Takes a connection that may be lent for the current scope; it is there for the next when the scope closes. Where there is none
-   * at once, waits for one until `late` fails.
+   * Takes a connection that may be lent for the current scope, of the role that is wanted; it is there for the next when the scope
+   * closes. Where there is none at once, waits for one until `late` fails.
    */
-  readonly take: (late: Effect.Effect<never, ConnectionError>) => Effect.Effect<Pooled, ConnectionError, Scope.Scope>
+  readonly take: (
+    want: Want,
+    late: Effect.Effect<never, ConnectionError>
+  ) => Effect.Effect<Pooled, ConnectionError, Scope.Scope>
   /** Whether `take` would have one at once, without opening or asking any. */
   readonly isReady: () => boolean
   /** Makes a connection as good as new, or has it closed. Never fails. */
@@ -88,10 +95,8 @@ export const make = Effect.fnUntraced(function* (
 ) {
   const clock = yield* Clock.Clock
   const now = () => SteadyClock.millis(clock)
-  const zombies = yield* ConnectionPoolZombies.make(
-    source.name,
-    Duration.max(limits.closeTimeout, Duration.millis(700))
-  )
+  const longest = Duration.max(limits.closeTimeout, Duration.millis(700))
+  const zombies = yield* ConnectionPoolZombies.make(source.name, longest)
   const work = yield* FiberSet.make<unknown, unknown>()
   const run = yield* FiberSet.runtime(work)()
   /** What is begun for a connection is brought to its end; only waiting for the server is given up when the pool closes. */
@@ -102,36 +107,24 @@ export const make = Effect.fnUntraced(function* (
 
   const checkAfter = Duration.toMillis(limits.checkAfterIdle)
   const askAfter = Math.max(checkAfter, Duration.toMillis(askEvery))
-  const all = new Set<Pooled>()
-  /** The one that was used last is the last. */
-  const idle: Array<Pooled> = []
-  /** And since when. */
-  const asked = new Map<Pooled, number>()
+  const stock = new Stock()
+  const { all, asked, idle } = stock
   const waiters = new Waiters()
-  /** Backends that the server may have of us: also those that are being opened or closed. */
-  let slots = 0
-  let opening = 0
   let generation = 0
   let suspensions = 0
   let isClosed = false
   const none = yield* Latch.make(true)
 
-  const leave = (from: Array<Pooled>, pooled: Pooled) => {
-    const at = from.indexOf(pooled)
-    if (at >= 0) from.splice(at, 1)
-  }
   const departs = (pooled: Pooled) =>
     Effect.suspend(() => {
-      all.delete(pooled)
-      leave(idle, pooled)
-      asked.delete(pooled)
+      stock.departs(pooled)
       if (pooled.buried || !(pooled.abandoned || pooled.connection.state() === "dead")) return Effect.void
       pooled.buried = true
       return zombies.bury(pooled.connection)
     })
   const freed = Effect.sync(() => {
-    slots--
-    if (slots === 0) none.openUnsafe()
+    stock.slots--
+    if (stock.slots === 0) none.openUnsafe()
     pump()
   })
 
@@ -140,7 +133,7 @@ export const make = Effect.fnUntraced(function* (
   const retire = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) =>
     Effect.suspend(() => {
       pooled.retirement = reason
-      leave(idle, pooled)
+      stock.retires(pooled)
       return Effect.andThen(metrics.retired(reason), Scope.close(pooled.scope, Exit.void))
     })
 
@@ -159,7 +152,7 @@ export const make = Effect.fnUntraced(function* (
 
   /** Asks one that was idle; the answer decides whether it is idle again or closed. */
   const ask = (pooled: Pooled) => {
-    leave(idle, pooled)
+    stock.leaves(pooled)
     const since = now()
     asked.set(pooled, since)
     fork(
@@ -187,32 +180,33 @@ export const make = Effect.fnUntraced(function* (
       if (isClosed) return Scope.close(pooled.scope, Exit.void)
       const reason = objection(pooled)
       if (reason !== undefined) return retire(pooled, reason)
-      idle.push(pooled)
+      stock.rests(pooled)
       pump()
       return Effect.void
     })
 
-  const open = () => {
-    slots++
-    opening++
+  const open = (role: string | undefined) => {
+    stock.opens(role)
     none.closeUnsafe()
     const began = generation
     fork(
-      Effect.matchCauseEffect(backend.open({ departs, freed }), {
+      Effect.matchCauseEffect(backend.open(role, { departs, freed }), {
         onSuccess: (pooled) =>
           Effect.suspend(() => {
-            opening--
+            stock.opened(role)
             if (began !== generation) pooled.retirement = "evicted"
             all.add(pooled)
-            return Effect.all([Metric.update(metrics.opened, 1), room.opened(slots), rest(pooled)], { discard: true })
+            return Effect.all([Metric.update(metrics.opened, 1), room.opened(stock.slots), rest(pooled)], {
+              discard: true
+            })
           }),
         onFailure: (cause) =>
           Effect.suspend(() => {
-            opening--
+            stock.opened(role)
             if (isClosed || Cause.hasInterruptsOnly(cause)) return Effect.void
-            return Effect.map(room.refused(cause, slots), (isFull) => {
+            return Effect.map(room.refused(cause, stock.slots, role), (isFull) => {
               if (isFull) return
-              waiters.fail(cause)
+              waiters.fail(cause, role)
               pump()
             })
           })
@@ -220,30 +214,53 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
-  function pump(): void {
-    if (isClosed || suspensions > 0) return
-    while (waiters.size > 0) {
-      const fresh = idle.findLast(isFresh)
-      if (fresh === undefined) break
-      leave(idle, fresh)
-      waiters.hand(fresh)
-    }
+  const freshFor = (want: Want) => idle.findLast((pooled) => suits(want, pooled.role) && isFresh(pooled))
+
+  /** Begins what those who still wait need. Returns for how many there is no room. */
+  const begin = () => {
     const patient = now() - Duration.toMillis(soon)
-    const answering = () => Array.from(asked.values()).filter((since) => since > patient).length
-    while (waiters.size > answering() + opening) {
-      const stale = idle.findLast((pooled) => objection(pooled) === undefined)
-      if (stale !== undefined) ask(stale)
-      else if (slots < room.max()) open()
-      else break
+    const answering = Array.from(asked).filter(([, since]) => since > patient)
+    const plan = ConnectionPoolPlan.make({
+      wants: waiters.all().map(({ want }) => want),
+      begun: [...stock.opening, ...answering.map(([{ role }]) => role)],
+      idle: idle.filter((pooled) => objection(pooled) === undefined),
+      free: room.max() - stock.slots
+    })
+    plan.ask.forEach(ask)
+    plan.open.forEach(open)
+    return plan.missing
+  }
+
+  /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
+  const serve = () => {
+    for (const waiter of waiters.all()) {
+      const fresh = freshFor(waiter.want)
+      if (fresh === undefined) continue
+      stock.leaves(fresh)
+      waiters.hand(waiter, fresh)
     }
+    let missing = begin()
+    if (waiters.size === 0) return
     // Their places are needed.
-    if (waiters.size > 0) {
-      for (const pooled of idle.slice()) {
-        const reason = objection(pooled)
-        if (reason !== undefined) fork(retire(pooled, reason))
-      }
+    for (const pooled of idle.slice()) {
+      const reason = objection(pooled)
+      if (reason !== undefined) give(pooled, reason)
     }
+    // What was idle for the longest time is the first, and none of it is what anybody waits for.
+    for (missing -= stock.leaving(); missing > 0 && idle[0] !== undefined; missing--) give(idle[0], "for another role")
+  }
+
+  /** What is begun may be done at once, and calls this again. */
+  const serveInTurns = inTurns(serve)
+  function pump(): void {
+    if (!isClosed && suspensions === 0 && waiters.size > 0) serveInTurns()
+  }
+
+  /** Closes one that is idle. */
+  const give = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) => {
+    pooled.retirement = reason
+    stock.retires(pooled)
+    fork(retire(pooled, reason))
   }
 
   const isReady = () => waiters.size === 0 && suspensions === 0 && !isClosed
@@ -251,19 +268,18 @@ export const make = Effect.fnUntraced(function* (
   const giveBack = (waiter: Waiter) =>
     Effect.suspend(() => {
       waiters.leave(waiter)
-      const { pooled } = waiter
-      return pooled === undefined ? Effect.void : rest(pooled)
+      return waiter.pooled === undefined ? Effect.void : rest(waiter.pooled)
     })
 
-  const take: Backends["take"] = (late) =>
+  const take: Backends["take"] = (want, late) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.scope, (scope) => {
-        const fresh = isReady() ? idle.findLast(isFresh) : undefined
+        const fresh = isReady() ? freshFor(want) : undefined
         if (fresh !== undefined) {
-          leave(idle, fresh)
+          stock.leaves(fresh)
           return Effect.as(Scope.addFinalizer(scope, rest(fresh)), fresh)
         }
-        const waiter = waiters.enter()
+        const waiter = waiters.enter(want)
         pump()
         return Effect.andThen(
           Scope.addFinalizer(scope, giveBack(waiter)),
@@ -272,13 +288,11 @@ export const make = Effect.fnUntraced(function* (
       })
     )
 
-  const living = () => Array.from(all).filter(({ retirement }) => retirement === undefined).length
-
   /** Looks after those that are idle: nobody else does while nobody borrows. */
   const tend = Effect.sync(() => {
     if (isClosed) return
     const at = now()
-    let surplus = living() + opening - limits.min
+    let surplus = stock.staying() - limits.min
     // Those that were not used for the longest time come first.
     for (const pooled of idle.slice()) {
       const reason =
@@ -286,14 +300,13 @@ export const make = Effect.fnUntraced(function* (
         (surplus > 0 && at - pooled.idleSince >= Duration.toMillis(limits.idleTimeout) ? "idle" : undefined)
       if (reason !== undefined) {
         surplus--
-        pooled.retirement = reason
-        fork(retire(pooled, reason))
+        give(pooled, reason)
       } else if (at - pooled.heardAt >= askAfter) ask(pooled)
     }
-    room.look(slots, waiters.size)
+    room.look(stock.slots, waiters.size)
     pump()
     if (suspensions > 0) return
-    for (let missing = limits.min - living() - opening; missing > 0 && slots < room.max(); missing--) open()
+    for (let missing = limits.min - stock.staying(); missing > 0 && stock.slots < room.max(); missing--) open(undefined)
   })
   yield* Effect.forkScoped(Effect.repeat(tend, Schedule.spaced(tendEvery)), { startImmediately: true })
 
@@ -326,11 +339,8 @@ export const make = Effect.fnUntraced(function* (
 
   return {
     isReady: () => isReady() && idle.some(isFresh),
-    areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && slots >= room.max(),
-    isHeardOf: () => {
-      const since = now() - Duration.toMillis(heardLately)
-      return Array.from(all).some(({ connection }) => connection.heardAt() > since)
-    },
+    areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && stock.slots >= room.max(),
+    isHeardOf: () => stock.isHeardOf(now() - Duration.toMillis(heardLately)),
     take,
     recycle,
     noRoom: () => (all.size === 0 ? room.refusal() : undefined),

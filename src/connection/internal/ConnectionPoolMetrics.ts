@@ -14,6 +14,7 @@ export type Retirement =
   | "did not answer"
   | "held too long"
   | "evicted"
+  | "for another role"
   | "retired by its borrower"
 
 const millis = Metric.exponentialBoundaries({ start: 0.5, factor: 2, count: 16 })

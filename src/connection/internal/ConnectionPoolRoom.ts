@@ -42,12 +42,16 @@ export const make = (source: string, most: number, now: () => number) => {
         told = undefined
         return Effect.logInfo(`Connections to ${source} can be opened again`)
       }),
-    /** One could not be opened, and `slots` are left. Returns whether that is for want of room. */
-    refused: (cause: Cause.Cause<ConnectionError>, slots: number) =>
+    /**
+     * One could not be opened, and `slots` are left. Returns whether that is for want of room. What is wrong with one of many roles
+     * is for those who use it.
+     */
+    refused: (cause: Cause.Cause<ConnectionError>, slots: number, role: string | undefined) =>
       Effect.suspend(() => {
         const error = Option.getOrUndefined(Cause.findErrorOption(cause))
         if (error?.reason._tag !== "NoRoom") {
-          return Effect.as(tell(`A connection cannot be opened. ${error?.message ?? Cause.pretty(cause)}`), false)
+          const line = `A connection cannot be opened. ${error?.message ?? Cause.pretty(cause)}`
+          return Effect.as(role === undefined ? tell(line) : Effect.logDebug(line), false)
         }
         refusal = error
         max = Math.min(most, slots)

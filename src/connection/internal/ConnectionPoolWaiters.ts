@@ -7,8 +7,17 @@ import * as Effect from "effect/Effect"
 import type { ConnectionError } from "../ConnectionError.ts"
 import type { Pooled } from "./ConnectionPoolBackend.ts"
 
+/** As whom a borrower wants a connection: as a role (`undefined`: as the source's own), or as whichever there is. */
+export type Want = string | undefined | typeof anyRole
+
+export const anyRole = Symbol("any role")
+
+/** Whether a connection of a role is what is wanted. */
+export const suits = (want: Want, role: string | undefined): boolean => want === anyRole || want === role
+
 /** One that waits, or has what it waited for. */
 export interface Waiter {
+  readonly want: Want
   readonly told: Deferred.Deferred<Pooled, ConnectionError>
   pooled: Pooled | undefined
 }
@@ -20,8 +29,13 @@ export class Waiters {
     return this.queue.size
   }
 
-  enter(): Waiter {
-    const waiter: Waiter = { told: Deferred.makeUnsafe(), pooled: undefined }
+  /** Those that wait now, the first one first. */
+  all(): ReadonlyArray<Waiter> {
+    return Array.from(this.queue)
+  }
+
+  enter(want: Want): Waiter {
+    const waiter: Waiter = { want, told: Deferred.makeUnsafe(), pooled: undefined }
     this.queue.add(waiter)
     return waiter
   }
@@ -30,23 +44,20 @@ export class Waiters {
     this.queue.delete(waiter)
   }
 
-  /** The first has the connection. */
-  hand(pooled: Pooled): void {
-    const waiter = this.first()
-    if (waiter === undefined) return
+  /** A waiter has the connection. */
+  hand(waiter: Waiter, pooled: Pooled): void {
+    this.queue.delete(waiter)
     waiter.pooled = pooled
     Deferred.doneUnsafe(waiter.told, Effect.succeed(pooled))
   }
 
-  /** The first gets none. */
-  fail(cause: Cause.Cause<ConnectionError>): void {
-    const waiter = this.first()
-    if (waiter !== undefined) Deferred.doneUnsafe(waiter.told, Effect.failCause(cause))
-  }
-
-  private first(): Waiter | undefined {
-    const [waiter] = this.queue
-    if (waiter !== undefined) this.queue.delete(waiter)
-    return waiter
+  /** The first that wants this role gets none. */
+  fail(cause: Cause.Cause<ConnectionError>, role: string | undefined): void {
+    for (const waiter of this.queue) {
+      if (waiter.want !== role && !(waiter.want === anyRole && role === undefined)) continue
+      this.queue.delete(waiter)
+      Deferred.doneUnsafe(waiter.told, Effect.failCause(cause))
+      return
+    }
   }
 }

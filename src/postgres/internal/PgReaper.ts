@@ -37,13 +37,19 @@ interface Target extends Backend {
 const Rows = Schema.Array(Schema.Tuple([Schema.Int, Schema.String, Schema.NullOr(Schema.String)]))
 const decodeRows = Schema.decodeUnknownEffect(Rows)
 
-const look = `select a.pid, a.backend_start::text, a.query_start::text
-  from unnest($1::int[], $2::timestamptz[]) as t(pid, start)
-  join pg_stat_activity a on a.pid = t.pid and a.backend_start = t.start`
+/** Nothing is found by the search path, which may be somebody else's choice. */
+const backends = `pg_catalog.pg_stat_activity a
+    on a.pid operator(pg_catalog.=) t.pid and a.backend_start operator(pg_catalog.=) t.start`
 
-const end = `select pg_terminate_backend(a.pid)
-  from unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) as t(pid, start, query)
-  join pg_stat_activity a on a.pid = t.pid and a.backend_start = t.start and a.query_start is not distinct from t.query`
+const look = `select a.pid, a.backend_start::pg_catalog.text, a.query_start::pg_catalog.text
+  from rows from (pg_catalog.unnest($1::pg_catalog.int4[]), pg_catalog.unnest($2::pg_catalog.timestamptz[])) as t(pid, start)
+  join ${backends}`
+
+const end = `select pg_catalog.pg_terminate_backend(a.pid)
+  from rows from (pg_catalog.unnest($1::pg_catalog.int4[]), pg_catalog.unnest($2::pg_catalog.timestamptz[]),
+    pg_catalog.unnest($3::pg_catalog.timestamptz[])) as t(pid, start, query)
+  join ${backends}
+    and (a.query_start operator(pg_catalog.=) t.query or a.query_start is null and t.query is null)`
 
 type Ask = Effect.Success<ReturnType<typeof PgDriver.brief>>
 

@@ -60,13 +60,18 @@ const lookLimit = Duration.seconds(3)
 const Rows = Schema.Array(Schema.Tuple([Schema.Int, Schema.NullOr(Schema.String), Schema.NullOr(Schema.String)]))
 const decodeRows = Schema.decodeUnknownEffect(Rows)
 
-const look = `select a.pid, a.state, a.state_change::text
-  from unnest($1::int[], $2::timestamptz[]) as t(pid, start)
-  join pg_stat_activity a on a.pid = t.pid and a.backend_start = t.start`
+/** Nothing is found by the search path, which may be somebody else's choice. */
+const backends = `pg_catalog.pg_stat_activity a
+    on a.pid operator(pg_catalog.=) t.pid and a.backend_start operator(pg_catalog.=) t.start`
 
-const end = `select pg_terminate_backend(a.pid)
-  from unnest($1::int[], $2::timestamptz[], $3::text[]) as t(pid, start, changed)
-  join pg_stat_activity a on a.pid = t.pid and a.backend_start = t.start and a.state_change = t.changed::timestamptz`
+const look = `select a.pid, a.state, a.state_change::pg_catalog.text
+  from rows from (pg_catalog.unnest($1::pg_catalog.int4[]), pg_catalog.unnest($2::pg_catalog.timestamptz[])) as t(pid, start)
+  join ${backends}`
+
+const end = `select pg_catalog.pg_terminate_backend(a.pid)
+  from rows from (pg_catalog.unnest($1::pg_catalog.int4[]), pg_catalog.unnest($2::pg_catalog.timestamptz[]),
+    pg_catalog.unnest($3::pg_catalog.timestamptz[])) as t(pid, start, changed)
+  join ${backends} and a.state_change operator(pg_catalog.=) t.changed`
 
 /** States of a backend that does not run anything. Where the server does not track them, nobody is judged. */
 const idleStates: ReadonlySet<string | null> = new Set(["idle", "idle in transaction", "idle in transaction (aborted)"])
