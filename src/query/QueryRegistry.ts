@@ -35,7 +35,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import type * as Lifetime from "../lifetime/Lifetime.ts"
@@ -43,7 +43,7 @@ import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Query from "./Query.ts"
 import * as QueryAdmission from "./internal/QueryAdmission.ts"
 import type { QueryDriver, Row, Statement } from "./QueryDriver.ts"
-import { QueriesUnavailable, QueryError, QueryNotFound, QueryNotSucceeded, StatementFailed } from "./QueryError.ts"
+import { QueriesUnavailable, QueryError, QueryNotFound, StatementFailed } from "./QueryError.ts"
 import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./internal/QueryIdempotency.ts"
 import * as QueryMetrics from "./internal/QueryMetrics.ts"
@@ -51,9 +51,10 @@ import type * as QueryRecord from "./QueryRecord.ts"
 import * as QueryRegistryClosing from "./internal/QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
 import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"
-import { type Event, eventsOf } from "./internal/QueryRegistryEvents.ts"
-import { type Page, type PageText, type QueryResult, QueryResults } from "./QueryResults.ts"
-import { type Range, readText } from "./internal/QueryPages.ts"
+import type { Event } from "./internal/QueryRegistryEvents.ts"
+import * as QueryRegistryReading from "./internal/QueryRegistryReading.ts"
+import { type Page, type PageText, QueryResults } from "./QueryResults.ts"
+import type { Range } from "./internal/QueryPages.ts"
 import * as QuerySizes from "./internal/QuerySizes.ts"
 
 export type { Event, Listing, ListOptions }
@@ -164,8 +165,6 @@ const reasonOf = (cause: Cause.Cause<QueryError>): QueryError["reason"] => {
     ? error.value.reason
     : new StatementFailed({ problem: "The query failed for an internal reason, which the log tells" })
 }
-
-const pageSize = 1000
 
 /** Makes a registry that closes with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
@@ -320,47 +319,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const told = (record: QueryRecord.QueryRecord | null) =>
     record === null ? fail(shuttingDown) : Effect.succeed(record)
 
-  const read = <A>(principal: string, id: QueryId.QueryId, read: (result: QueryResult) => Failed<A>): Failed<A> =>
-    Effect.flatMap(find(principal, id), (entry) =>
-      entry.record.state !== "Succeeded" || entry.result === undefined
-        ? fail(new QueryNotSucceeded({ state: entry.record.state }))
-        : Effect.flatMap(Effect.exit(read(entry.result)), (read) =>
-            // What was freed in the meantime reads like the end, or like a broken store.
-            entries.has(entry) ? read : fail(new QueryNotFound({}))
-          )
-    )
-
-  const page = (principal: string, id: QueryId.QueryId, { limit, offset }: Range) =>
-    read(principal, id, (result) => result.page(offset, limit))
-
-  const rows = (principal: string, id: QueryId.QueryId) =>
-    Stream.paginate(0, (offset) =>
-      Effect.map(
-        page(principal, id, { offset, limit: pageSize }),
-        ({ next, rows }) => [rows, Option.fromUndefinedOr(next)] as const
-      )
-    )
-
-  const events = (
-    principal: string,
-    id: QueryId.QueryId,
-    { after = 0 }: { readonly after?: number | undefined } = {}
-  ) =>
-    Stream.unwrap(
-      Effect.map(find(principal, id), (entry) =>
-        Stream.paginate(after, (seen) =>
-          Effect.flatMap(
-            entry.when(() => {
-              const { record } = entry
-              if (record.transitions.length > seen) return record
-              // Who saw the end must not wait for another one.
-              return entries.has(entry) ? (entry.isOver ? record : undefined) : "gone"
-            }),
-            (record) => (record === "gone" ? fail(new QueryNotFound({})) : Effect.succeed(eventsOf(record, seen)))
-          )
-        )
-      )
-    )
+  const reading = QueryRegistryReading.make(find, entries)
 
   const cancelAll = (of: { readonly principal: string } | { readonly session: string }) =>
     Effect.suspend(() => {
@@ -400,10 +359,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     await: (principal, id) => Effect.flatMap(Effect.flatMap(find(principal, id), outcome), told),
     cancel: (principal, id) => Effect.flatMap(Effect.flatMap(find(principal, id), cancel), told),
     cancelAll,
-    page,
-    pageText: (principal, id, range) => read(principal, id, (result) => readText(result, range)),
-    rows,
-    events,
+    ...reading,
     list: (principal, options) => Effect.sync(() => entries.list(principal, options)),
     prune
   })
