@@ -94,7 +94,8 @@ const within = (url: Url, database: string, isUser = false) =>
 
 const walkOn = (url: Url) => ({
   DATABASE_URL: Redacted.value(within(url, "own")),
-  HOLDFAST_QUERY_URL: Redacted.value(within(url, "queries", true))
+  HOLDFAST_QUERY_URL: Redacted.value(within(url, "queries", true)),
+  HOLDFAST_QUERY_SUPERUSER: "allow"
 })
 
 const leftOut: Readonly<Record<string, Running["leftOut"]>> = {}
@@ -174,7 +175,8 @@ const socket: Target = {
       values: undefined,
       service: {
         DATABASE_URL: through(within(witness, "own")),
-        HOLDFAST_QUERY_URL: through(within(witness, "queries", true))
+        HOLDFAST_QUERY_URL: through(within(witness, "queries", true)),
+        HOLDFAST_QUERY_SUPERUSER: "allow"
       },
       witness
     }

@@ -70,7 +70,12 @@ const onPath = (bin: string) =>
 
 const databases = Effect.gen(function* () {
   const { url, superuserUrl: witness } = yield* PgServer.make()
-  return { DATABASE_URL: Redacted.value(url()), HOLDFAST_QUERY_URL: Redacted.value(url("template1")), witness }
+  return {
+    DATABASE_URL: Redacted.value(url()),
+    HOLDFAST_QUERY_URL: Redacted.value(url("template1")),
+    HOLDFAST_QUERY_SUPERUSER: "allow",
+    witness
+  }
 })
 
 const version = (
