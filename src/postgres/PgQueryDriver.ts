@@ -82,6 +82,7 @@ const execute = (
 ): Effect.Effect<Summary, QueryError> => {
   let isDescribed = false
   let isRefused = false
+  let decoders: PgRows.Decoders = []
   let count = 0
   running.onNotice = onNotice
   const refusable = Effect.tapError<QueryError, void, never, never>(() =>
@@ -97,6 +98,7 @@ const execute = (
   )
   const describe = Effect.suspend(() => {
     if (isDescribed) return Effect.void
+    decoders = PgRows.decodersOf(running.columns)
     return Effect.map(tell, () => {
       isDescribed = true
     })
@@ -105,17 +107,14 @@ const execute = (
   const name = Effect.flatMap(Clock.currentTimeMillis, (now) =>
     types.knows(typeIds(), now) ? Effect.void : Effect.andThen(types.learn(wire, typeIds()), tell)
   )
-  let rows: ReturnType<typeof PgRows.taking> | undefined
-  const take = (arrived: ReadonlyArray<PgStatement.Arrived>) =>
+  const onTaken = (taken: number) => {
+    count += taken
+  }
+  const take = (rows: ReadonlyArray<PgStatement.Arrived>) =>
     Effect.andThen(
       describe,
-      Effect.suspend(() =>
-        refusable(
-          (rows ??= PgRows.taking(sink, running.columns, (taken) => {
-            count += taken
-          }))(arrived)
-        )
-      )
+      // Made anew for the rows that came together: V8 would move the rows of one that lives long to the old generation at once.
+      Effect.suspend(() => refusable(PgRows.taking(sink, decoders, onTaken)(rows)))
     )
   const takeAll: Effect.Effect<void, QueryError> = Effect.flatMap(running.next, (texts) =>
     texts.length === 0 ? Effect.void : Effect.andThen(take(texts), takeAll)

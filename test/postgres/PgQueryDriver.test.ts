@@ -394,6 +394,21 @@ describe("PgQueryDriver", () => {
     )
   )
 
+  it.live("decodes rows that are too large to be read at once, between rows that are not", () =>
+    withQueries(() =>
+      Effect.gen(function* () {
+        const { rows, summary } = yield* run(
+          "select n, repeat('é', n * 30000), (select array_agg(i) from generate_series(1, n * 9000) i), to_jsonb(repeat('[1] ', n)), null from generate_series(0, 3) n"
+        )
+        assert.strictEqual(summary.rowCount, 4)
+        for (const [at, row] of rows.entries()) {
+          const numbers = at === 0 ? null : Array.from({ length: at * 9000 }, (_, index) => index + 1)
+          assert.deepStrictEqual(row, [at, "é".repeat(at * 30_000), numbers, JSON.stringify("[1] ".repeat(at)), null])
+        }
+      })
+    )
+  )
+
   it.live("says what is wrong with a statement, and where", () =>
     withQueries(() =>
       Effect.gen(function* () {

@@ -26,20 +26,27 @@ function* gather(pieces: PgRowText.Pieces): Generator<void, Row> {
   return JSON.parse(Buffer.concat(parts).toString("utf8")) as Row
 }
 
-/** Takes rows of a statement whose columns are known; `onTaken` is told how many the sink has taken. */
+/** How the values of each column are read. */
+export type Decoders = ReadonlyArray<{
+  readonly typeId: number
+  readonly decode: ReturnType<typeof PgValues.decoderOf>
+}>
+
+export const decodersOf = (columns: PgStatement["columns"]): Decoders =>
+  columns.map(({ typeId }) => ({ typeId, decode: PgValues.decoderOf(typeId) }))
+
+/** Takes rows whose columns are known; `onTaken` is told how many the sink has taken. */
 export const taking = (
   sink: RowSink,
-  columns: PgStatement["columns"],
+  decoders: Decoders,
   onTaken: (rows: number) => void
 ): ((rows: ReadonlyArray<Arrived>) => Effect.Effect<void, QueryError>) => {
-  const typeIds = columns.map(({ typeId }) => typeId)
-  const decoders = typeIds.map(PgValues.decoderOf)
   const decode = (rows: ReadonlyArray<Arrived>, from: number): Array<Row> => {
     const decoded: Array<Row> = []
     let length = 0
     const value = (text: string | null, index: number) => {
       length += 8 + (text?.length ?? 0)
-      return text === null ? null : (decoders[index] ?? PgValues.text)(text)
+      return text === null ? null : (decoders[index]?.decode ?? PgValues.text)(text)
     }
     for (let at = from; at < rows.length; at++) {
       const row = rows[at]
@@ -50,7 +57,10 @@ export const taking = (
     return decoded
   }
   const large = ({ values }: LargeRow) => {
-    const pieces = PgRowText.of(values, typeIds)
+    const pieces = PgRowText.of(
+      values,
+      decoders.map(({ typeId }) => typeId)
+    )
     return sink.text?.(pieces) ?? Effect.flatMap(Turns.run(gather(pieces)), (row) => sink.rows([row]))
   }
   const take = (rows: ReadonlyArray<Arrived>, from: number): Effect.Effect<void, QueryError> =>
