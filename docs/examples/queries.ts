@@ -21,6 +21,25 @@ export const layerRegistry = (url: Redacted.Redacted<string>) =>
   )
 // #endregion
 
+// #region roles
+/** Each principal's statements run as a role of the server that is named after it. Who may have one is the app's to decide. */
+export const layerPerTenant = (
+  url: Redacted.Redacted<string>,
+  passwordOf: (tenant: string) => Redacted.Redacted<string>
+) =>
+  QueryRegistry.layer({ maxRunning: 10, maxRunningPerPrincipal: 3 }).pipe(
+    Layer.provide([FileQueryResults.layer(), PgQueryDriver.layerPerPrincipal]),
+    Layer.provide(ConnectionPool.layer({ max: 10 })),
+    Layer.provide(
+      PgConnectionSource.layer({
+        url,
+        recycle: PgRecycle.foreign,
+        login: (tenant) => ({ username: `tenant_${tenant}`, password: passwordOf(tenant) })
+      })
+    )
+  )
+// #endregion
+
 // #region submit
 /** Submits a report. A second submission with the same key returns the same query. */
 export const orderReport = (principal: string, month: string) =>

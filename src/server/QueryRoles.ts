@@ -188,7 +188,9 @@ const put = Effect.fnUntraced(function* (
   }
   // To look after its statements, and to take over what is left of it (version 16 knows how much of a membership is used).
   yield* connection.query(`grant ${is} to ${identifier(me)}${version >= 160_000 ? " with inherit true, set true" : ""}`)
-  yield* connection.query(`grant ${identifier(group)} to ${is}`)
+  yield* connection.query(
+    `grant ${identifier(group)} to ${is}${version >= 160_000 ? " with inherit true, set false" : ""}`
+  )
   yield* connection.query(`comment on role ${is} is ${literal(`User ${JSON.stringify(principal)} of Holdfast`)}`)
   const [schema] = yield* rows(
     Found,

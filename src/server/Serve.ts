@@ -149,11 +149,13 @@ const connections = {
     }).pipe(Layer.unwrap),
   /** Each user's as a role of their own, which is made when it is refused. What it sets for itself must not lock it out. */
   perUser: (url: Redacted.Redacted<string>, own: Databases.Databases["embedded"]) =>
-    Effect.map(QueryRoles.QueryRoles, ({ login, put }) =>
+    Effect.map(Effect.all([QueryRoles.QueryRoles, Users.Users]), ([{ login, put }, { isThere }]) =>
       PgConnectionSource.layer({
         ...connections.url(url),
         login,
-        onRefused: (principal) => (principal === undefined ? Effect.void : put(principal)),
+        // What somebody has submitted who is removed by now gets no new role.
+        onRefused: (principal) =>
+          principal === undefined ? Effect.void : Effect.when(put(principal), isThere(principal)),
         settings: {
           local_preload_libraries: "",
           ...(Option.isSome(own) && { transaction_timeout: "0", default_transaction_read_only: "off" })

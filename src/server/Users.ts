@@ -61,6 +61,8 @@ export class Users extends Context.Service<
     ) => Effect.Effect<(password: Redacted.Redacted) => Effect.Effect<Option.Option<User>>, UsersError>
     /** Whether a user is an operator by now. Nobody who is not there is one. */
     readonly isOperator: (name: string) => Effect.Effect<boolean, UsersError>
+    /** Whether there is a user of this name by now. */
+    readonly isThere: (name: string) => Effect.Effect<boolean, UsersError>
     /** Makes a user, or gives an existing one this password and role. Their sessions of before are to be ended. */
     readonly put: (user: NewUser) => Effect.Effect<Debt, UsersError>
     /** Makes a user an operator, or no longer one. */
@@ -158,6 +160,7 @@ export const make = Effect.gen(function* () {
     isOperator: Effect.fn("Users.isOperator")(function* (name) {
       return isName(name) && Option.exists(yield* failed(find(name)), ({ operator }) => operator)
     }),
+    isThere: (name) => (isName(name) ? Effect.map(failed(find(name)), Option.isSome) : Effect.succeed(false)),
     put: Effect.fn("Users.put")(function* ({ name, operator, password }) {
       if (!isName(name)) return yield* notText
       const hash = yield* Passwords.hash(password)

@@ -6,6 +6,7 @@ import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../../src/postgres/PgConnectionSource.ts"
+import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import * as QueryRoleNames from "../../src/server/QueryRoleNames.ts"
 import * as QueryRoleRemoval from "../../src/server/QueryRoleRemoval.ts"
 import * as QueryRoles from "../../src/server/QueryRoles.ts"
@@ -42,7 +43,7 @@ const poolOf = (url: Redacted.Redacted) =>
           Effect.flatMap(sql, (client) => client<{ who: string }>`select current_user::text as who`)
         )
       ).pipe(Effect.map(([row]) => row?.who))
-    return { whoIs, ready, put, login }
+    return { pool, whoIs, ready, put, login }
   })
 
 /** What is logged from now on. */
@@ -120,6 +121,24 @@ layer(PgServer.layer(), { excludeTestServices: true, timeout: "60 seconds" })("r
     }).pipe(Effect.scoped)
   )
 
+  it.effect("C7 have their backends ended by the role that made them, when those are given up", () =>
+    Effect.gen(function* () {
+      const { pool } = yield* poolOf(yield* place("keeper", "createrole"))
+      const theirs = administer("select pid from pg_stat_activity where usename = 'keeper__alice'")
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { kill, sql } = yield* pool.lease({ role: "alice" })
+          const client = yield* sql
+          yield* Effect.forkChild(Effect.exit(client`select pg_sleep(60)`))
+          yield* eventually(theirs, (rows) => rows.length === 1)
+          yield* kill
+        })
+      )
+      yield* eventually(theirs, (rows) => rows.length === 0)
+      yield* eventually(pool.stats, ({ zombies }) => zombies === 0)
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("cannot be made by a role that may not: the error says what to run, and nothing is ready", () =>
     Effect.gen(function* () {
       const url = yield* place("poor", "")
@@ -183,6 +202,9 @@ layer(PgServer.layer(), { excludeTestServices: true, timeout: "60 seconds" })("r
       const pool = yield* Effect.provide(ConnectionPool.ConnectionPool, context)
       const { message } = yield* Effect.flip(Effect.scoped(pool.lease({ role: "alice" })))
       assert.include(message, "no option login")
+      // Nor is anything run for nobody.
+      const driver = yield* Effect.provideContext(PgQueryDriver.makePerPrincipal, context)
+      assert.include((yield* Effect.flip(driver.open)).message, "for no principal")
     }).pipe(Effect.scoped)
   )
 })
