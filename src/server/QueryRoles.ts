@@ -60,6 +60,8 @@ export class QueryRoles extends Context.Service<
     readonly login: (principal: string) => PgConnectionSource.Login
     /** Makes the role of a user and the schema, or puts them right. */
     readonly put: (principal: string) => Effect.Effect<void, QueryRolesError>
+    /** Waits until roles can be made. */
+    readonly prepared: Effect.Effect<void>
     /** Fails while no roles can be made. */
     readonly ready: Effect.Effect<void, QueryRolesError>
   }
@@ -245,6 +247,7 @@ export const make = Effect.fnUntraced(function* (
         Effect.timeoutOrElse({ duration: "5 seconds", orElse: () => Effect.suspend(() => Effect.fail(problem)) }),
         explained
       ),
+    prepared: Effect.asVoid(Deferred.await(place)),
     ready: Effect.flatMap(Deferred.isDone(place), (isDone) =>
       isDone ? Effect.void : Effect.suspend(() => Effect.fail(problem))
     )
