@@ -225,8 +225,12 @@ export const make = Effect.fnUntraced(function* (
     return { username, password: passwordOf(username) }
   }
   const place = yield* Deferred.make<Place>()
-  // One user who breaks the own role again and again keeps nobody waiting.
-  const turns = yield* FairSemaphore.make(2)
+  // One user who breaks their own role again and again, or holds it locked, keeps nobody else waiting.
+  const turns = yield* FairSemaphore.make<QueryRolesError>(4, {
+    maxWaiting: 1000,
+    perKey: { permits: 1, maxWaiting: 100 },
+    refuse: () => refuse("too many wait for it")
+  })
   const outage = yield* PgOutages.source({ of: "queries", url: options.url, source: "users' roles" })
   let problem = new QueryRolesError({ problem: "the database was not asked yet" })
   yield* explained(again(prepare(options))).pipe(
