@@ -60,6 +60,8 @@ export class QueryRoles extends Context.Service<
     readonly login: (principal: string) => PgConnectionSource.Login
     /** Makes the role of a user and the schema, or puts them right. */
     readonly put: (principal: string) => Effect.Effect<void, QueryRolesError>
+    /** Waits until roles can be made. */
+    readonly prepared: Effect.Effect<void>
     /** Fails while no roles can be made. */
     readonly ready: Effect.Effect<void, QueryRolesError>
   }
@@ -223,8 +225,12 @@ export const make = Effect.fnUntraced(function* (
     return { username, password: passwordOf(username) }
   }
   const place = yield* Deferred.make<Place>()
-  // One user who breaks the own role again and again keeps nobody waiting.
-  const turns = yield* FairSemaphore.make(2)
+  // One user who breaks their own role again and again, or holds it locked, keeps nobody else waiting.
+  const turns = yield* FairSemaphore.make<QueryRolesError>(4, {
+    maxWaiting: 1000,
+    perKey: { permits: 1, maxWaiting: 100 },
+    refuse: () => refuse("too many wait for it")
+  })
   const outage = yield* PgOutages.source({ of: "queries", url: options.url, source: "users' roles" })
   let problem = new QueryRolesError({ problem: "the database was not asked yet" })
   yield* explained(again(prepare(options))).pipe(
@@ -245,6 +251,7 @@ export const make = Effect.fnUntraced(function* (
         Effect.timeoutOrElse({ duration: "5 seconds", orElse: () => Effect.suspend(() => Effect.fail(problem)) }),
         explained
       ),
+    prepared: Effect.asVoid(Deferred.await(place)),
     ready: Effect.flatMap(Deferred.isDone(place), (isDone) =>
       isDone ? Effect.void : Effect.suspend(() => Effect.fail(problem))
     )

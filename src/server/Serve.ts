@@ -233,7 +233,11 @@ export const serve = Effect.gen(function* () {
       const origin = Option.getOrElse(settings.origin, () => new URL(url))
       const readiness = yield* Readiness.Readiness
       // What is announced works; a client that asks earlier is told that it does not yet.
-      const prepared = Option.isSome(databases.embedded) ? readiness.prepared : Effect.void
+      const roles = yield* Effect.serviceOption(QueryRoles.QueryRoles)
+      const rolesPrepared = Option.match(roles, { onNone: () => Effect.void, onSome: ({ prepared }) => prepared })
+      const prepared = Option.isSome(databases.embedded)
+        ? Effect.andThen(readiness.prepared, Option.isNone(settings.queryUrl) ? rolesPrepared : Effect.void)
+        : Effect.void
       return Draining.layerSignal.pipe(
         Layer.provide(
           HttpRouter.serve(routes(settings, origin), {
