@@ -9,13 +9,9 @@
  * The attackers, the third user, the service and the database share the processors of one machine.
  * `HOLDFAST_BENCH_MINUTES` (default: 10) says how long the attack lasts; `HOLDFAST_BENCH_SEED` repeats one.
  */
-import { spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { once } from "node:events"
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
-import { connect } from "node:net"
-import { tmpdir } from "node:os"
-import * as Path from "node:path"
+import { connect, type Socket } from "node:net"
+import { type Answer, login, residentMb, start, unread, type User } from "./isolationWorld.ts"
 import { quantile } from "./measure.ts"
 
 const minutes = Number(process.env.HOLDFAST_BENCH_MINUTES ?? 10)
@@ -29,100 +25,6 @@ const random = (below: number) => {
   return state % below
 }
 const pick = <A>(of: ReadonlyArray<A>): A => of[random(of.length)] as A
-
-const program = Path.join(import.meta.dirname, "../../src/bin.ts")
-const password = "correct horse battery staple"
-
-const environment = (more: Readonly<Record<string, string>> = {}) => ({
-  PATH: process.env.PATH ?? "",
-  HOME: process.env.HOME ?? "/",
-  PORT: "0",
-  HOLDFAST_DEMO_PASSWORD: password,
-  ...more
-})
-
-/** A service with the users alice, bob and carol. */
-const start = async () => {
-  const cwd = mkdtempSync(Path.join(tmpdir(), "holdfast-isolation-"))
-  const child = spawn(process.execPath, [program, "serve"], {
-    cwd,
-    env: environment(),
-    stdio: ["ignore", "pipe", "pipe"]
-  })
-  let said = ""
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (said += String(chunk)))
-  const url = await until(() => /Holdfast listening on (\S+)/.exec(said)?.[1])
-  for (const name of ["alice", "bob", "carol"]) {
-    const added = spawn(process.execPath, [program, "user", "add", name], {
-      cwd,
-      env: environment({ HOLDFAST_PASSWORD: password }),
-      stdio: "inherit"
-    })
-    await once(added, "exit")
-  }
-  return {
-    url,
-    pid: child.pid ?? 0,
-    said: () => said,
-    isAlive: () => child.exitCode === null,
-    stop: async () => {
-      child.kill("SIGTERM")
-      if (child.exitCode === null) await once(child, "exit")
-      rmSync(cwd, { recursive: true, force: true })
-    }
-  }
-}
-
-const until = async <A>(ask: () => A | undefined): Promise<A> => {
-  for (let tries = 0; tries < 3000; tries++) {
-    const answer = ask()
-    if (answer !== undefined) return answer
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
-  throw new Error("Nothing in time")
-}
-
-interface User {
-  readonly send: (
-    method: string,
-    path: string,
-    body?: unknown,
-    headers?: Readonly<Record<string, string>>
-  ) => Promise<Answer>
-  readonly cookie: () => string
-}
-interface Answer {
-  readonly status: number
-  readonly json: unknown
-}
-
-const login = async (url: string, username: string): Promise<User> => {
-  let cookie = ""
-  const send: User["send"] = async (method, path, body, headers = {}) => {
-    const response = await fetch(url + path, {
-      method,
-      headers: {
-        cookie,
-        ...(body !== undefined && { "content-type": "application/json" }),
-        ...headers
-      },
-      ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) })
-    })
-    const set = response.headers.getSetCookie()[0]
-    if (set !== undefined) cookie = set.split(";")[0] ?? ""
-    const text = await response.text()
-    let json: unknown
-    try {
-      json = JSON.parse(text)
-    } catch {
-      json = text
-    }
-    return { status: response.status, json }
-  }
-  const { status } = await send("POST", "/login", { username, password })
-  if (status !== 200) throw new Error(`No login of ${username}: ${status}`)
-  return { send, cookie: () => cookie }
-}
 
 /** Statements that a user is allowed to send. */
 const statements: ReadonlyArray<() => string> = [
@@ -173,21 +75,8 @@ const statements: ReadonlyArray<() => string> = [
   () => `reset all`
 ]
 
-/** Answers that nobody reads, for as long as the service lets them stay. */
-const unread = (url: string, cookie: string, path: string, streams: Set<ReturnType<typeof connect>>) => {
-  const { hostname, port } = new URL(url)
-  const socket = connect(Number(port), hostname)
-  socket.on("error", () => {})
-  socket.on("close", () => streams.delete(socket))
-  socket.write(`GET ${path} HTTP/1.1\r\nhost: ${hostname}:${port}\r\ncookie: ${cookie}\r\n\r\n`)
-  socket.pause()
-  streams.add(socket)
-  // A client has only so many sockets, too.
-  if (streams.size > 300) [...streams][0]?.destroy()
-}
-
 /** Half a request, and then nothing. */
-const half = (url: string, streams: Set<ReturnType<typeof connect>>) => {
+const half = (url: string, streams: Set<Socket>) => {
   const { hostname, port } = new URL(url)
   const socket = connect(Number(port), hostname)
   socket.on("error", () => {})
@@ -201,7 +90,7 @@ const half = (url: string, streams: Set<ReturnType<typeof connect>>) => {
 
 const attack = async (url: string, name: string, isOver: () => boolean, answers: Map<number, number>) => {
   let user = await login(url, name)
-  const streams = new Set<ReturnType<typeof connect>>()
+  const streams = new Set<Socket>()
   const ids: Array<string> = []
   const pathOf = () =>
     pick([
@@ -298,9 +187,6 @@ const live = async (user: User, isOver: () => boolean): Promise<Seen> => {
   }
   return seen
 }
-
-const residentMb = (pid: number) =>
-  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024
 
 export const run = async () => {
   console.log(`seed ${seed}, ${minutes} minutes`)

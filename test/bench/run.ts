@@ -16,7 +16,8 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   queriesClosing: () => import("./queriesClosing.ts"),
   queriesMemory: () => import("./queriesMemory.ts"),
   clientSessions: () => import("./clientSessions.ts"),
-  isolation: () => import("./isolation.ts")
+  isolation: () => import("./isolation.ts"),
+  attacks: () => import("./attacks.ts")
 }
 
 const wanted = process.argv.slice(2)
