@@ -297,4 +297,8 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     return yield* refuse("HOLDFAST_ORIGIN", `must be set to the https origin of the service when HOST is ${host}`)
   }
   return settings
-}).pipe(Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ preserveEmptyStrings: true }))))
+}).pipe((load) =>
+  Effect.suspend(() =>
+    Effect.provide(load, ConfigProvider.layer(ConfigProvider.fromEnv({ preserveEmptyStrings: true })))
+  )
+)

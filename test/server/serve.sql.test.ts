@@ -127,7 +127,7 @@ layer(Service.layerShared({ HOLDFAST_MAX_QUERIES_PER_USER: "10" }), {
         for (const [row] of asked) {
           assert.deepStrictEqual(
             row?.slice(0, -1),
-            ['"$user", public', "1d", "off", "UTF8", null, 0, 0, 0, queries.role, 0, "2026-02-01", "ü"],
+            ['"$user", public', "3601s", "off", "UTF8", null, 0, 0, 0, queries.role, 0, "2026-02-01", "ü"],
             `after ${sql}`
           )
         }
