@@ -1,5 +1,5 @@
 /**
- * Which of the service's connections go beyond this machine without TLS, where whoever is on the way reads and changes what passes.
+ * Which of the service's connections go beyond this machine without TLS, where anybody on the way can read and change what passes.
  */
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"

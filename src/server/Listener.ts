@@ -113,7 +113,7 @@ const serverOf = ({ timeouts = {} }: Options) => {
   })
     .on("clientError", refuse)
     .on("checkExpectation", unmet)
-    // Whoever takes nothing of an answer keeps it in memory. A stream of events says something every 15 seconds.
+    // A client that takes nothing of an answer keeps it in memory. A stream of events says something every 15 seconds.
     .setTimeout(Duration.toMillis(timeouts.idle ?? "2 minutes"))
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
     responses.set(request.socket, response)

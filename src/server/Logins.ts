@@ -12,7 +12,7 @@
  * attempts are no way around the limits; one whose client went away stays counted. At most two attempts are checked at a
  * time, in turn between networks of every size. At most 100 wait, of them 25 of a client address and 10 of a user name there,
  * also with a password that is right. When the room is full, the newest attempt of the network that has the most waiting gives
- * way to one of a network that has fewer, see {@link LoginRoom}: whoever has many addresses keeps out nobody else.
+ * way to one of a network that has fewer, see {@link LoginRoom}: a site with many addresses keeps out nobody else.
  *
  * The limits are those of OWASP's Authentication sheet, "Protect Against Automated Attacks", in its spirit: low enough to
  * make guessing hopeless, and no lock on the account itself.

@@ -11,7 +11,7 @@
  * the most common passwords. There are no other rules. What was chosen before is not looked at again.
  *
  * A hash of another cost is read as well, and is to be replaced when its password is known. Meanwhile each check computes every
- * cost that is in use, whoever is asked for: else its time would tell users apart.
+ * cost that is in use, for every user name: else its time would tell users apart.
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

@@ -201,7 +201,7 @@ const warnings = (settings: Settings.Settings, databases: Databases.Databases, o
     }
     for (const { remedy, variable } of ClearText.found(settings)) {
       yield* Effect.logWarning(
-        `${variable} leads beyond this machine without TLS: whoever is on the way can read and change what passes. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
+        `${variable} leads beyond this machine without TLS: anybody on the way can read and change it. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
       )
     }
     if (Option.isSome(settings.queryUrl) && sameTarget(databases.own, settings.queryUrl.value)) {

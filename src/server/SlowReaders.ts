@@ -1,9 +1,9 @@
 /**
  * Closes connections whose readers take nothing of what they asked for.
  *
- * A connection is watched from its first request until it is closed. One that has bytes to send, and none of them taken for the
- * limit, is closed with whatever is held for it; one that has nothing to send may be silent. Bytes count in pieces of about 64
- * KiB, the last one aside.
+ * A connection is watched from its first request until it is closed. If it has bytes to send, and none of them is taken for the
+ * limit, it is closed, and all that is held for it is freed. A connection that has nothing to send may be silent. Bytes count in
+ * pieces of about 64 KiB, but for the last piece.
  */
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as Context from "effect/Context"
