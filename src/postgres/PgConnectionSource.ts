@@ -68,7 +68,7 @@ export interface Options {
    * Who logs in for a role that a borrower asked the pool for (`lease({ role })`). It is asked on each connect and must be quick.
    * Default: nobody; a borrower that asks for a role gets an error.
    */
-  readonly login?: ((role: string) => Login) | undefined
+  readonly login?: ((role: string) => Login | undefined) | undefined
   /**
    * Run when the server refuses to let the role in (SQLSTATE class 28), or `undefined` for the one of the URL; the connection is
    * tried once more after it. For a role whose password somebody has changed, or that has to be made first. Default: nothing.
@@ -235,12 +235,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const silence = yield* PgSilence.make({ ...config, applicationName: "holdfast-watch" }, connect)
 
   const connectAs = (role: string | undefined) => {
-    const login = role === undefined ? undefined : options.login
-    if (role !== undefined && login === undefined) return Effect.fail(noLogin)
+    if (role !== undefined && options.login === undefined) return Effect.fail(noLogin)
+    const login = role === undefined ? undefined : options.login?.(role)
+    if (role !== undefined && login === undefined) return Effect.fail(new Error(`Nobody logs in for ${role}`))
     const connected = Effect.suspend(() =>
       connect({
         ...config,
-        ...(role === undefined ? undefined : login?.(role)),
+        ...login,
         // Pinning is what lends it; multiplexing lets a check that is late be given up at once.
         multiplex: true,
         prepare: recycle.prepare

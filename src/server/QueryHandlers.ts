@@ -34,6 +34,7 @@ import { HoldfastApi } from "./HoldfastApi.ts"
 import * as JsonPieces from "./JsonPieces.ts"
 import * as QueryEvents from "./QueryEvents.ts"
 import * as QueryParameters from "./QueryParameters.ts"
+import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
 import { Readiness } from "./Readiness.ts"
 import { ServiceSession } from "./ServiceSession.ts"
@@ -137,6 +138,7 @@ export const layer = HttpApiBuilder.group(
     const draining = yield* Draining
     const readiness = yield* Readiness
     const timeouts = yield* QueryTimeouts.QueryTimeouts
+    const hasRole = yield* QueryRoleMap.HasRole
 
     const answers = yield* Answers.Answers
     /** Answers with a query. */
@@ -232,6 +234,11 @@ export const layer = HttpApiBuilder.group(
         }
         const params = yield* QueryParameters.exactly(yield* Effect.orDie(request.text), payload.params ?? [])
         const mine = yield* principal
+        if (!hasRole(mine)) {
+          return yield* new QueryProblem.QueriesNotConfigured({
+            detail: "You have no database role. The operator has to add one for you."
+          })
+        }
         const deadline = yield* QueryTimeouts.of(timeouts, mine, payload.timeoutMs)
         const { id, state } = yield* queries
           .submit({

@@ -6,6 +6,7 @@
  */
 import { createHash, createHmac, randomBytes } from "node:crypto"
 import * as Redacted from "effect/Redacted"
+import * as PgTarget from "../postgres/internal/PgTarget.ts"
 
 /** Lower case, with single underscores inside. */
 const plain = /^[a-z](?:_?[a-z0-9])*$/
@@ -27,10 +28,7 @@ const part = (text: string, most: number) => {
 }
 
 /** The database of a URL. */
-export const databaseOf = (url: Redacted.Redacted<string>): string => {
-  const { pathname, searchParams, username } = new URL(Redacted.value(url))
-  return searchParams.get("dbname") ?? decodeURIComponent(pathname.length > 1 ? pathname.slice(1) : username)
-}
+export const databaseOf = (url: Redacted.Redacted<string>): string => PgTarget.of(url).database
 
 /** The role of a principal in a database, such as `workspace__alice`. It is the name of the principal's schema, too. */
 export const roleOf = (database: string, principal: string): string => `${part(database, 20)}__${part(principal, 24)}`
@@ -46,8 +44,7 @@ export const leftOf = (role: string, epochSeconds: number): string => `${role}_l
  * one they are this process's own, and instances put each other's right.
  */
 export const passwords = (url: Redacted.Redacted<string>): ((role: string) => Redacted.Redacted<string>) => {
-  const { password, searchParams } = new URL(Redacted.value(url))
-  const secret = password === "" ? (searchParams.get("password") ?? "") : decodeURIComponent(password)
-  const key = secret === "" ? randomBytes(32) : secret
+  const { password } = PgTarget.of(url)
+  const key = password === undefined ? randomBytes(32) : Redacted.value(password)
   return (role) => Redacted.make(createHmac("sha256", key).update(`holdfast role ${role}`).digest("base64url"))
 }

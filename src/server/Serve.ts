@@ -45,6 +45,7 @@ import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
+import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryRoles from "./QueryRoles.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
@@ -79,7 +80,8 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide([
       Logins.layer,
       Answers.layer(settings),
-      Layer.succeed(QueryTimeouts.QueryTimeouts, settings.queryTimeouts)
+      Layer.succeed(QueryTimeouts.QueryTimeouts, settings.queryTimeouts),
+      QueryRoleMap.layerHasRole(settings.queryRoles)
     ]),
     Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
     Layer.provide([Preconditions.layer, ExactJson.layer]),
@@ -122,7 +124,7 @@ const queries = (settings: Settings.Settings) =>
           retention: settings.queryRetention,
           drain: "2 seconds"
         }).pipe(
-          Layer.provide(settings.queryRoles === "per-user" ? PgQueryDriver.layerPerPrincipal : PgQueryDriver.layer),
+          Layer.provide(settings.queryRoles === "shared" ? PgQueryDriver.layer : PgQueryDriver.layerPerPrincipal),
           Layer.provide(Layer.succeedContext(context as Context.Context<ConnectionPool.ConnectionPool | QueryResults>))
         )
     })
@@ -178,6 +180,9 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
       })
       const stands = Layer.merge(pool, FileQueryResults.layer())
       if (settings.queryRoles === "shared") return Layer.provide(stands, connections.shared(url, own))
+      if (settings.queryRoles !== "per-user") {
+        return Layer.provide(stands, QueryRoleMap.layer(connections.url(url), settings.queryRoles))
+      }
       // In a database of this instance's alone: its own queries, and what it needs to replace a connection.
       const limit = Option.isSome(own) ? { connectionLimit: settings.maxQueriesPerUser + 4 } : {}
       return stands.pipe(

@@ -21,6 +21,7 @@ import * as SettingsNames from "./SettingsNames.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as Passwords from "./Passwords.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
+import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
 
 /** What to change, in one line. */
@@ -43,8 +44,8 @@ export interface Settings {
   readonly databaseUrl: Option.Option<Redacted.Redacted<string>>
   /** None: the embedded workspace, or no queries where the database is not embedded. */
   readonly queryUrl: Option.Option<Redacted.Redacted<string>>
-  /** As whom users' SQL runs: each as a role of their own, or all as the role of the URL. */
-  readonly queryRoles: "per-user" | "shared"
+  /** As whom users' SQL runs: each as a role of their own, all as the role of the URL, or as roles that exist. */
+  readonly queryRoles: "per-user" | "shared" | QueryRoleMap.QueryRoleMap
   /** None: sessions are in PostgreSQL, with the other tables. */
   readonly redisUrl: Option.Option<Redacted.Redacted<string>>
   readonly demoPassword: Option.Option<Redacted.Redacted<string>>
@@ -224,6 +225,24 @@ const queryTimeouts = Effect.gen(function* () {
     : { usual, longest, users }
 })
 
+/** One way for all users, or a file with a role for each. */
+const queryRoles = Effect.fnUntraced(function* (usual: "per-user" | "shared") {
+  const file = "HOLDFAST_QUERY_ROLES_FILE"
+  const way = yield* read(
+    "HOLDFAST_QUERY_ROLES",
+    (name) => Config.withDefault(Config.Literals(["per-user", "shared", "map"], name), usual),
+    "per-user, shared or map"
+  )
+  const path = yield* read(file, (name) => Config.option(Config.String(name)), "the path of a file")
+  if (way !== "map") return Option.isNone(path) ? way : yield* refuse(file, "is for HOLDFAST_QUERY_ROLES=map only")
+  const text = Option.getOrUndefined(Option.flatMapNullishOr(path, SessionKeys.read))
+  if (text === undefined) return yield* refuse(file, "must name a file that Holdfast can read")
+  return (
+    QueryRoleMap.parse(text) ??
+    (yield* refuse(file, 'must name a file like {"alice": {"role": "analyst", "password": "…"}}'))
+  )
+})
+
 /** Decodes the environment. */
 export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMissing> = Effect.gen(function* () {
   const unknown = SettingsNames.unknown(process.env)
@@ -239,16 +258,8 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     origin: yield* origin,
     databaseUrl: ownUrl,
     queryUrl,
-    queryRoles: yield* read(
-      "HOLDFAST_QUERY_ROLES",
-      (name) =>
-        Config.withDefault(
-          Config.Literals(["per-user", "shared"], name),
-          // In the embedded database there is a role that may make others; elsewhere that is the operator's to decide.
-          Option.isNone(ownUrl) && Option.isNone(queryUrl) ? "per-user" : "shared"
-        ),
-      "per-user or shared"
-    ),
+    // In the embedded database there is a role that may make others; elsewhere that is the operator's to decide.
+    queryRoles: yield* queryRoles(Option.isNone(ownUrl) && Option.isNone(queryUrl) ? "per-user" : "shared"),
     redisUrl: yield* redisUrl,
     demoPassword: yield* read(
       "HOLDFAST_DEMO_PASSWORD",

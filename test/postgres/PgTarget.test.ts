@@ -83,7 +83,7 @@ describe("a URL means the server that it means to psql", () => {
     const target = targetOf("postgres://", environment)
     assert.strictEqual(Redacted.value(target.config.url).split("?")[0], "postgres://eve:p%3Aw@env:6000/base")
     assert.include(Redacted.value(target.config.url), "options=-c%20geqo%3Doff")
-    assert.deepInclude(target, { where: "env:6000/base", user: "eve", applicationName: "mine" })
+    assert.deepInclude(target, { where: "env:6000/base", user: "eve", database: "base", applicationName: "mine" })
     assert.strictEqual(Duration.toSeconds(target.connectTimeout ?? Duration.zero), 7)
     assert.deepInclude(target.config.ssl, { rejectUnauthorized: false })
     assert.strictEqual(

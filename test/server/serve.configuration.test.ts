@@ -305,6 +305,17 @@ describe("the configuration of the service", () => {
       }).pipe(Effect.scoped)
   )
 
+  it.live("a file of users' database roles must be one, and be asked for", () =>
+    Effect.gen(function* () {
+      const map = { HOLDFAST_QUERY_ROLES: "map" }
+      yield* ends("HOLDFAST_QUERY_ROLES", { HOLDFAST_QUERY_ROLES: "mine" })
+      yield* refused("HOLDFAST_QUERY_ROLES_FILE", map)
+      yield* refused("HOLDFAST_QUERY_ROLES_FILE", { ...map, HOLDFAST_QUERY_ROLES_FILE: "/nowhere" })
+      yield* refused("HOLDFAST_QUERY_ROLES_FILE", { ...map, HOLDFAST_QUERY_ROLES_FILE: import.meta.filename })
+      yield* refused("HOLDFAST_QUERY_ROLES_FILE", { HOLDFAST_QUERY_ROLES_FILE: import.meta.filename })
+    })
+  )
+
   it.live("listening for everybody needs an https origin", () => ends("HOLDFAST_ORIGIN", { HOST: "0.0.0.0" }))
 
   it.live("a port or a host that cannot be had is one line, and exit code 1", () =>

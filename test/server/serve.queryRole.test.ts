@@ -1,7 +1,11 @@
-import { assert, layer } from "@effect/vitest"
+import { randomBytes } from "node:crypto"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
+import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { problemOf, queryOf, run, submittedId } from "../support/browser.ts"
+import { problemOf, queryOf, rowsOf, run, submittedId } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
@@ -81,5 +85,43 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         yield* change("alter role ROLE login")
         yield* eventually(readiness, ({ status }) => status === 200, "20 seconds")
       })
+  )
+})
+
+describe("database roles that exist already", () => {
+  it.live("I2 each user's SQL runs as the role that the operator names; a user without one runs nothing", () =>
+    Effect.gen(function* () {
+      const role = `analyst_${randomBytes(6).toString("hex")}`
+      yield* Effect.acquireRelease(Service.administer(`create role ${role} login password 'its: "own"'`), () =>
+        Effect.orDie(Service.administer(`drop role ${role}`))
+      )
+      const file = yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const path = Path.join(mkdtempSync(Path.join(tmpdir(), "holdfast-roles-")), "roles.json")
+          writeFileSync(path, JSON.stringify({ demo: { role, password: 'its: "own"' } }), { mode: 0o600 })
+          return path
+        }),
+        (path) => Effect.sync(() => rmSync(Path.dirname(path), { recursive: true }))
+      )
+      const service = yield* Service.startService({
+        env: { HOLDFAST_QUERY_ROLES: "map", HOLDFAST_QUERY_ROLES_FILE: file }
+      })
+      yield* Service.addUser(service, "alice")
+      const [demo, alice] = yield* Effect.all([service.login(), service.login("alice")])
+      assert.deepStrictEqual(yield* rowsOf(demo, "select session_user::text, current_user::text"), [[role, role]])
+      const refused = yield* alice.send("POST", "/queries", { json: { sql: "select 1" } })
+      assert.deepStrictEqual([refused.status, problemOf(refused).code], [503, "QueriesNotConfigured"], refused.text)
+      assert.include(refused.text, "no database role")
+      yield* Service.administer(`alter role ${role} password 'another'`)
+      yield* Service.administer(`select pg_terminate_backend(pid) from pg_stat_activity where usename = '${role}'`)
+      for (let times = 0; times < 2; times++) assert.strictEqual((yield* run(demo, "select 1")).state, "Failed")
+      assert.lengthOf(
+        service
+          .lines()
+          .join("\n")
+          .match(/does not let this role in/g) ?? [],
+        1
+      )
+    }).pipe(Effect.scoped)
   )
 })

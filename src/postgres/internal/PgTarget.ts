@@ -29,6 +29,8 @@ export interface Target {
   /** `host:port/database`, for logs; holds no secret. */
   readonly where: string
   readonly user: string
+  readonly database: string
+  readonly password: Redacted.Redacted<string> | undefined
   /** Whether something may pass a network without TLS. */
   readonly isInClear: boolean
   /** Which the server shows to operators, where somebody said one. */
@@ -188,6 +190,8 @@ export const resolve = (
     isInClear: PgTransport.isInClear(host, found.get("sslmode")),
     where: `${host.includes(":") ? `[${host}]` : host}:${login.port}/${login.database}`,
     user,
+    database: login.database,
+    password: password === undefined ? undefined : Redacted.make(password),
     applicationName: found.get("application_name"),
     connectTimeout: timeout === undefined ? undefined : seconds(timeout)
   }
