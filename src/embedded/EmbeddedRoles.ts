@@ -55,7 +55,7 @@ const literal = (value: string) => `'${value.replaceAll("'", "''")}'`
 const Names = Schema.Array(Schema.Struct({ name: Schema.String }))
 
 /**
- * Holds for all of the workspace, whoever is logged in. Notices and errors are the users' own; with `panic` none of them, and no
+ * Holds for all of the workspace and every role in it. Notices and errors are the users' own; with `panic` none of them, and no
  * `raise log`, `debug_print_parse` or failed connection, is written to the log.
  */
 const ofWorkspace = { log_min_messages: "panic", log_min_error_statement: "panic", temp_file_limit: "1GB" }
