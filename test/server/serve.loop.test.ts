@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { once } from "node:events"
+import type { Socket } from "node:net"
 import { type Browser, problemOf, queriesOf, queryOf, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Events from "../support/events.ts"
@@ -41,6 +42,16 @@ const userOf = (name: string) =>
     const service = yield* Service.Shared
     yield* Service.addUser(service, name)
     return yield* service.login(name)
+  })
+
+/** The bytes that still come on a socket until it is closed. */
+const restOf = (socket: Socket) =>
+  Effect.callback<number>((resume) => {
+    let bytes = 0
+    const done = () => resume(Effect.succeed(bytes))
+    if (socket.destroyed) return done()
+    socket.on("data", (chunk: Uint8Array) => (bytes += chunk.length))
+    socket.once("close", done).resume()
   })
 
 /** Does something, with somebody else asking for their session all the while, and holds what it cost against the bounds. */
@@ -178,6 +189,7 @@ layer(layerMeasured, { excludeTestServices: true, timeout: "180 seconds" })("one
               assert.include(head, '"code":"TooManyAnswers"')
               assert.match(head, /^retry-after: 1\r$/im)
             }
+            const answered = asked.filter(({ head }) => head().startsWith("HTTP/1.1 200"))
             // Short answers need no place.
             assert.strictEqual((yield* browser.send("GET", `/queries/${id}`)).status, 200)
             // Others have places of their own. One who reads slowly, but reads, has the whole answer.
@@ -195,6 +207,9 @@ layer(layerMeasured, { excludeTestServices: true, timeout: "180 seconds" })("one
             )
             assert.isAtMost(closed, 40)
             assert.isAbove(yield* Fiber.join(reading), 2_600_000)
+            // They were cut off: what is left to read is not the whole.
+            assert.isAtLeast(answered.length, 1)
+            for (const { socket } of answered) assert.isBelow(yield* restOf(socket), 90_000_000)
             for (const { socket } of asked) socket.destroy()
           })
         )
