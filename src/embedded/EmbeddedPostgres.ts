@@ -89,6 +89,19 @@ const host = "127.0.0.1"
 /** Users' SQL makes mistakes all day: they are for the user, not for a file that only grows. */
 const quiet = { log_min_messages: "log", log_min_error_statement: "panic", log_checkpoints: "off" }
 
+/**
+ * A commit waits until all of the log before it is on the disk, also what others wrote: what users' SQL writes goes there at once
+ * and in small pieces, and what nobody needs is left out. PostgreSQL, "Write Ahead Log".
+ */
+const steady = {
+  // Nothing is replicated from here: a table that is filled in the transaction that made it needs no log.
+  wal_level: "minimal",
+  max_wal_senders: "0",
+  wal_writer_delay: "20ms",
+  wal_writer_flush_after: "256kB",
+  backend_flush_after: "512kB"
+}
+
 const service = (
   directory: string,
   secrets: EmbeddedSecrets.Secrets,
@@ -139,7 +152,10 @@ const serve = Effect.fnUntraced(function* (directory: string, options: Options) 
     superuser: EmbeddedRoles.superuser,
     password: secrets.superuser
   })
-  const server = yield* PostgresProcess.start({ directory: data, settings: { ...quiet, ...options.settings } })
+  const server = yield* PostgresProcess.start({
+    directory: data,
+    settings: { ...quiet, ...steady, ...options.settings }
+  })
   yield* EmbeddedRoles.setUp(server, secrets, directory)
   yield* claim.announce(server.port)
   return service(directory, secrets, { port: server.port, firstStart, joined: false, exited: server.exited })

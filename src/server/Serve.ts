@@ -45,6 +45,7 @@ import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
+import * as QueryPriority from "./QueryPriority.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryRoles from "./QueryRoles.ts"
 import * as QueryHandlers from "./QueryHandlers.ts"
@@ -176,7 +177,10 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
       const pool = ConnectionPool.layer({
         max: settings.maxQueries,
         closeTimeout: "500 millis",
-        onOpen: settings.allowsSuperuser ? undefined : QueryRole.ordinary
+        onOpen: Effect.andThen(
+          settings.allowsSuperuser ? Effect.void : QueryRole.ordinary,
+          Option.isSome(own) ? QueryPriority.behindTheService : Effect.void
+        )
       })
       const stands = Layer.merge(pool, FileQueryResults.layer())
       if (settings.queryRoles === "shared") return Layer.provide(stands, connections.shared(url, own))
@@ -224,6 +228,8 @@ const announce = (databases: Databases.Databases, url: string) =>
     yield* Console.log(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
   })
 
+const quietly = { disableLogger: true, disableListenLog: true }
+
 /** Runs the service until it is interrupted, or until its embedded database is gone. */
 export const serve = Effect.gen(function* () {
   const settings = yield* Settings.load
@@ -245,11 +251,12 @@ export const serve = Effect.gen(function* () {
         : Effect.void
       return Draining.layerSignal.pipe(
         Layer.provide(
-          HttpRouter.serve(routes(settings, origin), {
-            disableLogger: true,
-            disableListenLog: true,
-            middleware: ClientAddress.believe(settings.trustedProxies)
-          })
+          settings.trustedProxies.length === 0
+            ? HttpRouter.serve(routes(settings, origin), quietly)
+            : HttpRouter.serve(routes(settings, origin), {
+                ...quietly,
+                middleware: ClientAddress.believe(settings.trustedProxies)
+              })
         ),
         Layer.tap(() =>
           prepared.pipe(Effect.andThen(announce(databases, url)), Effect.andThen(warnings(settings, databases, origin)))

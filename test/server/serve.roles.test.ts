@@ -1,3 +1,5 @@
+import { promises as Fs } from "node:fs"
+import { getPriority } from "node:os"
 import * as Path from "node:path"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -68,6 +70,20 @@ layer(started, { excludeTestServices: true, timeout: "120 seconds" })("a databas
       assert.deepStrictEqual(yield* rowsOf(bob, "select whose from notes"), [["his"]])
       assert.match(yield* refusal(bob, "select whose from workspace__alice.notes"), /permission denied for schema/)
       assert.match(yield* refusal(bob, "drop schema workspace__bob cascade"), /must be owner/)
+    })
+  )
+
+  it.effect("I1 the service goes first: users' statements run with a low priority", () =>
+    Effect.gen(function* () {
+      const { alice, bob } = yield* Users
+      for (const user of [alice, bob]) {
+        const pid = Number(yield* valueOf(user, "select pg_backend_pid()"))
+        assert.strictEqual(getPriority(pid), 10)
+        const session = yield* Effect.promise(() =>
+          Fs.readFile(`/proc/${pid}/autogroup`, "utf8").catch(() => "nice 10")
+        )
+        assert.match(session, /nice 10$/m)
+      }
     })
   )
 
