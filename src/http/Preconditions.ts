@@ -127,14 +127,17 @@ const selected = (conditions: Conditions, response: HttpServerResponse.HttpServe
 }
 
 /** The layer of {@link Preconditions}. */
-export const layer = Layer.succeed(Preconditions, (handled, { endpoint }) =>
-  Effect.gen(function* () {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const conditions = yield* read(request)
-    if (request.method === "GET" || request.method === "HEAD") {
-      return yield* Effect.flatMap(handled, (response) => selected(conditions, response))
-    }
-    const detail = Context.get(endpoint.annotations, Versioned) ? undefined : mismatch(conditions, undefined)
-    return detail === undefined ? yield* handled : yield* failed(detail)
-  })
-)
+export const layer = Layer.succeed(Preconditions, (handled, { endpoint }) => {
+  const evaluated = (request: HttpServerRequest.HttpServerRequest) =>
+    Effect.gen(function* () {
+      const conditions = yield* read(request)
+      if (request.method === "GET" || request.method === "HEAD") {
+        return yield* Effect.flatMap(handled, (response) => selected(conditions, response))
+      }
+      const detail = Context.get(endpoint.annotations, Versioned) ? undefined : mismatch(conditions, undefined)
+      return detail === undefined ? yield* handled : yield* failed(detail)
+    })
+  return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+    "if-match" in request.headers || "if-none-match" in request.headers ? evaluated(request) : handled
+  )
+})

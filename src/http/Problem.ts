@@ -175,6 +175,9 @@ const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerReque
   return Object.create(request, { text: { get: () => text } })
 }
 
+/** No call reads a body of these (RFC 9110 9.3.1, 9.3.2). */
+const isBodiless = ({ method }: HttpServerRequest.HttpServerRequest): boolean => method === "GET" || method === "HEAD"
+
 /** The calls of an API by method and path, with the media types that each takes. */
 interface Calls {
   readonly methods: (url: string) => ReadonlyArray<string>
@@ -250,7 +253,6 @@ const explain = (
   response: HttpServerResponse.HttpServerResponse
 ) => {
   const { headers, status } = response
-  if (status < 400) return response
   const accepts = status === 415 ? calls.accepts(method, url) : []
   const isKnown = headers["content-type"]?.startsWith(ProblemDetails.contentType) === true
   return HttpServerResponse.setHeaders(isKnown ? response : inWords(status, accepts), {
@@ -279,15 +281,25 @@ export const layerEverywhere = <Id extends string, Groups extends HttpApiGroup.C
   api: HttpApi.HttpApi<Id, Groups>
 ) =>
   HttpRouter.middleware(
-    Effect.map(HttpRouter.RouterConfig, (config) => {
-      const calls = callsOf(api, config)
-      return (handled) =>
-        Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-          Effect.provideService(handled, HttpServerRequest.HttpServerRequest, strictly(request)).pipe(
-            Effect.catchCause((cause) => failed(cause, calls)),
-            Effect.map((response) => explain(calls, request, response))
-          )
-        )
-    }),
+    Effect.map(everywhere(api), (apply) => (handled) => apply(handled)),
     { global: true }
   )
+
+/** What {@link layerEverywhere} does to the effect of a request. */
+export const everywhere = <Id extends string, Groups extends HttpApiGroup.Constraint>(
+  api: HttpApi.HttpApi<Id, Groups>
+) =>
+  Effect.map(HttpRouter.RouterConfig, (config) => {
+    const calls = callsOf(api, config)
+    return <E, R>(handled: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>) => {
+      const answered = Effect.catchCause(handled, (cause) => failed(cause, calls))
+      return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+        Effect.map(
+          isBodiless(request)
+            ? answered
+            : Effect.provideService(answered, HttpServerRequest.HttpServerRequest, strictly(request)),
+          (response) => (response.status < 400 ? response : explain(calls, request, response))
+        )
+      )
+    }
+  })

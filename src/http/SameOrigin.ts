@@ -32,18 +32,23 @@ const isForeign = (request: HttpServerRequest.HttpServerRequest, origin: string)
   return (from !== undefined && from !== origin) || (site !== undefined && site !== "same-origin" && site !== "none")
 }
 
+/** Why a request is refused; `origin` as browsers write it, such as `https://example.org`. */
+export const refusal =
+  (origin: string) =>
+  (request: HttpServerRequest.HttpServerRequest): OriginRefused | undefined =>
+    isForeign(request, origin)
+      ? new OriginRefused({ detail: `Send unsafe requests from ${origin}, or configure the origin where you are.` })
+      : undefined
+
 /** For all routes of a router; `origin` as browsers write it, such as `https://example.org`. */
-export const layer = (origin: string) =>
-  HttpRouter.middleware(
+export const layer = (origin: string) => {
+  const refuse = refusal(origin)
+  return HttpRouter.middleware(
     (handled) =>
-      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-        isForeign(request, origin)
-          ? HttpServerRespondable.toResponse(
-              new OriginRefused({
-                detail: `Send unsafe requests from ${origin}, or configure the origin where you are.`
-              })
-            )
-          : handled
-      ),
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+        const refused = refuse(request)
+        return refused === undefined ? handled : HttpServerRespondable.toResponse(refused)
+      }),
     { global: true }
   )
+}

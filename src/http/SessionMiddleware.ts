@@ -179,61 +179,85 @@ export const make = <Self, const Id extends string, S extends Schema.Codec<unkno
   const handles = Effect.gen(function* () {
     const sessions = yield* Sessions
     const cookie = yield* RequestSession.cookieOf(options.cookie)
-    return { sessions, handle: Effect.provideService(RequestSession.handleOf(session, cookie), Sessions, sessions) }
+    return { sessions, handleOf: RequestSession.handleOf(session, cookie, sessions) }
   })
-  const owned = (made: Handle, owner: (typeof Lifetime.Current)["Service"]) =>
-    Context.add(Context.make(session, made), Lifetime.Current, owner)
 
-  type Admission<A, E> = (made: Handle, sessions: Sessions["Service"]) => Effect.Effect<Context.Context<A>, E>
+  /** What a request that is let in finds in its context. */
+  type Provided<A> = <C>(context: Context.Context<C>) => Context.Context<C | A>
+  const owned =
+    (made: Handle, owner: (typeof Lifetime.Current)["Service"]): Provided<Self> =>
+    (context) =>
+      Context.add(Context.add(context, session, made), Lifetime.Current, owner)
+
+  type Admission<A, E> = (made: Handle, sessions: Sessions["Service"]) => Effect.Effect<Provided<A>, E>
   const admitLive: Admission<Self, SessionProblem.Required> = (made) =>
     Effect.map(Effect.mapError(made.lifetime, SessionProblem.from), (lifetime) => owned(made, Effect.succeed(lifetime)))
   const admitLoggedIn = Effect.fnUntraced(function* (made: Handle, sessions: Sessions["Service"]) {
-    const context = yield* admitLive(made, sessions)
+    const provided = yield* admitLive(made, sessions)
     const principal = yield* Effect.mapError(made.principal, SessionProblem.from)
     if (principal === null) {
       return yield* new SessionProblem.LoginRequired({ detail: "Log in first: this session is a visitor's." })
     }
-    return Context.add(context, Principal, principal)
+    const withPrincipal: Provided<Self | Principal> = (context) => Context.add(provided(context), Principal, principal)
+    return withPrincipal
   })
   const admitFresh = (within: Duration.Duration) =>
     Effect.fnUntraced(function* (made: Handle, sessions: Sessions["Service"]) {
-      const context = yield* admitLoggedIn(made, sessions)
+      const provided = yield* admitLoggedIn(made, sessions)
       const age = Effect.flatMap(made.record, sessions.sinceAuthenticated)
-      if (Duration.isLessThanOrEqualTo(yield* Effect.mapError(age, SessionProblem.from), within)) return context
+      if (Duration.isLessThanOrEqualTo(yield* Effect.mapError(age, SessionProblem.from), within)) return provided
       return yield* new SessionProblem.ReauthenticationRequired({
         detail: `Log in again: this needs a login within the last ${Duration.format(within)}.`,
         withinSeconds: Duration.toSeconds(within)
       })
     })
 
+  const provide = <B, E, R, A>(handled: Effect.Effect<B, E, R>, provided: Provided<A>) =>
+    Effect.updateContext(handled as Effect.Effect<B, E, Exclude<R, A> | A>, (context: Context.Context<Exclude<R, A>>) =>
+      provided(context)
+    )
+
   /** A middleware for routes, which answers what a gate refuses with. */
   const route = <A>(admit: Admission<A, HttpServerRespondable.Respondable>): RouteLayer<A> =>
     HttpRouter.middleware<{ provides: A }>()(
       Effect.map(
         handles,
-        ({ handle, sessions }) =>
+        ({ handleOf, sessions }) =>
           (handled) =>
-            Effect.matchEffect(
-              Effect.flatMap(handle, (made) => admit(made, sessions)),
-              {
+            Effect.withFiber((fiber) =>
+              Effect.matchEffect(admit(handleOf(fiber), sessions), {
                 onFailure: HttpServerRespondable.toResponse,
-                // For a class that is not known yet, the compiler cannot tell that nothing is left to be provided.
-                onSuccess: (context) =>
-                  Effect.provideContext(handled, context) as Effect.Effect<Response, Types.unhandled>
-              }
+                onSuccess: (provided) => provide(handled, provided) as Effect.Effect<Response, Types.unhandled>
+              })
             )
       )
     ).layer
+
+  /** A middleware for routes, which refuses nobody and asks nothing. */
+  const open: RouteLayer<Self> = HttpRouter.middleware<{ provides: Self }>()(
+    Effect.map(
+      handles,
+      ({ handleOf }) =>
+        (handled) =>
+          Effect.withFiber((fiber) => {
+            const made = handleOf(fiber)
+            return provide(handled, owned(made, RequestSession.ownerOf(made))) as Effect.Effect<
+              Response,
+              Types.unhandled
+            >
+          })
+    )
+  ).layer
 
   const key = options.cookie?.name ?? SessionCookie.Current.defaultValue().name
   const security = { cookie: HttpApiSecurity.apiKey({ key, in: "cookie" }) }
   const id = session.key as Id
   /** The same for calls of an API. */
   const gate = <A, E>(admit: Admission<A, E>) =>
-    Effect.map(handles, ({ handle, sessions }) => ({
-      cookie: <B, E2, R>(handled: Effect.Effect<B, E2, R | A>) =>
-        Effect.flatMap(handle, (made) =>
-          Effect.flatMap(admit(made, sessions), (context) => Effect.provideContext(handled, context))
+    Effect.map(handles, ({ handleOf, sessions }) => ({
+      cookie: <B, E2, R>(handled: Effect.Effect<B, E2, R>) =>
+        Effect.withFiber((fiber) =>
+          Effect.flatMap(admit(handleOf(fiber), sessions), (provided) => provide(handled, provided))
         )
     }))
 
@@ -245,12 +269,11 @@ export const make = <Self, const Id extends string, S extends Schema.Codec<unkno
     `${id}/LoggedIn`,
     { error: SessionProblem.loggedIn, security }
   )
-  const middleware = route((made) => Effect.succeed(owned(made, RequestSession.ownerOf(made))))
   const layerRequired = Layer.effect(Required, gate(admitLive))
   const layerLoggedIn = Layer.effect(LoggedIn, gate(admitLoggedIn))
   return {
-    layer: Layer.mergeAll(middleware, layerRequired, layerLoggedIn),
-    middleware,
+    layer: Layer.mergeAll(open, layerRequired, layerLoggedIn),
+    middleware: open,
     required: route(admitLive),
     loggedIn: route(admitLoggedIn),
     fresh: ({ within }) => route(admitFresh(Duration.fromInputUnsafe(within))),

@@ -10,7 +10,7 @@ import * as IpNetwork from "effect/net/IpNetwork"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 
-/** Believes the forwarded headers of these networks; without networks, of nobody. */
+/** Believes the forwarded headers of these networks. */
 export const believe = (trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>) =>
   HttpMiddleware.xForwardedHeaders({ trustedProxies })
 

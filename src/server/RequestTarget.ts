@@ -6,10 +6,8 @@
  * it says. And there is one `Host` (RFC 9112 3.2): two would let a proxy and the service see two different hosts.
  */
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
-import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
-import * as HttpServerRequest from "effect/http/HttpServerRequest"
-import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import * as Problem from "../http/Problem.ts"
 
@@ -24,14 +22,29 @@ export const layerRouter = Layer.succeed(HttpRouter.RouterConfig, {
 const exactPath = /^\/(?!(?:.*\/)?\.{1,2}(?:\/|$))(?:[\w.~!$&'()*+,=:@-]+(?:\/[\w.~!$&'()*+,=:@-]+)*)?$/
 
 /** The path of a target, which is one (RFC 9112 3.2.1) or a URL (3.2.2). */
-const pathOf = (target: string): string => target.replace(/^https?:\/\/[^/?#]*/i, "").replace(/\?.*$/s, "")
+const pathOf = (target: string): string => {
+  const path = target.startsWith("/") ? target : target.replace(/^https?:\/\/[^/?#]*/i, "")
+  const query = path.indexOf("?")
+  return query < 0 ? path : path.slice(0, query)
+}
 
 // RFC 3986 3.2.2 and 3.2.3.
 const host = /^(?:\[[\da-fA-F:.]+\]|(?:[\w.~!$&'()*+,;=-]|%[\da-fA-F]{2})*)(?::\d{0,5})?$/
 
-const problemOf = (request: HttpServerRequest.HttpServerRequest) => {
+/** Names and values take turns in raw headers. */
+const hostsOf = (rawHeaders: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const hosts: Array<string> = []
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]
+    if (name?.length === 4 && name.toLowerCase() === "host") hosts.push(rawHeaders[at + 1] ?? "")
+  }
+  return hosts
+}
+
+/** Why a request is refused. */
+export const refusal = (request: HttpServerRequest.HttpServerRequest) => {
   const { httpVersion, rawHeaders, url = "" } = NodeHttpServerRequest.toIncomingMessage(request)
-  const hosts = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === "host")
+  const hosts = hostsOf(rawHeaders)
   const isOld = httpVersion === "1.0" && hosts.length === 0
   if (!isOld && (hosts.length !== 1 || !host.test(hosts.join()))) {
     return new Problem.RequestInvalid({ detail: "A request has exactly one Host header, with the host it is for." })
@@ -40,13 +53,3 @@ const problemOf = (request: HttpServerRequest.HttpServerRequest) => {
     ? undefined
     : new Problem.NotFound({ detail: "See /docs for the calls of this service. Paths are compared letter by letter." })
 }
-
-/** For all routes of a router. */
-export const layer = HttpRouter.middleware(
-  (handled) =>
-    Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-      const problem = problemOf(request)
-      return problem === undefined ? handled : HttpServerRespondable.toResponse(problem)
-    }),
-  { global: true }
-)

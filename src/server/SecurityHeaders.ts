@@ -10,9 +10,7 @@
  * the scripts and styles that are written in it, which its policy names by their hashes (CSP Level 3, 2.3.1), and no others. What
  * is answered is somebody's, unless it says otherwise: no cache keeps it (OWASP Session Management; ASVS 5.0, 14.3.2).
  */
-import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
-import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { createHash } from "node:crypto"
 
@@ -64,9 +62,10 @@ export const policyOf = (page: string): string => {
   ].join("; ")
 }
 
-/** For all routes of a router; `origin` is where browsers find the service. */
-export const layer = (origin: URL) => {
+/** Adds them to an answer; `origin` is where browsers find the service. */
+export const adding = (origin: URL) => {
   const constant = Headers.fromInput({ ...everywhere, ...(origin.protocol === "https:" && httpsOnly) })
+  const names = [...Object.keys(constant), "permissions-policy"]
   /** A page is made once, and so is its policy. */
   const pages = new WeakMap<object, Headers.Headers>()
   const headersOf = ({ body }: HttpServerResponse.HttpServerResponse) => {
@@ -78,11 +77,9 @@ export const layer = (origin: URL) => {
     pages.set(body, page)
     return page
   }
-  return HttpRouter.middleware(
-    (handled) =>
-      Effect.map(handled, (response) =>
-        HttpServerResponse.setHeaders(response, Headers.merge(headersOf(response), response.headers))
-      ),
-    { global: true }
-  )
+  return (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse => {
+    const headers = headersOf(response)
+    const isSaid = names.some((name) => name in response.headers)
+    return HttpServerResponse.setHeaders(response, isSaid ? Headers.merge(headers, response.headers) : headers)
+  }
 }

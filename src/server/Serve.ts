@@ -29,7 +29,6 @@ import * as FileQueryResults from "../node/FileQueryResults.ts"
 import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
 import type { QueryResults } from "../query/QueryResults.ts"
-import * as SameOrigin from "../http/SameOrigin.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as ClearText from "./ClearText.ts"
@@ -37,6 +36,7 @@ import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
+import * as Edge from "./Edge.ts"
 import * as FailureCounts from "./FailureCounts.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
@@ -54,7 +54,6 @@ import * as QueryRole from "./QueryRole.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
-import * as SecurityHeaders from "./SecurityHeaders.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
@@ -88,15 +87,8 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide([Preconditions.layer, ExactJson.layer]),
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
-  return Layer.mergeAll(
-    SecurityHeaders.layer(origin),
-    SlowReaders.layer(settings.writeTimeout),
-    api,
-    HttpApiSwagger.layer(described, { path: "/docs" }),
-    SameOrigin.layer(origin.origin),
-    RequestTarget.layer,
-    Problem.layerEverywhere(HoldfastApi)
-  )
+  const edge = Edge.layer(origin).pipe(Layer.provide(SlowReaders.layer(settings.writeTimeout)))
+  return Layer.mergeAll(edge, api, HttpApiSwagger.layer(described, { path: "/docs" }))
 }
 
 const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>

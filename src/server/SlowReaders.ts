@@ -5,12 +5,9 @@
  * limit, it is closed, and all that is held for it is freed. A connection that has nothing to send may be silent. Bytes count in
  * pieces of about 64 KiB, but for the last piece.
  */
-import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as HttpRouter from "effect/http/HttpRouter"
-import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
@@ -65,17 +62,5 @@ const make = (limit: Duration.Duration) =>
     })
   })
 
-/** Watches the connections of all requests of a router. */
-export const layer = (limit: Duration.Duration) =>
-  HttpRouter.middleware(
-    Effect.map(
-      SlowReaders,
-      ({ watch }) =>
-        (handled) =>
-          Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-            watch(NodeHttpServerRequest.toIncomingMessage(request).socket as Socket)
-            return handled
-          })
-    ),
-    { global: true }
-  ).pipe(Layer.provide(Layer.effect(SlowReaders, make(limit))))
+/** Watches connections. */
+export const layer = (limit: Duration.Duration) => Layer.effect(SlowReaders, make(limit))

@@ -45,6 +45,11 @@ export interface ServiceClass<
 > extends Context.ServiceClass<Self, Id, Session<S["Type"]>> {
   /** A handle that asks the store for nothing until it is used, for the current scope. Surfaces make one per request. */
   readonly handle: (options: SessionEngine.Options) => Effect.Effect<Session<S["Type"]>, never, Sessions | Scope.Scope>
+  /** As `handle`, at once, for the scope in the context. */
+  readonly handleUnsafe: (
+    options: SessionEngine.Options,
+    context: Context.Context<Sessions | Scope.Scope>
+  ) => Session<S["Type"]>
   /**
    * The session of a token, loaded and held until the scope closes, with `Lifetime.Current`, by which queries and leases find
    * it.
@@ -100,7 +105,10 @@ export const Service =
 
     class Tag extends Context.Service<Self, Session<S["Type"]>>()(id) {
       static readonly handle: ServiceClass<Self, Id, S>["handle"] = (presented) =>
-        Effect.flatMap(Sessions, (sessions) => SessionEngine.make(config, sessions, presented))
+        Effect.contextWith((context) => Effect.succeed(Tag.handleUnsafe(presented, context)))
+
+      static readonly handleUnsafe: ServiceClass<Self, Id, S>["handleUnsafe"] = (presented, context) =>
+        SessionEngine.make(config, context, presented)
 
       static readonly open = Effect.fn(`${id}.open`)(function* (token: SessionToken) {
         const session = yield* Tag.handle({ token: Option.some(token) })

@@ -28,7 +28,10 @@ import * as Lifetime from "../../lifetime/Lifetime.ts"
 import type { ServiceClass, Session, TokenChange } from "../../session/Session.ts"
 import { SessionError, SessionRevoked } from "../../session/SessionError.ts"
 import { Sessions } from "../../session/Sessions.ts"
+import * as LazySession from "../../session/internal/LazySession.ts"
+import type * as SessionEngine from "../../session/internal/SessionEngine.ts"
 import * as SessionLogin from "../../session/internal/SessionLogin.ts"
+import type { SessionToken } from "../../session/SessionToken.ts"
 import * as SessionCookie from "../SessionCookie.ts"
 import * as WebSocketUpgrade from "./WebSocketUpgrade.ts"
 
@@ -50,27 +53,35 @@ const tellStuck = Effect.logWarning(
 export const cookieOf = (options: SessionCookie.Options | undefined) =>
   Effect.suspend(() => (options === undefined ? SessionCookie.Current : SessionCookie.make(options)))
 
-/** Makes a handle on the session of the running request, which is work of the session from the moment that it is loaded. */
+/** Makes the handle on the session of the request of a fiber, which is work of the session from the moment that it is loaded. */
 export const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
   session: ServiceClass<Self, Id, S>,
-  cookie: SessionCookie.SessionCookie
-) =>
-  Effect.withFiber((fiber) => {
-    const tie = tieOf(fiber, (context) => Context.getOrUndefined(context, session) === handle)
-    let handle: Session<S["Type"]> | undefined
-    return Effect.tap(untiedHandleOf(session, cookie, tie), (made) => {
-      handle = made
-      ties.set(made, tie)
-      return Effect.void
+  cookie: SessionCookie.SessionCookie,
+  sessions: Sessions["Service"]
+): ((fiber: Fiber.Fiber<unknown, unknown>) => Session<S["Type"]>) => {
+  const begin = beginning(session, cookie, sessions)
+  return (fiber) => {
+    const handle: Session<S["Type"]> & Tied = begin(fiber.context, () => {
+      const tie = tieOf(fiber, (context) => Context.getOrUndefined(context, session) === handle)
+      handle[tied] = tie
+      return tie
     })
-  })
+    return handle
+  }
+}
 
-/** What binds requests, by their handles. */
-const ties = new WeakMap<object, Tie>()
+/**
+ * What binds the request is known to its handle. A `WeakMap` would hold it, and all of the request with it, until the next full
+ * collection, which costs more than the request.
+ */
+const tied = Symbol("holdfast/http/RequestSession/tied")
+interface Tied {
+  [tied]?: Tie
+}
 
 /** Lets the request of a handle go on when its session ends elsewhere. */
 export const letGo = (handle: object): Effect.Effect<void> =>
-  Effect.suspend(() => ties.get(handle)?.letGo ?? Effect.void)
+  Effect.suspend(() => (handle as Tied)[tied]?.letGo ?? Effect.void)
 
 /** The same for work that the caller ends with the session itself. */
 export const untiedHandleOf = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
@@ -78,53 +89,92 @@ export const untiedHandleOf = <Self, Id extends string, S extends Schema.Codec<u
   cookie: SessionCookie.SessionCookie,
   tie?: Tie
 ) =>
-  Effect.gen(function* () {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const sessions = yield* Sessions
-    const token = SessionCookie.read(cookie, request)
-    const unreadable = Option.isNone(token) && SessionCookie.isPresent(cookie, request)
-    const presented = { token, unreadable, onHeld: tie?.onHeld, onEnding: tie?.letGo }
-    // Nothing said over a socket can set a cookie.
-    if (WebSocketUpgrade.isUpgrade(request)) return yield* session.handle({ ...presented, canTell: () => false })
-    let change: TokenChange | undefined
-    let hasBegun = false
-    let renewal: Effect.Effect<unknown, SessionError> = Effect.void
-    // A login that was answered meanwhile has brought another cookie: neither a renewal nor a removal may undo it.
-    const isFollowed = Effect.suspend(() =>
-      change === undefined || Option.isSome(change) || Option.isNone(token)
-        ? Effect.succeed(false)
-        : Effect.match(sessions.load(token.value), {
-            onFailure: ({ reason }) => reason._tag === "SessionSuperseded",
-            onSuccess: () => true
-          })
-    )
-    // Registered before anybody asks: it also has to know when it is too late.
-    yield* HttpEffect.appendPreResponseHandler((_, made) =>
-      Effect.gen(function* () {
-        if (made.status !== clientGone) yield* Effect.ignoreCause(renewal)
-        const followed = yield* isFollowed
-        hasBegun = true
-        const response = tie === undefined ? made : yield* tie.answered(made)
-        if (change === undefined || followed) return response
-        return Option.match(change, {
-          onNone: () => SessionCookie.removeFrom(response, cookie),
-          onSome: (until) => SessionCookie.setOn(response, cookie, until.token, until)
+  Effect.contextWith((context: Context.Context<Sessions | Scope.Scope | HttpServerRequest.HttpServerRequest>) =>
+    Effect.succeed(beginning(session, cookie, Context.get(context, Sessions))(context, () => tie))
+  )
+
+/** What is to be said about the token with the response. */
+class Telling {
+  readonly tie: Tie | undefined
+  readonly token: Option.Option<SessionToken>
+  change: TokenChange | undefined = undefined
+  renewal: Effect.Effect<unknown, SessionError> | undefined = undefined
+  constructor(tie: Tie | undefined, token: Option.Option<SessionToken>) {
+    this.tie = tie
+    this.token = token
+  }
+}
+
+const beginning = <Self, Id extends string, S extends Schema.Codec<unknown, Schema.Json>>(
+  session: ServiceClass<Self, Id, S>,
+  cookie: SessionCookie.SessionCookie,
+  sessions: Sessions["Service"]
+) => {
+  /** A login that was answered meanwhile has brought another cookie: neither a renewal nor a removal may undo it. */
+  const isFollowed = ({ change, token }: Telling) =>
+    change === undefined || Option.isSome(change) || Option.isNone(token)
+      ? Effect.succeed(false)
+      : Effect.match(sessions.load(token.value), {
+          onFailure: ({ reason }) => reason._tag === "SessionSuperseded",
+          onSuccess: () => true
         })
-      }).pipe(Effect.uninterruptible)
-    )
-    return yield* session.handle({
-      ...presented,
-      onDue: (renew) =>
-        Effect.sync(() => {
-          renewal = renew
-        }),
-      canTell: () => !hasBegun,
-      onToken: (changed) =>
-        Effect.sync(() => {
-          change = changed
-        })
+
+  const withCookie = (response: HttpServerResponse.HttpServerResponse, change: TokenChange) =>
+    Option.match(change, {
+      onNone: () => SessionCookie.removeFrom(response, cookie),
+      onSome: (until) => SessionCookie.setOn(response, cookie, until.token, until)
     })
-  })
+
+  return (context: Context.Context<never>, tieOf: () => Tie | undefined): Session<S["Type"]> => {
+    const services = context as Context.Context<HttpServerRequest.HttpServerRequest | Scope.Scope>
+    let telling: Telling | undefined
+    let hasBegun = false
+
+    const presented = (): SessionEngine.Options => {
+      const request = Context.get(services, HttpServerRequest.HttpServerRequest)
+      const token = SessionCookie.read(cookie, request)
+      const unreadable = Option.isNone(token) && SessionCookie.isPresent(cookie, request)
+      const tie = tieOf()
+      const common = { token, unreadable, onHeld: tie?.onHeld, onEnding: tie?.letGo }
+      // Nothing said over a socket can set a cookie.
+      if (WebSocketUpgrade.isUpgrade(request)) return { ...common, canTell: () => false }
+      const said = new Telling(tie, token)
+      telling = said
+      return {
+        ...common,
+        onDue: (renew) =>
+          Effect.sync(() => {
+            said.renewal = renew
+          }),
+        canTell: () => !hasBegun,
+        onToken: (changed) =>
+          Effect.sync(() => {
+            said.change = changed
+          })
+      }
+    }
+
+    const tell = (said: Telling, made: HttpServerResponse.HttpServerResponse) =>
+      Effect.gen(function* () {
+        const { renewal } = said
+        if (renewal !== undefined && made.status !== clientGone) yield* Effect.ignoreCause(renewal)
+        const followed = yield* isFollowed(said)
+        hasBegun = true
+        const response = said.tie === undefined ? made : yield* said.tie.answered(made)
+        return said.change === undefined || followed ? response : withCookie(response, said.change)
+      }).pipe(Effect.uninterruptible)
+
+    // Registered before anybody asks: it also has to know when it is too late.
+    HttpEffect.appendPreResponseHandlerUnsafe(context, (_, made) => {
+      if (telling !== undefined && (telling.renewal !== undefined || telling.change !== undefined)) {
+        return tell(telling, made)
+      }
+      hasBegun = true
+      return telling?.tie === undefined ? Effect.succeed(made) : telling.tie.answered(made)
+    })
+    return LazySession.make(() => session.handleUnsafe(presented(), Context.add(services, Sessions, sessions)))
+  }
+}
 
 /** What binds a request to its session. */
 export interface Tie {
@@ -179,13 +229,15 @@ const untilEnding = (response: HttpServerResponse.HttpServerResponse, ending: De
  * The lifetime that the work of a request belongs to: its session's, where it has one that lives. Loads the session when it is
  * asked, and not before.
  */
-export const ownerOf = ({
-  lifetime
-}: Session<unknown>): Effect.Effect<Lifetime.Lifetime | undefined, Lifetime.OwnerUnknown> =>
-  Effect.matchEffect(lifetime, {
-    onFailure: (error) =>
-      SessionLogin.refusalOf(error) === undefined
-        ? Effect.fail(new Lifetime.OwnerUnknown({ cause: error }))
-        : Effect.undefined,
-    onSuccess: (found) => Effect.succeed(found)
-  })
+export const ownerOf = (
+  handle: Session<unknown>
+): Effect.Effect<Lifetime.Lifetime | undefined, Lifetime.OwnerUnknown> =>
+  Effect.suspend(() =>
+    Effect.matchEffect(handle.lifetime, {
+      onFailure: (error) =>
+        SessionLogin.refusalOf(error) === undefined
+          ? Effect.fail(new Lifetime.OwnerUnknown({ cause: error }))
+          : Effect.undefined,
+      onSuccess: (found) => Effect.succeed(found)
+    })
+  )

@@ -15,6 +15,7 @@
  * bounds it. There is one such change at a time. The functions given to `modify` run beside each other, and the store's
  * version tells which was first.
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
@@ -30,7 +31,7 @@ import type { SessionId } from "../SessionId.ts"
 import * as SessionLayers from "./SessionLayers.ts"
 import * as SessionLogin from "./SessionLogin.ts"
 import { authenticatedAt, type SessionRecord } from "../SessionRecord.ts"
-import type { Sessions } from "../Sessions.ts"
+import { Sessions } from "../Sessions.ts"
 import {
   conflict,
   isMissing,
@@ -74,14 +75,15 @@ export interface Options {
 const nothing = () => Effect.void
 const always = () => true
 
-/** Makes a handle on the session of a token, or of nobody yet. Asks the store for nothing. */
-export const make = Effect.fnUntraced(function* <Data>(
+/** Makes a handle on the session of a token, or of nobody yet, for the scope in the context. Asks the store for nothing. */
+export const make = <Data>(
   { codec, limits }: SessionLogin.Config<Data>,
-  sessions: Sessions["Service"],
+  context: Context.Context<Sessions | Scope.Scope>,
   options: Options
-): Effect.fn.Return<Session<Data>, never, Scope.Scope> {
-  const scope = yield* Effect.scope
-  const audit = yield* SessionAudit.SessionAudit
+): Session<Data> => {
+  const sessions = Context.get(context, Sessions)
+  const scope = Context.get(context, Scope.Scope)
+  const audit = Context.get(context, SessionAudit.SessionAudit)
   const ending = SessionEnding.make(sessions, audit)
   const turns = Semaphore.makeUnsafe(1)
   let state: State = { _tag: "Unloaded", token: options.token }
@@ -375,4 +377,4 @@ export const make = Effect.fnUntraced(function* <Data>(
     provide: (layer) => (effect) =>
       Effect.flatMap(required, ({ lifetime }) => SessionLayers.provide(lifetime, layer)(effect))
   }
-})
+}

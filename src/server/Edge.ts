@@ -1,0 +1,42 @@
+/**
+ * What every request goes through, from the socket to its route and back, in one pass.
+ *
+ * ```
+ * request ── its socket is watched ── its target is plain ── it comes from here ── route
+ * answer  ── an error is a problem ── what it tells browsers
+ * ```
+ */
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
+import * as Problem from "../http/Problem.ts"
+import * as SameOrigin from "../http/SameOrigin.ts"
+import { HoldfastApi } from "./HoldfastApi.ts"
+import * as RequestTarget from "./RequestTarget.ts"
+import * as SecurityHeaders from "./SecurityHeaders.ts"
+import { SlowReaders } from "./SlowReaders.ts"
+import type { Socket } from "node:net"
+
+/** For all routes of a router; `origin` is where browsers find the service. */
+export const layer = (origin: URL) =>
+  HttpRouter.middleware(
+    Effect.gen(function* () {
+      const { watch } = yield* SlowReaders
+      const everywhere = yield* Problem.everywhere(HoldfastApi)
+      const isForeign = SameOrigin.refusal(origin.origin)
+      const secured = SecurityHeaders.adding(origin)
+      return (handled) => {
+        const answered = everywhere(handled)
+        return Effect.withFiber(({ context }) => {
+          const request = Context.getUnsafe(context, HttpServerRequest.HttpServerRequest)
+          watch(NodeHttpServerRequest.toIncomingMessage(request).socket as Socket)
+          const refused = RequestTarget.refusal(request) ?? isForeign(request)
+          return Effect.map(refused === undefined ? answered : HttpServerRespondable.toResponse(refused), secured)
+        })
+      }
+    }),
+    { global: true }
+  )
