@@ -183,15 +183,13 @@ export const make = Effect.fnUntraced(function* (
     const attributes = () => (handle === undefined ? { origin } : { origin, handle })
     return yield* Ledger.hold(
       { kind: "connection", id, attributes, releaseLimit: "none" },
-      Effect.sync(
-        (): QueryConnection => ({
-          id,
-          execute: (statement, sink, execution) =>
-            execute(statement, sink, execution, (known) => {
-              handle = known
-            })
-        })
-      ),
+      Effect.sync((): QueryConnection => ({
+        id,
+        execute: (statement, sink, execution) =>
+          execute(statement, sink, execution, (known) => {
+            handle = known
+          })
+      })),
       () => Effect.void
     )
   })

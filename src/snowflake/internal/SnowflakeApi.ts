@@ -49,10 +49,7 @@ export interface Submission {
 export interface SnowflakeApi {
   readonly origin: string
   /** The same `requestId` is the same statement, however often it is sent. */
-  readonly submit: (
-    requestId: string,
-    submission: Submission
-  ) => Effect.Effect<SnowflakeAnswers.Answer, CallFailed>
+  readonly submit: (requestId: string, submission: Submission) => Effect.Effect<SnowflakeAnswers.Answer, CallFailed>
   readonly status: (handle: string) => Effect.Effect<SnowflakeAnswers.Answer, CallFailed>
   readonly partition: (handle: string, partition: number) => Effect.Effect<SnowflakeBody.Body, CallFailed>
   /** The server's answer to a cancel tells what it has understood, not what became of the statement. */
@@ -134,7 +131,7 @@ export const make = ({ client, origin, tokenType, userAgent }: Means): Snowflake
     })
 
   const headers = {
-    "accept": "application/json",
+    accept: "application/json",
     "user-agent": userAgent,
     "x-snowflake-authorization-token-type": tokenType
   }
@@ -252,15 +249,13 @@ export const persistently = <A>(
 ): Effect.Effect<A, CallFailed> => {
   const limitMillis = Duration.toMillis(limit)
   const attempt = (failures: number, since: number | undefined): Effect.Effect<A, CallFailed> =>
-    Effect.catch(call, (failure) =>
+    Effect.catchTag(call, "CallFailed", (failure) =>
       Effect.flatMap(Clock.Clock, (clock) => {
         const now = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
         const began = since ?? now
         const wait = Math.max(failure.retryAfterMillis, backoffMillis(failures, 50, 2000))
         const isAgain = failure.mayPass && now - began + wait <= limitMillis && onFailure(failure)
-        return isAgain
-          ? Effect.andThen(Effect.sleep(wait), attempt(failures + 1, began))
-          : Effect.fail(failure)
+        return isAgain ? Effect.andThen(Effect.sleep(wait), attempt(failures + 1, began)) : Effect.fail(failure)
       })
     )
   return attempt(0, undefined)

@@ -26,8 +26,7 @@ const lifetime = Duration.minutes(59)
 /** How far the clock of the server may be behind ours. */
 const leewaySeconds = 30
 
-const invalid = (field: string, problem: string) =>
-  new ClientError({ reason: new InvalidConfig({ field, problem }) })
+const invalid = (field: string, problem: string) => new ClientError({ reason: new InvalidConfig({ field, problem }) })
 
 /** In a token the account has neither region nor cloud, but for accounts that are found by their global URL. */
 export const accountOf = (account: string): string => {

@@ -24,7 +24,18 @@ export const firstWord = (sql: string): string => {
   return ""
 }
 
-const reads: ReadonlySet<string> = new Set(["SELECT", "WITH", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "LIST", "LS"])
+const reads: ReadonlySet<string> = new Set([
+  "SELECT",
+  "WITH",
+  "VALUES",
+  "TABLE",
+  "SHOW",
+  "DESCRIBE",
+  "DESC",
+  "EXPLAIN",
+  "LIST",
+  "LS"
+])
 
 /** Statements that are one transaction: what fails of them is undone. A script, a procedure or a copy may have committed on the way. */
 const undone: ReadonlySet<string> = new Set([
@@ -44,7 +55,13 @@ export const isUndone = (sql: string): boolean => {
   return undone.has(first) && !(reads.has(first) && mayBeMore.test(sql)) && !sql.includes("->>")
 }
 
-const names: Readonly<Record<string, string>> = { WITH: "SELECT", VALUES: "SELECT", TABLE: "SELECT", DESC: "DESCRIBE", LS: "LIST" }
+const names: Readonly<Record<string, string>> = {
+  WITH: "SELECT",
+  VALUES: "SELECT",
+  TABLE: "SELECT",
+  DESC: "DESCRIBE",
+  LS: "LIST"
+}
 
 /** What a summary calls it. */
 export const commandOf = (sql: string): string => {

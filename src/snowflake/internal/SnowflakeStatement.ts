@@ -11,7 +11,7 @@
  * ```
  */
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -236,7 +236,7 @@ export const end = (ground: Ground, submitted: Submitted): Effect.Effect<void> =
         attributes: statement.handle === undefined ? {} : { handle: statement.handle }
       })
     )
-    return Effect.flatMap(Effect.forkIn(work, ground.scope, { startImmediately: true}), (fiber) =>
+    return Effect.flatMap(Effect.forkIn(work, ground.scope, { startImmediately: true }), (fiber) =>
       Effect.asVoid(Effect.timeoutOption(Fiber.await(fiber), ground.cancelLimit))
     )
   })

@@ -13,7 +13,8 @@ const nanosOfSecond = 1_000_000_000n
 const two = (number: number): string => String(number).padStart(2, "0")
 
 /** Years beyond 9999 are written with all their digits. */
-const yearText = (year: number): string => (year < 0 ? `-${String(-year).padStart(4, "0")}` : String(year).padStart(4, "0"))
+const yearText = (year: number): string =>
+  year < 0 ? `-${String(-year).padStart(4, "0")}` : String(year).padStart(4, "0")
 
 /** Beyond this JavaScript has no date. */
 const lastMillis = 8.64e15
@@ -76,8 +77,7 @@ export const timestampTz = (text: string): string => {
   return offset === "" ? timestampLtz(text) : timestampAt(text, seconds, Number(offset) - 1440)
 }
 
-const pattern =
-  /^(-?\d{4,})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:(Z)|([+-])(\d\d):?(\d\d)?)?)?$/
+const pattern = /^(-?\d{4,})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:(Z)|([+-])(\d\d):?(\d\d)?)?)?$/
 const clock = /^(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?$/
 
 interface Moment {
@@ -91,7 +91,8 @@ interface Moment {
 const momentOf = (text: string): Moment | undefined => {
   const match = pattern.exec(text)
   if (match === null) return undefined
-  const [, year, month, day, hours, minutes = "0", seconds = "0", decimals = "", zulu, sign, ahead = "0", more = "0"] = match
+  const [, year, month, day, hours, minutes = "0", seconds = "0", decimals = "", zulu, sign, ahead = "0", more = "0"] =
+    match
   const at = new Date(0)
   at.setUTCFullYear(Number(year), Number(month) - 1, Number(day))
   // The 30th of February is none, and neither is 25 o'clock.

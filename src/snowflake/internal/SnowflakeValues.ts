@@ -47,8 +47,7 @@ const boolean: Decode = (text) => {
 }
 
 /** With `BINARY_OUTPUT_FORMAT` set to `HEX`, which is sent with every statement. */
-const binary: Decode = (text) =>
-  /^(?:[0-9a-f]{2})*$/i.test(text) ? Buffer.from(text, "hex").toString("base64") : text
+const binary: Decode = (text) => (/^(?:[0-9a-f]{2})*$/i.test(text) ? Buffer.from(text, "hex").toString("base64") : text)
 
 /** A string is always JSON text. What is no JSON, such as the `undefined` of a list, is the server's text. */
 const variant: Decode = (text) => {
@@ -85,7 +84,9 @@ const small = 9
 export const decoderOf = ({ precision, scale, type }: ColumnType): Decode => {
   const name = type.toUpperCase()
   if (name !== "FIXED") return decoders.get(name) ?? text
-  return (precision ?? 38) <= small && (scale ?? 0) === 0 ? (text) => (/^-?\d+$/.test(text) ? Number(text) : text) : text
+  return (precision ?? 38) <= small && (scale ?? 0) === 0
+    ? (text) => (/^-?\d+$/.test(text) ? Number(text) : text)
+    : text
 }
 
 const sqlNames: Readonly<Record<string, string>> = { TEXT: "VARCHAR", REAL: "FLOAT" }
@@ -120,7 +121,10 @@ type Encode = (text: string) => string | undefined
 const encoders = new Map<string, Encode>([
   ["TEXT", (text) => text],
   ["FIXED", (text) => (/^-?\d+(?:\.\d+)?$/.test(text) ? text : undefined)],
-  ["REAL", (text) => (text.trim() !== "" && (Number.isFinite(Number(text)) || isNoNumber.has(text)) ? text : undefined)],
+  [
+    "REAL",
+    (text) => (text.trim() !== "" && (Number.isFinite(Number(text)) || isNoNumber.has(text)) ? text : undefined)
+  ],
   ["BOOLEAN", (text) => (text === "true" || text === "false" ? text : undefined)],
   ["DATE", SnowflakeTimes.dateBinding],
   ["TIME", SnowflakeTimes.timeBinding],
@@ -143,7 +147,10 @@ const aliases: Readonly<Record<string, string>> = {
 }
 
 const kindOf = (name: string): string => {
-  const plain = name.replace(/\(.*\)$/, "").trim().toUpperCase()
+  const plain = name
+    .replace(/\(.*\)$/, "")
+    .trim()
+    .toUpperCase()
   return aliases[plain] ?? plain
 }
 
@@ -153,10 +160,13 @@ const typed = (type: string, value: Schema.Json | undefined): Binding => {
   const kind = kindOf(type)
   const encode = encoders.get(kind)
   if (encode === undefined) {
-    throw new Refused(`has the type ${JSON.stringify(type)}, and it must be one of ${Array.from(encoders.keys()).join(", ")}`)
+    throw new Refused(
+      `has the type ${JSON.stringify(type)}, and it must be one of ${Array.from(encoders.keys()).join(", ")}`
+    )
   }
   if (value === null || value === undefined) return { type: kind, value: null }
-  if (typeof value === "object") throw new Refused(`has a value that is ${Array.isArray(value) ? "a list" : "an object"}`)
+  if (typeof value === "object")
+    throw new Refused(`has a value that is ${Array.isArray(value) ? "a list" : "an object"}`)
   const encoded = encode(typeof value === "number" ? numberText(value) : String(value))
   if (encoded === undefined) throw new Refused(`is no ${kind}. Pass it as rows show it`)
   return { type: kind, value: encoded }
