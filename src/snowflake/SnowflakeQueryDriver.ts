@@ -216,7 +216,7 @@ export const make = Effect.fnUntraced(function* (
 export const layer = (options: Options): Layer.Layer<QueryDriver | SnowflakeStatements, ClientError> =>
   Layer.effectContext(make(options))
 
-/** As {@link layer}, from wrapped configuration: `layerConfig({ account: Config.string("SNOWFLAKE_ACCOUNT"), … })`. */
+/** As {@link layer}, from wrapped configuration: `layerConfig({ account: Config.String("SNOWFLAKE_ACCOUNT"), … })`. */
 export const layerConfig = (
   config: Config.Wrap<Options>
 ): Layer.Layer<QueryDriver | SnowflakeStatements, ClientError | Config.ConfigError> =>

@@ -168,7 +168,8 @@ export const check = ({ kind, reply, request }: Exchange): void => {
   if (request.headers.accept !== "application/json") note(`Accept is ${request.headers.accept}`)
   const names = parameters[kind] ?? new Set()
   for (const name of request.url.searchParams.keys()) if (!names.has(name)) note(`there is no parameter ${name}`)
-  if (ajv.validate(uuid, request.url.searchParams.get("requestId")) !== true) note("requestId is no UUID")
+  const requestId = request.url.searchParams.get("requestId")
+  if (requestId !== null && ajv.validate(uuid, requestId) !== true) note("requestId is no UUID")
   const handle = request.url.pathname.split("/")[4]
   if (handle !== undefined && ajv.validate(uuid, handle) !== true) note("the handle is no UUID")
   if (kind === "submit") compare("submission", request.body, `${where} request`)

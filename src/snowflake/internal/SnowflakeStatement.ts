@@ -168,8 +168,8 @@ export const follow = (
 const firstCancelMillis = 500
 const longestCancelMillis = 30_000
 
-/** Of these cancels the later ones are said in SQL, in case the call itself is what does not work. */
-const cancelsBefore = 2
+/** So many cancels come at that pace. */
+const fastCancels = 4
 
 const inSql = (handle: string): SnowflakeApi.Submission => ({
   statement: `select system$cancel_query('${handle}')`,
@@ -194,10 +194,12 @@ const ending = ({ api, cancelCallLimit }: Ground, { statement, submitted }: Subm
         : Effect.andThen(Effect.sleep(Math.min(wait, untilNext)), watch(handle, untilNext - wait, wait * 2))
     )
   const round = (handle: string, cancels: number): Effect.Effect<void> => {
-    const cancel = bounded(api.cancel(handle))
-    const more = cancels < cancelsBefore ? Effect.void : bounded(api.submit(randomUUID(), inSql(handle)))
-    const pause = Math.min(firstCancelMillis * 2 ** Math.max(0, cancels - cancelsBefore), longestCancelMillis)
-    return Effect.andThen(cancel, more).pipe(
+    // The call itself may be what does not work: then, and from the second time on, it is said in SQL, too.
+    const cancel = Effect.flatMap(bounded(api.cancel(handle)), (answered) =>
+      Option.isSome(answered) && cancels === 0 ? Effect.void : bounded(api.submit(randomUUID(), inSql(handle)))
+    )
+    const pause = Math.min(firstCancelMillis * 2 ** Math.max(0, cancels - fastCancels), longestCancelMillis)
+    return cancel.pipe(
       Effect.andThen(watch(handle, pause, 10)),
       Effect.flatMap((isOver) => (isOver ? Effect.void : round(handle, cancels + 1)))
     )

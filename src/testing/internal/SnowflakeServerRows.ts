@@ -135,6 +135,7 @@ export const collect = (partitionBytes: number): { readonly sink: RowSink; reado
   let scales: Array<number> = []
   const partitions: Array<Partition> = []
   let pending: Array<string> = []
+  const ready: Array<Array<string>> = []
   let size = 0
   let count = 0
 
@@ -151,19 +152,24 @@ export const collect = (partitionBytes: number): { readonly sink: RowSink; reado
         return kind.encode(value)
       })
     )
-  const cut = Effect.promise(async () => {
-    const rows = pending.join(",")
-    const rowCount = pending.length
+  const cut = () => {
+    ready.push(pending)
     pending = []
     size = 0
-    if (partitions.length === 0) {
-      const bytes = Buffer.from(rows)
-      partitions.push({ rowCount, uncompressedSize: bytes.length, bytes })
-      return
+  }
+  const compressed = Effect.promise(async () => {
+    for (const rows of ready.splice(0)) {
+      const rowCount = rows.length
+      const text = rows.join(",")
+      if (partitions.length === 0) {
+        const bytes = Buffer.from(text)
+        partitions.push({ rowCount, uncompressedSize: bytes.length, bytes })
+      } else {
+        const whole = Buffer.from(`{"data":[${text}]}`)
+        const bytes = await compress(whole, { level: constants.Z_BEST_SPEED })
+        partitions.push({ rowCount, uncompressedSize: whole.length, compressedSize: bytes.length, bytes })
+      }
     }
-    const whole = Buffer.from(`{"data":[${rows}]}`)
-    const bytes = await compress(whole, { level: constants.Z_BEST_SPEED })
-    partitions.push({ rowCount, uncompressedSize: whole.length, compressedSize: bytes.length, bytes })
   })
   return {
     sink: {
@@ -181,12 +187,16 @@ export const collect = (partitionBytes: number): { readonly sink: RowSink; reado
             pending.push(line)
             size += line.length + 1
             count++
+            if (size >= partitionBytes) cut()
           }
-          return size >= partitionBytes ? cut : Effect.void
+          return ready.length > 0 ? compressed : Effect.void
         })
     },
     rows: Effect.map(
-      Effect.suspend(() => (pending.length > 0 || partitions.length === 0 ? cut : Effect.void)),
+      Effect.suspend(() => {
+        if (pending.length > 0 || partitions.length === 0) cut()
+        return compressed
+      }),
       () => ({
         rowType: columns.map((column, index) => rowTypeOf(column, described[index] ?? text, scales[index] ?? 0)),
         partitions,
