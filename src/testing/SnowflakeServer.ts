@@ -40,9 +40,10 @@ import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
 import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
 import * as PgRecycle from "../postgres/PgRecycle.ts"
 import { QueryDriver } from "../query/QueryDriver.ts"
+import * as SnowflakeServerAnswers from "./internal/SnowflakeServerAnswers.ts"
 import * as SnowflakeServerHttp from "./internal/SnowflakeServerHttp.ts"
-import type { Failure } from "./internal/SnowflakeServerSql.ts"
-import { type Outcome, type Statement, Statements } from "./internal/SnowflakeServerStatements.ts"
+import * as SnowflakeServerRequests from "./internal/SnowflakeServerRequests.ts"
+import { type Statement, Statements } from "./internal/SnowflakeServerStatements.ts"
 import * as SnowflakeServerTokens from "./internal/SnowflakeServerTokens.ts"
 
 /** What a server may be told. */
@@ -69,11 +70,9 @@ export interface Exchange {
 }
 
 /** A call that is to be answered. */
-export interface Call {
-  readonly kind: "submit" | "status" | "partition" | "cancel"
+export interface Call extends SnowflakeServerRequests.Asked {
   /** Calls of this kind are counted from 1, since the last `decide`. */
   readonly number: number
-  readonly handle: string | undefined
 }
 
 /**
@@ -147,126 +146,6 @@ const decodeSubmission = Schema.decodeUnknownOption(Submission)
 
 type Reply = SnowflakeServerHttp.Reply
 
-const json = (status: number, value: unknown, headers: Readonly<Record<string, string>> = {}): Reply => ({
-  status,
-  headers: { "content-type": "application/json", ...headers },
-  body: Buffer.from(JSON.stringify(value))
-})
-
-const statusUrl = (handle: string) => `/api/v2/statements/${handle}`
-
-const about = ({ createdOn, handle }: Statement) => ({
-  statementHandle: handle,
-  statementStatusUrl: statusUrl(handle),
-  createdOn
-})
-
-const pending = (statement: Statement, status = 202): Reply =>
-  json(status, {
-    code: "333334",
-    sqlState: "00000",
-    message: "Asynchronous execution in progress. Use provided query id to perform query monitoring and management.",
-    ...about(statement)
-  })
-
-const failed = (statement: Statement, { code, message, sqlState }: Failure): Reply =>
-  json(422, { code, sqlState, message, ...about(statement) })
-
-const links = (handle: string, requestId: string, partition: number, last: number): string => {
-  const to = (number: number, rel: string) =>
-    `<${statusUrl(handle)}?requestId=${requestId}&partition=${number}>; rel="${rel}"`
-  return [
-    to(0, "first"),
-    ...(partition > 0 ? [to(partition - 1, "prev")] : []),
-    ...(partition < last ? [to(partition + 1, "next")] : []),
-    to(last, "last")
-  ].join(",")
-}
-
-const finished = (statement: Statement, { rows, stats }: Extract<Outcome, { _tag: "Succeeded" }>): Reply => {
-  const { count, partitions, rowType } = rows
-  const head = JSON.stringify({
-    code: "090001",
-    sqlState: "00000",
-    message: "Statement executed successfully.",
-    ...about(statement),
-    resultSetMetaData: {
-      numRows: count,
-      format: "jsonv2",
-      partitionInfo: partitions.map(({ compressedSize, rowCount, uncompressedSize }) => ({
-        rowCount,
-        uncompressedSize,
-        ...(compressedSize !== undefined && { compressedSize })
-      })),
-      rowType
-    },
-    ...(stats !== undefined && { stats })
-  })
-  const first = partitions[0]?.bytes ?? Buffer.alloc(0)
-  return {
-    status: 200,
-    headers: {
-      "content-type": "application/json",
-      link: links(statement.handle, statement.requestId, 0, Math.max(partitions.length - 1, 0))
-    },
-    body: Buffer.concat([Buffer.from(`${head.slice(0, -1)},"data":[`), first, Buffer.from("]}")])
-  }
-}
-
-const found = (statement: Statement): Reply => {
-  const { outcome } = statement
-  if (outcome === undefined) return pending(statement)
-  return outcome._tag === "Failed" ? failed(statement, outcome.failure) : finished(statement, outcome)
-}
-
-const partitionOf = (statement: Statement, number: number): Reply => {
-  const { outcome } = statement
-  if (outcome?._tag !== "Succeeded") return found(statement)
-  const { partitions } = outcome.rows
-  const partition = partitions[number]
-  if (number === 0) return finished(statement, outcome)
-  if (partition === undefined) return json(400, { code: "391919", message: `Partition ${number} is out of range.` })
-  return {
-    status: 200,
-    headers: {
-      "content-type": "application/json",
-      "content-encoding": "gzip",
-      link: links(statement.handle, statement.requestId, number, partitions.length - 1)
-    },
-    body: partition.bytes
-  }
-}
-
-const unknown = (handle: string) => ({ code: "000709", sqlState: "02000", message: `Statement ${handle} not found` })
-
-const path = /^\/api\/v2\/statements(?:\/([0-9A-Za-z-]+)(\/cancel)?)?$/
-
-const uuid = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
-
-/** What somebody asks, and what is wrong with how. */
-const read = (
-  { headers, method, url }: Omit<SnowflakeServerHttp.Request, "body">,
-  body: string | typeof SnowflakeServerHttp.tooLarge
-): Omit<Call, "number"> | Reply => {
-  const [, handle, cancel] = path.exec(url.pathname) ?? []
-  if (!path.test(url.pathname)) return json(404, { code: "390404", message: "Not found." })
-  const kind = handle === undefined ? "submit" : cancel === undefined ? "status" : "cancel"
-  if (method !== (kind === "status" ? "GET" : "POST")) return json(405, { message: "Method not allowed." })
-  if (!headers["user-agent"]) return json(400, { code: "391902", message: "The User-Agent header is missing." })
-  if (!/^(?:application\/json|\*\/\*)/.test(headers.accept ?? "*/*")) {
-    return json(415, { code: "391901", message: "Unsupported Accept header." })
-  }
-  if (method === "POST" && !/^application\/json\b/.test(headers["content-type"] ?? "application/json")) {
-    return json(415, { code: "391903", message: "Unsupported Content-Type." })
-  }
-  if (body === SnowflakeServerHttp.tooLarge) return json(413, { code: "391908", message: "Request is too large." })
-  const requestId = url.searchParams.get("requestId")
-  if (requestId !== null && !uuid.test(requestId)) {
-    return json(400, { code: "391905", message: "requestId is no UUID." })
-  }
-  return { kind: kind === "status" && url.searchParams.has("partition") ? "partition" : kind, handle }
-}
-
 const isReply = (given: object): given is Reply => "body" in given
 
 /** PostgreSQL's own account is not the program's. */
@@ -309,31 +188,42 @@ export const make = Effect.fn("SnowflakeServer.make")(function* (
   const submit = Effect.fnUntraced(function* (url: URL, body: string) {
     const submission = Option.getOrUndefined(decodeSubmission(body))
     if (submission === undefined)
-      return json(400, { code: "390142", message: "Incoming request does not contain a valid payload." })
+      return SnowflakeServerAnswers.json(400, {
+        code: "390142",
+        message: "Incoming request does not contain a valid payload."
+      })
     const requestId = url.searchParams.get("requestId") ?? crypto.randomUUID()
     const statement = yield* statements.submit(requestId, submission)
-    if (url.searchParams.get("async") === "true") return pending(statement)
+    if (url.searchParams.get("async") === "true") return SnowflakeServerAnswers.pending(statement)
     yield* Effect.timeoutOption(Deferred.await(statement.over), patience)
-    return found(statement)
+    return SnowflakeServerAnswers.found(statement)
   })
 
   const cancel = Effect.fnUntraced(function* (handle: string, isFeigned: boolean) {
     const statement = statements.find(handle)
-    if (statement === undefined) return json(422, { ...unknown(handle), statementHandle: handle })
+    if (statement === undefined)
+      return SnowflakeServerAnswers.json(422, { ...SnowflakeServerAnswers.unknown(handle), statementHandle: handle })
     if (isFeigned || (yield* statements.cancel(statement))) {
       const { code, message, sqlState } = { code: "000604", sqlState: "57014", message: "SQL execution canceled" }
-      return json(200, { code, sqlState, message, ...about(statement) })
+      return SnowflakeServerAnswers.json(200, { code, sqlState, message, ...SnowflakeServerAnswers.about(statement) })
     }
     const message = "Identified SQL statement is not currently executing."
-    return json(422, { code: "000605", sqlState: "02000", message, ...about(statement) })
+    return SnowflakeServerAnswers.json(422, {
+      code: "000605",
+      sqlState: "02000",
+      message,
+      ...SnowflakeServerAnswers.about(statement)
+    })
   })
 
   const look = (call: Call, url: URL): Reply => {
     const { handle = "" } = call
     const statement = statements.find(handle)
-    if (statement === undefined) return json(404, unknown(handle))
+    if (statement === undefined) return SnowflakeServerAnswers.json(404, SnowflakeServerAnswers.unknown(handle))
     const number = url.searchParams.get("partition")
-    return number === null ? found(statement) : partitionOf(statement, Number(number))
+    return number === null
+      ? SnowflakeServerAnswers.found(statement)
+      : SnowflakeServerAnswers.partitionOf(statement, Number(number))
   }
 
   const answer = (call: Call, url: URL, body: string, isFeigned: boolean): Effect.Effect<Reply> =>
@@ -350,7 +240,7 @@ export const make = Effect.fn("SnowflakeServer.make")(function* (
     const { handle, retryAfter, status } = decided
     const headers: Record<string, string> = retryAfter === undefined ? {} : { "retry-after": String(retryAfter) }
     const told = handle === true ? { code: "333334", statementHandle: call.handle } : { code: "390000" }
-    return json(status, { ...told, message: "The service is busy." }, headers)
+    return SnowflakeServerAnswers.json(status, { ...told, message: "The service is busy." }, headers)
   }
 
   const handle = Effect.fnUntraced(function* (
@@ -363,8 +253,8 @@ export const make = Effect.fn("SnowflakeServer.make")(function* (
       return reply
     }
     const refusal = SnowflakeServerTokens.refusalOf(request.headers, tokens, users)
-    if (refusal !== undefined) return tell("unknown", json(401, refusal))
-    const asked = read(request, body)
+    if (refusal !== undefined) return tell("unknown", SnowflakeServerAnswers.json(401, refusal))
+    const asked = SnowflakeServerRequests.read(request, body)
     if (isReply(asked)) return tell("unknown", asked)
     const number = (counts[asked.kind] = (counts[asked.kind] ?? 0) + 1)
     const call = { ...asked, number }
@@ -376,7 +266,7 @@ export const make = Effect.fn("SnowflakeServer.make")(function* (
     if (typeof decided === "object") yield* Effect.sleep(decided.delay)
     if (decided === "lose") return "reset"
     const statement = decided === "pending" ? statements.find(call.handle ?? "") : undefined
-    return tell(call.kind, statement === undefined ? reply : pending(statement))
+    return tell(call.kind, statement === undefined ? reply : SnowflakeServerAnswers.pending(statement))
   })
 
   const { accepted, sockets, url } = yield* SnowflakeServerHttp.listen(handle)

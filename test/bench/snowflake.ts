@@ -20,7 +20,7 @@ import * as SnowflakeQueryDriver from "../../src/snowflake/SnowflakeQueryDriver.
 import { quantile, range } from "./measure.ts"
 
 const rows = Number(process.env.ROWS ?? "10000000")
-const partitions = 200
+const partitions = Number(process.env.PARTITIONS ?? "200")
 
 /** Of a row as it is sent. */
 const rowBytes = 68
@@ -42,13 +42,21 @@ const idle = async () => {
 const watched = async (before: number, work: () => Promise<void>) => {
   await idle()
   let most = process.memoryUsage().rss
+  let parts = ""
   const look = () => {
-    most = Math.max(most, process.memoryUsage().rss)
+    const usage = process.memoryUsage()
+    if (usage.rss <= most) return
+    most = usage.rss
+    const { arrayBuffers, external, heapTotal, heapUsed } = usage
+    parts = Object.entries({ heapUsed, heapTotal, external, arrayBuffers })
+      .map(([name, bytes]) => `${name} ${mebibytes(bytes).toFixed(0)}`)
+      .join(", ")
   }
   const timer = setInterval(look, 10)
   await work()
   look()
   clearInterval(timer)
+  if (parts !== "") console.log(`most memory, in MiB: rss ${mebibytes(most).toFixed(0)}, ${parts}`)
   return mebibytes(most - before)
 }
 

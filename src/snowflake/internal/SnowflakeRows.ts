@@ -37,33 +37,37 @@ const notAll = (partition: number, expected: number, found: number) =>
     `Partition ${partition} of the result has ${found} rows, and Snowflake said that it has ${expected}. Submit the statement again.`
   )
 
-/** Takes the rows of a partition. */
-const taking = (
-  sink: RowSink,
-  decoders: ReadonlyArray<(text: string) => Row[number]>
-): ((body: SnowflakeBody.Body) => Effect.Effect<void, QueryError>) => {
-  const decode = (body: SnowflakeBody.Body, piece: SnowflakeBody.Piece): ReadonlyArray<Row> =>
-    SnowflakeBody.rowsOf(body, piece).map((row) =>
+/** How the values of each column are read. */
+type Decoders = ReadonlyArray<(text: string) => Row[number]>
+
+/** Hands over the rows of a piece. Made anew for each: V8 would move the rows of what lives long to the old generation at once. */
+const piece = (sink: RowSink, decoders: Decoders, body: SnowflakeBody.Body, { from, rows, to }: SnowflakeBody.Piece) =>
+  Effect.suspend(() => {
+    const decode = (row: ReadonlyArray<string | null>): Row =>
       row.map((text, index) => (text === null ? null : (decoders[index] ?? SnowflakeValues.text)(text)))
-    )
-  const take = (body: SnowflakeBody.Body, at: number): Effect.Effect<void, QueryError> =>
-    Effect.andThen(
-      Turns.next,
-      Effect.suspend(() => {
-        const piece = body.pieces[at]
-        if (piece === undefined) return Effect.void
-        let rows: ReadonlyArray<Row>
-        try {
-          rows = decode(body, piece)
-        } catch {
-          return Effect.fail(unreadable)
-        }
-        return rows.length === piece.rows
-          ? Effect.andThen(sink.rows(rows), take(body, at + 1))
-          : Effect.fail(unreadable)
-      })
-    )
-  return (body) => take(body, 0)
+    let decoded: ReadonlyArray<Row>
+    try {
+      decoded = SnowflakeBody.rowsOf(body, { from, rows, to }).map(decode)
+    } catch {
+      return Effect.fail(unreadable)
+    }
+    return decoded.length === rows ? sink.rows(decoded) : Effect.fail(unreadable)
+  })
+
+/** Hands over the rows of a partition. */
+const take = (
+  sink: RowSink,
+  decoders: Decoders,
+  body: SnowflakeBody.Body,
+  at: number
+): Effect.Effect<void, QueryError> => {
+  const next = body.pieces[at]
+  return next === undefined
+    ? Effect.void
+    : Turns.next.pipe(
+        Effect.andThen(piece(sink, decoders, body, next)),
+        Effect.andThen(Effect.suspend(() => take(sink, decoders, body, at + 1)))
+      )
 }
 
 /** What of a result is in memory at once, in bytes, where one partition alone does not have more. */
@@ -80,7 +84,6 @@ export const deliver = (
 ): Effect.Effect<void, QueryError> => {
   const partitions = partitionsOf(result)
   const decoders = result.resultSetMetaData.rowType.map(SnowflakeValues.decoderOf)
-  const take = taking(sink, decoders)
   const sizeOf = (partition: number) => partitions[partition]?.uncompressedSize ?? limit.bytes
   const rowsOf = (partition: number) =>
     Effect.mapError(fetch(partition), ({ problem }) => SnowflakeErrors.rowsUnavailable(problem))
@@ -94,7 +97,7 @@ export const deliver = (
     Effect.flatMap(
       isAheadOf(partition) ? Effect.forkChild(rowsOf(partition + 1), { startImmediately: true }) : Effect.undefined,
       (ahead) =>
-        Effect.andThen(checked(partition, found), take(found)).pipe(
+        Effect.andThen(checked(partition, found), take(sink, decoders, found, 0)).pipe(
           Effect.onError(() => (ahead === undefined ? Effect.void : Fiber.interrupt(ahead))),
           Effect.as(ahead)
         )
