@@ -424,6 +424,33 @@ it.live("a slow reader has one partition read ahead of it, and holds up no conne
   )
 })
 
+it.live(
+  "rows that are too large to be read at once are the rows that they are, between others, for every kind of reader",
+  () =>
+    withSnowflake(() =>
+      Effect.gen(function* () {
+        const driver = yield* QueryDriver
+        const sql =
+          "select n, repeat('é', 100000 * (n % 2)), jsonb_build_object('a', repeat('x', 200000 * (n % 2))) from generate_series(1, 5) n"
+        const expected = Array.from({ length: 5 }, (_, index) => {
+          const isLarge = (index + 1) % 2
+          return [String(index + 1), "é".repeat(100_000 * isLarge), { a: "x".repeat(200_000 * isLarge) }]
+        })
+        assert.deepStrictEqual(yield* run(sql), expected)
+        const { execution, rows, sink } = listening()
+        const text: RowSink["text"] = (pieces) =>
+          Effect.sync(() => {
+            const parts = Array.from({ [Symbol.iterator]: () => pieces }, (part) => Buffer.from(part))
+            rows.push(JSON.parse(Buffer.concat(parts).toString()))
+          })
+        yield* Effect.scoped(
+          Effect.flatMap(driver.open, (connection) => connection.execute(statement(sql), { ...sink, text }, execution))
+        )
+        assert.deepStrictEqual(rows, expected)
+      })
+    )
+)
+
 it.live("a token that another part of the program looks after is asked for at each call", () =>
   withSnowflake(({ server }) =>
     Effect.gen(function* () {

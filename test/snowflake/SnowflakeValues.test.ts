@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Json } from "effect/Schema"
 import * as SnowflakeBody from "../../src/snowflake/internal/SnowflakeBody.ts"
+import * as SnowflakeRowText from "../../src/snowflake/internal/SnowflakeRowText.ts"
 import * as SnowflakeSql from "../../src/snowflake/internal/SnowflakeSql.ts"
 import * as SnowflakeValues from "../../src/snowflake/internal/SnowflakeValues.ts"
 
@@ -149,6 +150,48 @@ describe("the rows of an answer", () => {
       body.pieces.flatMap((piece) => SnowflakeBody.rowsOf(body, piece)),
       rows
     )
+  })
+})
+
+describe("a row that is too large to be read at once", () => {
+  const filler = 'é🎉\n"\\'.repeat(20_000)
+  const list = Array.from({ length: 30_000 }, (_, index) => ({
+    [`n${index}`]: [index, 1.5e10, null, true, filler.slice(0, 9)]
+  }))
+  const pretty = JSON.stringify(list, undefined, 2)
+  const cells: ReadonlyArray<readonly [type: string, text: string | null]> = [
+    ["TEXT", filler],
+    ["VARIANT", pretty],
+    ["VARIANT", "x"],
+    ["TEXT", null],
+    ["ARRAY", `[undefined,${pretty}]`],
+    ["OBJECT", `{"a":1e400,"b":${pretty}}`],
+    ["VARIANT", JSON.stringify(filler)],
+    ["BINARY", Buffer.from(filler).toString("hex")],
+    ["TIMESTAMP_NTZ", "0.5"],
+    ["FIXED", "1".repeat(38)],
+    ["GEOGRAPHY", pretty]
+  ]
+  const columns = cells.map(([type]) => ({ type }))
+  const row = cells.map(([, text]) => text)
+
+  it("is the same row, in pieces that are made in little time, with no line break in them", () => {
+    const body = bodyOf(JSON.stringify({ data: [["small"], row, ["small"]] }))
+    assert.deepStrictEqual(
+      body.pieces.map(({ rows }) => rows),
+      [1, 1, 1]
+    )
+    const { from, to } = body.pieces[1] ?? assert.fail()
+    const parts = Array.from(SnowflakeRowText.of(body.bytes, from, to, columns), (part) => Buffer.from(part))
+    assert.isAbove(parts.length, 100)
+    assert.isTrue(parts.every(({ length }) => length <= 100_000))
+    const text = Buffer.concat(parts)
+    assert.isFalse(text.includes("\n"))
+    const plain = cells.map(([type, text]) => (text === null ? null : SnowflakeValues.decoderOf({ type })(text)))
+    assert.deepStrictEqual(JSON.parse(text.toString()), plain)
+    assert.isArray(plain[1])
+    assert.isString(plain[4])
+    assert.isString(plain[5])
   })
 })
 

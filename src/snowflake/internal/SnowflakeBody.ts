@@ -47,6 +47,8 @@ class Scanner {
   private depth = 0
   private isValue = false
   private name = ""
+  private rowFrom = -1
+  private lastRowTo = -1
   private pieceFrom = -1
   private pieceRows = 0
   private readonly bytes: Buffer
@@ -74,12 +76,12 @@ class Scanner {
         depth++
         if (depth === 2 && this.isValue && this.from < 0 && sign === openBracket && this.name === "data") {
           this.from = at + 1
-        } else if (depth === 3 && this.isInRows && this.pieceFrom < 0) this.pieceFrom = at
+        } else if (depth === 3 && this.isInRows) this.rowBegun(at)
       } else if (sign === closeBracket || sign === closeBrace) {
         depth--
         if (depth === 2 && this.isInRows) this.rowEnded(at + 1)
         else if (depth === 1 && this.isInRows) {
-          this.pieceEnded(at)
+          this.pieceEnded(this.lastRowTo)
           this.to = at
         }
       } else if (depth === 1) {
@@ -96,9 +98,20 @@ class Scanner {
     return this.from >= 0 && this.to < 0
   }
 
+  private rowBegun(at: number): void {
+    if (this.pieceFrom < 0) this.pieceFrom = at
+    this.rowFrom = at
+  }
+
+  /** One that is large by itself is a piece of its own. */
   private rowEnded(at: number): void {
     this.rows++
+    if (at - this.rowFrom >= pieceBytes && this.pieceRows > 0) {
+      this.pieceEnded(this.lastRowTo)
+      this.pieceFrom = this.rowFrom
+    }
     this.pieceRows++
+    this.lastRowTo = at
     if (at - this.pieceFrom >= pieceBytes) this.pieceEnded(at)
   }
 

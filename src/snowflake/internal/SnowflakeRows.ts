@@ -6,6 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { Buffer } from "node:buffer"
 import * as Turns from "../../lifetime/internal/Turns.ts"
 import type { Row, RowSink } from "../../query/QueryDriver.ts"
 import type { QueryError } from "../../query/QueryError.ts"
@@ -13,6 +14,7 @@ import type { Finished, ResultSet } from "./SnowflakeAnswers.ts"
 import type { CallFailed } from "./SnowflakeApi.ts"
 import * as SnowflakeBody from "./SnowflakeBody.ts"
 import * as SnowflakeErrors from "./SnowflakeErrors.ts"
+import * as SnowflakeRowText from "./SnowflakeRowText.ts"
 import * as SnowflakeValues from "./SnowflakeValues.ts"
 
 /** How a partition is had. */
@@ -38,16 +40,45 @@ const notAll = (partition: number, expected: number, found: number) =>
   )
 
 /** How the values of each column are read. */
-type Decoders = ReadonlyArray<(text: string) => Row[number]>
+interface Reading {
+  readonly columns: ReadonlyArray<SnowflakeValues.ColumnType>
+  readonly decoders: ReadonlyArray<(text: string) => Row[number]>
+}
 
-/** Hands over the rows of a piece. Made anew for each: V8 would move the rows of what lives long to the old generation at once. */
-const piece = (sink: RowSink, decoders: Decoders, body: SnowflakeBody.Body, { from, rows, to }: SnowflakeBody.Piece) =>
+/** A row of more bytes is not read at once. */
+const largeBytes = 128 * 1024
+
+/** The row of a text whose pieces are made slice by slice. It is decoded in one go, as fast as JavaScript can. */
+function* gather(pieces: SnowflakeRowText.Pieces): Generator<void, Row> {
+  const parts: Array<Uint8Array> = []
+  for (const piece of pieces) {
+    parts.push(piece)
+    yield
+  }
+  return JSON.parse(Buffer.concat(parts).toString("utf8")) as Row
+}
+
+const largeRow = (
+  sink: RowSink,
+  { columns }: Reading,
+  { bytes }: SnowflakeBody.Body,
+  { from, to }: SnowflakeBody.Piece
+) => {
+  const pieces = SnowflakeRowText.of(bytes, from, to, columns)
+  return sink.text?.(pieces) ?? Effect.flatMap(Turns.run(gather(pieces)), (row) => sink.rows([row]))
+}
+
+/** Hands over the rows of a piece. */
+const piece = (sink: RowSink, reading: Reading, body: SnowflakeBody.Body, found: SnowflakeBody.Piece) =>
   Effect.suspend(() => {
+    const { from, rows, to } = found
+    if (rows === 1 && to - from > largeBytes) return largeRow(sink, reading, body, found)
+    const { decoders } = reading
     const decode = (row: ReadonlyArray<string | null>): Row =>
       row.map((text, index) => (text === null ? null : (decoders[index] ?? SnowflakeValues.text)(text)))
     let decoded: ReadonlyArray<Row>
     try {
-      decoded = SnowflakeBody.rowsOf(body, { from, rows, to }).map(decode)
+      decoded = SnowflakeBody.rowsOf(body, found).map(decode)
     } catch {
       return Effect.fail(unreadable)
     }
@@ -57,7 +88,7 @@ const piece = (sink: RowSink, decoders: Decoders, body: SnowflakeBody.Body, { fr
 /** Hands over the rows of a partition. */
 const take = (
   sink: RowSink,
-  decoders: Decoders,
+  reading: Reading,
   body: SnowflakeBody.Body,
   at: number
 ): Effect.Effect<void, QueryError> => {
@@ -65,8 +96,8 @@ const take = (
   return next === undefined
     ? Effect.void
     : Turns.next.pipe(
-        Effect.andThen(piece(sink, decoders, body, next)),
-        Effect.andThen(Effect.suspend(() => take(sink, decoders, body, at + 1)))
+        Effect.andThen(piece(sink, reading, body, next)),
+        Effect.andThen(Effect.suspend(() => take(sink, reading, body, at + 1)))
       )
 }
 
@@ -83,7 +114,8 @@ export const deliver = (
   limit: Limit
 ): Effect.Effect<void, QueryError> => {
   const partitions = partitionsOf(result)
-  const decoders = result.resultSetMetaData.rowType.map(SnowflakeValues.decoderOf)
+  const columns = result.resultSetMetaData.rowType
+  const reading = { columns, decoders: columns.map(SnowflakeValues.decoderOf) }
   const sizeOf = (partition: number) => partitions[partition]?.uncompressedSize ?? limit.bytes
   const rowsOf = (partition: number) =>
     Effect.mapError(fetch(partition), ({ problem }) => SnowflakeErrors.rowsUnavailable(problem))
@@ -97,7 +129,7 @@ export const deliver = (
     Effect.flatMap(
       isAheadOf(partition) ? Effect.forkChild(rowsOf(partition + 1), { startImmediately: true }) : Effect.undefined,
       (ahead) =>
-        Effect.andThen(checked(partition, found), take(sink, decoders, found, 0)).pipe(
+        Effect.andThen(checked(partition, found), take(sink, reading, found, 0)).pipe(
           Effect.onError(() => (ahead === undefined ? Effect.void : Fiber.interrupt(ahead))),
           Effect.as(ahead)
         )
