@@ -106,6 +106,9 @@ export class SnowflakeStatements extends Context.Service<
   }
 >()("holdfast/snowflake/SnowflakeStatements") {}
 
+/** What {@link layer} provides. */
+export type Provided = QueryDriver | SnowflakeStatements
+
 let connections = 0
 
 /** How long one call about a cancel may take. */
@@ -138,7 +141,7 @@ const clientOf = Effect.fnUntraced(function* (limits: SnowflakeOptions.Limits, o
 /** Makes the driver for the current scope. Fails with `InvalidConfig`, which names the option, where one makes no sense. */
 export const make = Effect.fnUntraced(function* (
   options: Options
-): Effect.fn.Return<Context.Context<QueryDriver | SnowflakeStatements>, ClientError, Scope.Scope> {
+): Effect.fn.Return<Context.Context<Provided>, ClientError, Scope.Scope> {
   const limits = yield* SnowflakeOptions.decode(options)
   const { client, tokens } = yield* clientOf(limits, options)
   const { cancelLimit, firstPollMillis, longestPollMillis, origin, outageLimit, prefetchBytes, userAgent } = limits
@@ -213,11 +216,8 @@ export const make = Effect.fnUntraced(function* (
 })
 
 /** A driver for an account, and its statements by their handles. */
-export const layer = (options: Options): Layer.Layer<QueryDriver | SnowflakeStatements, ClientError> =>
-  Layer.effectContext(make(options))
+export const layer = (options: Options): Layer.Layer<Provided, ClientError> => Layer.effectContext(make(options))
 
 /** As {@link layer}, from wrapped configuration: `layerConfig({ account: Config.String("SNOWFLAKE_ACCOUNT"), … })`. */
-export const layerConfig = (
-  config: Config.Wrap<Options>
-): Layer.Layer<QueryDriver | SnowflakeStatements, ClientError | Config.ConfigError> =>
+export const layerConfig = (config: Config.Wrap<Options>): Layer.Layer<Provided, ClientError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(Config.unwrap(config), layer))

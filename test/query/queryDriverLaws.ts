@@ -27,7 +27,7 @@ import * as QueryId from "../../src/query/QueryId.ts"
 import type { Notice } from "../../src/query/QueryRecord.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
-import { scale } from "../../src/testing/InterruptSweep.ts"
+import * as InterruptSweep from "../../src/testing/InterruptSweep.ts"
 import { eventually } from "../support/conditions.ts"
 
 /** What an engine can do. */
@@ -185,7 +185,7 @@ const submitted = Effect.fnUntraced(function* (
 })
 
 /** How often statements race with their cancels. */
-const races = 50 * Math.min(scale, 20)
+const races = 50 * Math.min(InterruptSweep.scale, 20)
 
 export const queryDriverLaws = ({ capabilities, dialect, law: declare, name }: Engine) => {
   const leftOut: Array<string> = []
@@ -355,6 +355,41 @@ export const queryDriverLaws = ({ capabilities, dialect, law: declare, name }: E
             assert.deepStrictEqual([told.outcomes, told.givenUp], [[], []], `after ${millis} ms`)
           }
         })
+    )
+
+    law("C2 also when it lands on any point where a fiber can be suspended", ["cancels"], (world) =>
+      Effect.gen(function* () {
+        succeeded(yield* run(world.driver, dialect.table))
+        let value = 0
+        const ended = new Map<number, string>()
+        const interrupted = Effect.gen(function* () {
+          const number = ++value
+          const { execution, sink, told } = recorder()
+          const fiber = yield* Effect.forkChild(
+            Effect.scoped(
+              Effect.flatMap(world.driver.open, (connection) =>
+                connection.execute(statementOf(dialect.insert(number, 0.001)), sink, execution())
+              )
+            ),
+            { startImmediately: true }
+          )
+          yield* Effect.sleep(Math.random() * 12)
+          yield* Fiber.interrupt(fiber)
+          const exit = yield* Fiber.await(fiber)
+          const isDone = Exit.isSuccess(exit) || told.outcomes.some(Exit.isSuccess)
+          ended.set(number, isDone ? "done" : (told.givenUp[0] ?? "nothing"))
+        })
+        yield* InterruptSweep.sweep(Effect.replicateEffect(interrupted, 3), { share: { number: 0, of: 4 } })
+        assert.strictEqual(yield* world.running, 0)
+        const there = new Set((yield* run(world.driver, dialect.written)).rows.map(([value]) => Number(value)))
+        for (const [number, state] of ended)
+          assert.strictEqual(there.has(number), state !== "nothing", `${number}: ${state}`)
+        const ledger = yield* Ledger.Ledger
+        assert.deepStrictEqual(
+          (yield* ledger.holdings).filter(({ kind }) => kind !== "backend"),
+          []
+        )
+      }).pipe(Effect.provide(Layer.fresh(Ledger.layer)))
     )
 
     law(

@@ -145,15 +145,15 @@ export const follow = (
   { api, firstPollMillis, longestPollMillis, outageLimit }: Ground,
   { statement, submitted }: Submitted
 ): Effect.Effect<End, SnowflakeApi.CallFailed> => {
-  const look = (handle: string, polls: number): Effect.Effect<End, SnowflakeApi.CallFailed> =>
-    Effect.flatMap(SnowflakeApi.persistently(api.status(handle), outageLimit), (answer) => {
-      if (answer._tag !== "Pending") {
+  const look = (handle: string, looks: number): Effect.Effect<End, SnowflakeApi.CallFailed> =>
+    Effect.sleep(SnowflakeApi.backoffMillis(looks / 2, firstPollMillis, longestPollMillis)).pipe(
+      Effect.andThen(SnowflakeApi.persistently(api.status(handle), outageLimit)),
+      Effect.flatMap((answer) => {
+        if (answer._tag === "Pending") return look(handle, looks + 1)
         statement.end = answer
         return Effect.succeed(answer)
-      }
-      const wait = SnowflakeApi.backoffMillis(polls / 2, firstPollMillis, longestPollMillis)
-      return Effect.andThen(Effect.sleep(wait), look(handle, polls + 1))
-    })
+      })
+    )
   return Effect.andThen(
     Deferred.await(submitted),
     Effect.suspend(() => {
