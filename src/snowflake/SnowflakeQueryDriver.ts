@@ -174,7 +174,7 @@ export const make = Effect.fnUntraced(function* (
             told(handle)
             return onSubmitted?.(execution.id, handle) ?? Effect.void
           }),
-          (submitted) => restore(SnowflakeExecution.run(ground, limit, submitted, nature, sink, execution))
+          (submitted) => SnowflakeExecution.run(restore, ground, limit, submitted, nature, sink, execution)
         )
       )
     })
@@ -199,14 +199,10 @@ export const make = Effect.fnUntraced(function* (
 
   const statements = SnowflakeStatements.of({
     attach: (handle, sink, execution) =>
-      SnowflakeExecution.run(
-        ground,
-        limit,
-        SnowflakeStatement.attached(handle),
-        SnowflakeExecution.unknown,
-        sink,
-        execution
-      ),
+      Effect.uninterruptibleMask((restore) => {
+        const attached = SnowflakeStatement.attached(handle)
+        return SnowflakeExecution.run(restore, ground, limit, attached, SnowflakeExecution.unknown, sink, execution)
+      }),
     end: (handle) => {
       const attached = SnowflakeStatement.attached(handle)
       return Effect.map(SnowflakeStatement.end(ground, attached), () => !SnowflakeStatement.isOpen(attached.statement))

@@ -377,7 +377,13 @@ export const queryDriverLaws = ({ capabilities, dialect, law: declare, name }: E
           yield* Fiber.interrupt(fiber)
           const exit = yield* Fiber.await(fiber)
           const isDone = Exit.isSuccess(exit) || told.outcomes.some(Exit.isSuccess)
-          ended.set(number, isDone ? "done" : (told.givenUp[0] ?? "nothing"))
+          const [outcome] = told.outcomes
+          // It took effect, and its rows could not be had any more.
+          const { written } = {
+            written: undefined,
+            ...(outcome !== undefined && Exit.isFailure(outcome) && reasonOf({ exit: outcome }))
+          }
+          ended.set(number, isDone ? "done" : (written ?? told.givenUp[0] ?? "nothing"))
         })
         yield* InterruptSweep.sweep(Effect.replicateEffect(interrupted, 3), { share: { number: 0, of: 4 } })
         assert.strictEqual(yield* world.running, 0)

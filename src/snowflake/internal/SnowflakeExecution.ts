@@ -43,8 +43,15 @@ const summaryOf = ({ sql }: Nature, { result }: Finished): Summary => {
 /** Rows that came with the end of a statement that was being cancelled: for how long they are offered. */
 const lastOffer = Duration.seconds(1)
 
-/** Runs a statement that was submitted, or is being submitted, to its end. */
+/** Makes an effect interruptible within a region that is not. */
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/**
+ * Runs a statement that was submitted, or is being submitted, to its end. It is to be called where nothing can be interrupted, from the
+ * submission on: an interruption in between would leave the statement to nobody.
+ */
 export const run = (
+  restore: Restore,
   ground: SnowflakeStatement.Ground,
   limit: SnowflakeRows.Limit,
   submitted: SnowflakeStatement.Submitted,
@@ -76,16 +83,6 @@ export const run = (
 
   const withoutRows = Effect.sync(() => (onlyReads ? onGivenUp("committed") : onDone(SnowflakeErrors.rowsLost)))
 
-  const deliver = (finished: Finished) =>
-    Effect.uninterruptibleMask((restore) =>
-      restore(SnowflakeRows.deliver(finished, sink, fetch, limit)).pipe(
-        Effect.mapError((error) => (onlyReads ? error : andWritten(error, "committed"))),
-        // All of it took effect; of a statement that only reads, nothing is lost that the cancel did not ask for.
-        Effect.onInterrupt(() => withoutRows),
-        Effect.andThen(done(finished))
-      )
-    )
-
   /** The statement succeeded while it was being cancelled: the server's word stands, where its rows can still be had. */
   const lateSuccess = (finished: Finished) => {
     const offer = SnowflakeRows.deliver(finished, sink, fetch, limit)
@@ -96,6 +93,19 @@ export const run = (
       if (Option.isSome(exit) && Exit.isSuccess(exit.value)) return Effect.asVoid(done(finished))
       return withoutRows
     })
+  }
+
+  const deliver = (finished: Finished) => {
+    let isBegun = false
+    const begin = Effect.sync(() => {
+      isBegun = true
+    })
+    return restore(Effect.andThen(begin, SnowflakeRows.deliver(finished, sink, fetch, limit))).pipe(
+      Effect.mapError((error) => (onlyReads ? error : andWritten(error, "committed"))),
+      // All of it took effect; of a statement that only reads, nothing is lost that the cancel did not ask for.
+      Effect.onInterrupt(() => (isBegun ? withoutRows : lateSuccess(finished))),
+      Effect.andThen(done(finished))
+    )
   }
 
   const whatTheServerSaid = Effect.suspend(() => {
@@ -110,12 +120,10 @@ export const run = (
 
   const outage = (failure: SnowflakeApi.CallFailed) => SnowflakeErrors.fromCall(failure, writtenBy(statement.end))
 
-  return Effect.uninterruptibleMask((restore) =>
-    restore(SnowflakeStatement.follow(ground, submitted)).pipe(
-      Effect.onError(() => SnowflakeStatement.end(ground, submitted)),
-      Effect.onInterrupt(() => whatTheServerSaid),
-      Effect.mapError(outage),
-      Effect.flatMap((end) => (end._tag === "Finished" ? restore(deliver(end)) : Effect.fail(errorOf(end))))
-    )
+  return restore(SnowflakeStatement.follow(ground, submitted)).pipe(
+    Effect.onError(() => SnowflakeStatement.end(ground, submitted)),
+    Effect.onInterrupt(() => whatTheServerSaid),
+    Effect.mapError(outage),
+    Effect.flatMap((end) => (end._tag === "Finished" ? deliver(end) : Effect.fail(errorOf(end))))
   )
 }
