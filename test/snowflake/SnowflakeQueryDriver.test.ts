@@ -39,8 +39,13 @@ const held = (kind: string) =>
     Effect.map(ledger.holdings, (all) => all.filter((holding) => holding.kind === kind))
   )
 
-/** Begins a statement, and returns when the server runs it and the driver knows its handle. */
-const begun = Effect.fnUntraced(function* (server: SnowflakeServer["Service"], sql: string, told = listening()) {
+/** Begins a statement, and returns when the server runs it, and, unless told otherwise, the driver knows its handle. */
+const begun = Effect.fnUntraced(function* (
+  server: SnowflakeServer["Service"],
+  sql: string,
+  until: "known" | "running" = "known"
+) {
+  const told = listening()
   const driver = yield* QueryDriver
   const fiber = yield* Effect.forkChild(
     Effect.scoped(
@@ -52,7 +57,9 @@ const begun = Effect.fnUntraced(function* (server: SnowflakeServer["Service"], s
     Effect.map(server.statements, (all) => all.filter((known) => known.sql === sql && known.state === "running")),
     (running) => running.length === 1
   )
-  yield* eventually(held("connection"), (all) => all.some(({ attributes }) => attributes["handle"] === handle))
+  if (until === "known") {
+    yield* eventually(held("connection"), (all) => all.some(({ attributes }) => attributes["handle"] === handle))
+  }
   return { fiber, told, handle }
 })
 
@@ -236,7 +243,7 @@ describe("an interruption", () => {
     withSnowflake(({ server }) =>
       Effect.gen(function* () {
         yield* server.decide(({ kind, number }) => (kind === "submit" && number === 1 ? "lose" : "pass"))
-        const { fiber, told } = yield* begun(server, sleep)
+        const { fiber, told } = yield* begun(server, sleep, "running")
         yield* Fiber.interrupt(fiber)
         assert.deepStrictEqual([told.outcomes, told.givenUp], [[], []])
         assert.strictEqual(yield* server.running, 0)
