@@ -43,61 +43,75 @@ function* asItCame(bytes: Buffer, from: number, to: number): Pieces {
   }
 }
 
-/** The text that a literal stands for, from its first quote to its last. */
-function* textOf(bytes: Buffer, from: number, to: number): Generator<Uint8Array, string> {
-  let text = ""
+/** The place behind an escape, or behind a byte that is none. */
+const behind = (bytes: Buffer, at: number): number =>
+  at + (bytes[at] === backslash ? (bytes[at + 1] === letterU ? 6 : 2) : 1)
+
+/** The bytes that a literal stands for, from its first quote to its last. */
+function* unescaped(bytes: Buffer, from: number, to: number): Generator<Uint8Array, Buffer> {
+  const parts: Array<Uint8Array> = []
   for (let at = from + 1; at < to - 1;) {
     const limit = Math.min(at + pieceBytes, to - 1)
     let end = at
-    // Never within an escape.
-    while (end < limit) end += bytes[end] === backslash ? (bytes[end + 1] === letterU ? 6 : 2) : 1
+    while (end < limit) end = behind(bytes, end)
     end = Math.min(wholeFrom(bytes, end), to - 1)
-    text += JSON.parse(`"${bytes.toString("utf8", at, end)}"`)
+    let text: string = JSON.parse(`"${bytes.toString("utf8", at, end)}"`)
+    // The other half of the pair is an escape, too.
+    if ((text.charCodeAt(text.length - 1) & 0xfc00) === 0xd800 && end < to - 1) {
+      end = behind(bytes, end)
+      text = JSON.parse(`"${bytes.toString("utf8", at, end)}"`)
+    }
+    parts.push(Buffer.from(text))
     at = end
     yield pause
   }
-  return text
+  return Buffer.concat(parts)
 }
 
-const token = /"(?:[^"\\]|\\.)*"|[A-Za-z]+/y
+const word = /[A-Za-z]+/y
 const words: ReadonlySet<string> = new Set(["true", "false", "null", "e", "E"])
 
-/** Whether there is a word in it that JSON has not, such as `undefined`. */
+const isLetter = (sign: number): boolean => (sign | 0x20) >= 0x61 && (sign | 0x20) <= 0x7a
+
+/** Whether there is a word outside of its strings that JSON has not, such as `undefined`. */
 function* hasOtherWords(text: string): Generator<Uint8Array, boolean> {
   let until = pieceBytes
+  let isInString = false
   for (let at = 0; at < text.length;) {
     if (at >= until) {
       yield pause
       until = at + pieceBytes
     }
-    const sign = text.charCodeAt(at) | 0x20
-    if (sign !== (quote | 0x20) && (sign < 0x61 || sign > 0x7a)) {
+    const sign = text.charCodeAt(at)
+    if (sign === quote) {
+      isInString = !isInString
       at++
-      continue
-    }
-    token.lastIndex = at
-    const [found] = token.exec(text) ?? []
-    if (found === undefined) at++
-    else if (found.startsWith('"') || words.has(found)) at += found.length
-    else return true
+    } else if (isInString) {
+      at += sign === backslash ? 2 : 1
+    } else if (isLetter(sign)) {
+      word.lastIndex = at
+      const found = word.exec(text)?.[0] ?? ""
+      if (!words.has(found)) return true
+      at += found.length
+    } else at++
   }
   return false
 }
 
 /** JSON of the server's, where JavaScript gives it back as it is; else the string of it. */
 function* variant(bytes: Buffer, from: number, to: number): Pieces {
-  const text = yield* textOf(bytes, from, to)
+  const json = yield* unescaped(bytes, from, to)
+  // A character for each byte: nothing has to be decoded or put together.
+  const text = json.toString("latin1")
   if (!/^\s*[[{]/.test(text)) return yield* asItCame(bytes, from, to)
-  const scanning = ExactJson.scan(text)
+  const scanning = ExactJson.scan(text, { bytes: true })
   let step = scanning.next()
   for (; step.done !== true; step = scanning.next()) yield pause
   if (step.value !== undefined || (yield* hasOtherWords(text))) return yield* asItCame(bytes, from, to)
-  for (let at = 0; at < text.length;) {
-    let end = at + pieceBytes
-    // Not between the halves of a surrogate pair.
-    if ((text.charCodeAt(end - 1) & 0xfc00) === 0xd800) end++
+  for (let at = 0; at < json.length;) {
+    const end = Math.min(wholeFrom(json, at + pieceBytes), json.length)
     // Outside of strings a line break is a space, and inside there is none.
-    yield Buffer.from(text.slice(at, end).replace(/[\n\r]/g, " "))
+    yield Buffer.from(text.slice(at, end).replace(/[\n\r]/g, " "), "latin1")
     at = end
   }
 }
