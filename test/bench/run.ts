@@ -17,6 +17,7 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   queriesMemory: () => import("./queriesMemory.ts"),
   clientSessions: () => import("./clientSessions.ts"),
   isolation: () => import("./isolation.ts"),
+  snowflake: () => import("./snowflake.ts"),
   attacks: () => import("./attacks.ts")
 }
 

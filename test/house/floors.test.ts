@@ -15,6 +15,7 @@ const rooms: Readonly<Record<string, number>> = {
   http: 4,
   postgres: 5,
   redis: 5,
+  snowflake: 5,
   node: 5,
   server: 6,
   embedded: 6,
