@@ -2,6 +2,7 @@
  * `npm run bench`, or `npm run bench -- connections` for one of them. Each file says what it measures and what it does not.
  */
 const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<void> }>>> = {
+  http: () => import("./http.ts"),
   primitives: () => import("./primitives.ts"),
   connections: () => import("./connections.ts"),
   roles: () => import("./roles.ts"),
@@ -20,7 +21,10 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   attacks: () => import("./attacks.ts")
 }
 
-const wanted = process.argv.slice(2)
+/** Names come before the options of the benchmarks. */
+const args = process.argv.slice(2)
+const options = args.findIndex((arg) => arg.startsWith("--"))
+const wanted = options === -1 ? args : args.slice(0, options)
 for (const [name, load] of Object.entries(all)) {
   if (wanted.length > 0 && !wanted.includes(name)) continue
   console.log(`\n# ${name}`)
