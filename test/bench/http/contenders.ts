@@ -111,22 +111,22 @@ const logins =
   () =>
     Array.from({ length: 20_000 }, (_, index) => ({ method: "POST", path, json: { username: `login-${index}` } }))
 
-const ours = (name: string) => ({
-  [`${name}-unused`]: getWith(`/${name}/unused`),
-  [`${name}-read`]: getWith(`/${name}/read`),
-  [`${name}-write`]: postWith(`/${name}/write`),
-  [`${name}-login`]: logins(`/${name}/login`)
+const ours = (name: string, suffix: string) => ({
+  [`${name}${suffix}-unused`]: getWith(`/${name}/unused`),
+  [`${name}${suffix}-read`]: getWith(`/${name}/read`),
+  [`${name}${suffix}-write`]: postWith(`/${name}/write`),
+  [`${name}${suffix}-login`]: logins(`/${name}/login`)
 })
 
-const effect = (store: "postgres" | "redis"): Contender => ({
+const effect = (store: "postgres" | "redis", suffix = ""): Contender => ({
   start: { file: "effectServer.ts", store },
   sessions: loggedIn("/router/login"),
-  calls: { ...ours("router"), ...ours("api") }
+  calls: { ...ours("router", suffix), ...ours("api", suffix) }
 })
 
 export const password = "correct horse battery staple 7"
 
-const service = (store: "postgres" | "redis"): Contender => ({
+const service = (store: "postgres" | "redis", suffix = ""): Contender => ({
   start: {
     file: "../../../src/bin.ts",
     args: ["serve"],
@@ -139,10 +139,21 @@ const service = (store: "postgres" | "redis"): Contender => ({
   },
   sessions: created,
   calls: {
-    live: get("/health/live"),
-    session: getWith("/session"),
-    patch: (cookies) =>
+    [`live${suffix}`]: get("/health/live"),
+    [`session${suffix}`]: getWith("/session"),
+    [`patch${suffix}`]: (cookies) =>
       cookies.map((cookie, index) => ({ method: "PATCH", path: "/session/data", cookie, json: { count: index } }))
+  }
+})
+
+/** Other libraries, with the same work in `test/bench/contenders`. */
+const peer = (name: string, file: string, store: "postgres" | "redis"): Contender => ({
+  start: { file: `../contenders/${file}`, store },
+  sessions: loggedIn("/login"),
+  calls: {
+    [`${name}-read`]: getWith("/read"),
+    [`${name}-write`]: postWith("/write"),
+    [`${name}-login`]: logins("/login")
   }
 })
 
@@ -153,5 +164,11 @@ export const contenders: Readonly<Record<string, Contender>> = {
     calls: { router: getPlain("/router/plain"), api: getPlain("/api/plain") }
   },
   holdfast: effect("postgres"),
-  service: service("postgres")
+  service: service("postgres"),
+  express: peer("express", "expressServer.ts", "postgres"),
+  fastify: peer("fastify", "fastifyServer.ts", "postgres"),
+  "holdfast-redis": effect("redis", "-redis"),
+  "service-redis": service("redis", "-redis"),
+  "express-redis": peer("express-redis", "expressServer.ts", "redis"),
+  "fastify-redis": peer("fastify-redis", "fastifyServer.ts", "redis")
 }
