@@ -1,88 +1,22 @@
 /** Whom `npm run bench -- http` compares, and with which calls. */
 import { randomBytes } from "node:crypto"
-import { setTimeout } from "node:timers/promises"
-import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
-import * as PgSessionStore from "../../../src/postgres/PgSessionStore.ts"
-import * as RedisSessionStore from "../../../src/redis/RedisSessionStore.ts"
-import { SessionStore } from "../../../src/session/SessionStore.ts"
-import * as SessionToken from "../../../src/session/SessionToken.ts"
-import { cookieName } from "../../support/browser.ts"
+import type { Answer } from "./client.ts"
+import type { Calls } from "./counters.ts"
 import type { Call } from "./load.ts"
-import type { Server, Start } from "./processes.ts"
+import { created, over, type Sessions } from "./logins.ts"
+import type { Start } from "./processes.ts"
 
 /** What is asked of a server: which of its sessions' cookies, and what more. */
 export type Ask = (cookies: ReadonlyArray<string>) => ReadonlyArray<Call>
 
 export interface Contender {
   readonly start: Start
-  /** Cookies of so many sessions, of the principals `user-0`, `user-1`, … */
-  readonly sessions?: (server: Server, count: number) => Promise<ReadonlyArray<string>>
+  readonly sessions?: Sessions
+  /** What its mistakes are counted with. */
+  readonly checks?: Calls
   readonly calls: Readonly<Record<string, Ask>>
-}
-
-/** What somebody gets from a login over HTTP. */
-export const logIn = async (port: number, path: string, username: string) => {
-  const response = await fetch(`http://127.0.0.1:${port}${path}`, {
-    method: "POST",
-    headers: { "content-type": "application/json", origin: `http://127.0.0.1:${port}` },
-    body: JSON.stringify({ username })
-  })
-  await response.arrayBuffer()
-  const cookie = response.headers.getSetCookie()[0]?.split(";")[0]
-  if (response.status !== 200 || cookie === undefined) throw new Error(`Login at ${path}: ${response.status}`)
-  return cookie
-}
-
-const loggedIn = (path: string) => async (server: Server, count: number) => {
-  const cookies: Array<string> = []
-  for (let from = 0; from < count; from += 50) {
-    const some = Array.from({ length: Math.min(50, count - from) }, (_, index) => `user-${from + index}`)
-    cookies.push(...(await Promise.all(some.map((name) => logIn(server.port, path, name)))))
-  }
-  return cookies
-}
-
-/** It listens before its tables are made. */
-const ready = async (port: number) => {
-  for (let tries = 0; tries < 600; tries++) {
-    const { status } = await fetch(`http://127.0.0.1:${port}/health/ready`)
-    if (status === 200) return
-    await setTimeout(100)
-  }
-  throw new Error("The service is not ready after a minute.")
-}
-
-/** The service hashes passwords: its sessions come from the library's store, as its own logins would make them. */
-const created = async ({ port, storeUrl }: Server, count: number) => {
-  await ready(port)
-  const url = Redacted.make(storeUrl)
-  const layer = storeUrl.startsWith("redis") ? RedisSessionStore.layer({ url }) : PgSessionStore.layer({ url })
-  const one = (store: SessionStore["Service"]) => (_: unknown, index: number) => {
-    const token = SessionToken.make()
-    const login = store.create({
-      token: SessionToken.hash(token),
-      principal: `user-${index}`,
-      data: {},
-      dataVersion: 1,
-      device: { userAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101", ip: "192.0.2.7" },
-      idleTimeout: Duration.minutes(30),
-      absoluteTimeout: Duration.hours(12),
-      renewEvery: Duration.hours(1),
-      maxPerPrincipal: 5
-    })
-    return Effect.as(login, `${cookieName(`http://127.0.0.1:${port}`)}=${Redacted.value(token)}`)
-  }
-  return Effect.runPromise(
-    Effect.scoped(
-      Effect.flatMap(Layer.build(layer), (context) =>
-        Effect.forEach(Array.from({ length: count }), one(Context.get(context, SessionStore)), { concurrency: 64 })
-      )
-    )
-  )
+  /** How many of a call may be in flight. Default: as many as there are. */
+  readonly most?: Readonly<Record<string, number>>
 }
 
 const get =
@@ -111,6 +45,30 @@ const logins =
   () =>
     Array.from({ length: 20_000 }, (_, index) => ({ method: "POST", path, json: { username: `login-${index}` } }))
 
+const post = (path: string): Call => ({ method: "POST", path })
+const countOf = ({ text }: Answer) => Number(/"count":(\d+)/.exec(text)?.[1])
+
+const checks = (prefix: string): Calls => ({
+  read: { method: "GET", path: `${prefix}/read` },
+  logout: post(`${prefix}/logout`),
+  revokeOthers: post(`${prefix}/revoke`),
+  slow: [post(`${prefix}/slow`)],
+  write: () => post(`${prefix}/write`),
+  // The last write tells how many there were before.
+  written: async (send) => countOf(await send(post(`${prefix}/write`))) - 1
+})
+
+const patch = (json: unknown): Call => ({ method: "PATCH", path: "/session/data", json })
+
+const serviceChecks: Calls = {
+  read: { method: "GET", path: "/session" },
+  logout: post("/logout"),
+  revokeOthers: { method: "DELETE", path: "/sessions" },
+  slow: Array.from({ length: 8 }, (_, index) => patch({ [`slow${index}`]: index })),
+  write: (index) => patch({ [`key${index}`]: index }),
+  written: async (send) => ((await send({ method: "GET", path: "/session/data" })).text.match(/"key/g) ?? []).length
+}
+
 const ours = (name: string, suffix: string) => ({
   [`${name}${suffix}-unused`]: getWith(`/${name}/unused`),
   [`${name}${suffix}-read`]: getWith(`/${name}/read`),
@@ -120,36 +78,46 @@ const ours = (name: string, suffix: string) => ({
 
 const effect = (store: "postgres" | "redis", suffix = ""): Contender => ({
   start: { file: "effectServer.ts", store },
-  sessions: loggedIn("/router/login"),
+  sessions: over("/router/login"),
+  checks: checks("/router"),
   calls: { ...ours("router", suffix), ...ours("api", suffix) }
 })
 
-export const password = "correct horse battery staple 7"
+const password = "correct horse battery staple 7"
 
 const service = (store: "postgres" | "redis", suffix = ""): Contender => ({
   start: {
     file: "../../../src/bin.ts",
     args: ["serve"],
     store,
-    env: (port, storeUrl) => ({
+    env: (port, storeUrl, databaseUrl) => ({
       PORT: `${port}`,
       HOLDFAST_DEMO_PASSWORD: password,
-      ...(store === "postgres" ? { DATABASE_URL: storeUrl } : { HOLDFAST_SESSION_STORE: "redis", REDIS_URL: storeUrl })
+      DATABASE_URL: databaseUrl,
+      ...(store === "redis" && { HOLDFAST_SESSION_STORE: "redis", REDIS_URL: storeUrl })
     })
   },
   sessions: created,
+  checks: serviceChecks,
+  // The service refuses more than a hundred that wait for a hash.
+  most: { [`login${suffix}`]: 64 },
   calls: {
     [`live${suffix}`]: get("/health/live"),
     [`session${suffix}`]: getWith("/session"),
+    [`login${suffix}`]: () => [{ method: "POST", path: "/login", json: { username: "demo", password } }],
     [`patch${suffix}`]: (cookies) =>
-      cookies.map((cookie, index) => ({ method: "PATCH", path: "/session/data", cookie, json: { count: index } }))
+      Array.from({ length: 8 * cookies.length }, (_, index) => ({
+        ...patch({ count: index }),
+        cookie: cookies[index % cookies.length]
+      }))
   }
 })
 
 /** Other libraries, with the same work in `test/bench/contenders`. */
 const peer = (name: string, file: string, store: "postgres" | "redis"): Contender => ({
   start: { file: `../contenders/${file}`, store },
-  sessions: loggedIn("/login"),
+  sessions: over("/login"),
+  checks: checks(""),
   calls: {
     [`${name}-read`]: getWith("/read"),
     [`${name}-write`]: postWith("/write"),

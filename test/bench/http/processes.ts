@@ -1,12 +1,11 @@
 /** The servers that are compared, each in a process of its own with a database of its own. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { createServer } from "node:net"
+import { connect, createServer } from "node:net"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Redacted from "effect/Redacted"
-import type * as Scope from "effect/Scope"
 import * as PgServer from "../../../src/testing/PgServer.ts"
 import * as RedisServer from "../../../src/testing/RedisServer.ts"
 
@@ -17,7 +16,7 @@ export interface Start {
   readonly file: string
   readonly args?: ReadonlyArray<string>
   readonly store: Store
-  readonly env?: (port: number, storeUrl: string) => Record<string, string>
+  readonly env?: (port: number, storeUrl: string, databaseUrl: string) => Record<string, string>
 }
 
 export interface Server {
@@ -45,7 +44,19 @@ const end = async (child: ChildProcess) => {
   clearTimeout(late)
 }
 
-/** The two database servers, and what starts a server on them. */
+/** The commands that a Redis has run. */
+const commands = (url: string) =>
+  new Promise<number>((resolve, reject) => {
+    const { hostname, port } = new URL(url)
+    let said = ""
+    const socket = connect(Number(port), hostname, () => socket.write("INFO stats\r\nQUIT\r\n"))
+      .setEncoding("utf8")
+      .on("data", (chunk: string) => (said += chunk))
+      .on("close", () => resolve(Number(/total_commands_processed:(\d+)/.exec(said)?.[1])))
+      .on("error", reject)
+  })
+
+/** A database server, and what starts servers on it. */
 export const make = Effect.gen(function* () {
   const pg = yield* PgServer.make({
     maxConnections: 300,
@@ -67,8 +78,13 @@ export const make = Effect.gen(function* () {
   const profileDirectory = process.env.HOLDFAST_BENCH_PROFILE
 
   /** Starts a server for the current scope, and waits until it listens. */
-  const launch = Effect.fnUntraced(function* (name: string, { args = [], env, file, store }: Start) {
-    const storeUrl = store === "none" ? "" : yield* store === "postgres" ? database : redis
+  const launch = Effect.fnUntraced(function* (
+    name: string,
+    { args = [], env, file, store }: Start,
+    more: Record<string, string> = {}
+  ) {
+    const databaseUrl = store === "none" ? "" : yield* database
+    const storeUrl = store === "redis" ? yield* redis : databaseUrl
     const port = yield* Effect.promise(freePort)
     const profile =
       profileDirectory === undefined
@@ -84,7 +100,8 @@ export const make = Effect.gen(function* () {
             BENCH_PORT: `${port}`,
             BENCH_STORE: store,
             BENCH_STORE_URL: storeUrl,
-            ...env?.(port, storeUrl)
+            ...env?.(port, storeUrl, databaseUrl),
+            ...more
           },
           stdio: ["ignore", "pipe", "inherit"]
         })
@@ -105,15 +122,20 @@ export const make = Effect.gen(function* () {
     return { port, pid: child.pid ?? 0, storeUrl } satisfies Server
   })
 
-  /** Statements of a database and bytes of WAL of the server so far. */
+  /** Commands in a store and bytes of WAL so far. */
   const counted = (storeUrl: string) =>
-    Effect.map(
-      admin.queryValues(
-        `select coalesce((select sum(calls) from pg_stat_statements s join pg_database d on d.oid = s.dbid where datname = $1), 0)::float8,
-                pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8`,
-        [new URL(storeUrl).pathname.slice(1)]
-      ),
-      ([row]) => ({ statements: Number(row?.[0]), wal: Number(row?.[1]) })
-    )
-  return { launch, counted, admin }
-}) satisfies Effect.Effect<unknown, unknown, Scope.Scope>
+    storeUrl.startsWith("redis")
+      ? Effect.map(
+          Effect.promise(() => commands(storeUrl)),
+          (statements) => ({ statements, wal: 0 })
+        )
+      : Effect.map(
+          admin.queryValues(
+            `select coalesce((select sum(calls) from pg_stat_statements s join pg_database d on d.oid = s.dbid
+               where datname = $1), 0)::float8, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8`,
+            [storeUrl === "" ? "" : new URL(storeUrl).pathname.slice(1)]
+          ),
+          ([row]) => ({ statements: Number(row?.[0]), wal: Number(row?.[1]) })
+        )
+  return { launch, counted }
+})
