@@ -11,6 +11,7 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   sessionsEncrypted: () => import("./sessionsEncrypted.ts"),
   sessionsMemory: () => import("./sessionsMemory.ts"),
   sessionsAtOnce: () => import("./sessionsAtOnce.ts"),
+  sessionsMany: () => import("./sessionsMany.ts"),
   pruning: () => import("./pruning.ts"),
   results: () => import("./results.ts"),
   queries: () => import("./queries.ts"),
