@@ -34,7 +34,7 @@ export const make = (prefix: string) => {
      */
     load: always(`
 return each(ARGV, function(hash)
-  local state, t, s, at, due, renewal = find(hash)
+  local state, t, s, at, due, renewal = find(hash, true)
   if state == 'broken' then return row(state, t[1], s) end
   if state ~= 'live' then return { state } end
   if due < now or t[6] then
@@ -243,8 +243,8 @@ return { upto, ended, #ids == AT_ONCE and 1 or 0 }`),
     /** Ids. For each its state and the session. */
     sessions: always(`
 return each(ARGV, function(id)
-  local s = read(id)
-  local state = state_of(s)
+  local s = glance(id)
+  local state = state_of(s, true)
   if state == 'live' then return line(id, s) end
   return state == 'broken' and row(state, id, s) or { state }
 end)`),
@@ -282,8 +282,8 @@ end
 if at == '0' and next == 'over' and #left > 0 then next, floor, left = '0', told[#told], {} end
 local over = next == 'over' and #left == 0
 return { over and '' or table.concat({ here, next, floor, table.concat(left, ',') }, '.'), each(told, function(id)
-  local s = read(id)
-  local state = state_of(s)
+  local s = glance(id)
+  local state = state_of(s, true)
   if s[PRINCIPAL] or state ~= 'live' and state ~= 'broken' then return { 'missing' } end
   return state == 'live' and line(id, s) or row(state, id, s)
 end) }`),
