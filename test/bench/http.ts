@@ -7,7 +7,7 @@
  * that a script runs included.
  *
  * `--quick` measures the calls of Holdfast alone, in less than a minute. `--only live,session` measures these calls, or all of
- * the servers named. `--in-flight 64` is that load alone. `--counters` counts mistakes and measures nothing.
+ * the servers named. What is measured without `--quick` is written down, see `record.ts`. `--in-flight 64` is that load alone. `--counters` counts mistakes and measures nothing.
  * `HOLDFAST_BENCH_PROFILE=DIRECTORY` has each server write a profile of its processor time there.
  */
 import * as Effect from "effect/Effect"
@@ -18,6 +18,7 @@ import * as Counters from "./http/counters.ts"
 import * as Load from "./http/load.ts"
 import * as Processes from "./http/processes.ts"
 import * as Rounds from "./http/rounds.ts"
+import { publish } from "./record.ts"
 
 const quickCalls = new Set([
   "node",
@@ -47,7 +48,8 @@ export const run = async () => {
     call === Rounds.base ||
     (only === undefined ? !quick || quickCalls.has(call) : only.includes(call) || only.includes(server))
   const inFlights = option("in-flight")?.map(Number) ?? (quick ? [64] : [1, 64, 256])
-  const [rounds, seconds] = quick ? [3, 1] : [7, 2]
+  const partial = quick || has("in-flight")
+  const rounds = quick ? 3 : 7
 
   const scope = await Effect.runPromise(Scope.make())
   const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
@@ -72,21 +74,30 @@ export const run = async () => {
       }
       await Promise.all(chosen.map(begin))
       for (const inFlight of inFlights) {
-        Rounds.print(await Rounds.closed({ load, processes, rounds, seconds }, entries, inFlight), inFlight)
+        const results = await Rounds.closed({ load, processes, rounds, seconds: 1 }, entries, inFlight)
+        Rounds.print(results, inFlight)
+        if (!quick) publish("http", Rounds.figures(results, inFlight), true)
       }
-      if (!quick) {
+      if (!partial) {
         // The name of the user, where the answer tells it.
         const tells = ({ name }: Rounds.Entry) => /(-read|^session)/.test(name)
-        Rounds.open(
+        const seen = Rounds.open(
           entries.filter(({ name }) => !/login/.test(name)),
           (entry) =>
             entry.calls.map((_, index) => (tells(entry) ? `"principal":"${users[index % users.length]}"` : "")),
-          seconds * 2
+          4
         )
+        const open = Array.from(seen, ([name, { cpu, p50, p99, wrongPrincipal }]) => [
+          [`${name}, open: cpu`, [cpu]],
+          [`${name}, open: p50`, [p50]],
+          [`${name}, open: p99`, [p99]],
+          [`${name}, open: wrong principal`, [wrongPrincipal]]
+        ])
+        publish("http", Object.fromEntries(open.flat()), true)
       }
     }
 
-    if (!quick || has("counters")) {
+    if (!partial || has("counters")) {
       const rows: Record<string, Counters.Counts & { readonly expired: number }> = {}
       for (const [name, { checks, sessions, start }] of chosen) {
         if (checks === undefined || sessions === undefined) continue
@@ -104,6 +115,10 @@ export const run = async () => {
       }
       console.log("mistakes, by count")
       console.table(rows)
+      const counts = Object.entries(rows).flatMap(([name, counts]) =>
+        Object.entries(counts).map(([what, count]) => [`${name}: ${what}`, [count]])
+      )
+      publish("http", Object.fromEntries(counts), true)
     }
   } finally {
     await Effect.runPromise(Scope.close(scope, Exit.void))

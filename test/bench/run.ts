@@ -1,6 +1,9 @@
 /**
  * `npm run bench`, or `npm run bench -- connections` for one of them. Each file says what it measures and what it does not.
  */
+import { rows } from "./goals.ts"
+import { read } from "./record.ts"
+
 const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<void> }>>> = {
   http: () => import("./http.ts"),
   primitives: () => import("./primitives.ts"),
@@ -31,3 +34,6 @@ for (const [name, load] of Object.entries(all)) {
   console.log(`\n# ${name}`)
   await (await load()).run()
 }
+
+console.log("\n# goals")
+console.table(rows(read()))

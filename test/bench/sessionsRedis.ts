@@ -145,6 +145,7 @@ export const run = async () => {
   publish("sessionsRedis", {
     ...figures,
     "list of 10,000, ms": listing,
+    "bytes to connect-redis": [ourBytes / theirBytes],
     "bytes a session": [ourBytes],
     "bytes a session, connect-redis": [theirBytes]
   })

@@ -98,6 +98,37 @@ export const print = (results: Results, inFlight: number) => {
   )
 }
 
+/** Which calls are to which: by their processor time, or by how many are served. */
+const pairs = [
+  ["api-unused", "api", "cpu"],
+  ["router-unused", "router", "cpu"],
+  ["api-read", "api", "cpu"],
+  ["router-read", "router", "cpu"],
+  ["live", "api", "cpu"],
+  ["session", "api", "cpu"],
+  ...["express", "fastify", "express-redis", "fastify-redis"].flatMap((peer) => {
+    const redis = peer.endsWith("-redis") ? "-redis" : ""
+    return [
+      [`session${redis}`, `${peer}-read`, "rate"] as const,
+      ...["read", "write", "login"].map((call) => [`api${redis}-${call}`, `${peer}-${call}`, "rate"] as const)
+    ]
+  })
+] as const
+
+/** The figures with their names, and those ratios whose calls both ran. */
+export const figures = (results: Results, inFlight: number) => {
+  const all: Record<string, ReadonlyArray<number>> = {}
+  for (const name of results.keys()) {
+    for (const figure of ["cpu", "rate", "p50", "p99", "statements", "wal", "refused"] as const) {
+      all[`${name}, ${inFlight}: ${figure}`] = of(results, name, figure)
+    }
+  }
+  for (const [name, other, figure] of pairs) {
+    all[`${name} to ${other}, ${inFlight}: ${figure}`] = ratios(of(results, name, figure), of(results, other, figure))
+  }
+  return all
+}
+
 /** An open loop at the same rate for all, from a process of its own that looks at each answer. */
 export const open = (all: ReadonlyArray<Entry>, expected: (entry: Entry) => ReadonlyArray<string>, seconds: number) => {
   const directory = mkdtempSync(join(tmpdir(), "holdfast-bench-"))
@@ -111,7 +142,7 @@ export const open = (all: ReadonlyArray<Entry>, expected: (entry: Entry) => Read
     const run = spawnSync(process.execPath, [join(import.meta.dirname, "openLoop.ts"), file], { encoding: "utf8" })
     if (run.status !== 0) throw new Error(`The open loop failed: ${run.stderr}`)
     const seen = JSON.parse(run.stdout) as OpenLoop.Seen
-    return [name, { "cpu µs": ((cpuOf([server.pid]) - before) * 1000) / seen.requests, ...seen }] as const
+    return [name, { cpu: ((cpuOf([server.pid]) - before) * 1000) / seen.requests, ...seen }] as const
   })
   rmSync(directory, { recursive: true })
   console.log(`open loop, ${rate} requests a second`)
