@@ -114,7 +114,10 @@ export const make = Effect.gen(function* () {
           let said = ""
           child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
             said += chunk
-            if (/listening on/.test(said)) resolve()
+            if (!/listening on/.test(said)) return
+            // What it logs from now on is read and thrown away.
+            child.stdout.removeAllListeners("data").resume()
+            resolve()
           })
           child.once("exit", (code) => reject(new Error(`${name} ended with ${code} before it listened:\n${said}`)))
         })
