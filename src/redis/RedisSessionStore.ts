@@ -185,7 +185,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const load = yield* RedisSessionLoads.make({
     concurrency,
     within,
-    load: (tokens) => Effect.flatMap(sent(scripts.load, tokens), RedisSessionReply.answers(tokens.length)),
+    load: (tokens) => Effect.flatMap(sent(scripts.load, tokens), RedisSessionReply.rows(tokens.length)),
     confirm: (ids) => Effect.flatMap(sent(scripts.confirm, ids), RedisSessionReply.answers(ids.length + 1)),
     open: cipher.open,
     memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock))
@@ -230,7 +230,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     options.keys === undefined || options.keys.length === 0
       ? Effect.succeed(json)
       : run(scripts.load, token).pipe(
-          Effect.flatMap(RedisSessionReply.answers(1)),
+          Effect.flatMap(RedisSessionReply.rows(1)),
           Effect.map(([reply]) => cipher.seal(RedisSessionReply.sessionOf(reply) ?? "", json))
         )
 
@@ -295,8 +295,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const ofEach = (script: RedisSessionScripts.Script, ids: ReadonlyArray<SessionId.SessionId>) =>
     within(
       Effect.map(
-        Effect.forEach(chunks(ids), (chunk) =>
-          Effect.flatMap(sent(script, chunk), RedisSessionReply.answers(chunk.length))
+        // While one is answered, the next is on its way and the one before is read.
+        Effect.forEach(
+          chunks(ids),
+          (chunk) => Effect.flatMap(sent(script, chunk), RedisSessionReply.rows(chunk.length)),
+          { concurrency: 3 }
         ),
         (answers) => answers.flat()
       )

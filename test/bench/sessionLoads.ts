@@ -129,13 +129,21 @@ export const compare = async (
     2
   )
   const rates = (name: string) => (results.get(name) ?? []).map(({ rate }) => rate)
+  const figures: Record<string, ReadonlyArray<number>> = {}
+  for (const name of results.keys()) {
+    figures[`${name}: loads a second`] = rates(name)
+    figures[`holdfast to ${name}`] = ratios(rates("holdfast"), rates(name))
+    figures[`unseen to ${name}`] = ratios(rates("holdfast, nothing remembered"), rates(name))
+  }
   console.table(
     Array.from(results, ([name, values]) => ({
       load: name,
       "a second": range(rates(name), 0),
       "client cpu µs": range(values.map(({ client }) => client)),
       "server cpu µs": range(values.map(({ server }) => server)),
-      "holdfast is": `${range(ratios(rates("holdfast"), rates(name)))} ×`
+      "holdfast is": `${range(ratios(rates("holdfast"), rates(name)))} ×`,
+      "nothing remembered": `${range(ratios(rates("holdfast, nothing remembered"), rates(name)))} ×`
     }))
   )
+  return figures
 }

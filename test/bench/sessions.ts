@@ -23,11 +23,13 @@ import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import { contenders } from "./contenders/install.ts"
+import { publish } from "./record.ts"
 import { range } from "./measure.ts"
 import { compare, cookieOf, createAll, dataOf, inFlight, live, ours, type Round, theirs } from "./sessionLoads.ts"
 
 const connections = 10
 const [warmTouches, touches] = [3, 10]
+const lists = 5
 
 export const run = async () => {
   const packages = contenders()
@@ -40,12 +42,15 @@ export const run = async () => {
   const admin = await within(PgConnection.make({ url }))
 
   await Effect.runPromise(PgSessionStore.migrate({ url }))
-  const open = (applicationName: string) =>
+  const open = (applicationName: string, rememberedBytes?: number) =>
     Effect.map(
-      Layer.build(Layer.fresh(PgSessionStore.layer({ url, applicationName, maxConnections: connections }))),
+      Layer.build(
+        Layer.fresh(PgSessionStore.layer({ url, applicationName, rememberedBytes, maxConnections: connections }))
+      ),
       (context) => Context.get(context, SessionStore)
     )
   const store = await within(open("holdfast"))
+  const forgetful = await within(open("holdfast, nothing remembered", 0))
   const tokens = await createAll(store)
 
   // Each with a pool of its own, so that nobody inherits what another one prepared or left unread.
@@ -76,6 +81,7 @@ export const run = async () => {
   const select = "select sess from session where sid = $1 and expire >= now()"
   const entries: Readonly<Record<string, Round>> = {
     holdfast: ours(store, tokens),
+    "holdfast, nothing remembered": ours(forgetful, tokens),
     "connect-pg-simple": theirs(async (index) => {
       const found = await called<unknown>((done) => simple.get(idOf(index), done))
       await called((done) => simple.touch(idOf(index), { cookie: cookieOf() }, done))
@@ -91,10 +97,23 @@ export const run = async () => {
     })
   }
 
-  await compare(entries, async (name) => {
+  const figures = await compare(entries, async (name) => {
     const named = "select pid from pg_stat_activity where application_name = $1"
     return (await Effect.runPromise(admin.queryValues(named, [name]))).map(([pid]) => Number(pid))
   })
+
+  // They are all one user's from now on.
+  await Effect.runPromise(admin.query("update holdfast.sessions set principal = 'crowd'"))
+  await Effect.runPromise(admin.query("vacuum analyze holdfast.sessions"))
+  const listing: Array<number> = []
+  for (let round = 0; round < lists; round++) {
+    const begun = performance.now()
+    const { length } = await Effect.runPromise(store.list("crowd"))
+    if (length !== live) throw new Error(`A list of ${length} sessions`)
+    listing.push(performance.now() - begun)
+  }
+  console.table([{ list: `${live} sessions of one user`, ms: range(listing, 0) }])
+  publish("sessions", { ...figures, "list of 10,000, ms": listing })
 
   // From now on their touch interval is two seconds; each round begins when the last touch of the one before is due.
   await Effect.runPromise(

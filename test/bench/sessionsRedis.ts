@@ -23,6 +23,7 @@ import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
 import { contenders } from "./contenders/install.ts"
 import { range } from "./measure.ts"
+import { publish } from "./record.ts"
 import {
   compare,
   cookieOf,
@@ -37,6 +38,7 @@ import {
 } from "./sessionLoads.ts"
 
 const touches = 5
+const lists = 5
 
 /** Makes every session's last activity ten minutes old. */
 const idle = `
@@ -92,7 +94,7 @@ export const run = async () => {
     "redis, get alone": theirs(async (index) => JSON.parse((await redis.get(`sess:${idOf(index)}`)) ?? "null"))
   }
   const pid = await Effect.runPromise(server.pid)
-  await compare(entries, () => Promise.resolve([pid]))
+  const figures = await compare(entries, () => Promise.resolve([pid]))
 
   /** The longest that the server was at one script since the last time, in milliseconds. */
   const longest = async () => {
@@ -116,6 +118,7 @@ export const run = async () => {
   }
   console.table([{ touch: "holdfast", "a second": range(touching, 0), "longest script ms": range(worst, 2) }])
 
+  const listing: Array<number> = []
   const owned: Array<Record<string, string>> = []
   const timed = async (name: string, work: Effect.Effect<unknown, unknown>) => {
     await longest()
@@ -123,13 +126,14 @@ export const run = async () => {
     await Effect.runPromise(work)
     const millis = performance.now() - begun
     owned.push({ principal: name, ms: millis.toFixed(1), "longest script ms": (await longest()).toFixed(2) })
+    return millis
   }
   for (const end of ["revokeAll", "a login that leaves room for 5"]) {
     await createAll(store, () => "crowd", live * 2)
     if (end === "revokeAll") {
       await timed("one more login", login(store, "crowd", live * 2))
       await timed("one login at the cap", login(store, "crowd", live))
-      await timed("list", store.list("crowd"))
+      for (let round = 0; round < lists; round++) listing.push(await timed("list", store.list("crowd")))
       await timed(end, store.revokeAll("crowd"))
     } else await timed(end, login(store, "crowd", 5))
   }
@@ -138,5 +142,12 @@ export const run = async () => {
     { memory: "holdfast", "bytes a session": Math.round(ourBytes) },
     { memory: "connect-redis", "bytes a session": Math.round(theirBytes) }
   ])
+  publish("sessionsRedis", {
+    ...figures,
+    "list of 10,000, ms": listing,
+    "bytes to connect-redis": [ourBytes / theirBytes],
+    "bytes a session": [ourBytes],
+    "bytes a session, connect-redis": [theirBytes]
+  })
   await Effect.runPromise(Scope.close(scope, Exit.void))
 }

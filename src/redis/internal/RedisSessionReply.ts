@@ -60,6 +60,36 @@ const linesOf = (content: unknown): readonly [device: string | undefined, data: 
   return typeof content === "string" && at >= 0 ? [content.slice(0, at), content.slice(at + 1)] : [undefined, undefined]
 }
 
+const nothing = (text: string | undefined) => (text === "" ? null : text)
+
+/**
+ * The row of a live session that came in one piece, in the order of a script's row: its fields with a NUL between them, what it
+ * holds at the end. Whatever came otherwise stays as it is.
+ */
+const unpacked = (reply: unknown): unknown => {
+  if (typeof reply !== "string") return reply
+  const parts = reply.split("\0")
+  if (parts.length !== 14 || parts[0] !== "live") return reply
+  const [state, id, principal, dataVersion, version, createdAt, lastSeenAt, idle, expiresAt, nonce, actor] = parts
+  const [stamp, until, content] = parts.slice(11)
+  return [
+    state,
+    id,
+    nothing(principal),
+    content,
+    dataVersion,
+    version,
+    createdAt,
+    lastSeenAt,
+    idle,
+    expiresAt,
+    nothing(nonce),
+    nothing(actor),
+    stamp,
+    until
+  ]
+}
+
 /** The session in a row of a script, behind the state that it begins with. */
 const record = (row: ReadonlyArray<unknown>, open: SessionRow.Open): Result.Result<SessionRecord, SessionError> => {
   const [device, data] = linesOf(row[3])
@@ -150,6 +180,12 @@ export const answers =
       ? Effect.succeed(reply)
       : Effect.fail(SessionRow.unexpected("the answer of the server"))
 
+/** The same where an answer is the row of a session. */
+export const rows = (asked: number) => {
+  const read = answers(asked)
+  return (reply: unknown) => Effect.map(read(reply), (all) => all.map(unpacked))
+}
+
 /** The ids of sessions. */
 export const ids = decoder(Schema.Array(SessionId), "the ids of sessions")
 
@@ -177,7 +213,9 @@ export const revokedSome = decoder(
 )
 
 /** Where the next visitors' sessions are, and what there is of these. */
-export const visitors = decoder(Schema.Tuple([Schema.String, Schema.Array(Schema.Unknown)]), "the sessions of visitors")
+export const visitors = (reply: unknown) =>
+  Effect.map(decodeVisitors(reply), ([place, all]) => [place, all.map(unpacked)] as const)
+const decodeVisitors = decoder(Schema.Tuple([Schema.String, Schema.Array(Schema.Unknown)]), "the sessions of visitors")
 
 /** What to remember of a live session's row, and the bytes of its data and device; nothing where its token is to be renewed. */
 export const remembered = (

@@ -34,14 +34,16 @@ export const make = (prefix: string) => {
      */
     load: always(`
 return each(ARGV, function(hash)
-  local state, t, s = find(hash)
-  if not t then return { state } end
+  local state, t, s, at, due, renewal = find(hash, true)
   if state == 'broken' then return row(state, t[1], s) end
   if state ~= 'live' then return { state } end
-  present(hash, t, s)
-  local answer = row(state, t[1], s, number(t[2]) + number(s[RENEW]) <= now and t[3])
-  answer[13], answer[14] = s[STAMP], text(good_until(t, s))
-  return answer
+  if due < now or t[6] then
+    present(hash, t, s)
+    at, due = deadline(s, number(s[LASTSEENAT])), number(s[LASTSEENAT]) + number(s[TOUCH])
+  end
+  -- Until then nothing is due and nothing over for a client that presents the token, if nobody writes.
+  local upto = math.min(at, due + 1, renewal, number(t[5]) or math.huge)
+  return line(t[1], s, renewal <= now and t[3], text(upto))
 end)`),
     /** Ids. The milliseconds of the clock, and for each session its stamp, null where there is none. */
     confirm: always(
@@ -241,10 +243,10 @@ return { upto, ended, #ids == AT_ONCE and 1 or 0 }`),
     /** Ids. For each its state and the session. */
     sessions: always(`
 return each(ARGV, function(id)
-  local s = read(id)
-  local state = state_of(s)
-  if state ~= 'live' and state ~= 'broken' then return { state } end
-  return row(state, id, s)
+  local s = glance(id)
+  local state = state_of(s, true)
+  if state == 'live' then return line(id, s) end
+  return state == 'broken' and row(state, id, s) or { state }
 end)`),
     /**
      * A place as this script tells it, and how many sessions to look at. The next place, or '' at the end, and for each its
@@ -280,10 +282,10 @@ end
 if at == '0' and next == 'over' and #left > 0 then next, floor, left = '0', told[#told], {} end
 local over = next == 'over' and #left == 0
 return { over and '' or table.concat({ here, next, floor, table.concat(left, ',') }, '.'), each(told, function(id)
-  local s = read(id)
-  local state = state_of(s)
+  local s = glance(id)
+  local state = state_of(s, true)
   if s[PRINCIPAL] or state ~= 'live' and state ~= 'broken' then return { 'missing' } end
-  return row(state, id, s)
+  return state == 'live' and line(id, s) or row(state, id, s)
 end) }`),
     /** Ids. For each its state. */
     states: always(`return each(ARGV, function(id) return { state_of(read(id)) } end)`),

@@ -36,7 +36,6 @@ const decodeRecord = Schema.decodeUnknownResult(
 const State = Schema.Literals(["missing", "expired", "revoked", "superseded", "live"])
 const decodeState = Schema.decodeUnknownResult(State)
 const isId = Schema.is(SessionId)
-const decodeDevice = Schema.decodeUnknownResult(Device)
 const describeIssue = SchemaIssue.makeFormatterStandardSchemaV1()
 
 /** Says where a row is wrong and not what it holds there, which is somebody's data. */
@@ -60,14 +59,27 @@ const isFinite = (value: unknown): boolean => {
   return Object.values(value).every(isFinite)
 }
 
+/** A number that may be too large for one, or a text that looks like it. */
+const large = /\d[eE]\+?\d{3}|\d{309}/
+
 const parse = (text: unknown): Schema.Json | undefined => {
   if (typeof text !== "string") return undefined
   try {
     const value: Schema.Json = JSON.parse(text)
-    return isFinite(value) ? value : undefined
+    return !large.test(text) || isFinite(value) ? value : undefined
   } catch {
     return undefined
   }
+}
+
+const isText = (value: unknown): value is string | undefined => value === undefined || typeof value === "string"
+
+/** As its schema decodes it. */
+const deviceOf = (value: Schema.Json | undefined): Device | undefined => {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined
+  const { ip, userAgent } = value as Schema.JsonObject
+  if (!isText(ip) || !isText(userAgent)) return undefined
+  return { ...(userAgent !== undefined && { userAgent }), ...(ip !== undefined && { ip }) }
 }
 
 /**
@@ -80,7 +92,7 @@ const plainRecord = (row: Row, from: number, json: string): SessionRecord | unde
   const data = parse(json)
   const dataVersion = row[from + 3]
   const version = row[from + 4]
-  const device = decodeDevice(parse(row[from + 5]))
+  const device = deviceOf(parse(row[from + 5]))
   const createdAt = row[from + 6]
   const lastSeenAt = row[from + 7]
   const idleExpiresAt = row[from + 8]
@@ -92,7 +104,7 @@ const plainRecord = (row: Row, from: number, json: string): SessionRecord | unde
     data !== undefined &&
     isInt(dataVersion) &&
     isInt(version) &&
-    Result.isSuccess(device) &&
+    device !== undefined &&
     isMoment(createdAt) &&
     isMoment(lastSeenAt) &&
     isMoment(idleExpiresAt) &&
@@ -106,7 +118,7 @@ const plainRecord = (row: Row, from: number, json: string): SessionRecord | unde
         data,
         dataVersion,
         version,
-        device: device.success,
+        device,
         createdAt: DateTime.fromDateUnsafe(createdAt),
         lastSeenAt: DateTime.fromDateUnsafe(lastSeenAt),
         idleExpiresAt: DateTime.fromDateUnsafe(idleExpiresAt),
