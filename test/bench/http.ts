@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { type Contender, contenders } from "./http/contenders.ts"
+import { install } from "./contenders/install.ts"
 import * as Counters from "./http/counters.ts"
 import * as Load from "./http/load.ts"
 import * as Processes from "./http/processes.ts"
@@ -51,6 +52,7 @@ export const run = async () => {
   const partial = quick || has("in-flight")
   const rounds = quick ? 3 : 7
 
+  install()
   const scope = await Effect.runPromise(Scope.make())
   const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
   try {

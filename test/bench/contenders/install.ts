@@ -55,8 +55,8 @@ export type ConnectRedis = new (options: {
   touch(id: string, session: unknown): Promise<unknown>
 }
 
-/** Loads the contenders, and installs them where that was not done yet for what their lock file says. */
-export const contenders = () => {
+/** Installs the contenders where that was not done yet for what their lock file says. */
+export const install = () => {
   const directory = import.meta.dirname
   const lock = readFileSync(join(directory, "package-lock.json"), "utf8")
   const stamp = join(directory, "node_modules", ".installed-lock.json")
@@ -67,6 +67,11 @@ export const contenders = () => {
     if (status !== 0) throw new Error("`npm ci` in test/bench/contenders failed. Run it there and look why.")
     writeFileSync(stamp, lock)
   }
+}
+
+/** Loads the contenders, which are installed first. */
+export const contenders = () => {
+  install()
   const require = createRequire(import.meta.url)
   return {
     pg: require("pg") as Pg,
