@@ -61,11 +61,15 @@ export const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown
 ): ((fiber: Fiber.Fiber<unknown, unknown>) => Session<S["Type"]>) => {
   const begin = beginning(session, cookie, sessions)
   return (fiber) => {
+    // A gate behind the middleware, or behind another gate, lets in the same request.
+    const known: (Session<S["Type"]> & Tied) | undefined = Context.getOrUndefined(fiber.context, session)
+    if (known?.[made] === fiber) return known
     const handle: Session<S["Type"]> & Tied = begin(fiber.context, () => {
       const tie = new RequestTie(fiber, (context) => Context.getOrUndefined(context, session) === handle)
       handle[tied] = tie
       return tie
     })
+    handle[made] = fiber
     return handle
   }
 }
@@ -75,8 +79,11 @@ export const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown
  * collection, which costs more than the request.
  */
 const tied = Symbol("holdfast/http/RequestSession/tied")
+/** For the request of which fiber a handle was made. */
+const made = Symbol("holdfast/http/RequestSession/made")
 interface Tied {
   [tied]?: Tie
+  [made]?: Fiber.Fiber<unknown, unknown>
 }
 
 /** Lets the request of a handle go on when its session ends elsewhere. */
@@ -157,13 +164,13 @@ const beginning = <Self, Id extends string, S extends Schema.Codec<unknown, Sche
       onSome: (until) => SessionCookie.setOn(response, cookie, until.token, until)
     })
 
-  const tell = (said: Presented, made: HttpServerResponse.HttpServerResponse) =>
+  const tell = (said: Presented, answer: HttpServerResponse.HttpServerResponse) =>
     Effect.gen(function* () {
       const { renewal } = said
-      if (renewal !== undefined && made.status !== clientGone) yield* Effect.ignoreCause(renewal)
+      if (renewal !== undefined && answer.status !== clientGone) yield* Effect.ignoreCause(renewal)
       const followed = yield* isFollowed(said)
       said.hasBegun = true
-      const response = said.tie === undefined ? made : yield* said.tie.answered(made)
+      const response = said.tie === undefined ? answer : yield* said.tie.answered(answer)
       return said.change === undefined || followed ? response : withCookie(response, said.change)
     }).pipe(Effect.uninterruptible)
 
@@ -177,12 +184,12 @@ const beginning = <Self, Id extends string, S extends Schema.Codec<unknown, Sche
       return session.handleUnsafe(presented, Context.add(services, Sessions, sessions))
     }
     // Registered before anybody asks: it also has to know when it is too late.
-    HttpEffect.appendPreResponseHandlerUnsafe(context, (_, made) => {
+    HttpEffect.appendPreResponseHandlerUnsafe(context, (_, answer) => {
       hasBegun = true
-      if (presented === undefined) return Effect.succeed(made)
-      if (presented.renewal !== undefined || presented.change !== undefined) return tell(presented, made)
+      if (presented === undefined) return Effect.succeed(answer)
+      if (presented.renewal !== undefined || presented.change !== undefined) return tell(presented, answer)
       presented.hasBegun = true
-      return presented.tie === undefined ? Effect.succeed(made) : presented.tie.answered(made)
+      return presented.tie === undefined ? Effect.succeed(answer) : presented.tie.answered(answer)
     })
     return LazySession.make(make)
   }
@@ -231,7 +238,7 @@ class RequestTie implements Tie {
     })
     return Effect.andThen(
       Scope.addFinalizer(hold.scope, end),
-      Effect.addFinalizer(() => Deferred.succeed(mine, undefined))
+      Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, Deferred.succeed(mine, undefined)))
     )
   }
 
