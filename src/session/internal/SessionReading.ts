@@ -169,8 +169,8 @@ export abstract class SessionReading<Data> {
   private settled(): Effect.Effect<Settled, SessionError> {
     if (this.state._tag !== "Unloaded") return Effect.succeed(this.state)
     return Effect.flatMap(this.turns.withPermit(Effect.suspend(() => this.load())), (isDue) => {
-      const { onDue } = this.options
-      return isDue && onDue !== undefined ? Effect.flatMap(onDue(this.renew), () => this.settled()) : this.settled()
+      const told = isDue ? this.options.onDue?.(this.renew) : undefined
+      return told === undefined ? this.settled() : Effect.flatMap(told, () => this.settled())
     })
   }
 
