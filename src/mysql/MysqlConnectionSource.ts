@@ -123,9 +123,7 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
       wire.isClosed()
         ? Effect.void
         : Effect.asVoid(
-            Effect.scoped(
-              Effect.flatMap(connect("3 seconds"), (beside) => beside.ask(`kill query ${wire.threadId}`))
-            )
+            Effect.scoped(Effect.flatMap(connect("3 seconds"), (beside) => beside.ask(`kill query ${wire.threadId}`)))
           )
     ).pipe(beside.withPermit)
 
@@ -155,9 +153,7 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
 
   const open = Effect.gen(function* () {
     const wire = yield* connect(connectTimeout)
-    const { rows } = yield* wire.ask(
-      "select host from information_schema.processlist where id = connection_id()"
-    )
+    const { rows } = yield* wire.ask("select host from information_schema.processlist where id = connection_id()")
     const one: Known = { wire, host: String(rows[0]?.[0]) }
     yield* Effect.acquireRelease(
       Effect.sync(() => known.add(one)),
@@ -168,7 +164,11 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
       id: String(wire.threadId),
       lend: ({ kill }) =>
         Effect.succeed({
-          sql: Effect.provideService(MysqlSqlClient.make({ wire, cancel: cancel(wire) }, kill), Reactivity.Reactivity, reactivity),
+          sql: Effect.provideService(
+            MysqlSqlClient.make({ wire, cancel: cancel(wire) }, kill),
+            Reactivity.Reactivity,
+            reactivity
+          ),
           services: Context.empty()
         }),
       check: Effect.mapError(wire.ping, unavailable),

@@ -122,7 +122,8 @@ const run: SqlQueryDriver.Engine["run"] = (connection, statement: Statement, out
 
 /** `ER_WARNING_NOT_COMPLETE_ROLLBACK`: tables without transactions keep what was written. */
 const transaction: SqlQueryDriver.Transaction = {
-  begin: (connection) => Effect.flatMap(beneath(connection), ({ wire }) => Effect.asVoid(wire.ask("start transaction"))),
+  begin: (connection) =>
+    Effect.flatMap(beneath(connection), ({ wire }) => Effect.asVoid(wire.ask("start transaction"))),
   commit: (connection) => Effect.flatMap(beneath(connection), ({ wire }) => Effect.asVoid(wire.ask("commit"))),
   rollback: (connection) =>
     Effect.flatMap(beneath(connection), ({ wire }) =>

@@ -21,7 +21,7 @@ export const layer = HttpApiBuilder.group(
         if (waitingFor.length > 0) {
           return yield* new NotReady({ detail: "The service keeps trying. Ask again later.", waitingFor })
         }
-        return { status: "ready" as const }
+        return { status: "ready" as const, enginesAway: yield* readiness.enginesAway }
       }),
       metrics: () => metrics
     })

@@ -19,6 +19,9 @@ import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as ClearText from "./ClearText.ts"
 import * as SettingsNames from "./SettingsNames.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
+import * as EngineSettings from "./EngineSettings.ts"
+import type * as SnowflakeEngine from "./SnowflakeEngine.ts"
+import * as SqliteConnectionSource from "../sqlite/SqliteConnectionSource.ts"
 import * as Passwords from "./Passwords.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
@@ -42,8 +45,18 @@ export interface Settings {
   readonly origin: Option.Option<URL>
   /** None: the embedded database. */
   readonly databaseUrl: Option.Option<Redacted.Redacted<string>>
-  /** None: the embedded workspace, or no queries where the database is not embedded. */
+  /**
+   * The PostgreSQL of the usual engine. None: the embedded workspace, or no queries where the database is not embedded, or where
+   * the usual engine is another one of {@link engines}.
+   */
   readonly queryUrl: Option.Option<Redacted.Redacted<string>>
+  /** The other engines: those that are named, and the usual one where it is not PostgreSQL. */
+  readonly engines: ReadonlyArray<EngineSettings.EngineSettings>
+  /** Whether the usual engine is one of these. */
+  readonly isUsualElsewhere: boolean
+  /** Of the usual engine. */
+  readonly usualLimits: EngineSettings.Limits
+  readonly snowflake: SnowflakeEngine.Credentials
   /** As whom users' SQL runs: each as a role of their own, all as the role of the URL, or as roles that exist. */
   readonly queryRoles: "per-user" | "shared" | QueryRoleMap.QueryRoleMap
   /** None: sessions are in PostgreSQL, with the other tables. */
@@ -120,6 +133,100 @@ const databaseUrl = (variable: string) =>
       return problem === undefined ? Effect.succeed(value) : refuse(variable, problem)
     }
   )
+
+/** The account of engines at Snowflake. */
+const snowflake = Effect.gen(function* () {
+  const text = (name: string) => read(`HOLDFAST_SNOWFLAKE_${name}`, (it) => Config.option(Config.String(it)), "a text")
+  return {
+    token: yield* read("HOLDFAST_SNOWFLAKE_TOKEN", (name) => Config.option(Config.Redacted(name)), "a token"),
+    tokenType: yield* oneOf("HOLDFAST_SNOWFLAKE_TOKEN_TYPE", ["OAUTH", "PROGRAMMATIC_ACCESS_TOKEN"]),
+    user: yield* text("USER"),
+    account: yield* text("ACCOUNT"),
+    privateKeyFile: yield* text("PRIVATE_KEY_FILE")
+  } satisfies SnowflakeEngine.Credentials
+})
+
+/** What is wrong with the URL of an engine, and what it lacks. What needs a package is loaded to say so. */
+const lookAtEngine = Effect.fnUntraced(function* (kind: EngineSettings.Kind, url: Redacted.Redacted<string>) {
+  switch (kind) {
+    case "mysql": {
+      const room = yield* OptionalPeer.load(() => import("../mysql/MysqlConnectionSource.ts"), "mysql2")
+      const problem = room.problemOf(url)
+      const isInClear = problem === undefined && room.isInClear(url)
+      return { problem, remedy: isInClear ? "ssl-mode=verify_identity" : undefined }
+    }
+    case "sqlite":
+      return { problem: SqliteConnectionSource.problemOf(Redacted.value(url)), remedy: undefined }
+    case "snowflake":
+      return { problem: EngineSettings.problemOf(kind, url), remedy: undefined }
+    default: {
+      const problem = EngineSettings.problemOf(kind, url)
+      const isInClear = problem === undefined && PgTarget.of(url).isInClear
+      return { problem, remedy: isInClear ? "sslmode=verify-full" : undefined }
+    }
+  }
+})
+
+/** The engines, by their URLs; `limits` are those of one that has none of its own. */
+const engines = Effect.fnUntraced(function* (limits: EngineSettings.Limits) {
+  const url = yield* read("HOLDFAST_QUERY_URL", (name) => Config.option(Config.Redacted(name)), "a database URL")
+  const list = "HOLDFAST_ENGINES"
+  const text = yield* read(list, (name) => Config.withDefault(Config.Redacted(name), Redacted.make("")), "engines")
+  const named = EngineSettings.parse(text)
+  if (named === undefined) {
+    return yield* refuse(
+      list,
+      "must be a list like lake=mysql://user@host/db,files=sqlite:/data/files.db, each name once, of a-z, 0-9, - and _. The name default is that of HOLDFAST_QUERY_URL"
+    )
+  }
+  const own = yield* read("HOLDFAST_ENGINE_LIMITS", (name) => Config.withDefault(Config.String(name), ""), "limits")
+  const ownLimits = EngineSettings.parseLimits(own)
+  if (ownLimits === undefined) {
+    return yield* refuse(
+      "HOLDFAST_ENGINE_LIMITS",
+      "must be a list like lake=10,files=4/2: queries at a time, and behind a slash those of one user"
+    )
+  }
+  for (const name of ownLimits.keys()) {
+    if (name !== EngineSettings.usual && !named.has(name)) {
+      return yield* refuse("HOLDFAST_ENGINE_LIMITS", `names ${name}, which is no engine`)
+    }
+  }
+  const passwordOf = (name: string) =>
+    read(EngineSettings.passwordVariable(name), (it) => Config.option(Config.Redacted(it)), "a password")
+  const settle = Effect.fnUntraced(function* (name: string, variable: string, url: Redacted.Redacted<string>) {
+    const kind = EngineSettings.kindOf(url)
+    if (kind === undefined) {
+      return yield* refuse(variable, `must lead to postgres:, mysql:, sqlite: or snowflake: for the engine ${name}`)
+    }
+    const { problem, remedy } = yield* lookAtEngine(kind, url)
+    if (problem !== undefined) return yield* refuse(variable, variable === list ? `${problem} (${name})` : problem)
+    const password = yield* passwordOf(name)
+    const target = kind === "postgres" ? EngineSettings.withPassword(url, password) : url
+    return { name, kind, url: target, password, variable, remedy, ...(ownLimits.get(name) ?? limits) }
+  })
+  const isUsualElsewhere = Option.isSome(url) && !["postgres", undefined].includes(EngineSettings.kindOf(url.value))
+  const usualPassword = yield* passwordOf(EngineSettings.usual)
+  const others: Array<EngineSettings.EngineSettings> = []
+  if (Option.isSome(url) && isUsualElsewhere) {
+    others.push(yield* settle(EngineSettings.usual, "HOLDFAST_QUERY_URL", url.value))
+  }
+  for (const [name, url] of named) others.push(yield* settle(name, list, url))
+  for (const name of Object.keys(process.env)) {
+    const isOfEngine = /^HOLDFAST_ENGINE_.+_PASSWORD$/.test(name)
+    if (isOfEngine && !others.some((engine) => EngineSettings.passwordVariable(engine.name) === name)) {
+      return yield* refuse(name, "is of no engine that HOLDFAST_ENGINES names")
+    }
+  }
+  return {
+    queryUrl: isUsualElsewhere
+      ? Option.none()
+      : Option.map(yield* databaseUrl("HOLDFAST_QUERY_URL"), (url) => EngineSettings.withPassword(url, usualPassword)),
+    engines: others,
+    isUsualElsewhere,
+    usualLimits: ownLimits.get(EngineSettings.usual) ?? limits
+  }
+})
 
 /** Where the sessions are, if it is Redis: its URL counts only then. */
 const redisUrl = Effect.gen(function* () {
@@ -250,16 +357,21 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
   const maxQueries = yield* integer("HOLDFAST_MAX_QUERIES", 10, 1, 10_000)
   const maxConnections = yield* integer("HOLDFAST_MAX_CONNECTIONS", 10_000, 1, 1_000_000)
   const ownUrl = yield* databaseUrl("DATABASE_URL")
-  const queryUrl = yield* databaseUrl("HOLDFAST_QUERY_URL")
+  const maxQueriesPerUser = yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries)
+  const engineSettings = yield* engines({ maxQueries, maxQueriesPerUser })
+  const { isUsualElsewhere, queryUrl } = engineSettings
   const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
   const settings: Settings = {
     host,
     port: yield* integer("PORT", 3000, 0, 65_535),
     origin: yield* origin,
     databaseUrl: ownUrl,
-    queryUrl,
+    ...engineSettings,
+    snowflake: yield* snowflake,
     // In the embedded database there is a role that may make others; elsewhere that is the operator's to decide.
-    queryRoles: yield* queryRoles(Option.isNone(ownUrl) && Option.isNone(queryUrl) ? "per-user" : "shared"),
+    queryRoles: yield* queryRoles(
+      Option.isNone(ownUrl) && Option.isNone(queryUrl) && !isUsualElsewhere ? "per-user" : "shared"
+    ),
     redisUrl: yield* redisUrl,
     demoPassword: yield* read(
       "HOLDFAST_DEMO_PASSWORD",
@@ -279,7 +391,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     renewEvery: yield* duration("HOLDFAST_RENEW_EVERY", "1 hour"),
     maxSessions: yield* integer("HOLDFAST_MAX_SESSIONS", 5, 1, 1_000_000),
     maxQueries,
-    maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries),
+    maxQueriesPerUser,
     queryTimeouts: yield* queryTimeouts,
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
     allowsSuperuser: (yield* oneOf("HOLDFAST_QUERY_SUPERUSER", ["refuse", "allow"])) === "allow",
@@ -295,6 +407,9 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
+  }
+  if (isUsualElsewhere && settings.queryRoles !== "shared") {
+    return yield* refuse("HOLDFAST_QUERY_ROLES", "must be shared where HOLDFAST_QUERY_URL does not lead to PostgreSQL")
   }
   const requiresTls = (yield* oneOf("HOLDFAST_REQUIRE_TLS", ["off", "on"])) === "on"
   const [clear] = requiresTls ? ClearText.found(settings) : []

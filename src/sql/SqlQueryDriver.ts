@@ -238,4 +238,3 @@ export const layer = (engine?: Engine): Layer.Layer<QueryDriver, never, SqlClien
 /** Statements run on connections of the `ConnectionPool` in context. */
 export const layerPool = (engine: Engine): Layer.Layer<QueryDriver, never, ConnectionPool> =>
   Layer.effect(QueryDriver, makePool(engine))
-

@@ -125,11 +125,7 @@ export const make: Effect.Effect<MariaDb, never, Scope.Scope> = Effect.gen(funct
       env,
       stdio: "ignore"
     })
-    return eventually(
-      Effect.exit(administer("select 1")),
-      (exit) => exit._tag === "Success",
-      "30 seconds"
-    )
+    return eventually(Effect.exit(administer("select 1")), (exit) => exit._tag === "Success", "30 seconds")
   }).pipe(Effect.asVoid, Effect.orDie)
   yield* Effect.acquireRelease(start, () => kill)
   return {
@@ -158,7 +154,6 @@ export const statements = ({ administer }: MariaDb) =>
 
 /** How many connections `reporter` has. */
 export const connections = ({ administer }: MariaDb) =>
-  Effect.map(
-    administer("select count(*) as n from information_schema.processlist where user = 'reporter'"),
-    ([row]) => Number(row?.["n"])
+  Effect.map(administer("select count(*) as n from information_schema.processlist where user = 'reporter'"), ([row]) =>
+    Number(row?.["n"])
   )

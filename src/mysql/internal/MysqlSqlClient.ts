@@ -78,4 +78,3 @@ export const make = Effect.fnUntraced(function* (beneathIt: Beneath, kill: Effec
     spanAttributes: [["db.system.name", "mysql"]]
   })
 })
-

@@ -15,7 +15,8 @@ export interface Target {
   readonly password: Redacted.Redacted<string> | undefined
   readonly database: string
   /** None: what passes is not encrypted. */
-  readonly ssl: { readonly ca?: string; readonly rejectUnauthorized: boolean; readonly verifyIdentity: boolean } | undefined
+  readonly ssl:
+    { readonly ca?: string; readonly rejectUnauthorized: boolean; readonly verifyIdentity: boolean } | undefined
   /** `host:port/database`, for logs; holds no secret. */
   readonly where: string
   /** Whether something may pass a network without TLS, or to a server that nobody checked. */

@@ -55,7 +55,13 @@ const texts: Readonly<Record<number, readonly [text: string, bytes: string]>> = 
 }
 
 /** The server's name of a column's type. */
-export const typeName = ({ characterSet, columnType = 0xfd, extendedFormat, extendedTypeName, flags }: Field): string => {
+export const typeName = ({
+  characterSet,
+  columnType = 0xfd,
+  extendedFormat,
+  extendedTypeName,
+  flags
+}: Field): string => {
   if (extendedFormat === "json") return "json"
   if (extendedTypeName !== undefined) return extendedTypeName
   const [text, bytes] = texts[columnType] ?? []

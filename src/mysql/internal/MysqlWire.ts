@@ -70,7 +70,10 @@ const lost = () => Object.assign(new Error("The connection is closed"), { fatal:
 
 /** A row that is the header of a result without rows is none. */
 const sizeOf = (row: ReadonlyArray<unknown>) =>
-  row.reduce<number>((sum, value) => sum + (typeof value === "string" || value instanceof Uint8Array ? value.length : 8), 0)
+  row.reduce<number>(
+    (sum, value) => sum + (typeof value === "string" || value instanceof Uint8Array ? value.length : 8),
+    0
+  )
 
 /** Bounds what waits, and lets the server go on when that was taken. */
 const runOn =
@@ -100,7 +103,11 @@ const runOn =
           isDone = true
           leave()
           // Some statements cannot be prepared; nothing was executed then (ER_UNSUPPORTED_PS).
-          if (method === "execute" && (cause as { errno?: number } | undefined)?.errno === 1295 && params.length === 0) {
+          if (
+            method === "execute" &&
+            (cause as { errno?: number } | undefined)?.errno === 1295 &&
+            params.length === 0
+          ) {
             attach("query")
             return
           }
@@ -143,10 +150,7 @@ const runOn =
           const some = rows
           rows = []
           text = 0
-          return taker.rows(some).pipe(
-            Effect.andThen(Effect.sync(() => connection.resume())),
-            Effect.andThen(step)
-          )
+          return taker.rows(some).pipe(Effect.andThen(Effect.sync(() => connection.resume())), Effect.andThen(step))
         }
         if (!isOver) return step
         return failure === undefined

@@ -51,7 +51,9 @@ export const fromJson = (value: Schema.Json): unknown => {
   if (typeof value === "number") return Number.isSafeInteger(value) && !Object.is(value, -0) ? BigInt(value) : value
   const [only, ...others] = Object.entries(value)
   if (Array.isArray(value) || only === undefined || only[0] !== "base64" || others.length > 0) {
-    return new Refused('is an array or an object, which the engine has none of. Pass a string of JSON, or {"base64": "…"}')
+    return new Refused(
+      'is an array or an object, which the engine has none of. Pass a string of JSON, or {"base64": "…"}'
+    )
   }
   return typeof only[1] === "string" && base64.test(only[1])
     ? Buffer.from(only[1], "base64")

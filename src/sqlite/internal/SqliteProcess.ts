@@ -113,7 +113,9 @@ const told = (value: unknown): null | string | number => {
     case "string":
       return value
     default:
-      return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.length).toString("base64") : null
+      return value instanceof Uint8Array
+        ? Buffer.from(value.buffer, value.byteOffset, value.length).toString("base64")
+        : null
   }
 }
 
