@@ -68,7 +68,7 @@ export const typeName = ({
   if (text !== undefined && bytes !== undefined) return characterSet === binary ? bytes : text
   const name = names[columnType] ?? "unknown"
   const isUnsigned = (Number(flags) & unsigned) !== 0
-  return isUnsigned && /int$/.test(name) ? `${name} unsigned` : name
+  return isUnsigned && name.endsWith("int") ? `${name} unsigned` : name
 }
 
 type Decode = (value: unknown) => Schema.Json

@@ -28,7 +28,8 @@ setInterval(() => {
   if (isLate || process.ppid !== parent) process.kill(process.pid, "SIGKILL")
 }, 250)
 `
-new Worker(watch, { eval: true, workerData: { deadline, parent: process.ppid } })
+const watchdog = new Worker(watch, { eval: true, workerData: { deadline, parent: process.ppid } })
+watchdog.on("error", () => process.exit(1))
 
 /** They tell something and change nothing (sqlite.org, "PRAGMA Statements"); with a value most of them would. */
 const telling = new Set(
