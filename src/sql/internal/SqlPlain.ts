@@ -24,7 +24,7 @@ const putting = (output: Output) => {
       const [first] = rows
       if (first === undefined) return Effect.void
       const known = names ?? Object.keys(first)
-      const describe = names === undefined ? output.columns(known.map((name) => ({ name, type: "" }))) : Effect.void
+      const describe = names === undefined ? output.columns(known.map((name) => ({ name, type: "any" }))) : Effect.void
       names = known
       count += rows.length
       const told = rows.map((row) => known.map((name) => SqlValues.toJson(row[name])))

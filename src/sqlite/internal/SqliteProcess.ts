@@ -137,7 +137,7 @@ const run = async (sql: string, params: ReadonlyArray<SQLInputValue>) => {
     const { changes } = statement.run(...params)
     return Number(changes)
   }
-  send({ columns: columns.map(({ name, type }) => ({ name, type: (type ?? "").toLowerCase() })) })
+  send({ columns: columns.map(({ name, type }) => ({ name, type: (type ?? "any").toLowerCase() })) })
   statement.setReadBigInts(true)
   statement.setReturnArrays(true)
   let rows: Array<ReadonlyArray<null | string | number>> = []
