@@ -1,9 +1,14 @@
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
+import { DatabaseSync } from "node:sqlite"
 import { assert, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import { layerBoth } from "../../docs/examples/engines.ts"
 import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as MysqlConnectionSource from "../../src/mysql/MysqlConnectionSource.ts"
@@ -203,6 +208,29 @@ layer(MariaDb.layer, { excludeTestServices: true, timeout: "60 seconds" })("Mari
         assert.deepStrictEqual(yield* run("select count(*) from undone"), [["0"]])
       })
     )
+  )
+
+  it.effect("the example of the docs runs queries on MariaDB and on a file, in one registry", () =>
+    Effect.gen(function* () {
+      const { secretUrl } = yield* MariaDb.Shared
+      const made = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(Path.join(tmpdir(), "holdfast-both-"))),
+        (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+      )
+      const file = Path.join(made, "files.db")
+      new DatabaseSync(file).close()
+      yield* Effect.gen(function* () {
+        const registry = yield* QueryRegistry.QueryRegistry
+        for (const [engine, sql] of [
+          ["lake", "select version() like '%MariaDB%'"],
+          ["files", "select sqlite_version() > '3'"]
+        ] as const) {
+          const { id } = yield* registry.submit({ principal: "alice", engine, statement: { sql, params: [] } })
+          assert.deepInclude(yield* registry.await("alice", id), { state: "Succeeded", engine })
+          assert.deepStrictEqual((yield* registry.page("alice", id, { offset: 0, limit: 1 })).rows, [[1]])
+        }
+      }).pipe(Effect.provide(layerBoth(secretUrl, file)))
+    }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
   )
 
   it.effect("reads no file of the client's for a server that asks for one", () =>

@@ -77,6 +77,13 @@ export const streamed =
       )
     }).pipe(exact)
 
+/** Rows that are handed over together. */
+const slice = 256
+
+function* slices(rows: ReadonlyArray<Values>) {
+  for (let at = 0; at < rows.length; at += slice) yield rows.slice(at, at + slice)
+}
+
 /** All rows at once. */
 export const whole =
   (placeholder: string): Run =>
@@ -84,6 +91,6 @@ export const whole =
     Effect.flatMap(parametersOf(statement, placeholder), (params) => {
       const { done, put } = putting(output)
       return Effect.flatMap(connection.execute(statement.sql, params, undefined), (rows) =>
-        Effect.andThen(put(rows as ReadonlyArray<Values>), done)
+        Effect.andThen(Effect.forEach(slices(rows as ReadonlyArray<Values>), put, { discard: true }), done)
       )
     }).pipe(exact)

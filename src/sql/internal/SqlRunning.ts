@@ -43,7 +43,7 @@ export interface Work {
 }
 
 /** How long a server has to confirm a cancel, and to answer what costs it nothing, before its connection is closed. */
-const patience = Duration.seconds(3)
+const patience = Duration.seconds(2)
 
 /** A cancel that arrives before the statement hits nothing, and is said again. */
 const again = Duration.millis(200)
