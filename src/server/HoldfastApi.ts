@@ -41,8 +41,8 @@ class HealthGroup extends HttpApiGroup.make("health").add(
   HttpApiEndpoint.get("ready", "/health/ready", {
     success: Schema.Struct({
       status: Schema.Literal("ready"),
-      /** Engines that cannot be used now; others can. */
-      enginesAway: Schema.Array(Schema.String)
+      /** Engines that cannot be used now, where there are some; others can. */
+      enginesAway: Schema.optionalKey(Schema.Array(Schema.String))
     }),
     error: NotReady
   }).annotateMerge(

@@ -30,11 +30,14 @@ const Engines = Schema.Array(
 const enginesOf = (browser: Browser) =>
   Effect.map(browser.send("GET", "/engines"), ({ json }) => Schema.decodeUnknownSync(Engines)(json))
 
-const Ready = Schema.Struct({ status: Schema.Literal("ready"), enginesAway: Schema.Array(Schema.String) })
+const Ready = Schema.Struct({
+  status: Schema.Literal("ready"),
+  enginesAway: Schema.optionalKey(Schema.Array(Schema.String))
+})
 const awayOf = (browser: Browser) =>
   Effect.map(browser.send("GET", "/health/ready"), ({ json, status, text }) => {
     assert.strictEqual(status, 200, text)
-    return Schema.decodeUnknownSync(Ready)(json).enginesAway
+    return Schema.decodeUnknownSync(Ready)(json).enginesAway ?? []
   })
 
 class World extends Context.Service<World, { readonly service: Service.Service; readonly maria: MariaDb.MariaDb }>()(
