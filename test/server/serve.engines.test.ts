@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { type Browser, problemOf, rowsOf, run, settled, submit } from "../support/browser.ts"
@@ -224,7 +225,7 @@ layer(world, { excludeTestServices: true, timeout: "120 seconds" })("the service
 })
 
 describe("the service on an engine that is not PostgreSQL", () => {
-  it.live("HOLDFAST_QUERY_URL leads to a file: queries run on it, also when they name no engine", () =>
+  it.live("HOLDFAST_QUERY_URL leads to a file: queries run on it, and end when the service is killed", () =>
     Effect.gen(function* () {
       const directory = yield* Effect.acquireRelease(
         Effect.sync(() => mkdtempSync(Path.join(tmpdir(), "holdfast-engines-"))),
@@ -232,7 +233,7 @@ describe("the service on an engine that is not PostgreSQL", () => {
       )
       const file = Path.join(directory, "only.db")
       new DatabaseSync(file).close()
-      const { login } = yield* Service.startService({ env: { HOLDFAST_QUERY_URL: `sqlite:${file}` } })
+      const { exited, login, signal } = yield* Service.startService({ env: { HOLDFAST_QUERY_URL: `sqlite:${file}` } })
       const browser = yield* login()
       assert.deepStrictEqual(
         (yield* enginesOf(browser)).map(({ kind, name, ready }) => [name, kind, ready]),
@@ -240,11 +241,36 @@ describe("the service on an engine that is not PostgreSQL", () => {
       )
       assert.strictEqual((yield* run(browser, "create table t (n integer)")).state, "Succeeded")
       assert.deepStrictEqual(yield* rowsOf(browser, "insert into t values (1), (2) returning n"), [[1], [2]])
+      // Endless, and in a thread that hears nothing.
+      yield* submit(
+        browser,
+        "with recursive step(i) as (select 1 union all select i + 1 from step) select count(*) from step"
+      )
+      const pids = yield* eventually(
+        Effect.map(browser.send("GET", "/holdings"), ({ text }) =>
+          Array.from(text.matchAll(/"kind":"connection","id":"(\d+)"/g), ([, pid]) => Number(pid))
+        ),
+        ({ length }) => length === 1
+      )
       rmSync(file)
       yield* eventually(browser.send("GET", "/health/ready"), ({ status }) => status === 503, "20 seconds")
+      yield* signal("SIGKILL")
+      yield* exited
+      yield* eventually(
+        Effect.sync(() => pids.filter(isAlive)),
+        (left) => left.length === 0
+      )
     }).pipe(Effect.scoped)
   )
 })
+
+const isAlive = (pid: number) => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
 
 const medianOf = (times: ReadonlyArray<number>) => times[Math.floor(times.length / 2)] ?? 0
 const shown = (times: ReadonlyArray<number>) => `${medianOf(times)} and ${times.at(-1)}`
@@ -294,6 +320,14 @@ describe("variables of engines", () => {
     for (const wrong of ["lake", "lake=", "default=sqlite:x", "Lake=sqlite:x", "a=sqlite:x,a=sqlite:y", "=sqlite:x"]) {
       assert.isUndefined(parse(wrong), wrong)
     }
+  })
+
+  it("a password of its own takes the place of the one in a URL", () => {
+    const password = Option.some(Redacted.make("a b/c"))
+    const url = EngineSettings.withPassword(Redacted.make("postgres://alice:old@h:5432/d?sslmode=disable"), password)
+    assert.strictEqual(Redacted.value(url), "postgres://alice:a%20b%2Fc@h:5432/d?sslmode=disable")
+    assert.strictEqual(EngineSettings.passwordVariable("my-lake"), "HOLDFAST_ENGINE_MY_LAKE_PASSWORD")
+    assert.strictEqual(EngineSettings.passwordVariable("default"), "HOLDFAST_QUERY_PASSWORD")
   })
 
   it("limits are queries at a time, and one user's", () => {
