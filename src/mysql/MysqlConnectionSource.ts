@@ -89,7 +89,7 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
   }
   const known = new Set<Known>()
   // Many who cancel at the same moment must not take all the server's places.
-  const beside = yield* Semaphore.make(4)
+  const beside = yield* Semaphore.make(16)
 
   /** What we may see of the server's connections are our own. */
   const find = "select 1 from information_schema.processlist where id = ? and host = ?"
@@ -123,7 +123,7 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
       wire.isClosed()
         ? Effect.void
         : Effect.asVoid(
-            Effect.scoped(Effect.flatMap(connect("3 seconds"), (beside) => beside.ask(`kill query ${wire.threadId}`)))
+            Effect.scoped(Effect.flatMap(connect("3 seconds"), (beside) => beside.query(`kill query ${wire.threadId}`)))
           )
     ).pipe(beside.withPermit)
 

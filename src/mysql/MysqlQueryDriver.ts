@@ -127,7 +127,11 @@ const transaction: SqlQueryDriver.Transaction = {
   commit: (connection) => Effect.flatMap(beneath(connection), ({ wire }) => Effect.asVoid(wire.ask("commit"))),
   rollback: (connection) =>
     Effect.flatMap(beneath(connection), ({ wire }) =>
-      Effect.map(wire.ask("rollback"), ({ header }) => (header?.warningStatus ?? 1) === 0)
+      Effect.map(
+        // A KILL that came when the statement was over hits what comes next.
+        Effect.retry(wire.ask("rollback"), { while: MysqlStatement.isInterrupted, times: 3 }),
+        ({ header }) => (header?.warningStatus ?? 1) === 0
+      )
     )
 }
 

@@ -148,7 +148,9 @@ export const layer: Layer.Layer<Shared> = Layer.effect(Shared, make)
 /** What `reporter` runs now. */
 export const statements = ({ administer }: MariaDb) =>
   Effect.map(
-    administer("select info from information_schema.processlist where user = 'reporter' and command <> 'Sleep'"),
+    administer(
+      "select info from information_schema.processlist where user = 'reporter' and command <> 'Sleep' and info is not null"
+    ),
     (rows) => rows.map(({ info }) => String(info))
   )
 

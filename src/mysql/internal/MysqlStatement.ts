@@ -41,6 +41,10 @@ const early: ReadonlySet<number> = new Set([
   1007, 1008, 1044, 1045, 1046, 1049, 1050, 1051, 1054, 1064, 1109, 1142, 1143, 1146, 1210, 1227, 1305
 ])
 
+/** Whether a `KILL` ended it (ER_QUERY_INTERRUPTED). */
+export const isInterrupted = ({ reason }: SqlError): boolean =>
+  (reason.cause as { errno?: number } | undefined)?.errno === 1317
+
 /** What the server said. */
 export const failureOf = ({ reason }: SqlError): Failure => {
   const cause = reason.cause as { message?: string; sqlMessage?: string; sqlState?: string; errno?: number } | undefined

@@ -39,6 +39,8 @@ export interface Wire {
   readonly run: (sql: string, params: ReadonlyArray<unknown>, taker: Taker) => Effect.Effect<Header, SqlError>
   /** Rows of a short statement of our own. */
   readonly ask: (sql: string, params?: ReadonlyArray<unknown>) => Effect.Effect<Asked, SqlError>
+  /** A statement of our own without rows, sent in one round trip. */
+  readonly query: (sql: string) => Effect.Effect<void, SqlError>
   readonly ping: Effect.Effect<void, SqlError>
   readonly reset: Effect.Effect<void, SqlError>
 }
@@ -266,6 +268,7 @@ export const open = Effect.fnUntraced(function* (
     destroy: () => destroy(connection),
     run,
     ask,
+    query: (sql) => call(isClosed, onClose, "query", (done) => connection.query(sql, done)),
     ping: call(isClosed, onClose, "ping", (done) => connection.ping(done)),
     reset: call(isClosed, onClose, "reset", (done) => connection.reset(done))
   }

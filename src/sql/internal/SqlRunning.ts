@@ -43,10 +43,10 @@ export interface Work {
 }
 
 /** How long a server has to confirm a cancel, and to answer what costs it nothing, before its connection is closed. */
-const patience = Duration.seconds(2)
+const patience = Duration.seconds(3)
 
 /** A cancel that arrives before the statement hits nothing, and is said again. */
-const again = Duration.millis(200)
+const again = Duration.millis(50)
 
 /** How long a commit may take: it may have much to write. */
 const commitPatience = Duration.seconds(30)
