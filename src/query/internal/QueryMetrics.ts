@@ -25,36 +25,50 @@ const runTime = Metric.histogram("holdfast_queries_run_milliseconds", {
 })
 
 /** The metrics of a registry, in the registry of metrics of the current context. */
-export const make = Effect.gen(function* () {
+export const make = Effect.fnUntraced(function* (engines: ReadonlyArray<string>) {
   const context = yield* Effect.context<never>()
   const outcomes = new Map<string, Metric.Counter<number>>()
 
-  const outcome = ({ error, state }: QueryRecord) => {
+  const outcome = ({ engine, error, state }: QueryRecord) => {
     const reason = error?._tag ?? ""
-    const key = `${state} ${reason}`
+    const key = `${engine} ${state} ${reason}`
     const known = outcomes.get(key)
     if (known !== undefined) return known
-    const made = Metric.withAttributes(ended, reason === "" ? { state } : { state, reason })
+    const made = Metric.withAttributes(ended, reason === "" ? { engine, state } : { engine, state, reason })
     outcomes.set(key, made)
     return made
   }
+  /** Of each engine. */
+  const times = new Map(
+    engines.map((engine) => [
+      engine,
+      { waited: Metric.withAttributes(waitTime, { engine }), ran: Metric.withAttributes(runTime, { engine }) }
+    ])
+  )
+  const submissions = new Map(engines.map((engine) => [engine, Metric.withAttributes(submitted, { engine })]))
 
   return {
-    submitted: (): void => submitted.updateUnsafe(1, context),
-    rejected: (limit: string): void => Metric.withAttributes(rejected, { limit }).updateUnsafe(1, context),
+    submitted: (engine: string): void => submissions.get(engine)?.updateUnsafe(1, context),
+    rejected: (engine: string, limit: string): void =>
+      Metric.withAttributes(rejected, { engine, limit }).updateUnsafe(1, context),
     /** Takes note of a query that is over. */
     ended: (record: QueryRecord, { ran, waited }: Spans): void => {
       outcome(record).updateUnsafe(1, context)
-      if (waited !== undefined) waitTime.updateUnsafe(waited, context)
-      if (ran !== undefined) runTime.updateUnsafe(ran, context)
+      const of = times.get(record.engine)
+      if (waited !== undefined) of?.waited.updateUnsafe(waited, context)
+      if (ran !== undefined) of?.ran.updateUnsafe(ran, context)
     },
     /** Sets the gauges to how things are now. */
-    sample: (states: Iterable<QueryState.QueryState>): void => {
-      const counts = new Map<QueryState.QueryState, number>()
-      for (const state of states) counts.set(state, (counts.get(state) ?? 0) + 1)
-      for (const state of QueryState.all) {
-        if (state === "Expired") continue
-        Metric.withAttributes(kept, { state }).updateUnsafe(counts.get(state) ?? 0, context)
+    sample: (records: Iterable<Pick<QueryRecord, "engine" | "state">>): void => {
+      const counts = new Map<string, number>()
+      for (const { engine, state } of records) {
+        counts.set(`${engine} ${state}`, (counts.get(`${engine} ${state}`) ?? 0) + 1)
+      }
+      for (const engine of engines) {
+        for (const state of QueryState.all) {
+          if (state === "Expired") continue
+          Metric.withAttributes(kept, { engine, state }).updateUnsafe(counts.get(`${engine} ${state}`) ?? 0, context)
+        }
       }
     }
   }

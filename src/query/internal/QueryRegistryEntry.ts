@@ -24,6 +24,7 @@ export interface Submitted {
   readonly id: QueryId.QueryId
   readonly principal: string
   readonly session: string | null
+  readonly engine: string
   readonly sql: string
   readonly at: DateTime.Utc
   /** The same moment on the steady clock, in milliseconds. */
@@ -68,7 +69,7 @@ export class Entry {
   private opened: QueryResult | undefined
   private watchers: Set<() => void> | undefined
 
-  constructor(order: number, { at, id, principal, retention, session, sql, steadyAt }: Submitted) {
+  constructor(order: number, { at, engine, id, principal, retention, session, sql, steadyAt }: Submitted) {
     this.order = order
     this.retention = retention
     this.submittedAt = steadyAt
@@ -76,6 +77,7 @@ export class Entry {
       id,
       principal,
       session,
+      engine,
       sql,
       state: "Queued",
       transitions: [{ state: "Queued", at }],
@@ -158,13 +160,14 @@ export class Entry {
   /** Goes from state to state. */
   step(state: QueryState.QueryState, at: DateTime.Utc, change: Change = {}): void {
     const { current } = this
-    const { bytes, error, expiresAt, id, principal, rowCount, session, sql, state: from, transitions } = current
+    const { bytes, engine, error, expiresAt, id, principal, rowCount, session, sql, state: from, transitions } = current
     if (!QueryState.isStep(from, state)) throw new Error(`A query cannot go from ${from} to ${state}`)
     const isExpired = state === "Expired"
     this.current = {
       id,
       principal,
       session,
+      engine,
       // An idempotency key remembers the entry for long.
       sql: isExpired ? "" : sql,
       state,
