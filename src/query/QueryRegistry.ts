@@ -39,6 +39,8 @@ import type * as Stream from "effect/Stream"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import type * as Lifetime from "../lifetime/Lifetime.ts"
+import * as EntriesClosing from "../lifetime/internal/EntriesClosing.ts"
+import { inParallel } from "../lifetime/internal/Entry.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Query from "./Query.ts"
 import * as QueryAdmission from "./internal/QueryAdmission.ts"
@@ -48,9 +50,8 @@ import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./internal/QueryIdempotency.ts"
 import * as QueryMetrics from "./internal/QueryMetrics.ts"
 import type * as QueryRecord from "./QueryRecord.ts"
-import * as QueryRegistryClosing from "./internal/QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
-import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"
+import type { Entry } from "./internal/QueryRegistryEntry.ts"
 import type { Event } from "./internal/QueryRegistryEvents.ts"
 import * as QueryRegistryReading from "./internal/QueryRegistryReading.ts"
 import { type Page, type PageText, QueryResults } from "./QueryResults.ts"
@@ -272,9 +273,9 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     if (answer !== undefined) return answer
     const kept = submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
     const place = admission.enter(principal, QuerySizes.sizeOfStatement(statement))
-    if (place instanceof QueryError) {
-      if (place.reason._tag === "QueryRejected") metrics.rejected(place.reason.limit)
-      return Effect.fail(place)
+    if ("rejection" in place) {
+      if (place.rejection.reason._tag === "QueryRejected") metrics.rejected(place.rejection.reason.limit)
+      return Effect.fail(place.rejection)
     }
     metrics.submitted()
     const entry = entries.add(
@@ -345,7 +346,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   const close = Effect.suspend(() => {
     closing = true
-    return QueryRegistryClosing.close(entries, { drain, closeTimeout, now, steady, ledger, freeing })
+    return EntriesClosing.close(entries, { drain, closeTimeout, now, steady, ledger, freeing })
   })
 
   const sample = Effect.sync(() => metrics.sample(entries.all().map(({ record }) => record.state)))

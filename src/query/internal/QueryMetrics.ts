@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import type { QueryRecord } from "../QueryRecord.ts"
-import type { Spans } from "./QueryRegistryEntry.ts"
+import type { Spans } from "../../lifetime/internal/Entry.ts"
 import * as QueryState from "../QueryState.ts"
 
 const count = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
