@@ -41,6 +41,7 @@ import * as Ledger from "../lifetime/Ledger.ts"
 import type * as Lifetime from "../lifetime/Lifetime.ts"
 import * as EntriesClosing from "../lifetime/internal/EntriesClosing.ts"
 import { inParallel } from "../lifetime/internal/Entry.ts"
+import { keptReason } from "../lifetime/internal/KeptText.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Query from "./Query.ts"
 import * as QueryAdmission from "./internal/QueryAdmission.ts"
@@ -220,7 +221,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   }
 
   const settle = (entry: Entry, outcome: Query.Outcome): void => {
-    const error = Exit.isSuccess(outcome) ? null : QuerySizes.keptReason(reasonOf(outcome.cause))
+    const error = Exit.isSuccess(outcome) ? null : keptReason(reasonOf(outcome.cause))
     // Before it is told, so that nobody sees one too many.
     entries.ended(entry, entry.size + QuerySizes.sizeOfReason(error), now())
     const spans = entry.ended(steady())

@@ -65,13 +65,15 @@ export const start = <A, E, R>(
   let exit: Exit.Exit<A, E> | undefined
   let forget: (() => void) | undefined
   let isLate = false
-  const outcome = () =>
-    exit ?? options.unfinished(isLate ? "deadline" : owner?.isEnding() === true ? "owner" : "request")
+  let endedBy: EndedBy = "request"
+  const outcome = () => exit ?? options.unfinished(endedBy)
   const described: Lifetime.Options = {
     kind,
     id,
     attributes: options.attributes,
+    // Asked now: an owner that ends with its last job is ending by the time that this one is over.
     onEnding: () => {
+      endedBy = isLate ? "deadline" : owner?.isEnding() === true ? "owner" : "request"
       if (exit === undefined && !isLate) onState?.("Canceling")
     },
     onEnded: () => {

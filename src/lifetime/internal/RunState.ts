@@ -5,8 +5,7 @@
  */
 
 /** `Queued` waits for admission, `Starting` for what it runs on. */
-export type RunState =
-  "Queued" | "Starting" | "Running" | "Canceling" | "Succeeded" | "Failed" | "Canceled" | "Expired"
+export type RunState = "Queued" | "Starting" | "Running" | "Canceling" | "Succeeded" | "Failed" | "Canceled" | "Expired"
 
 const steps: Readonly<Record<RunState, ReadonlyArray<RunState>>> = {
   Queued: ["Starting", "Canceling", "Failed"],

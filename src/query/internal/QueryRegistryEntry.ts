@@ -16,6 +16,7 @@ import type * as QueryId from "../QueryId.ts"
 import type { RowSink } from "../QueryDriver.ts"
 import type { Notice, QueryRecord } from "../QueryRecord.ts"
 import type { QueryResult } from "../QueryResults.ts"
+import { keptReason } from "../../lifetime/internal/KeptText.ts"
 import * as QuerySizes from "./QuerySizes.ts"
 import * as QueryState from "../QueryState.ts"
 
@@ -120,7 +121,7 @@ export class Entry extends Submission.Entry<QueryRecord> {
       bytes: change.bytes ?? bytes,
       notices: isExpired ? [] : current.notices,
       noticesDropped: current.noticesDropped,
-      error: isExpired && error !== null ? QuerySizes.keptReason(error, expiredText) : (change.error ?? error)
+      error: isExpired && error !== null ? keptReason(error, expiredText) : (change.error ?? error)
     }
     this.stepped()
   }
