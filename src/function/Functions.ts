@@ -34,28 +34,22 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import { Buffer } from "node:buffer"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import type * as Lifetime from "../lifetime/Lifetime.ts"
 import type { ListOptions } from "../lifetime/internal/Entries.ts"
 import * as EntriesClosing from "../lifetime/internal/EntriesClosing.ts"
-import * as Job from "../lifetime/internal/Job.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as ExecutionId from "./ExecutionId.ts"
 import type { ExecutionRecord } from "./ExecutionRecord.ts"
 import {
-  ExecutionCanceled,
   ExecutionDeadlineExceeded,
   ExecutionNotFound,
-  FunctionEnded,
   FunctionError,
   FunctionNotFound,
   FunctionsUnavailable,
-  FunctionTooLarge,
   LanguageUnknown,
-  SandboxLost,
-  SessionEnded
+  SandboxLost
 } from "./FunctionError.ts"
 import * as FunctionId from "./FunctionId.ts"
 import * as FunctionLimits from "./internal/FunctionLimits.ts"
@@ -65,7 +59,9 @@ import { FunctionStore } from "./FunctionStore.ts"
 import type * as Store from "./FunctionStore.ts"
 import * as ExecutionAdmission from "./internal/ExecutionAdmission.ts"
 import { type Entry, Executions, type Listing, sizeOfReason } from "./internal/ExecutionEntry.ts"
+import * as ExecutionJob from "./internal/ExecutionJob.ts"
 import * as ExecutionMetrics from "./internal/ExecutionMetrics.ts"
+import * as FunctionTexts from "./internal/FunctionTexts.ts"
 import * as FunctionUses from "./internal/FunctionUses.ts"
 
 export type { Listing, ListOptions }
@@ -157,12 +153,6 @@ export const make = Effect.fnUntraced(function* (options: FunctionLimits.Options
   let closing = false
   const now = () => DateTime.makeUnsafe(clock.currentTimeMillisUnsafe())
 
-  const bounded = (what: FunctionTooLarge["what"], text: string, limitBytes: number) =>
-    // A character has at most three bytes.
-    text.length * 3 > limitBytes && Buffer.byteLength(text) > limitBytes
-      ? fail(new FunctionTooLarge({ what, limitBytes }))
-      : Effect.void
-
   /** Reads a script in a sandbox: also a parser can be kept busy. */
   const check = Effect.fnUntraced(function* (principal: string, script: Script) {
     const place = admission.enter(principal, script.script.length * 2)
@@ -186,8 +176,7 @@ export const make = Effect.fnUntraced(function* (options: FunctionLimits.Options
     const { context = "null", language, principal, script, title } = creation
     const { languages } = runtime
     if (!languages.includes(language)) return yield* fail(new LanguageUnknown({ language, languages }))
-    yield* bounded("script", script, limits.scriptBytes)
-    yield* bounded("context", context, limits.contextBytes)
+    yield* FunctionTexts.check({ script, context, title: title ?? "" }, limits)
     yield* check(principal, { language, script })
     return yield* store.create(
       { id: FunctionId.make(), principal, language, title: title ?? null, script, context, ...limits.timeouts },
@@ -211,67 +200,11 @@ export const make = Effect.fnUntraced(function* (options: FunctionLimits.Options
     metrics.ended(entry.record, spans)
   }
 
-  const run =
-    (entry: Entry, { language, script, ...called }: FunctionRecord, params: string) =>
-    (told: (step: Job.Step) => void, onDone: (outcome: Exit.Exit<string, FunctionError>) => void) =>
-      Effect.scoped(
-        Effect.suspend(() => {
-          told("Starting")
-          return Effect.flatMap(runtime.open(language), (sandbox) => {
-            told("Running")
-            return sandbox.run({
-              language,
-              script,
-              params,
-              context: called.context,
-              resultBytes: limits.resultBytes,
-              consoleBytes: limits.consoleBytes,
-              onConsole: (line) => entry.write(line),
-              onDone
-            })
-          })
-        })
-      )
-
-  const start = (
-    entry: Entry,
-    { owner, params = "null" }: Submission,
-    use: FunctionUses.Use,
-    place: ExecutionAdmission.Place,
-    asked: Duration.Duration | undefined,
-    called: FunctionRecord
-  ) => {
-    const deadline = asked === undefined ? limits.deadline : Duration.min(asked, limits.maxDeadline)
-    const unfinished = (by: Job.EndedBy) => {
-      if (by === "deadline") return new ExecutionDeadlineExceeded({ afterMillis: Duration.toMillis(deadline) })
-      if (by === "owner" && owner?.isEnding() === true) return new SessionEnded({})
-      return use.isEnded() ? new FunctionEnded({}) : new ExecutionCanceled({})
-    }
-    return Job.start<string, FunctionError, never>(
-      {
-        kind: "execution",
-        id: entry.record.id,
-        attributes: () => ({ principal: entry.record.principal, state: entry.record.state }),
-        owner: use.lifetime,
-        deadline,
-        deadlines: asked === undefined ? usualDeadlines : undefined,
-        place,
-        work: run(entry, called, params),
-        unfinished: (by) => Exit.fail(new FunctionError({ reason: unfinished(by) })),
-        takenAway: Exit.fail(new FunctionError({ reason: new SandboxLost({ problem: "It was taken away." }) })),
-        onState: (state) => {
-          entry.came(state, steady())
-          entry.step(state, now())
-        },
-        onReleased: (outcome) =>
-          Exit.isFailure(outcome) && Cause.hasDies(outcome.cause)
-            ? Effect.logError(`Execution ${entry.record.id} failed`, outcome.cause)
-            : Effect.void,
-        onOutcome: (outcome) => settle(entry, outcome)
-      },
-      context
-    ).pipe(Scope.provide(running))
-  }
+  const start = (submission: Submission, execution: ExecutionJob.Execution): Effect.Effect<Lifetime.Lifetime> =>
+    Scope.provide(
+      ExecutionJob.start(submission, execution, { runtime, limits, usualDeadlines, now, steady, settle }, context),
+      running
+    )
 
   const enter = (submission: Submission, called: FunctionRecord): Failed<ExecutionRecord> => {
     if (closing) return fail(shuttingDown)
@@ -298,7 +231,7 @@ export const make = Effect.fnUntraced(function* (options: FunctionLimits.Options
     )
     const asked = deadline === undefined ? undefined : Duration.fromInputUnsafe(deadline)
     return Effect.flatMap(uses.enter(called.id, owner), (use) =>
-      Effect.map(start(entry, submission, use, place, asked, called), (lifetime) => {
+      Effect.map(start(submission, { entry, use, place, asked, called }), (lifetime) => {
         entry.begun(lifetime)
         return entry.record
       })
@@ -307,7 +240,7 @@ export const make = Effect.fnUntraced(function* (options: FunctionLimits.Options
 
   const execute = Effect.fnUntraced(function* (submission: Submission) {
     if (closing) return yield* fail(shuttingDown)
-    yield* bounded("params", submission.params ?? "", limits.paramsBytes)
+    yield* FunctionTexts.bounded("params", submission.params ?? "", limits.paramsBytes)
     const called = yield* store.use(submission.principal, submission.function)
     return yield* Effect.uninterruptible(Effect.suspend(() => enter(submission, called)))
   })

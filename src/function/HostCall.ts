@@ -29,7 +29,7 @@ export interface Options<Args extends ReadonlyArray<unknown>, A, E, R> {
   /** What the script passes, in JSON. Anything else is refused before `run` sees it. */
   readonly args: Schema.Codec<Args, ReadonlyArray<Schema.Json>>
   readonly success: Schema.Codec<A, Schema.Json>
-  readonly run: (...args: Args) => Effect.Effect<A, E, R>
+  readonly run: (args: NoInfer<Args>) => Effect.Effect<A, E, R>
 }
 
 /**
@@ -51,7 +51,7 @@ export const make = <Args extends ReadonlyArray<unknown>, A, E, R>({
   return {
     call: (text) =>
       decode(text).pipe(
-        Effect.flatMap((args) => run(...args)),
+        Effect.flatMap((args) => run(args)),
         Effect.flatMap((value) => encode(value)),
         Effect.exit,
         Effect.flatMap((exit): Effect.Effect<string, CallRefused> => {

@@ -20,6 +20,7 @@ import { SessionStore } from "../session/SessionStore.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import type { Databases } from "./Databases.ts"
 import { FailureCounts } from "./FailureCounts.ts"
+import * as FunctionServices from "./FunctionServices.ts"
 import { QueryRoles } from "./QueryRoles.ts"
 import * as SessionStores from "./SessionStores.ts"
 import type { Settings } from "./Settings.ts"
@@ -91,6 +92,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const prepare = Effect.gen(function* () {
     yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
+    yield* FunctionServices.migrate(settings, databases)
     if (Option.isSome(databases.demo)) yield* putDemo(databases.demo.value)
     // Before anybody is told the new password, where the sessions can be reached.
     const isLeft = yield* Effect.isFailure(pay)

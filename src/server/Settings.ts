@@ -20,6 +20,7 @@ import * as ClearText from "./ClearText.ts"
 import * as SettingsNames from "./SettingsNames.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as Passwords from "./Passwords.ts"
+import * as FunctionSettings from "./FunctionSettings.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
@@ -34,7 +35,7 @@ export class SettingsError extends Schema.TaggedError<SettingsError>("holdfast/s
   }
 }
 
-export interface Settings {
+export interface Settings extends FunctionSettings.FunctionSettings {
   readonly host: string
   /** 0 takes a free port. */
   readonly port: number
@@ -294,7 +295,8 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     writeTimeout: yield* duration("HOLDFAST_WRITE_TIMEOUT", "30 seconds"),
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
-    trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
+    trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES"),
+    ...(yield* FunctionSettings.load({ read, refuse, duration, integer }, Option.isNone(ownUrl)))
   }
   const requiresTls = (yield* oneOf("HOLDFAST_REQUIRE_TLS", ["off", "on"])) === "on"
   const [clear] = requiresTls ? ClearText.found(settings) : []

@@ -151,19 +151,28 @@ export const laws = (subject: Subject) => {
         })
       )
 
-      for (const [what, script] of subject.endless) {
-        it.effect(`F1 an execution stops within a second of its interruption: ${what}`, () =>
-          Effect.gen(function* () {
-            const fiber = yield* begin(script)
-            const begun = performance.now()
-            yield* Fiber.interrupt(fiber)
-            const took = performance.now() - begun
-            assert.isBelow(took, within)
-            assert.strictEqual(yield* inUse, 0)
-            yield* works
-          })
-        )
-      }
+      it.effect("F1 an execution stops within a second of its interruption, whatever its script does", () =>
+        Effect.gen(function* () {
+          const late: Array<string> = []
+          const times: Array<number> = []
+          const stop = ([what, script]: Row) =>
+            Effect.gen(function* () {
+              const fiber = yield* begin(script)
+              const begun = performance.now()
+              yield* Fiber.interrupt(fiber)
+              const took = performance.now() - begun
+              times.push(took)
+              if (took >= within) late.push(`${what}: ${took.toFixed(0)} ms`)
+              yield* works
+            })
+          yield* Effect.forEach(subject.endless, stop, { concurrency: 2, discard: true })
+          assert.deepStrictEqual(late, [])
+          assert.strictEqual(yield* inUse, 0)
+          console.info(
+            `${language}: ${times.length} endless scripts stopped within ${Math.max(...times).toFixed(1)} ms`
+          )
+        })
+      )
 
       it.effect("F2 a script reaches nothing outside its sandbox", () =>
         Effect.gen(function* () {
@@ -189,15 +198,14 @@ export const laws = (subject: Subject) => {
           const rows = subject.escapes({ file, url: `http://127.0.0.1:${port}/` })
           const globals = new Set(Object.getOwnPropertyNames(globalThis))
           const escaped: Array<string> = []
-          for (const [tries, script] of rows) {
-            const ran = yield* run(script, {
-              params: `{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}}}`
+          const params = `{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}}}`
+          const attempt = ([tries, script]: Row) =>
+            Effect.map(Effect.timeout(run(script, { params }), "10 seconds"), ({ exit, lines }) => {
+              const text = JSON.stringify([lines, exit])
+              const isOut = Exit.isSuccess(exit) && exit.value.includes("escaped")
+              if (isOut || text.includes(secret)) escaped.push(`${tries}: ${text}`)
             })
-            const text = JSON.stringify([ran.lines, ran.exit])
-            if (text.includes(secret) || (Exit.isSuccess(ran.exit) && ran.exit.value.includes("escaped"))) {
-              escaped.push(`${tries}: ${text}`)
-            }
-          }
+          yield* Effect.forEach(rows, attempt, { concurrency: 2, discard: true })
           assert.deepStrictEqual(escaped, [])
           assert.isAtLeast(rows.length, 40)
           assert.strictEqual(requests, 0)
@@ -213,42 +221,48 @@ export const laws = (subject: Subject) => {
       it.effect("F2 no execution sees what another left, in the same worker", () =>
         Effect.gen(function* () {
           const clean = yield* run(subject.seen)
-          assert.deepStrictEqual(clean.exit, Exit.succeed(JSON.stringify(subject.seenClean)))
-          const places = new Set<string>()
+          assert.deepStrictEqual(yield* result(subject.seen), subject.seenClean)
+          const polluted = new Set<string>()
+          let met = 0
           for (let round = 0; round < 6; round++) {
             const left = yield* run(subject.pollution)
             const after = yield* run(subject.seen)
-            if (left.sandbox === after.sandbox) places.add(after.sandbox)
+            polluted.add(left.sandbox)
+            if (polluted.has(after.sandbox)) met++
             assert.deepStrictEqual(after.exit, clean.exit)
             assert.deepStrictEqual(after.lines, clean.lines)
           }
-          assert.isAtLeast(places.size, 1)
+          assert.isAtLeast(met, 1)
         })
       )
 
-      for (const [what, script] of subject.bombs) {
-        it.effect(`F4 what exceeds its bounds fails, and the process goes on: ${what}`, () =>
-          Effect.gen(function* () {
-            const ran = yield* Effect.timeoutOption(run(script), "5 seconds")
-            // Some take more time than memory: their deadline ends them.
-            if (ran._tag === "Some") {
-              assert.notStrictEqual(tagOf(ran.value.exit), "Success", JSON.stringify(ran.value.exit).slice(0, 200))
-              const written = ran.value.lines.reduce((sum, { text }) => sum + text.length + 16, 0)
-              assert.isAtMost(written, 64 * 1024)
-            }
-            assert.strictEqual(yield* inUse, 0)
-            yield* works
-          })
-        )
-      }
+      it.effect("F4 what exceeds memory, stack, output or result fails, and the process goes on", () =>
+        Effect.gen(function* () {
+          const survived: Array<string> = []
+          const explode = ([what, script]: Row) =>
+            Effect.gen(function* () {
+              // Some take more time than memory: their deadline ends them.
+              const ran = yield* Effect.timeoutOption(run(script), "1 second")
+              if (ran._tag === "None") return
+              const { exit, lines } = ran.value
+              const written = lines.reduce((sum, { text }) => sum + text.length + 16, 0)
+              if (Exit.isSuccess(exit) || written > 64 * 1024)
+                survived.push(`${what}: ${tagOf(exit)}, ${written} written`)
+              yield* works
+            })
+          yield* Effect.forEach(subject.bombs, explode, { concurrency: 2, discard: true })
+          assert.deepStrictEqual(survived, [])
+          assert.strictEqual(yield* inUse, 0)
+        })
+      )
 
       it.effect("F4 the memory that bombs took is given back, and no worker is too many", () =>
         Effect.gen(function* () {
           yield* works
           const before = process.memoryUsage.rss()
           yield* Effect.forEach(
-            subject.bombs.slice(0, 6),
-            ([, script]) => Effect.timeoutOption(run(script), "5 seconds"),
+            subject.bombs.slice(0, 4),
+            ([, script]) => Effect.timeoutOption(run(script), "1 second"),
             { concurrency: 2 }
           )
           yield* works

@@ -10,12 +10,15 @@ const rooms: Readonly<Record<string, number>> = {
   connection: 2,
   session: 2,
   query: 2,
+  function: 2,
   client: 2,
   token: 3,
   http: 4,
   postgres: 5,
   redis: 5,
   node: 5,
+  quickjs: 5,
+  micropython: 5,
   server: 6,
   embedded: 6,
   testing: 7,
@@ -32,6 +35,8 @@ const peers: Readonly<Record<string, ReadonlyArray<string>>> = {
   client: ["@effect/platform-node", "tough-cookie"],
   postgres: ["@effect/sql-pg"],
   redis: ["@effect/platform-node"],
+  quickjs: ["quickjs-emscripten-core", "@jitl/quickjs-wasmfile-release-sync", "amaro"],
+  micropython: ["@micropython/micropython-webassembly-pyscript"],
   server: ["@effect/platform-node"],
   "bin.ts": ["@effect/platform-node"]
 }
@@ -86,7 +91,12 @@ describe("the house", () => {
   })
 
   it("says which package to install where a public module needs one that a program can do without", () => {
-    const optional = { postgres: "@effect/sql-pg", redis: "redis" } as const
+    const optional = {
+      postgres: "@effect/sql-pg",
+      redis: "redis",
+      quickjs: "quickjs-emscripten-core",
+      micropython: "@micropython/micropython-webassembly-pyscript"
+    } as const
     const silent = Object.entries(optional).flatMap(([room, peer]) =>
       globSync(`${room}/*.ts`, { cwd: "src" }).filter((file) => !source(file).includes(`Install \`${peer}\``))
     )
