@@ -1,7 +1,8 @@
 /**
  * Python for functions, on MicroPython in WebAssembly.
  *
- * The worker threads that run it live as long as the layer. Each execution has an interpreter of its own, which is gone when it is over.
+ * The worker threads that run it live as long as the layer. Each execution has a thread and an interpreter of its own, which are gone when
+ * it is over; one more is kept ready.
  *
  * **Details**
  *

@@ -1,8 +1,8 @@
 /**
  * A worker thread that runs Python on MicroPython in WebAssembly.
  *
- * Each request has an instance of its own, with its own memory, which is gone when it is answered. There is no telling a script to stop:
- * the thread is ended.
+ * It answers one request and is worn: what the package keeps outside of an interpreter, such as the objects that it has yet to free,
+ * would be the next one's too. There is no telling a script to stop: the thread is ended.
  *
  * **Details**
  *
@@ -29,7 +29,7 @@ class Closed extends Error {}
 /** What every operating system says to a file that there is not: `ENOSYS`, as WASI numbers it. */
 const noSystem = 52
 
-/** That of the instance that was made last. */
+/** That of the interpreter. */
 let made: Memory | undefined
 
 const closed = (name: string, original: unknown): unknown => {
@@ -71,34 +71,23 @@ const { loadMicroPython } = (await import(given.entry)) as {
 /** An instance begins with so much; more is asked for as it is needed. */
 const heapBytes = 1024 * 1024
 
-/** Beyond this an instance has grown. */
-const initialBytes = 16 * 1024 * 1024
+/** One that has asked for so much more and broke has used up its memory. */
+const mostGrowth = 8 * 1024 * 1024
 
-/** After so many instances another thread takes over, so that nothing of them can add up. */
-const mostInstances = 200
+/** Where what is printed goes. */
+const sink: { write: (chunk: Uint8Array) => void } = { write: () => undefined }
+const write = (chunk: Uint8Array) => sink.write(chunk)
 
-let instances = 0
-let isGrown = false
-
-/** An interpreter that has run nothing yet. */
-interface Interpreter {
-  readonly python: Python
-  readonly memory: Memory | undefined
-  /** Where what is printed goes. */
-  readonly sink: { write: (chunk: Uint8Array) => void }
-}
-
-const load = async (): Promise<Interpreter> => {
-  const sink: Interpreter["sink"] = { write: () => undefined }
-  const write = (chunk: Uint8Array) => sink.write(chunk)
-  const options = { heapsize: heapBytes, linebuffer: false, stdin: () => null, stdout: write, stderr: write }
-  const python = await loadMicroPython(options)
-  return { python, memory: made, sink }
-}
-
-/** The next one, which is made while nothing runs. */
-let next: Promise<Interpreter> = load()
-await next
+// Before the first request, so that it need not wait for it.
+const python = await loadMicroPython({
+  heapsize: heapBytes,
+  linebuffer: false,
+  stdin: () => null,
+  stdout: write,
+  stderr: write
+})
+const sizeOf = () => made?.buffer.byteLength ?? 0
+const begun = sizeOf()
 
 /** Lines out of bytes. What is too long for the console is not kept. */
 const linesOf = (console: SandboxWorker.Console, most: number) => {
@@ -164,12 +153,12 @@ const outcomeOf = (said: string, { resultBytes }: Request): Outcome => {
   }
 }
 
-const hostFailure = (error: unknown, memory: Memory | undefined): Outcome => {
+const hostFailure = (error: unknown): Outcome => {
   if (error instanceof Closed) {
     return { type: "failed", thrown: { name: "ImportError", problem: "There is nothing outside of the sandbox." } }
   }
   const text = String(error)
-  if (/MemoryError|memory allocation failed/.test(text) || (memory?.buffer.byteLength ?? 0) >= memoryBytes / 2) {
+  if (/MemoryError|memory allocation failed/.test(text) || sizeOf() > begun + mostGrowth) {
     return { type: "memory" }
   }
   return error instanceof RangeError || /recursion|stack/i.test(text)
@@ -177,13 +166,8 @@ const hostFailure = (error: unknown, memory: Memory | undefined): Outcome => {
     : { type: "broken", problem: text.slice(0, 200) }
 }
 
-const isWorn = () => isGrown || instances >= mostInstances
-
 const run = async (request: Request): Promise<Outcome> => {
-  instances++
-  const console = new SandboxWorker.Console(request)
-  const lines = linesOf(console, request.consoleBytes)
-  const { memory, python, sink } = await next
+  const lines = linesOf(new SandboxWorker.Console(request), request.consoleBytes)
   sink.write = lines.write
   try {
     const { globals } = python
@@ -196,12 +180,10 @@ const run = async (request: Request): Promise<Outcome> => {
     const said = globals.get("__out")
     return typeof said === "string" && said !== "" ? outcomeOf(said, request) : { type: "notJson", problem: notJson }
   } catch (error) {
-    return hostFailure(error, memory)
+    return hostFailure(error)
   } finally {
     lines.end()
-    isGrown ||= (memory?.buffer.byteLength ?? 0) > initialBytes
-    if (!isWorn()) next = new Promise((resolve) => void setImmediate(() => resolve(load())))
   }
 }
 
-SandboxWorker.serve({ run, isWorn })
+SandboxWorker.serve({ run, isWorn: () => true })
