@@ -1,6 +1,7 @@
 /** The engine over QuickJS and the store in memory: how executions end, whose they are, and who waits. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -13,6 +14,7 @@ import * as MemoryFunctionStore from "../../src/function/MemoryFunctionStore.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as Lifetime from "../../src/lifetime/Lifetime.ts"
 import * as QuickJsRuntime from "../../src/quickjs/QuickJsRuntime.ts"
+import { scale } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { eventually } from "../support/conditions.ts"
 
@@ -138,6 +140,19 @@ describe("the exits of an execution: asked to stop, stopped, sandbox released, e
     )
   )
 
+  it.live("cancelled, as the last work of its session: the reason is the cancel, not the session's end", () =>
+    alone(
+      Effect.gen(function* () {
+        const { begin, functions } = yield* open()
+        const scope = yield* Effect.scope
+        const owner = yield* Lifetime.make(scope, { kind: "session", id: "s", endWithLastChild: true })
+        const { id } = yield* begin({ owner })
+        assert.strictEqual((yield* functions.cancel(alice, id)).error?._tag, "ExecutionCanceled")
+        yield* owner.ended
+      })
+    )
+  )
+
   it.live("past its deadline", () =>
     alone(
       Effect.gen(function* () {
@@ -199,6 +214,31 @@ describe("the exits of an execution: asked to stop, stopped, sandbox released, e
           (yield* reasonOf(functions.create({ principal: alice, language: "javascript", script: sum })))._tag,
           "FunctionsUnavailable"
         )
+      })
+    )
+  )
+})
+
+describe("F1 stops within a second", () => {
+  it.live("a loop that is ended by a cancel, a logout or the end of its function, again and again", () =>
+    alone(
+      Effect.gen(function* () {
+        const { begin, functions } = yield* open()
+        const all: Array<number> = []
+        const timed = <A, E>(end: Effect.Effect<A, E>) =>
+          Effect.map(Effect.timed(end), ([took]) => void all.push(Duration.toMillis(took)))
+        const cancel = Effect.flatMap(begin(), ({ id }) => timed(functions.cancel(alice, id)))
+        const logout = Effect.gen(function* () {
+          const owner = yield* Lifetime.make(yield* Effect.scope, { kind: "session", id: "s" })
+          yield* begin({ owner })
+          yield* timed(owner.end())
+        })
+        const end = Effect.flatMap(begin(), (record) => timed(functions.end(alice, record.function)))
+        for (let tries = 0; tries < 10 * scale; tries++) yield* Effect.all([cancel, logout, end], { discard: true })
+        const sorted = all.toSorted((a, b) => a - b)
+        const p99 = sorted[Math.floor(sorted.length * 0.99)] ?? 0
+        console.info(`${sorted.length} endless loops stopped, p99 ${p99.toFixed(1)} ms`)
+        assert.isBelow(p99, 1000)
       })
     )
   )

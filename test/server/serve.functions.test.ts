@@ -9,6 +9,7 @@ import { type Answer, type Browser, cookieName, make, problemOf } from "../suppo
 import { scale } from "../../src/testing/InterruptSweep.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
+import * as Turns from "../support/turns.ts"
 
 const on = { HOLDFAST_FUNCTIONS: "on", HOLDFAST_ORIGIN: "http://localhost:3000" }
 
@@ -263,11 +264,25 @@ layer(PairLive, { excludeTestServices: true, timeout: "120 seconds" })("function
 })
 
 describe("the service and its functions", { concurrent: true }, () => {
-  it.live("F1 SIGTERM in the middle of endless loops: the service is gone within two seconds, exit code 0", () =>
+  it.live("I1, F1 a hundred scripts that loop for ever do not hold up its loop, and end with it at SIGTERM", () =>
     Effect.gen(function* () {
-      const service = yield* Service.startService({ env: { HOLDFAST_FUNCTIONS: "on" } })
+      const turns = yield* Turns.make
+      const service = yield* Service.startService({ env: { HOLDFAST_FUNCTIONS: "on", ...turns.env } })
       const demo = yield* service.login()
-      yield* Effect.all([begin(demo), begin(demo)], { concurrency: 2 })
+      const id = yield* create(demo, loop)
+      const ids = yield* Effect.forEach(
+        Array.from({ length: 100 }),
+        () => Effect.map(execute(demo, id, { wait: 0, timeoutMs: 30_000 }), idOf),
+        { concurrency: 10 }
+      )
+      const running = Effect.forEach(ids.slice(0, 3), (each) =>
+        Effect.map(demo.send("GET", `/executions/${each}`), executionOf)
+      )
+      yield* eventually(running, (all) => all.some(({ console }) => console.length > 0))
+      yield* turns.look(service)
+      for (let asked = 0; asked < 50; asked++) assert.strictEqual((yield* demo.send("GET", "/session")).status, 200)
+      const { worst } = yield* turns.look(service)
+      assert.isBelow(worst, 20)
       const [took, ended] = yield* Effect.timed(Effect.andThen(service.signal("SIGTERM"), service.exited))
       assert.deepStrictEqual(ended, { code: 0, signal: null }, service.stderr())
       assert.isBelow(Duration.toMillis(took), 4000)

@@ -24,7 +24,7 @@ export interface Metrics {
 export const boundaries = Metric.exponentialBoundaries({ start: 1, factor: 4, count: 12 })
 
 /** A record that says why it failed. */
-interface Outcome extends Described {
+export interface Outcome extends Described {
   readonly error: { readonly _tag: string } | null
 }
 
