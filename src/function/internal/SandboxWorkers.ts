@@ -51,6 +51,12 @@ const stopMillis = 100
 /** The heap of the thread itself, around the memory of the script. */
 const heapMegabytes = 128
 
+/** Nothing of the program's, but where its compiled code is kept, if it is: threads start in half the time then. */
+const environment = () => {
+  const { NODE_COMPILE_CACHE } = process.env
+  return NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE }
+}
+
 /** A worker, and what runs in it now. */
 class Executor {
   readonly id: string
@@ -68,7 +74,7 @@ class Executor {
     this.flag = new Int32Array(flag)
     this.worker = new Worker(file, {
       workerData: { ...workerData, flag, memoryBytes, host: Object.keys(host) } satisfies Given,
-      env: {},
+      env: environment(),
       argv: [],
       execArgv: [],
       stdout: true,
