@@ -23,7 +23,7 @@ export interface NewFunction extends Pick<FunctionRecord, "principal" | "languag
   readonly absoluteTimeout: Duration.Duration
 }
 
-/** What one principal may have stored. Creations at the same moment may exceed it by a few. */
+/** What one principal may have stored. What other instances create within a second may exceed it. */
 export interface Room {
   readonly functions: number
   /** Of scripts and contexts, in UTF-8. */

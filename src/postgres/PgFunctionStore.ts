@@ -17,6 +17,7 @@
  *
  * Install `@effect/sql-pg` beside Holdfast.
  */
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -33,8 +34,10 @@ import type { FunctionRecord } from "../function/FunctionRecord.ts"
 import { FunctionStore, type NewFunction, type Room } from "../function/FunctionStore.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
+import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Timers from "../lifetime/internal/Timers.ts"
 import * as PgFunctionMigrations from "./internal/PgFunctionMigrations.ts"
+import * as PgFunctionRoom from "./internal/PgFunctionRoom.ts"
 import * as PgFunctionSql from "./internal/PgFunctionSql.ts"
 import { connectionOf, isStandby, migrationTimeout } from "./internal/PgSessionConfig.ts"
 import * as PgSiblings from "./internal/PgSiblings.ts"
@@ -160,10 +163,30 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     )
   const [read, write] = [ask(readers), ask(writers)]
 
+  const clock = yield* Clock.Clock
+  const take = PgFunctionRoom.make(
+    (principal) =>
+      Effect.flatMap(read(statements.room, [principal]), ([row]) =>
+        Effect.map(readable(decodeRoom(row)), ([functions, bytes]) => ({ functions, bytes }))
+      ),
+    () => SteadyClock.millis(clock)
+  )
+
   const create = Effect.fn("PgFunctionStore.create")(function* (created: NewFunction, room: Room) {
     const { absoluteTimeout, context, id, idleTimeout, language, principal, script, title } = created
     const bytes = Buffer.byteLength(script) + Buffer.byteLength(context)
     const times = [Duration.toMillis(idleTimeout), Duration.toMillis(absoluteTimeout)]
+    const used = yield* take(principal, bytes, room)
+    if (used !== undefined) {
+      const isCount = used.functions >= room.functions
+      return yield* new FunctionError({
+        reason: new FunctionRejected({
+          limit: isCount ? "functionsOfPrincipal" : "functionBytesOfPrincipal",
+          count: isCount ? used.functions : room.bytes,
+          retryAfterSeconds: 60
+        })
+      })
+    }
     const [row = []] = yield* write(statements.create, [
       id,
       principal,
@@ -172,20 +195,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       script,
       context,
       bytes,
-      ...times,
-      room.functions,
-      room.bytes
+      ...times
     ])
-    if (row[2] !== null) return yield* recordOf(row.slice(2))
-    const [functions] = yield* readable(decodeRoom(row.slice(0, 2)))
-    const isCount = functions >= room.functions
-    return yield* new FunctionError({
-      reason: new FunctionRejected({
-        limit: isCount ? "functionsOfPrincipal" : "functionBytesOfPrincipal",
-        count: isCount ? functions : room.bytes,
-        retryAfterSeconds: 60
-      })
-    })
+    return yield* recordOf(row)
   })
 
   const list: FunctionStore["Service"]["list"] = Effect.fn("PgFunctionStore.list")(function* (principal, options = {}) {

@@ -16,26 +16,24 @@ const isLive = (f: string) => `${f}.due_at > now()`
 export const make = (schema: string) => {
   const functions = `${schema}.functions`
   return {
+    /** $1 principal. How many functions and bytes there are: as many rows are looked at. */
+    room: `
+      select count(*)::integer, coalesce(sum(f.bytes), 0)::float8
+      from ${functions} f where f.principal = $1::text and ${isLive("f")}`,
     /**
      * $1 id, $2 principal, $3 language, $4 title, $5 script, $6 context, $7 bytes, $8 idle timeout and $9 absolute timeout in
-     * milliseconds, $10 functions and $11 bytes that there may be. Tells how many functions and bytes there are, and the record if it was made.
+     * milliseconds.
      */
     create: `
-      with room as (
-        select count(*)::integer as functions, coalesce(sum(f.bytes), 0)::float8 as bytes
-        from ${functions} f where f.principal = $2::text and ${isLive("f")}
-      ), times as (
+      with times as (
         select $8::float8 * interval '1 millisecond' as idle, now() + $9::float8 * interval '1 millisecond' as until
-      ), made as (
-        insert into ${functions} as f
-          (id, principal, language, title, script, context, bytes, created_at, used_at, idle_timeout, until, due_at)
-        select $1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::integer, now(), now(), idle, until,
-          least(now() + idle + least(idle / 10, interval '1 minute'), until)
-        from room, times
-        where room.functions < $10::integer and room.bytes + $7::integer <= $11::float8
-        returning f.*
       )
-      select room.functions, room.bytes, ${record("made")} from room left join made on true`,
+      insert into ${functions} as f
+        (id, principal, language, title, script, context, bytes, created_at, used_at, idle_timeout, until, due_at)
+      select $1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::integer, now(), now(), idle, until,
+        least(now() + idle + least(idle / 10, interval '1 minute'), until)
+      from times
+      returning ${record("f")}`,
     /** $1 id, $2 principal. */
     find: `select ${record("f")} from ${functions} f where f.id = $1::text and f.principal = $2::text and ${isLive("f")}`,
     /** $1 id, $2 principal. Waits for nobody: who holds the row writes the same. */
