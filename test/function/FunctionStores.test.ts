@@ -4,7 +4,10 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
+import type { FunctionError } from "../../src/function/FunctionError.ts"
+import * as FunctionId from "../../src/function/FunctionId.ts"
 import { FunctionStore } from "../../src/function/FunctionStore.ts"
 import * as MemoryFunctionStore from "../../src/function/MemoryFunctionStore.ts"
 import * as PgFunctionStore from "../../src/postgres/PgFunctionStore.ts"
@@ -51,6 +54,18 @@ describe("PgFunctionStore", () => {
         []
       )
       assert.include(JSON.stringify(rows), "functions_principal")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a database that is away is told as such, within the time of an operation", () =>
+    Effect.gen(function* () {
+      const url = Redacted.make("postgres://nobody@127.0.0.1:1/nothing")
+      const store = yield* instance({ url, operationTimeout: "1 second" })
+      const asked = [store.ping, store.find("alice", FunctionId.make()), store.list("alice"), store.prune(1)] as const
+      for (const ask of asked) {
+        const { reason } = yield* Effect.flip(Effect.asVoid(ask as Effect.Effect<unknown, FunctionError>))
+        assert.strictEqual(reason._tag, "FunctionsUnavailable")
+      }
     }).pipe(Effect.scoped)
   )
 
