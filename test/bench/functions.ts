@@ -117,20 +117,13 @@ const library = async () => {
 
 /** What 16 idle workers take up that have run something. */
 const memory = async () => {
-  const rows: Array<object> = []
-  for (const [language, runtime, script] of [
-    ["javascript", QuickJsRuntime.layer, sum],
-    ["python", MicroPythonRuntime.layer, pythonSum]
-  ] as const) {
-    const workers = language === "python" ? 1 : 16
-    const before = residentMb(process.pid)
-    const engine = await open(runtime({ maxWorkers: workers }), { maxRunning: workers })
-    const { id } = await engine.create(language, script)
-    await times(workers * 20, workers, async () => void (await runs(engine, id)))
-    rows.push({ language, workers, "MB per warm worker": ((residentMb(process.pid) - before) / workers).toFixed(1) })
-    await engine.close()
-  }
-  console.table(rows)
+  const workers = 16
+  const before = residentMb(process.pid)
+  const engine = await open(QuickJsRuntime.layer({ maxWorkers: workers }), { maxRunning: workers })
+  const { id } = await engine.create("javascript", sum)
+  await times(workers * 20, workers, async () => void (await runs(engine, id)))
+  console.log(`MB of a warm worker: ${((residentMb(process.pid) - before) / workers).toFixed(1)}`)
+  await engine.close()
 }
 
 /** Executes an endless loop, until it runs. */
