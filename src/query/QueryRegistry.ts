@@ -39,6 +39,9 @@ import type * as Stream from "effect/Stream"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import type * as Lifetime from "../lifetime/Lifetime.ts"
+import * as EntriesClosing from "../lifetime/internal/EntriesClosing.ts"
+import { inParallel } from "../lifetime/internal/Entry.ts"
+import { keptReason } from "../lifetime/internal/KeptText.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Query from "./Query.ts"
 import * as QueryAdmission from "./internal/QueryAdmission.ts"
@@ -48,14 +51,14 @@ import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./internal/QueryIdempotency.ts"
 import * as QueryMetrics from "./internal/QueryMetrics.ts"
 import type * as QueryRecord from "./QueryRecord.ts"
-import * as QueryRegistryClosing from "./internal/QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
-import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"
+import type { Entry } from "./internal/QueryRegistryEntry.ts"
 import type { Event } from "./internal/QueryRegistryEvents.ts"
 import * as QueryRegistryReading from "./internal/QueryRegistryReading.ts"
 import { type Page, type PageText, QueryResults } from "./QueryResults.ts"
 import type { Range } from "./internal/QueryPages.ts"
 import * as QuerySizes from "./internal/QuerySizes.ts"
+import type { QueryState } from "./QueryState.ts"
 
 export type { Event, Listing, ListOptions }
 
@@ -195,12 +198,11 @@ export const makeEngines = Effect.fnUntraced(function* (
   const results = yield* QueryResults
   const clock = yield* Clock.Clock
   const names = Array.from(engines.keys())
-  const metrics = yield* QueryMetrics.make(names)
   const places = new Map(
     yield* Effect.forEach(engines, ([name, { driver, limits }]) =>
       Effect.map(
-        QueryAdmission.make({ ...options, ...limits }),
-        (admission) => [name, { admission, context: Context.add(context, QueryDriver, driver) }] as const
+        Effect.all({ admission: QueryAdmission.make({ ...options, ...limits }), metrics: QueryMetrics.make(name) }),
+        (at) => [name, { ...at, context: Context.add(context, QueryDriver, driver) }] as const
       )
     )
   )
@@ -242,7 +244,7 @@ export const makeEngines = Effect.fnUntraced(function* (
   }
 
   const settle = (entry: Entry, outcome: Query.Outcome): void => {
-    const error = Exit.isSuccess(outcome) ? null : QuerySizes.keptReason(reasonOf(outcome.cause))
+    const error = Exit.isSuccess(outcome) ? null : keptReason(reasonOf(outcome.cause))
     // Before it is told, so that nobody sees one too many.
     entries.ended(entry, entry.size + QuerySizes.sizeOfReason(error), now())
     const spans = entry.ended(steady())
@@ -252,8 +254,9 @@ export const makeEngines = Effect.fnUntraced(function* (
       const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
       entry.step(isCanceled ? "Canceled" : "Failed", now(), { error })
     }
-    if (spans.held !== undefined) places.get(entry.record.engine)?.admission.took(spans.held)
-    metrics.ended(entry.record, spans)
+    const at = places.get(entry.record.engine)
+    if (spans.held !== undefined) at?.admission.took(spans.held)
+    at?.metrics.ended(entry.record, spans)
   }
 
   const start = (
@@ -298,11 +301,11 @@ export const makeEngines = Effect.fnUntraced(function* (
     if (answer !== undefined) return answer
     const kept = submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
     const place = at.admission.enter(principal, QuerySizes.sizeOfStatement(statement))
-    if (place instanceof QueryError) {
-      if (place.reason._tag === "QueryRejected") metrics.rejected(engine, place.reason.limit)
-      return Effect.fail(place)
+    if ("rejection" in place) {
+      if (place.rejection.reason._tag === "QueryRejected") at.metrics.rejected(place.rejection.reason.limit)
+      return Effect.fail(place.rejection)
     }
-    metrics.submitted(engine)
+    at.metrics.submitted()
     const entry = entries.add(
       {
         id: QueryId.make(),
@@ -372,10 +375,14 @@ export const makeEngines = Effect.fnUntraced(function* (
 
   const close = Effect.suspend(() => {
     closing = true
-    return QueryRegistryClosing.close(entries, { drain, closeTimeout, now, steady, ledger, freeing })
+    return EntriesClosing.close(entries, { drain, closeTimeout, now, steady, ledger, freeing })
   })
 
-  const sample = Effect.sync(() => metrics.sample(entries.all().map(({ record }) => record)))
+  const sample = Effect.sync(() => {
+    const states = new Map(names.map((name): [string, Array<QueryState>] => [name, []]))
+    for (const { record } of entries.all()) states.get(record.engine)?.push(record.state)
+    for (const [name, { metrics }] of places) metrics.sample(states.get(name) ?? [])
+  })
   yield* Effect.forkScoped(Effect.repeat(Effect.andThen(prune, sample), Schedule.spaced(Duration.seconds(1))))
   // After the pruning was begun, which is over when nothing is left to prune.
   yield* Effect.addFinalizer(() => close)

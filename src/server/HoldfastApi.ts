@@ -8,6 +8,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { FunctionApi } from "../http/FunctionApi.ts"
 import { Preconditions } from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import { QueryApi } from "../http/QueryApi.ts"
@@ -80,6 +81,7 @@ class OperatorsGroup extends HttpApiGroup.make("operators").add(
 export class HoldfastApi extends HttpApi.make("holdfast")
   .add(SessionsGroup)
   .add(QueryApi.middleware(Preconditions).middleware(Required))
+  .add(FunctionApi.middleware(Preconditions).middleware(Required))
   .add(OperatorsGroup.middleware(Preconditions).middleware(Required))
   .add(HealthGroup.middleware(Preconditions))
   .middleware(Problem.Requests)

@@ -18,6 +18,7 @@ import { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
 import { FailureCounts } from "./FailureCounts.ts"
 import { type Engine, Engines, onceASecond } from "./Engines.ts"
+import * as FunctionServices from "./FunctionServices.ts"
 import * as SessionStores from "./SessionStores.ts"
 import type { Settings } from "./Settings.ts"
 import { Users } from "./Users.ts"
@@ -77,6 +78,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const prepare = Effect.gen(function* () {
     yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
+    yield* FunctionServices.migrate(settings, databases)
     if (Option.isSome(databases.demo)) yield* putDemo(databases.demo.value)
     // Before anybody is told the new password, where the sessions can be reached.
     const isLeft = yield* Effect.isFailure(pay)

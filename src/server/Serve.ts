@@ -37,6 +37,8 @@ import * as Draining from "./Draining.ts"
 import * as Edge from "./Edge.ts"
 import * as Engines from "./Engines.ts"
 import * as FailureCounts from "./FailureCounts.ts"
+import * as FunctionHandlers from "./FunctionHandlers.ts"
+import * as FunctionServices from "./FunctionServices.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
@@ -75,7 +77,13 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
   const described = OpenApiDocument.describe(HoldfastApi, { origin, cookie: SessionCookie.forOrigin(origin) })
   const api = HttpApiBuilder.layer(described, { openapiPath: "/openapi.json" }).pipe(
-    Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
+    Layer.provide([
+      SessionHandlers.layer(policy),
+      QueryHandlers.layer,
+      FunctionHandlers.layer,
+      OperatorHandlers.layer,
+      HealthHandlers.layer
+    ]),
     Layer.provide([
       Logins.layer,
       Answers.layer(settings),
@@ -271,6 +279,7 @@ export const serve = Effect.gen(function* () {
     Layer.provide([Listener.layer(settings), Draining.layer]),
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
     Layer.provide(queries(settings)),
+    Layer.provide(FunctionServices.layer(settings, databases)),
     Layer.provide(Readiness.layer(settings, databases)),
     Layer.provide(foundation(settings, databases)),
     Layer.provide(failureCounts(settings)),

@@ -22,13 +22,14 @@ import type * as EngineSettings from "./EngineSettings.ts"
 import { engines, snowflake } from "./EngineVariables.ts"
 import type * as SnowflakeEngine from "./SnowflakeEngine.ts"
 import * as Passwords from "./Passwords.ts"
+import * as FunctionSettings from "./FunctionSettings.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
 
 export { SettingsError }
 
-export interface Settings {
+export interface Settings extends FunctionSettings.FunctionSettings {
   readonly host: string
   /** 0 takes a free port. */
   readonly port: number
@@ -260,7 +261,8 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     writeTimeout: yield* duration("HOLDFAST_WRITE_TIMEOUT", "30 seconds"),
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
-    trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
+    trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES"),
+    ...(yield* FunctionSettings.load(Option.isNone(ownUrl)))
   }
   if (isUsualElsewhere && settings.queryRoles !== "shared") {
     return yield* refuse("HOLDFAST_QUERY_ROLES", "must be shared where HOLDFAST_QUERY_URL does not lead to PostgreSQL")

@@ -10,6 +10,7 @@ const rooms: Readonly<Record<string, number>> = {
   connection: 2,
   session: 2,
   query: 2,
+  function: 2,
   client: 2,
   token: 3,
   http: 4,
@@ -20,6 +21,8 @@ const rooms: Readonly<Record<string, number>> = {
   sql: 5,
   mysql: 5,
   sqlite: 5,
+  quickjs: 5,
+  micropython: 5,
   server: 6,
   embedded: 6,
   testing: 7,
@@ -37,6 +40,8 @@ const peers: Readonly<Record<string, ReadonlyArray<string>>> = {
   postgres: ["@effect/sql-pg"],
   redis: ["@effect/platform-node"],
   mysql: ["mysql2"],
+  quickjs: ["quickjs-emscripten-core", "@jitl/quickjs-wasmfile-release-sync", "amaro"],
+  micropython: ["@micropython/micropython-webassembly-pyscript"],
   server: ["@effect/platform-node"],
   "bin.ts": ["@effect/platform-node"]
 }
@@ -91,7 +96,13 @@ describe("the house", () => {
   })
 
   it("says which package to install where a public module needs one that a program can do without", () => {
-    const optional = { postgres: "@effect/sql-pg", redis: "redis", mysql: "mysql2" } as const
+    const optional = {
+      postgres: "@effect/sql-pg",
+      redis: "redis",
+      mysql: "mysql2",
+      quickjs: "quickjs-emscripten-core",
+      micropython: "@micropython/micropython-webassembly-pyscript"
+    } as const
     const silent = Object.entries(optional).flatMap(([room, peer]) =>
       globSync(`${room}/*.ts`, { cwd: "src" }).filter((file) => !source(file).includes(`Install \`${peer}\``))
     )

@@ -12,7 +12,7 @@ import * as ExactJson from "./ExactJson.ts"
 import { IdempotencyConflict, QueryError, QueryRejected } from "../QueryError.ts"
 import type { QueryRecord } from "../QueryRecord.ts"
 import type { Entry } from "./QueryRegistryEntry.ts"
-import { Shares } from "./QueryShares.ts"
+import { Shares } from "../../lifetime/internal/Shares.ts"
 
 /** What makes two submissions the same. */
 export interface Request {
