@@ -5,7 +5,9 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -24,7 +26,7 @@ import type * as EngineSettings from "./EngineSettings.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as QueryRole from "./QueryRole.ts"
 import * as QueryRoles from "./QueryRoles.ts"
-import * as Settings from "./Settings.ts"
+import type * as Settings from "./Settings.ts"
 import * as SnowflakeEngine from "./SnowflakeEngine.ts"
 
 /** An engine as the service sees it. */
@@ -32,7 +34,7 @@ export interface Engine extends EngineSettings.Limits {
   readonly kind: EngineSettings.Kind
   readonly driver: QueryDriver["Service"]
   readonly capabilities: QueryCapabilities
-  /** Whether queries can run on it now, give or take a second. */
+  /** Whether queries can run on it now, give or take a second, or five where each question is a statement that costs. */
   readonly isReady: Effect.Effect<boolean>
 }
 
@@ -42,14 +44,21 @@ export class Engines extends Context.Service<Engines, ReadonlyMap<string, Engine
  * For what every submission asks, and everybody's load balancer: one answer a second is enough. `cachedWithTTL` would
  * measure its age by the time of day (effect 4.1), which somebody may set.
  */
-export const onceASecond = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+export const onceASecond = <A, E, R>(effect: Effect.Effect<A, E, R>) => remembered(effect, () => "1 second")
+
+const remembered = Effect.fnUntraced(function* <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  howLong: (exit: Exit.Exit<A, E>) => Duration.Input
+) {
   const steady = SteadyClock.from(yield* Clock.Clock)
-  return Effect.provideService(yield* Effect.cachedWithTTL(effect, "1 second"), Clock.Clock, steady)
+  return Effect.provideService(yield* Effect.cachedWithTTL(effect, howLong), Clock.Clock, steady)
 })
 
 // The pool needs three seconds to see that a connection is dead, and then opens another.
-const readinessOf = <E>(check: Effect.Effect<void, E>) =>
-  onceASecond(Effect.isSuccess(Effect.timeout(check, "4 seconds")))
+const readinessOf = <E>(check: Effect.Effect<void, E>, kind: EngineSettings.Kind) =>
+  remembered(Effect.isSuccess(Effect.timeout(check, "4 seconds")), (exit) =>
+    kind === "snowflake" && Exit.isSuccess(exit) && exit.value ? "5 seconds" : "1 second"
+  )
 
 /** How connections to PostgreSQL for users' SQL are opened. */
 export const postgres = (url: Redacted.Redacted<string>) => ({
@@ -119,10 +128,7 @@ const makers = {
       )
     ),
   snowflake: (engine: EngineSettings.EngineSettings, settings: Settings.Settings) =>
-    Effect.mapError(
-      SnowflakeEngine.make(engine, settings.snowflake),
-      (problem) => new Settings.SettingsError({ variable: engine.variable, problem })
-    )
+    SnowflakeEngine.make(engine, settings.snowflake)
 }
 
 const capabilitiesOf = (kind: EngineSettings.Kind): Effect.Effect<QueryCapabilities> => {
@@ -132,7 +138,7 @@ const capabilitiesOf = (kind: EngineSettings.Kind): Effect.Effect<QueryCapabilit
     case "sqlite":
       return Effect.succeed(SqliteQueryDriver.capabilities)
     case "snowflake":
-      return Effect.succeed(SnowflakeEngine.capabilities)
+      return SnowflakeEngine.capabilities
     case "mysql":
       return Effect.promise(async () => (await import("../mysql/MysqlQueryDriver.ts")).capabilities)
   }
@@ -145,7 +151,7 @@ const makeOne = Effect.fnUntraced(function* (engine: EngineSettings.EngineSettin
     kind,
     driver,
     capabilities: yield* capabilitiesOf(kind),
-    isReady: yield* readinessOf<unknown>(ready),
+    isReady: yield* readinessOf<unknown>(ready, kind),
     maxQueries,
     maxQueriesPerUser
   }
@@ -169,7 +175,7 @@ const makeUsual = Effect.fnUntraced(function* (
     kind: "postgres",
     driver,
     capabilities: { ...PgQueryDriver.capabilities, roles: !isShared },
-    isReady: yield* readinessOf<unknown>(Effect.andThen(roles, pool.ping)),
+    isReady: yield* readinessOf<unknown>(Effect.andThen(roles, pool.ping), "postgres"),
     ...settings.usualLimits
   }
   return made

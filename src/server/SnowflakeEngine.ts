@@ -4,18 +4,22 @@
  *
  * The driver lives as long as the scope that it is made in.
  */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import * as Context from "effect/Context"
 import * as Loopback from "../lifetime/internal/Loopback.ts"
 import type { QueryCapabilities } from "../query/QueryCapabilities.ts"
 import { QueryDriver } from "../query/QueryDriver.ts"
 import type { QueryError } from "../query/QueryError.ts"
+import * as QueryId from "../query/QueryId.ts"
+import type * as SnowflakeQueryDriver from "../snowflake/SnowflakeQueryDriver.ts"
 import type { EngineSettings } from "./EngineSettings.ts"
 import * as SessionKeys from "./SessionKeys.ts"
+import { refuse, type SettingsError } from "./SettingsReading.ts"
 
 /** Who asks: one account for all engines of this kind. */
 export interface Credentials {
@@ -26,48 +30,13 @@ export interface Credentials {
   readonly privateKeyFile: Option.Option<string>
 }
 
-export const capabilities: QueryCapabilities = {
-  cancel: "statement",
-  streams: true,
-  undoes: true,
-  settings: true,
-  deadline: true,
-  columnTypes: true,
-  parameterTypes: false,
-  notices: false,
-  roles: false,
-  placeholder: "?"
-}
-
-/** What of the account a driver is told. */
-interface Options {
-  readonly url: string
-  readonly database?: string
-  readonly schema?: string
-  readonly warehouse?: string
-  readonly role?: string
-  readonly token:
-    | { readonly type: "OAUTH" | "PROGRAMMATIC_ACCESS_TOKEN"; readonly token: Redacted.Redacted<string> }
-    | {
-        readonly type: "KEYPAIR_JWT"
-        readonly account: string
-        readonly user: string
-        readonly privateKey: Redacted.Redacted<string>
-      }
-}
-
-/** The room that talks to Snowflake. */
-interface Room {
-  readonly layer: (options: Options) => Layer.Layer<QueryDriver, { readonly message: string }>
-}
-
-const name = `../snowflake/SnowflakeQueryDriver.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`
-
 /** Loaded when it is needed. */
-const room = Effect.tryPromise({
-  try: (): Promise<Room> => import(name),
-  catch: () => "is of a kind that this Holdfast has no engine for"
-})
+const room = Effect.promise(() => import("../snowflake/SnowflakeQueryDriver.ts"))
+
+/** What the engine can do. */
+export const capabilities: Effect.Effect<QueryCapabilities> = Effect.map(room, (it) => it.capabilities)
+
+type Options = SnowflakeQueryDriver.Options
 
 const tokenOf = ({ account, privateKeyFile, token, tokenType, user }: Credentials): Options["token"] | string => {
   if (Option.isSome(token)) return { type: tokenType, token: token.value }
@@ -79,6 +48,9 @@ const tokenOf = ({ account, privateKeyFile, token, tokenType, user }: Credential
     ? "needs HOLDFAST_SNOWFLAKE_PRIVATE_KEY_FILE to name a file that Holdfast can read"
     : { type: "KEYPAIR_JWT", account: account.value, user: user.value, privateKey }
 }
+
+/** How long a statement that only asks whether the engine is there may take. */
+const patience = Duration.seconds(4)
 
 /** What a URL says, or what is wrong with it. */
 const optionsOf = (url: URL, credentials: Credentials): Options | string => {
@@ -101,19 +73,47 @@ const optionsOf = (url: URL, credentials: Credentials): Options | string => {
   }
 }
 
+const nowhere = { columns: () => Effect.void, rows: () => Effect.void }
+
+/**
+ * Runs a short statement: the engine is ready where it succeeds. Waiting for it can be given up at any moment; the statement is then
+ * cancelled, and its end is waited for when the scope closes.
+ */
+const readyOf = (driver: QueryDriver["Service"], scope: Scope.Scope): Effect.Effect<void, QueryError> => {
+  const asked = Effect.scoped(
+    Effect.flatMap(driver.open, (connection) =>
+      connection.execute({ sql: "select 1", params: [] }, nowhere, {
+        id: QueryId.make(),
+        deadline: patience,
+        onDone: () => undefined,
+        onGivenUp: () => undefined
+      })
+    )
+  )
+  return Effect.flatMap(Effect.forkIn(asked, scope), (fiber) =>
+    Effect.asVoid(Effect.onInterrupt(Fiber.join(fiber), () => Effect.sync(() => fiber.interruptUnsafe())))
+  )
+}
+
 /** Makes the driver, and what says whether it can be used; fails with what is wrong with the engine's URL or variables. */
 export const make = Effect.fnUntraced(function* (
-  { url }: EngineSettings,
+  { url, variable }: EngineSettings,
   credentials: Credentials
 ): Effect.fn.Return<
   { readonly driver: QueryDriver["Service"]; readonly ready: Effect.Effect<void, QueryError> },
-  string,
+  SettingsError,
   Scope.Scope
 > {
-  const { layer } = yield* room
   const options = optionsOf(new URL(Redacted.value(url)), credentials)
-  if (typeof options === "string") return yield* Effect.fail(options)
-  const built = yield* Effect.mapError(Layer.build(layer(options)), ({ message }) => message)
-  const driver = Context.get(built, QueryDriver)
-  return { driver, ready: Effect.scoped(Effect.asVoid(driver.open)) }
+  if (typeof options === "string") return yield* refuse(variable, options)
+  const { make } = yield* room
+  const driver = Context.get(
+    yield* Effect.catchTag(make(options), "ClientError", ({ message, reason }) =>
+      reason._tag === "InvalidConfig" && reason.field === "token.privateKey"
+        ? refuse("HOLDFAST_SNOWFLAKE_PRIVATE_KEY_FILE", reason.problem)
+        : refuse(variable, `cannot be used: ${message}`)
+    ),
+    QueryDriver
+  )
+  return { driver, ready: readyOf(driver, yield* Effect.scope) }
 })

@@ -18,7 +18,6 @@ import { QueryDriver } from "../../src/query/QueryDriver.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import { queryDriverLaws } from "../query/queryDriverLaws.ts"
-import { lawCapabilities } from "../sql/lawCapabilities.ts"
 import { eventually } from "../support/conditions.ts"
 import * as MariaDb from "../support/mariadb.ts"
 
@@ -66,7 +65,7 @@ const withRegistry = <A, E>(
 layer(MariaDb.layer, { excludeTestServices: true, timeout: "60 seconds" })("MariaDB", (it) => {
   queryDriverLaws({
     name: "MariaDB",
-    capabilities: lawCapabilities(MysqlQueryDriver.capabilities),
+    capabilities: MysqlQueryDriver.capabilities,
     dialect: {
       numbers: (count) =>
         `select seq as n, concat('row ', seq) as label from seq_1_to_20000 where seq <= ${count} order by seq`,

@@ -19,7 +19,6 @@ import { QueryDriver } from "../../src/query/QueryDriver.ts"
 import { QueryError, ResultTooLarge, type Written } from "../../src/query/QueryError.ts"
 import * as SqlQueryDriver from "../../src/sql/SqlQueryDriver.ts"
 import { queryDriverLaws } from "../query/queryDriverLaws.ts"
-import { lawCapabilities } from "./lawCapabilities.ts"
 
 /** An app's client as plain as can be: one database in memory, in this thread. `between` is in the middle of each statement. */
 const clientOf = (between: Effect.Effect<void> = Effect.void) =>
@@ -75,10 +74,9 @@ const values = "(with recursive step(i) as (select 1 union all select i + 1 from
 
 queryDriverLaws({
   name: "an SqlClient that nothing is known of",
-  capabilities: lawCapabilities(SqlQueryDriver.plain.capabilities),
+  capabilities: SqlQueryDriver.plain.capabilities,
   dialect: {
     numbers: (count) => `select i as n, 'row ' || i as label from ${values} where i <= ${count}`,
-    trickle: () => assert.fail("not asked for"),
     number: (value) => value,
     sleep: () => assert.fail("not asked for"),
     table: "create table written (n integer)",

@@ -17,7 +17,6 @@ import * as SqliteConnectionSource from "../../src/sqlite/SqliteConnectionSource
 import * as SqliteQueryDriver from "../../src/sqlite/SqliteQueryDriver.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { queryDriverLaws } from "../query/queryDriverLaws.ts"
-import { lawCapabilities } from "../sql/lawCapabilities.ts"
 import { eventually } from "../support/conditions.ts"
 
 /** So many steps take SQLite about a second here, and nothing ends them but the end of the process. */
@@ -61,7 +60,7 @@ const refusalOf = (sql: string) => Effect.map(Effect.flip(rowsOf(sql)), ({ messa
 
 queryDriverLaws({
   name: "SQLite",
-  capabilities: lawCapabilities(SqliteQueryDriver.capabilities),
+  capabilities: SqliteQueryDriver.capabilities,
   dialect: {
     numbers: (count) =>
       `select i as n, 'row ' || i as label from (with recursive step(i) as (select 1 union all select i + 1 from step limit 20000) select i from step where i <= ${count})`,
