@@ -4,42 +4,19 @@ import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
-import { type Browser, problemOf, rowsOf, run, settled, submit } from "../support/browser.ts"
+import { problemOf, rowsOf, run, settled, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as MysqlConnectionSource from "../../src/mysql/MysqlConnectionSource.ts"
 import * as EngineSettings from "../../src/server/EngineSettings.ts"
 import * as SqliteConnectionSource from "../../src/sqlite/SqliteConnectionSource.ts"
+import { awayOf, enginesOf, medianOf, shown, timesOf } from "../support/engines.ts"
 import * as MariaDb from "../support/mariadb.ts"
 import * as Service from "../support/service.ts"
-
-const Engines = Schema.Array(
-  Schema.Struct({
-    name: Schema.String,
-    kind: Schema.String,
-    ready: Schema.Boolean,
-    limits: Schema.Struct({ running: Schema.Int, runningPerUser: Schema.Int }),
-    capabilities: Schema.Struct({ cancel: Schema.String, placeholder: Schema.String, roles: Schema.Boolean })
-  })
-)
-const enginesOf = (browser: Browser) =>
-  Effect.map(browser.send("GET", "/engines"), ({ json }) => Schema.decodeUnknownSync(Engines)(json))
-
-const Ready = Schema.Struct({
-  status: Schema.Literal("ready"),
-  enginesAway: Schema.optionalKey(Schema.Array(Schema.String))
-})
-const awayOf = (browser: Browser) =>
-  Effect.map(browser.send("GET", "/health/ready"), ({ json, status, text }) => {
-    assert.strictEqual(status, 200, text)
-    return Schema.decodeUnknownSync(Ready)(json).enginesAway ?? []
-  })
 
 class World extends Context.Service<World, { readonly service: Service.Service; readonly maria: MariaDb.MariaDb }>()(
   "test/World"
@@ -68,18 +45,6 @@ const world = Layer.effect(
     return { service, maria }
   })
 )
-
-/** How long each of some queries took, the longest last. */
-const timesOf = (browser: Browser, count: number) =>
-  Effect.map(
-    Effect.forEach(Array.from({ length: count }), () =>
-      Effect.map(Effect.timed(run(browser, "select 1")), ([time, { state }]) => {
-        assert.strictEqual(state, "Succeeded")
-        return Math.round(Duration.toMillis(time))
-      })
-    ),
-    (times) => times.toSorted((a, b) => a - b)
-  )
 
 layer(world, { excludeTestServices: true, timeout: "120 seconds" })("the service on three engines at once", (it) => {
   it.effect("says which there are, with what each can do, its places and whether it is ready", () =>
@@ -271,9 +236,6 @@ const isAlive = (pid: number) => {
     return false
   }
 }
-
-const medianOf = (times: ReadonlyArray<number>) => times[Math.floor(times.length / 2)] ?? 0
-const shown = (times: ReadonlyArray<number>) => `${medianOf(times)} and ${times.at(-1)}`
 
 describe("variables of engines", () => {
   const secret = "s3cret-of-an-engine"
