@@ -5,10 +5,10 @@
  * paused and started again on the same port with the same data.
  */
 import { type ChildProcess, spawn } from "node:child_process"
-import { randomBytes } from "node:crypto"
+import { randomBytes, randomInt } from "node:crypto"
 import { once } from "node:events"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
-import { type AddressInfo, createServer } from "node:net"
+import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as Context from "effect/Context"
@@ -27,13 +27,17 @@ const find = DistributionProgram.find({
   advice: "Install mariadb-server (Debian: apt-get install mariadb-server-core) so that mariadbd is on PATH."
 })
 
-const freePort = Effect.promise(async () => {
-  const server = createServer().listen(0, "127.0.0.1")
+/**
+ * A port that no outgoing connection is given (Linux: 32768 and above, `ip_local_port_range`): while the server is down, one could
+ * take its place, and a client that asks for it again and again could even meet itself.
+ */
+const freePort = Effect.tryPromise(async () => {
+  const port = randomInt(20_000, 32_768)
+  const server = createServer().listen(port, "127.0.0.1")
   await once(server, "listening")
-  const { port } = server.address() as AddressInfo
   server.close()
   return port
-})
+}).pipe(Effect.retry({ times: 100 }), Effect.orDie)
 
 const directory = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(Path.join(tmpdir(), "holdfast-mariadb-"))),
@@ -120,12 +124,21 @@ export const make: Effect.Effect<MariaDb, never, Scope.Scope> = Effect.gen(funct
       }
     })
   const start = Effect.suspend(() => {
-    child = spawn(path, [...common, `--port=${port}`, "--bind-address=127.0.0.1", `--socket=${own}/socket`], {
+    const started = spawn(path, [...common, `--port=${port}`, "--bind-address=127.0.0.1", `--socket=${own}/socket`], {
       argv0,
       env,
-      stdio: "ignore"
+      stdio: ["ignore", "ignore", "pipe"]
     })
-    return eventually(Effect.exit(administer("select 1")), (exit) => exit._tag === "Success", "30 seconds")
+    let said = ""
+    started.stderr.setEncoding("utf8").on("data", (chunk: string) => (said = (said + chunk).slice(-2000)))
+    child = started
+    const ended = Effect.promise(async () => {
+      const [code] = await once(started, "close")
+      throw new Error(`MariaDB ended with ${code}:\n${said}`)
+    })
+    return eventually(Effect.exit(administer("select 1")), (exit) => exit._tag === "Success", "30 seconds").pipe(
+      Effect.raceFirst(ended)
+    )
   }).pipe(Effect.asVoid, Effect.orDie)
   yield* Effect.acquireRelease(start, () => kill)
   return {
