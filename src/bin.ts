@@ -2,6 +2,7 @@
 /**
  * The program `holdfast`. Exit code 0 after a finished command or a signal, 1 after anything that went wrong.
  */
+import { setFlagsFromString } from "node:v8"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
@@ -12,6 +13,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Holdfast from "./cli/Holdfast.ts"
 import { manifest } from "./server/Manifest.ts"
+
+// V8 makes what often survived directly in its old space. What a request makes survives while the request waits for the database, and
+// would be left there, with all it leads to, until the next full collection: a third of the processor time of a request.
+setFlagsFromString("--no-allocation-site-pretenuring")
 
 // A signal is an order that was carried out; any other interruption is something that went wrong.
 let signalled = false

@@ -197,24 +197,27 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   // A handle is a child, so the session cannot go while a request holds it. Made under a session that is just going,
   // it is over at once, and the next entry is tried.
   const hold = (record: SessionRecord, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> =>
-    Effect.gen(function* () {
-      if (endedAt.has(record.id)) return yield* revoked
-      const lifetime = yield* entryOf(record.id)
-      const handle = yield* Lifetime.child(lifetime, { kind: "handle", id: record.id })
-      // The end may have come while the entry was being made.
-      if (endedAt.has(record.id)) {
-        yield* lifetime.begin()
-        return yield* revoked
-      }
-      if (lifetime.isEnding()) {
-        yield* restore(lifetime.ended)
-        return yield* hold(record, restore)
-      }
-      yield* Scope.addFinalizerExit(yield* Effect.scope, handle.end)
-      // Loaded before the end and held after the hint: nobody would ask before the next poll.
-      if (hinted.delete(record.id)) yield* Effect.forkIn(ask([record.id]), scope)
-      return { record, lifetime, hold: handle }
+    Effect.suspend(() => {
+      if (endedAt.has(record.id)) return revoked
+      return Effect.flatMap(entryOf(record.id), (lifetime) =>
+        Effect.flatMap(Lifetime.child(lifetime, { kind: "handle", id: record.id }), (handle) =>
+          held({ record, lifetime, hold: handle }, restore)
+        )
+      )
     })
+
+  const held = (opened: OpenSession, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> => {
+    const { hold: handle, lifetime, record } = opened
+    // The end may have come while the entry was being made.
+    if (endedAt.has(record.id)) return Effect.andThen(lifetime.begin(), revoked)
+    if (lifetime.isEnding()) return Effect.andThen(restore(lifetime.ended), hold(record, restore))
+    const kept = Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizerExit(scope, handle.end))
+    // Loaded before the end and held after the hint: nobody would ask before the next poll.
+    return Effect.as(
+      hinted.delete(record.id) ? Effect.andThen(kept, Effect.forkIn(ask([record.id]), scope)) : kept,
+      opened
+    )
+  }
 
   /** Begins the end of a session here; the effect within waits for it. */
   const close = (id: SessionId): Effect.Effect<Effect.Effect<void>> =>

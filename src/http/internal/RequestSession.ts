@@ -61,11 +61,15 @@ export const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown
 ): ((fiber: Fiber.Fiber<unknown, unknown>) => Session<S["Type"]>) => {
   const begin = beginning(session, cookie, sessions)
   return (fiber) => {
+    // A gate behind the middleware, or behind another gate, lets in the same request.
+    const known: (Session<S["Type"]> & Tied) | undefined = Context.getOrUndefined(fiber.context, session)
+    if (known?.[made] === fiber) return known
     const handle: Session<S["Type"]> & Tied = begin(fiber.context, () => {
-      const tie = tieOf(fiber, (context) => Context.getOrUndefined(context, session) === handle)
+      const tie = new RequestTie(fiber, (context) => Context.getOrUndefined(context, session) === handle)
       handle[tied] = tie
       return tie
     })
+    handle[made] = fiber
     return handle
   }
 }
@@ -75,8 +79,11 @@ export const handleOf = <Self, Id extends string, S extends Schema.Codec<unknown
  * collection, which costs more than the request.
  */
 const tied = Symbol("holdfast/http/RequestSession/tied")
+/** For the request of which fiber a handle was made. */
+const made = Symbol("holdfast/http/RequestSession/made")
 interface Tied {
   [tied]?: Tie
+  [made]?: Fiber.Fiber<unknown, unknown>
 }
 
 /** Lets the request of a handle go on when its session ends elsewhere. */
@@ -93,15 +100,47 @@ export const untiedHandleOf = <Self, Id extends string, S extends Schema.Codec<u
     Effect.succeed(beginning(session, cookie, Context.get(context, Sessions))(context, () => tie))
   )
 
-/** What is to be said about the token with the response. */
-class Telling {
-  readonly tie: Tie | undefined
+/**
+ * What came with a request, and what is to be said about the token with its response.
+ *
+ * **Details**
+ *
+ * A class, because V8 puts functions that are written as properties of an object into its old space, and each of them would hold
+ * its request until the next full collection.
+ */
+class Presented implements SessionEngine.Options {
   readonly token: Option.Option<SessionToken>
+  readonly unreadable: boolean
+  readonly tie: Tie | undefined
+  /** Nothing said over a socket can set a cookie. */
+  readonly isSocket: boolean
   change: TokenChange | undefined = undefined
   renewal: Effect.Effect<unknown, SessionError> | undefined = undefined
-  constructor(tie: Tie | undefined, token: Option.Option<SessionToken>) {
+  hasBegun = false
+
+  constructor(cookie: SessionCookie.SessionCookie, request: HttpServerRequest.HttpServerRequest, tie: Tie | undefined) {
+    this.token = SessionCookie.read(cookie, request)
+    this.unreadable = Option.isNone(this.token) && SessionCookie.isPresent(cookie, request)
+    this.isSocket = WebSocketUpgrade.isUpgrade(request)
     this.tie = tie
-    this.token = token
+  }
+
+  canTell(): boolean {
+    return !this.isSocket && !this.hasBegun
+  }
+  onToken(change: TokenChange): Effect.Effect<void> {
+    if (!this.isSocket) this.change = change
+    return Effect.void
+  }
+  onDue(renew: Session<unknown>["renew"]): Effect.Effect<void> {
+    if (!this.isSocket) this.renewal = renew
+    return Effect.void
+  }
+  onHeld(hold: Lifetime.Lifetime): Effect.Effect<void, never, Scope.Scope> {
+    return this.tie === undefined ? Effect.void : this.tie.onHeld(hold)
+  }
+  get onEnding(): Effect.Effect<void> | undefined {
+    return this.tie?.letGo
   }
 }
 
@@ -111,7 +150,7 @@ const beginning = <Self, Id extends string, S extends Schema.Codec<unknown, Sche
   sessions: Sessions["Service"]
 ) => {
   /** A login that was answered meanwhile has brought another cookie: neither a renewal nor a removal may undo it. */
-  const isFollowed = ({ change, token }: Telling) =>
+  const isFollowed = ({ change, token }: Presented) =>
     change === undefined || Option.isSome(change) || Option.isNone(token)
       ? Effect.succeed(false)
       : Effect.match(sessions.load(token.value), {
@@ -125,54 +164,34 @@ const beginning = <Self, Id extends string, S extends Schema.Codec<unknown, Sche
       onSome: (until) => SessionCookie.setOn(response, cookie, until.token, until)
     })
 
+  const tell = (said: Presented, answer: HttpServerResponse.HttpServerResponse) =>
+    Effect.gen(function* () {
+      const { renewal } = said
+      if (renewal !== undefined && answer.status !== clientGone) yield* Effect.ignoreCause(renewal)
+      const followed = yield* isFollowed(said)
+      said.hasBegun = true
+      const response = said.tie === undefined ? answer : yield* said.tie.answered(answer)
+      return said.change === undefined || followed ? response : withCookie(response, said.change)
+    }).pipe(Effect.uninterruptible)
+
   return (context: Context.Context<never>, tieOf: () => Tie | undefined): Session<S["Type"]> => {
     const services = context as Context.Context<HttpServerRequest.HttpServerRequest | Scope.Scope>
-    let telling: Telling | undefined
+    let presented: Presented | undefined
     let hasBegun = false
-
-    const presented = (): SessionEngine.Options => {
-      const request = Context.get(services, HttpServerRequest.HttpServerRequest)
-      const token = SessionCookie.read(cookie, request)
-      const unreadable = Option.isNone(token) && SessionCookie.isPresent(cookie, request)
-      const tie = tieOf()
-      const common = { token, unreadable, onHeld: tie?.onHeld, onEnding: tie?.letGo }
-      // Nothing said over a socket can set a cookie.
-      if (WebSocketUpgrade.isUpgrade(request)) return { ...common, canTell: () => false }
-      const said = new Telling(tie, token)
-      telling = said
-      return {
-        ...common,
-        onDue: (renew) =>
-          Effect.sync(() => {
-            said.renewal = renew
-          }),
-        canTell: () => !hasBegun,
-        onToken: (changed) =>
-          Effect.sync(() => {
-            said.change = changed
-          })
-      }
+    const make = () => {
+      presented = new Presented(cookie, Context.get(services, HttpServerRequest.HttpServerRequest), tieOf())
+      presented.hasBegun = hasBegun
+      return session.handleUnsafe(presented, Context.add(services, Sessions, sessions))
     }
-
-    const tell = (said: Telling, made: HttpServerResponse.HttpServerResponse) =>
-      Effect.gen(function* () {
-        const { renewal } = said
-        if (renewal !== undefined && made.status !== clientGone) yield* Effect.ignoreCause(renewal)
-        const followed = yield* isFollowed(said)
-        hasBegun = true
-        const response = said.tie === undefined ? made : yield* said.tie.answered(made)
-        return said.change === undefined || followed ? response : withCookie(response, said.change)
-      }).pipe(Effect.uninterruptible)
-
     // Registered before anybody asks: it also has to know when it is too late.
-    HttpEffect.appendPreResponseHandlerUnsafe(context, (_, made) => {
-      if (telling !== undefined && (telling.renewal !== undefined || telling.change !== undefined)) {
-        return tell(telling, made)
-      }
+    HttpEffect.appendPreResponseHandlerUnsafe(context, (_, answer) => {
       hasBegun = true
-      return telling?.tie === undefined ? Effect.succeed(made) : telling.tie.answered(made)
+      if (presented === undefined) return Effect.succeed(answer)
+      if (presented.renewal !== undefined || presented.change !== undefined) return tell(presented, answer)
+      presented.hasBegun = true
+      return presented.tie === undefined ? Effect.succeed(answer) : presented.tie.answered(answer)
     })
-    return LazySession.make(() => session.handleUnsafe(presented(), Context.add(services, Sessions, sessions)))
+    return LazySession.make(make)
   }
 }
 
@@ -189,31 +208,44 @@ export interface Tie {
 }
 
 /** Ties the request of a fiber; `isOwn` tells whether a context is that of its work. */
-const tieOf = (fiber: Fiber.Fiber<unknown, unknown>, isOwn: (context: Context.Context<never>) => boolean): Tie => {
+class RequestTie implements Tie {
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly isOwn: (context: Context.Context<never>) => boolean
   /** Done when the session is ending and the request is not what ends it. */
-  const ending = Deferred.makeUnsafe<void>()
+  readonly ending = Deferred.makeUnsafe<void>()
   /** Done when the request holds nothing of its session any more, or ends it itself. */
-  let apart = Deferred.makeUnsafe<void>()
-  return {
-    letGo: Effect.suspend(() => Effect.asVoid(Deferred.succeed(apart, undefined))),
-    onHeld: (hold) => {
-      const mine = Deferred.makeUnsafe<void>()
-      apart = mine
-      const end = Effect.withFiber((ender) => {
-        if (Deferred.isDoneUnsafe(mine) || isOwn(ender.context)) return Effect.void
-        Deferred.doneUnsafe(ending, Effect.void)
-        fiber.interruptUnsafe()
-        return Effect.timeoutOrElse(Deferred.await(mine), { duration: patience, orElse: () => tellStuck })
-      })
-      return Effect.andThen(
-        Scope.addFinalizer(hold.scope, end),
-        Effect.addFinalizer(() => Deferred.succeed(mine, undefined))
-      )
-    },
-    answered: (response) =>
-      response.status === interrupted && Deferred.isDoneUnsafe(ending)
-        ? revoked
-        : Effect.succeed(untilEnding(response, ending))
+  apart: Deferred.Deferred<void> | undefined = undefined
+
+  constructor(fiber: Fiber.Fiber<unknown, unknown>, isOwn: (context: Context.Context<never>) => boolean) {
+    this.fiber = fiber
+    this.isOwn = isOwn
+  }
+
+  get letGo(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.apart === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(this.apart, undefined))
+    )
+  }
+
+  onHeld(hold: Lifetime.Lifetime): Effect.Effect<void, never, Scope.Scope> {
+    const mine = Deferred.makeUnsafe<void>()
+    this.apart = mine
+    const end = Effect.withFiber((ender) => {
+      if (Deferred.isDoneUnsafe(mine) || this.isOwn(ender.context)) return Effect.void
+      Deferred.doneUnsafe(this.ending, Effect.void)
+      this.fiber.interruptUnsafe()
+      return Effect.timeoutOrElse(Deferred.await(mine), { duration: patience, orElse: () => tellStuck })
+    })
+    return Effect.andThen(
+      Scope.addFinalizer(hold.scope, end),
+      Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, Deferred.succeed(mine, undefined)))
+    )
+  }
+
+  answered(response: HttpServerResponse.HttpServerResponse): Effect.Effect<HttpServerResponse.HttpServerResponse> {
+    return response.status === interrupted && Deferred.isDoneUnsafe(this.ending)
+      ? revoked
+      : Effect.succeed(untilEnding(response, this.ending))
   }
 }
 

@@ -93,8 +93,8 @@ export abstract class SessionReading<Data> {
 
   /** The handle holds its session from now on. */
   held(hold: Lifetime.Lifetime): Effect.Effect<void> {
-    const { onHeld } = this.options
-    return onHeld === undefined ? Effect.void : Scope.provide(onHeld(hold), this.scope)
+    const held = this.options.onHeld?.(hold)
+    return held === undefined ? Effect.void : Scope.provide(held, this.scope)
   }
 
   // A superseded token is left to the client: another response has just brought it the next one.
@@ -153,10 +153,9 @@ export abstract class SessionReading<Data> {
     if (this.state._tag !== "Unloaded") return Effect.succeed(false)
     const { token } = this.state
     if (Option.isSome(token)) {
-      return Effect.matchEffect(Scope.provide(this.sessions.open(token.value), this.scope), {
-        onSuccess: (opened) => this.loaded(opened, token.value),
-        onFailure: (error) => this.notLoaded(error)
-      })
+      const onSuccess = (opened: OpenSession) => this.loaded(opened, token.value)
+      const onFailure = (error: SessionError) => this.notLoaded(error)
+      return Effect.matchEffect(Scope.provide(this.sessions.open(token.value), this.scope), { onSuccess, onFailure })
     }
     this.state = { _tag: "Visitor", error: missing }
     return Effect.as(this.options.unreadable === true ? this.refused("SessionMissing") : Effect.void, false)
@@ -170,8 +169,8 @@ export abstract class SessionReading<Data> {
   private settled(): Effect.Effect<Settled, SessionError> {
     if (this.state._tag !== "Unloaded") return Effect.succeed(this.state)
     return Effect.flatMap(this.turns.withPermit(Effect.suspend(() => this.load())), (isDue) => {
-      const { onDue } = this.options
-      return isDue && onDue !== undefined ? Effect.flatMap(onDue(this.renew), () => this.settled()) : this.settled()
+      const told = isDue ? this.options.onDue?.(this.renew) : undefined
+      return told === undefined ? this.settled() : Effect.flatMap(told, () => this.settled())
     })
   }
 
