@@ -1,6 +1,7 @@
 import { defineConfig } from "vitest/config"
 
-const conditions = ["holdfast-source", "node", "import", "default"]
+// "import" is added for what is imported, and would be wrong for what a package requires.
+const conditions = ["holdfast-source", "node", "default"]
 
 export default defineConfig({
   resolve: { conditions },

@@ -5,6 +5,7 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
+import { QueryCapabilities } from "../query/QueryCapabilities.ts"
 import { Written } from "../query/QueryError.ts"
 import { about, aboutLimited, limit, Timestamp } from "./internal/Wire.ts"
 import { QueryId } from "../query/QueryId.ts"
@@ -38,6 +39,8 @@ export const QueryInfo = Schema.Struct({
   /** The public id of the session that submitted it and whose end ends it. */
   session: Schema.NullOr(Schema.String),
   state: QueryStateName,
+  /** The engine that it runs on. */
+  engine: Schema.String,
   sql: Schema.String,
   submittedAt: Timestamp,
   startedAt: Time,
@@ -60,7 +63,9 @@ export type QueryInfo = typeof QueryInfo.Type
 /** A statement to run. */
 export const QuerySubmission = Schema.Struct({
   sql: Schema.String.check(Schema.isMinLength(1)),
-  /** Values for `$1`, `$2`, … */
+  /** The name of the engine to run it on, see `GET /engines`. Default: the first one. */
+  engine: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(100))),
+  /** Values for `$1`, `$2`, …, or as the engine writes its placeholders. */
   params: Schema.optionalKey(Schema.Array(Schema.Unknown)),
   /**
    * Milliseconds from now until the query fails with `QueryDeadlineExceeded`; at most a day, or less where the operator says so.
@@ -100,6 +105,19 @@ export const QueryEvent = Schema.Struct({
   data: Schema.fromJsonString(QueryInfo)
 })
 
+/** An engine that queries run on. */
+export const EngineInfo = Schema.Struct({
+  name: Schema.String,
+  /** Such as `postgres`. */
+  kind: Schema.String,
+  /** What it can do for a query. */
+  capabilities: QueryCapabilities,
+  /** Whether queries can run on it now, give or take a second. */
+  ready: Schema.Boolean,
+  /** How many queries run on it at a time, and how many of one user. */
+  limits: Schema.Struct({ running: Schema.Int, runningPerUser: Schema.Int })
+})
+
 const byId = { params: { id: Schema.String } }
 const look = [
   QueryProblem.QueryNotFound,
@@ -115,6 +133,7 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
     success: Submitted,
     error: [
       Problem.RequestInvalid,
+      QueryProblem.EngineUnknown,
       QueryProblem.IdempotencyConflict,
       QueryProblem.QueryRejected,
       QueryProblem.QueriesUnavailable,
@@ -126,6 +145,15 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
     about(
       "Run a statement",
       "202 says that the query was taken in, not that it runs. Whether the database of queries answers is asked at most once a second: queries submitted within a second of its loss are taken in and end as Failed with QueriesUnavailable, later ones are refused with 503."
+    )
+  ),
+  HttpApiEndpoint.get("engines", "/engines", {
+    success: Schema.Array(EngineInfo),
+    error: [QueryProblem.QueriesNotConfigured]
+  }).annotateMerge(
+    about(
+      "The engines",
+      "Where queries run: each with what it can do, and whether it can be used now. The first one is that of a query that names none."
     )
   ),
   HttpApiEndpoint.get("list", "/queries", {

@@ -18,6 +18,11 @@ export class IdempotencyConflict extends Problem.Class<IdempotencyConflict>()(..
   id: QueryId
 }) {}
 
+export class EngineUnknown extends Problem.Class<EngineUnknown>()(...QueryAnswers.engineUnknown, {
+  /** Those that there are. */
+  engines: Schema.Array(Schema.String)
+}) {}
+
 export class QueryRejected extends Problem.Class<QueryRejected>()(...QueryAnswers.rejected, {
   retryAfterSeconds: Schema.Int
 }) {}
@@ -59,13 +64,15 @@ export class TooManyStreams extends Problem.Class<TooManyStreams>()(
 
 /** The problems of reading and cancelling. */
 export type Reading = QueryNotFound | QueryNotSucceeded | QueriesUnavailable
-export type Submitting = IdempotencyConflict | QueryRejected | QueriesUnavailable
+export type Submitting = EngineUnknown | IdempotencyConflict | QueryRejected | QueriesUnavailable
 
 /** An error of a submission as the caller sees it. */
 export const fromSubmit = ({ reason }: QueryError): Submitting => {
   switch (reason._tag) {
     case "IdempotencyConflict":
       return new IdempotencyConflict({ detail: reason.message, id: reason.id })
+    case "EngineUnknown":
+      return new EngineUnknown({ detail: reason.message, engines: reason.engines })
     case "QueryRejected":
       return new QueryRejected({ detail: reason.message, retryAfterSeconds: reason.retryAfterSeconds })
     default:

@@ -31,6 +31,7 @@ import * as PgQueryErrors from "./internal/PgQueryErrors.ts"
 import { PgTypes } from "./internal/PgTypes.ts"
 import * as PgWire from "./internal/PgWire.ts"
 import * as PgValues from "./internal/PgValues.ts"
+import type { QueryCapabilities } from "../query/QueryCapabilities.ts"
 import {
   type Execution,
   Principal,
@@ -41,6 +42,19 @@ import {
   type Summary
 } from "../query/QueryDriver.ts"
 import { andWritten, type QueryError } from "../query/QueryError.ts"
+
+export const capabilities: QueryCapabilities = {
+  cancel: "statement",
+  streams: true,
+  undoes: true,
+  settings: true,
+  deadline: true,
+  columnTypes: true,
+  parameterTypes: true,
+  notices: true,
+  roles: true,
+  placeholder: "$1"
+}
 
 /** What ends a statement that is not wanted any more, and why the pool ended it, if it did. */
 interface Ending extends Recall {
@@ -316,7 +330,7 @@ const makeFor = Effect.fnUntraced(function* (leaseFor: LeaseFor) {
         })
     } satisfies QueryConnection
   })
-  return QueryDriver.of({ open })
+  return QueryDriver.of({ open, capabilities })
 })
 
 /** Makes the driver over the pool in context. */

@@ -13,7 +13,7 @@
  *                     └── statement
  * ```
  */
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -27,6 +27,7 @@ import type * as Deadlines from "../lifetime/Deadlines.ts"
 import type * as FairSemaphore from "../lifetime/FairSemaphore.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as Lifetime from "../lifetime/Lifetime.ts"
+import * as Job from "../lifetime/internal/Job.ts"
 import {
   type Column,
   type Execution,
@@ -90,83 +91,36 @@ export const start = (
   options: StartOptions,
   services: Context.Context<QueryDriver>
 ): Effect.Effect<Lifetime.Lifetime, never, Scope.Scope> => {
-  const { deadline, deadlines, id, onState, owner, place } = options
-  let exit: Outcome | undefined
-  let forget: (() => void) | undefined
-  let isLate = false
+  const { deadline } = options
   let written: Written | undefined
-  const outcome = (): Outcome => {
-    if (exit !== undefined) return exit
+  const unfinished = (by: Job.EndedBy): Outcome => {
     const more = written === undefined ? {} : { written }
-    const reason = isLate
-      ? new QueryDeadlineExceeded({ afterMillis: deadline === undefined ? 0 : Duration.toMillis(deadline), ...more })
-      : owner?.isEnding() === true
-        ? new SessionEnded(more)
-        : new QueryCanceled(more)
+    const reason = {
+      deadline: () =>
+        new QueryDeadlineExceeded({ afterMillis: deadline === undefined ? 0 : Duration.toMillis(deadline), ...more }),
+      owner: () => new SessionEnded(more),
+      request: () => new QueryCanceled(more)
+    }[by]()
     return Exit.fail(new QueryError({ reason }))
-  }
-  const described: Lifetime.Options = {
-    kind: "query",
-    id,
-    attributes: options.attributes,
-    onEnding: () => {
-      if (exit === undefined && !isLate) onState?.("Canceling")
-    },
-    onEnded: () => {
-      forget?.()
-      place?.leave()
-      options.onOutcome(outcome())
-    }
-  }
-  // What the server said stands, also against an interruption or a deadline that came first.
-  const onDone = (outcome: Outcome) => {
-    exit = outcome
   }
   const onGivenUp = (by: Written) => {
     written = by
   }
-  const run = (lifetime: Lifetime.Lifetime) => (news: Effect.Effect<void, QueryError>) => {
-    const told = (state: QueryState) => {
-      const isCanceling = exit === undefined && !isLate && lifetime.isEnding()
-      if (!isCanceling) onState?.(state)
-    }
-    const work = Effect.andThen(news, execute(options, told, { onDone, onGivenUp })).pipe(
-      Effect.onExit((result) => {
-        // An interruption that nobody asked for is a failure of the driver's, not a cancel.
-        const interrupted = Exit.isFailure(result) && Cause.hasInterruptsOnly(result.cause)
-        exit ??= interrupted ? (lifetime.isEnding() ? undefined : takenAway) : result
-        return options.onReleased?.(outcome()) ?? Effect.void
-      })
-    )
-    Lifetime.forkUnsafe(lifetime, services)(work).addObserver((exit) => lifetime.beginUnsafe(exit, services))
-  }
-  const late = (lifetime: Lifetime.Lifetime) => {
-    isLate = exit === undefined
-    lifetime.beginUnsafe(Exit.void, services)
-  }
-  const watch = (lifetime: Lifetime.Lifetime, deadline: Duration.Duration) =>
-    deadlines === undefined
-      ? Lifetime.fork(lifetime)(
-          Effect.andThen(
-            Effect.sleep(deadline),
-            Effect.sync(() => late(lifetime))
-          )
-        )
-      : Effect.sync(() => {
-          if (!lifetime.isEnding()) forget = deadlines.add(() => late(lifetime))
-        })
-  return Effect.uninterruptible(
-    Effect.tap(owner === undefined ? Lifetime.scoped(described) : Lifetime.child(owner, described), (lifetime) => {
-      if (place === undefined) run(lifetime)(Effect.void)
-      else place.told(run(lifetime))
-      return deadline === undefined ? Effect.void : watch(lifetime, deadline)
-    })
+  return Job.start(
+    {
+      ...options,
+      kind: "query",
+      work: (told, onDone) => execute(options, told, { onDone, onGivenUp }),
+      unfinished,
+      takenAway
+    },
+    services
   )
 }
 
 const execute = (
   { deadline, id, onNotice, principal, sink, statement }: StartOptions,
-  told: (state: QueryState) => void,
+  told: (step: Job.Step) => void,
   { onDone, onGivenUp }: Pick<Execution, "onDone" | "onGivenUp">
 ) =>
   Effect.scoped(

@@ -10,6 +10,7 @@ import type * as Exit from "effect/Exit"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import type { QueryCapabilities } from "./QueryCapabilities.ts"
 import type { QueryError, Written } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
 import type { Notice } from "./QueryRecord.ts"
@@ -100,5 +101,7 @@ export class QueryDriver extends Context.Service<
   QueryDriver,
   {
     readonly open: Effect.Effect<QueryConnection, QueryError, Scope.Scope>
+    /** What the engine can do. Default: nobody said. */
+    readonly capabilities?: QueryCapabilities | undefined
   }
 >()("holdfast/query/QueryDriver") {}

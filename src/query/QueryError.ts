@@ -167,7 +167,7 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
   "holdfast/query/QueryError/IdempotencyConflict"
 )("IdempotencyConflict", { id: QueryId }) {
   override get message(): string {
-    return `This idempotency key belongs to query ${this.id}, which has another statement, other parameters or another deadline. Use a new key for a new query.`
+    return `This idempotency key belongs to query ${this.id}, which has another statement, other parameters, another deadline or another engine. Use a new key for a new query.`
   }
 }
 
@@ -178,6 +178,16 @@ export class QueryNotFound extends Schema.TaggedError<QueryNotFound>("holdfast/q
 ) {
   override get message(): string {
     return "There is no such query. It may have passed its retention; submit it again."
+  }
+}
+
+/** The registry runs queries on engines of other names. */
+export class EngineUnknown extends Schema.TaggedError<EngineUnknown>("holdfast/query/QueryError/EngineUnknown")(
+  "EngineUnknown",
+  { engines: Schema.Array(Schema.String) }
+) {
+  override get message(): string {
+    return `There is no engine of this name. There are: ${this.engines.join(", ")}.`
   }
 }
 
@@ -203,6 +213,7 @@ export class QueryError extends Schema.TaggedError<QueryError>("holdfast/query/Q
     ResultsUnavailable,
     QueryRejected,
     IdempotencyConflict,
+    EngineUnknown,
     QueryNotFound,
     QueryNotSucceeded
   ])

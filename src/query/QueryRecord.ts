@@ -29,6 +29,8 @@ export const QueryRecord = Schema.Struct({
   principal: Schema.String,
   /** The session that submitted it, where there was one. */
   session: Schema.NullOr(Schema.String),
+  /** The engine that it runs on. */
+  engine: Schema.String,
   sql: Schema.String,
   state: Schema.Literals(QueryState.all),
   /** Every state so far in order: `Queued` is the first, and `state` the last. */

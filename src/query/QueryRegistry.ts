@@ -39,29 +39,34 @@ import type * as Stream from "effect/Stream"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import type * as Lifetime from "../lifetime/Lifetime.ts"
+import * as EntriesClosing from "../lifetime/internal/EntriesClosing.ts"
+import { inParallel } from "../lifetime/internal/Entry.ts"
+import { keptReason } from "../lifetime/internal/KeptText.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Query from "./Query.ts"
 import * as QueryAdmission from "./internal/QueryAdmission.ts"
-import type { QueryDriver, Row, Statement } from "./QueryDriver.ts"
-import { QueriesUnavailable, QueryError, QueryNotFound, StatementFailed } from "./QueryError.ts"
+import { QueryDriver, type Row, type Statement } from "./QueryDriver.ts"
+import { EngineUnknown, QueriesUnavailable, QueryError, QueryNotFound, StatementFailed } from "./QueryError.ts"
 import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./internal/QueryIdempotency.ts"
 import * as QueryMetrics from "./internal/QueryMetrics.ts"
 import type * as QueryRecord from "./QueryRecord.ts"
-import * as QueryRegistryClosing from "./internal/QueryRegistryClosing.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
-import { type Entry, inParallel } from "./internal/QueryRegistryEntry.ts"
+import type { Entry } from "./internal/QueryRegistryEntry.ts"
 import type { Event } from "./internal/QueryRegistryEvents.ts"
 import * as QueryRegistryReading from "./internal/QueryRegistryReading.ts"
 import { type Page, type PageText, QueryResults } from "./QueryResults.ts"
 import type { Range } from "./internal/QueryPages.ts"
 import * as QuerySizes from "./internal/QuerySizes.ts"
+import type { QueryState } from "./QueryState.ts"
 
 export type { Event, Listing, ListOptions }
 
 /** A query to be. */
 export interface Submission {
   readonly statement: Statement
+  /** The name of the engine to run it on. Default: the registry's first. */
+  readonly engine?: string | undefined
   /** Who may see it, cancel it and read it; fairness, limits and idempotency keys are between or within principals. */
   readonly principal: string
   /** Ends the query when it ends: the session that submitted it. */
@@ -74,7 +79,7 @@ export interface Submission {
   readonly retention?: Duration.Input | undefined
   /**
    * Makes submitting it again harmless: within the registry's window the same principal gets the same query for the same key,
-   * statement, parameters and deadline, in state `Expired` after its retention; with another statement it is an
+   * statement, parameters, deadline and engine, in state `Expired` after its retention; with another statement it is an
    * `IdempotencyConflict`. A rejected submission uses up no key. Default: every submission is a new query.
    */
   readonly idempotencyKey?: string | undefined
@@ -115,6 +120,16 @@ export interface Options extends QueryAdmission.Options {
    */
   readonly closeTimeout?: Duration.Input | undefined
 }
+
+/** What a registry runs queries on, and how many at a time: each engine has places and a queue of its own. */
+export interface Engine {
+  readonly driver: QueryDriver["Service"]
+  /** Default: the registry's. */
+  readonly limits?: QueryAdmission.Options | undefined
+}
+
+/** The name of the one engine of a registry that is made over the `QueryDriver` in context. */
+export const defaultEngine = "default"
 
 type Failed<A> = Effect.Effect<A, QueryError>
 
@@ -166,8 +181,11 @@ const reasonOf = (cause: Cause.Cause<QueryError>): QueryError["reason"] => {
     : new StatementFailed({ problem: "The query failed for an internal reason, which the log tells" })
 }
 
-/** Makes a registry that closes with the current scope. */
-export const make = Effect.fnUntraced(function* (options: Options = {}) {
+/** Makes a registry over several engines, by name; it closes with the current scope. The first engine is the default. */
+export const makeEngines = Effect.fnUntraced(function* (
+  engines: ReadonlyMap<string, Engine>,
+  options: Options = {}
+): Effect.fn.Return<QueryRegistry["Service"], never, QueryResults | Scope.Scope> {
   const retention = Duration.fromInputUnsafe(options.retention ?? Duration.minutes(15))
   const drain = Duration.fromInputUnsafe(options.drain ?? Duration.millis(500))
   const closeTimeout = Duration.fromInputUnsafe(options.closeTimeout ?? Duration.seconds(5))
@@ -175,12 +193,19 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const usualDeadline = Duration.min(Duration.fromInputUnsafe(options.deadline ?? Duration.hours(1)), maxDeadline)
   // Most queries have this one: it costs them neither fiber nor timer.
   const usualDeadlines = yield* Deadlines.make(usualDeadline)
-  const context = yield* Effect.context<QueryDriver>()
+  const context = yield* Effect.context<never>()
   const ledger = yield* Ledger.Ledger
   const results = yield* QueryResults
   const clock = yield* Clock.Clock
-  const admission = yield* QueryAdmission.make(options)
-  const metrics = yield* QueryMetrics.make
+  const names = Array.from(engines.keys())
+  const places = new Map(
+    yield* Effect.forEach(engines, ([name, { driver, limits }]) =>
+      Effect.map(
+        Effect.all({ admission: QueryAdmission.make({ ...options, ...limits }), metrics: QueryMetrics.make(name) }),
+        (at) => [name, { ...at, context: Context.add(context, QueryDriver, driver) }] as const
+      )
+    )
+  )
   const maxKept = options.maxKept ?? 10_000
   const maxKeptText = options.maxKeptText ?? 64 * 1024 * 1024
   /** For spans: nobody sets it. */
@@ -219,7 +244,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   }
 
   const settle = (entry: Entry, outcome: Query.Outcome): void => {
-    const error = Exit.isSuccess(outcome) ? null : QuerySizes.keptReason(reasonOf(outcome.cause))
+    const error = Exit.isSuccess(outcome) ? null : keptReason(reasonOf(outcome.cause))
     // Before it is told, so that nobody sees one too many.
     entries.ended(entry, entry.size + QuerySizes.sizeOfReason(error), now())
     const spans = entry.ended(steady())
@@ -229,15 +254,17 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
       entry.step(isCanceled ? "Canceled" : "Failed", now(), { error })
     }
-    if (spans.held !== undefined) admission.took(spans.held)
-    metrics.ended(entry.record, spans)
+    const at = places.get(entry.record.engine)
+    if (spans.held !== undefined) at?.admission.took(spans.held)
+    at?.metrics.ended(entry.record, spans)
   }
 
   const start = (
     entry: Entry,
     { owner, statement }: Submission,
     place: QueryAdmission.Place,
-    deadline: Duration.Duration | undefined
+    deadline: Duration.Duration | undefined,
+    context: Context.Context<QueryDriver>
   ) => {
     const { id, principal } = entry.record
     return Query.start(
@@ -266,22 +293,25 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   /** Takes a query in. It is one step in which nothing else runs, so that a key starts one query. */
   const enter = (submission: Submission, deadline: Duration.Duration | undefined) => {
     if (closing) return fail(shuttingDown)
-    const { idempotencyKey: key, principal, session, statement } = submission
-    const request = key === undefined ? undefined : { principal, key, statement, deadline }
+    const { engine = names[0] ?? defaultEngine, idempotencyKey: key, principal, session, statement } = submission
+    const at = places.get(engine)
+    if (at === undefined) return fail(new EngineUnknown({ engines: names }))
+    const request = key === undefined ? undefined : { principal, key, engine, statement, deadline }
     const answer = request && keys.answer(request, steady())
     if (answer !== undefined) return answer
     const kept = submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
-    const place = admission.enter(principal, QuerySizes.sizeOfStatement(statement))
-    if (place instanceof QueryError) {
-      if (place.reason._tag === "QueryRejected") metrics.rejected(place.reason.limit)
-      return Effect.fail(place)
+    const place = at.admission.enter(principal, QuerySizes.sizeOfStatement(statement))
+    if ("rejection" in place) {
+      if (place.rejection.reason._tag === "QueryRejected") at.metrics.rejected(place.rejection.reason.limit)
+      return Effect.fail(place.rejection)
     }
-    metrics.submitted()
+    at.metrics.submitted()
     const entry = entries.add(
       {
         id: QueryId.make(),
         principal,
         session: session ?? null,
+        engine,
         sql: statement.sql,
         at: now(),
         steadyAt: steady(),
@@ -290,7 +320,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       steady()
     )
     if (request !== undefined) keys.keep(request, entry, steady())
-    return Effect.map(start(entry, submission, place, deadline), (lifetime) => {
+    return Effect.map(start(entry, submission, place, deadline, at.context), (lifetime) => {
       entry.begun(lifetime)
       return entry.record
     })
@@ -345,10 +375,14 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   const close = Effect.suspend(() => {
     closing = true
-    return QueryRegistryClosing.close(entries, { drain, closeTimeout, now, steady, ledger, freeing })
+    return EntriesClosing.close(entries, { drain, closeTimeout, now, steady, ledger, freeing })
   })
 
-  const sample = Effect.sync(() => metrics.sample(entries.all().map(({ record }) => record.state)))
+  const sample = Effect.sync(() => {
+    const states = new Map(names.map((name): [string, Array<QueryState>] => [name, []]))
+    for (const { record } of entries.all()) states.get(record.engine)?.push(record.state)
+    for (const [name, { metrics }] of places) metrics.sample(states.get(name) ?? [])
+  })
   yield* Effect.forkScoped(Effect.repeat(Effect.andThen(prune, sample), Schedule.spaced(Duration.seconds(1))))
   // After the pruning was begun, which is over when nothing is left to prune.
   yield* Effect.addFinalizer(() => close)
@@ -363,6 +397,11 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     list: (principal, options) => Effect.sync(() => entries.list(principal, options)),
     prune
   })
+})
+
+/** Makes a registry over the driver in context, which is its one engine; it closes with the current scope. */
+export const make = Effect.fnUntraced(function* (options: Options = {}) {
+  return yield* makeEngines(new Map([[defaultEngine, { driver: yield* QueryDriver }]]), options)
 })
 
 /** A registry over the driver and the result store in context. */

@@ -4,6 +4,7 @@
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Loopback from "../lifetime/internal/Loopback.ts"
+import type { EngineSettings } from "./EngineSettings.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
 
 /** The URLs of a configuration that can lead elsewhere. */
@@ -11,6 +12,7 @@ export interface Urls {
   readonly databaseUrl: Option.Option<Redacted.Redacted<string>>
   readonly queryUrl: Option.Option<Redacted.Redacted<string>>
   readonly redisUrl: Option.Option<Redacted.Redacted<string>>
+  readonly engines: ReadonlyArray<Pick<EngineSettings, "remedy" | "variable">>
 }
 
 const postgres = {
@@ -26,11 +28,13 @@ const redis = {
 }
 
 /** The variables whose connections may pass a network in clear text, and what each needs. */
-export const found = (urls: Urls): ReadonlyArray<{ readonly variable: string; readonly remedy: string }> =>
-  (
+export const found = (urls: Urls): ReadonlyArray<{ readonly variable: string; readonly remedy: string }> => [
+  ...(
     [
       ["DATABASE_URL", urls.databaseUrl, postgres],
       ["HOLDFAST_QUERY_URL", urls.queryUrl, postgres],
       ["REDIS_URL", urls.redisUrl, redis]
     ] as const
-  ).flatMap(([variable, url, { isInClear, remedy }]) => (Option.exists(url, isInClear) ? [{ variable, remedy }] : []))
+  ).flatMap(([variable, url, { isInClear, remedy }]) => (Option.exists(url, isInClear) ? [{ variable, remedy }] : [])),
+  ...urls.engines.flatMap(({ remedy, variable }) => (remedy === undefined ? [] : [{ variable, remedy }]))
+]

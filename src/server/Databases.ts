@@ -34,9 +34,11 @@ const resolve = Effect.fnUntraced(function* <E, R>(
   const embedded = yield* open
   return {
     own: embedded.ownerUrl,
-    queries: Option.orElse(settings.queryUrl, () =>
-      Option.some(settings.queryRoles === "per-user" ? embedded.stewardUrl : embedded.workspaceUrl)
-    ),
+    queries: settings.isUsualElsewhere
+      ? Option.none()
+      : Option.orElse(settings.queryUrl, () =>
+          Option.some(settings.queryRoles === "per-user" ? embedded.stewardUrl : embedded.workspaceUrl)
+        ),
     demo: Option.isSome(settings.demoPassword)
       ? settings.demoPassword
       : Option.some(yield* embedded.secrets.demoPassword),

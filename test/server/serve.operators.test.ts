@@ -133,8 +133,8 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       assert.isAtLeast(valueOf(text, /^holdfast_sessions_events_total\{event="session.authenticated"\} /), 1)
       assert.isAtLeast(valueOf(text, /^holdfast_connections_wait_milliseconds_count\{/), 1)
       assert.isAtLeast(valueOf(text, /^holdfast_held\{kind="session store"\} /), 1)
-      assert.isAtLeast(valueOf(text, /^holdfast_queries_ended_total\{state="Succeeded"\} /), 1)
-      assert.isAtLeast(valueOf(text, /^holdfast_queries_run_milliseconds_count /), 1)
+      assert.isAtLeast(valueOf(text, /^holdfast_queries_ended_total\{engine="default",state="Succeeded"\} /), 1)
+      assert.isAtLeast(valueOf(text, /^holdfast_queries_run_milliseconds_count\{engine="default"\} /), 1)
       for (const secret of [...secretsOf(service, [browser]), "whisper"]) assert.notInclude(text, secret)
 
       const before = valueOf(text, queries)
@@ -142,11 +142,11 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       assert.strictEqual(valueOf((yield* visitor.send("GET", "/metrics")).text, queries), before + 1)
       const id = yield* submit(browser, "select pg_sleep(60)")
       yield* eventually(visitor.send("GET", "/metrics"), ({ text }) =>
-        /^holdfast_queries\{state="Running"\} 1$/m.test(text)
+        /^holdfast_queries\{engine="default",state="Running"\} 1$/m.test(text)
       )
       yield* browser.send("DELETE", `/queries/${id}`)
       yield* eventually(visitor.send("GET", "/metrics"), ({ text }) =>
-        /^holdfast_queries\{state="Running"\} 0$/m.test(text)
+        /^holdfast_queries\{engine="default",state="Running"\} 0$/m.test(text)
       )
       // Asking counts nothing.
       assert.strictEqual(valueOf((yield* visitor.send("GET", "/metrics")).text, queries), before + 2)

@@ -4,15 +4,14 @@ import type { Dialect } from "../query/queryDriverLaws.ts"
 
 const common = {
   numbers: (count: number) => `select n, 'row ' || n as label from generate_series(1, ${count}) n`,
-  trickle: (count: number, seconds: number) =>
-    `select n, case when n = 1 then repeat('x', 100000) else pg_sleep(${seconds / count})::text end from generate_series(1, ${count}) n`,
   sleep: (seconds: number) => `select pg_sleep(${seconds})::text as slept`,
   table: "create table written (n int)",
   insert: (value: number, seconds: number) =>
     seconds === 0
       ? `insert into written values (${value})`
       : `insert into written select ${value} from pg_sleep(${seconds})`,
-  written: "select n from written order by n"
+  written: "select n from written order by n",
+  late: "57014"
 }
 
 const types = [
@@ -39,6 +38,8 @@ const types = [
 
 export const postgres: Dialect = {
   ...common,
+  trickle: (count, seconds) =>
+    `select n, case when n = 1 then repeat('x', 100000) else pg_sleep(${seconds / count})::text end from generate_series(1, ${count}) n`,
   number: (value) => value,
   missing: { sql: "select * from nowhere_to_be_found", code: "42P01" },
   values: types.map(({ json, sql, type }, index) => ({

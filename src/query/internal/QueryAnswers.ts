@@ -7,6 +7,7 @@ export const notFound = ProblemAnswer.kind("QueryNotFound", 404, "There is no su
 export const notSucceeded = ProblemAnswer.kind("QueryNotSucceeded", 409, "Only a query that succeeded has rows")
 export const conflict = ProblemAnswer.kind("IdempotencyConflict", 409, "The idempotency key belongs to another query")
 export const rejected = ProblemAnswer.kind("QueryRejected", 429, "Too many queries are waiting")
+export const engineUnknown = ProblemAnswer.kind("EngineUnknown", 422, "There is no such engine")
 export const unavailable = ProblemAnswer.kind("QueriesUnavailable", 503, "Queries cannot be run at the moment")
 const canceled = ProblemAnswer.kind("QueryCanceled", 409, "The query was cancelled")
 const late = ProblemAnswer.kind("QueryDeadlineExceeded", 504, "The query took longer than it may")
@@ -18,6 +19,7 @@ export const table = {
   QueryNotSucceeded: { kind: notSucceeded },
   IdempotencyConflict: { kind: conflict },
   QueryRejected: { kind: rejected },
+  EngineUnknown: { kind: engineUnknown },
   QueriesUnavailable: { kind: unavailable, detail: "The database of queries does not answer. Try again later." },
   QueryCanceled: { kind: canceled },
   QueryDeadlineExceeded: { kind: late },

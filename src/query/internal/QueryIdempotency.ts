@@ -12,12 +12,13 @@ import * as ExactJson from "./ExactJson.ts"
 import { IdempotencyConflict, QueryError, QueryRejected } from "../QueryError.ts"
 import type { QueryRecord } from "../QueryRecord.ts"
 import type { Entry } from "./QueryRegistryEntry.ts"
-import { Shares } from "./QueryShares.ts"
+import { Shares } from "../../lifetime/internal/Shares.ts"
 
 /** What makes two submissions the same. */
 export interface Request {
   readonly principal: string
   readonly key: string
+  readonly engine: string
   readonly statement: Statement
   readonly deadline: Duration.Duration | undefined
 }
@@ -31,11 +32,11 @@ interface Kept {
   readonly until: number
 }
 
-const digestOf = ({ deadline, statement: { params, settings, sql } }: Request): string =>
+const digestOf = ({ deadline, engine, statement: { params, settings, sql } }: Request): string =>
   createHash("sha256")
     .update(
       ExactJson.stringify(
-        [sql, params, settings ?? {}, deadline === undefined ? null : Duration.toMillis(deadline)],
+        [engine, sql, params, settings ?? {}, deadline === undefined ? null : Duration.toMillis(deadline)],
         String
       )
     )

@@ -4,18 +4,19 @@
  * An entry lives as long as somebody has it; its rows until they are freed. It is the only place that changes a record.
  */
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Ledger from "../../lifetime/Ledger.ts"
-import type * as Lifetime from "../../lifetime/Lifetime.ts"
+import * as Submission from "../../lifetime/internal/Entry.ts"
 import type * as QueryId from "../QueryId.ts"
 import type { RowSink } from "../QueryDriver.ts"
 import type { Notice, QueryRecord } from "../QueryRecord.ts"
 import type { QueryResult } from "../QueryResults.ts"
+import { keptReason } from "../../lifetime/internal/KeptText.ts"
 import * as QuerySizes from "./QuerySizes.ts"
 import * as QueryState from "../QueryState.ts"
 
@@ -24,6 +25,7 @@ export interface Submitted {
   readonly id: QueryId.QueryId
   readonly principal: string
   readonly session: string | null
+  readonly engine: string
   readonly sql: string
   readonly at: DateTime.Utc
   /** The same moment on the steady clock, in milliseconds. */
@@ -34,13 +36,6 @@ export interface Submitted {
 /** What may change in a record besides its state. */
 export type Change = Partial<Pick<QueryRecord, "rowCount" | "bytes" | "error">>
 
-/** How long a query had its place, waited until its statement ran, and ran, in milliseconds; none of what it did not come to. */
-export interface Spans {
-  readonly held: number | undefined
-  readonly waited: number | undefined
-  readonly ran: number | undefined
-}
-
 /** What a record keeps of the notices of its query. */
 const maxNotices = 100
 const maxNoticesSize = 32 * 1024
@@ -49,33 +44,22 @@ const maxNoticesSize = 32 * 1024
 const expiredText = 200
 
 /** A query that was submitted. */
-export class Entry {
-  /** Counts the submissions of its principal: an entry comes after those of a smaller number. */
-  readonly order: number
-  private readonly retention: Duration.Duration
-  // On the steady clock, in milliseconds.
-  private readonly submittedAt: number
-  private startedAt: number | undefined
-  private ranAt: number | undefined
-  private endedAt: number | undefined
+export class Entry extends Submission.Entry<QueryRecord> {
   private current: QueryRecord
-  private running: Lifetime.Lifetime | undefined
   /** What its rows take up, as far as it was measured. */
   bytes = 0
   private noticesSize = 0
   private columnsSize = 0
   private scope: Scope.Closeable | undefined
   private opened: QueryResult | undefined
-  private watchers: Set<() => void> | undefined
 
-  constructor(order: number, { at, id, principal, retention, session, sql, steadyAt }: Submitted) {
-    this.order = order
-    this.retention = retention
-    this.submittedAt = steadyAt
+  constructor(order: number, { at, engine, id, principal, retention, session, sql, steadyAt }: Submitted) {
+    super(order, { retention, steadyAt })
     this.current = {
       id,
       principal,
       session,
+      engine,
       sql,
       state: "Queued",
       transitions: [{ state: "Queued", at }],
@@ -97,44 +81,9 @@ export class Entry {
     return this.current
   }
 
-  get isOver(): boolean {
-    return QueryState.isTerminal(this.current.state)
-  }
-
   /** Its rows, from when it started until they are freed. */
   get result(): QueryResult | undefined {
     return this.opened
-  }
-
-  /** Takes note of when it came to a state. */
-  came(state: QueryState.QueryState, now: number): void {
-    if (state === "Starting") this.startedAt = now
-    if (state === "Running") this.ranAt = now
-  }
-
-  /** Takes note of when it is over. */
-  ended(now: number): Spans {
-    const { ranAt, startedAt, submittedAt } = this
-    this.startedAt = this.ranAt = undefined
-    this.endedAt = now
-    return {
-      held: startedAt === undefined ? undefined : now - startedAt,
-      waited: ranAt === undefined ? undefined : ranAt - submittedAt,
-      ran: ranAt === undefined ? undefined : now - ranAt
-    }
-  }
-
-  /** Whether it is over for longer than it is kept. */
-  isPast(now: number): boolean {
-    const { endedAt, retention } = this
-    return endedAt !== undefined && now - endedAt >= Duration.toMillis(retention)
-  }
-
-  /** The query runs, or waits to. */
-  begun(lifetime: Lifetime.Lifetime): void {
-    if (this.isOver) return
-    this.running = lifetime
-    this.tell()
   }
 
   /** Adds a notice, as long as there is room for it. */
@@ -158,60 +107,30 @@ export class Entry {
   /** Goes from state to state. */
   step(state: QueryState.QueryState, at: DateTime.Utc, change: Change = {}): void {
     const { current } = this
-    const { bytes, error, expiresAt, id, principal, rowCount, session, sql, state: from, transitions } = current
+    const { bytes, engine, error, expiresAt, id, principal, rowCount, session, sql, state: from, transitions } = current
     if (!QueryState.isStep(from, state)) throw new Error(`A query cannot go from ${from} to ${state}`)
     const isExpired = state === "Expired"
     this.current = {
       id,
       principal,
       session,
+      engine,
       // An idempotency key remembers the entry for long.
       sql: isExpired ? "" : sql,
       state,
       transitions: [...transitions, { state, at }],
-      expiresAt: QueryState.isTerminal(state) && !isExpired ? after(at, this.retention) : expiresAt,
+      expiresAt: QueryState.isTerminal(state) && !isExpired ? this.keptUntil(at) : expiresAt,
       rowCount: change.rowCount ?? rowCount,
       bytes: change.bytes ?? bytes,
       notices: isExpired ? [] : current.notices,
       noticesDropped: current.noticesDropped,
-      error: isExpired && error !== null ? QuerySizes.keptReason(error, expiredText) : (change.error ?? error)
+      error: isExpired && error !== null ? keptReason(error, expiredText) : (change.error ?? error)
     }
-    if (this.isOver) this.running = undefined
-    this.tell()
+    this.stepped()
   }
 
-  /** Lets the fibers that wait look again. */
-  tell(): void {
-    for (const look of this.watchers ?? []) look()
-  }
-
-  /** Waits until `look` sees something; it looks in the very moment in which something about the entry changes. */
-  when<A>(look: () => A | undefined): Effect.Effect<A> {
-    return Effect.callback((resume) => {
-      const watchers = (this.watchers ??= new Set())
-      const leave = () => {
-        watchers.delete(tell)
-      }
-      const tell = () => {
-        const seen = look()
-        if (seen === undefined) return
-        leave()
-        resume(Effect.succeed(seen))
-      }
-      watchers.add(tell)
-      tell()
-      return Effect.sync(leave)
-    })
-  }
-
-  /** The lifetime of a query that is not over. One that was submitted a moment ago has none yet. */
-  lifetime(): Effect.Effect<Lifetime.Lifetime | null> {
-    return this.when(() => (this.isOver ? null : this.running))
-  }
-
-  /** Asks for the end of the query and waits for it. */
-  end(): Effect.Effect<void> {
-    return Effect.flatMap(this.lifetime(), (lifetime) => lifetime?.end() ?? Effect.void)
+  expire(at: DateTime.Utc): void {
+    this.step("Expired", at)
   }
 
   /**
@@ -266,16 +185,6 @@ export class Entry {
     })
   }
 }
-
-/** The last moment that a date can tell (ECMA-262, 21.4.1.1). */
-const endOfTime = 8.64e15
-
-const after = (at: DateTime.Utc, duration: Duration.Duration): DateTime.Utc =>
-  DateTime.makeUnsafe(Math.min(at.epochMilliseconds + Duration.toMillis(duration), endOfTime))
-
-/** Does something with some entries, side by side. */
-export const inParallel = <A>(some: ReadonlyArray<Entry>, f: (entry: Entry) => Effect.Effect<A>) =>
-  Effect.forEach(some, f, { concurrency: "unbounded" })
 
 /** What is free at once needs no account. */
 const freeWithin = (id: QueryId.QueryId, free: Effect.Effect<void>, limit: Duration.Input | undefined) =>

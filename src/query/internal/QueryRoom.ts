@@ -4,7 +4,7 @@
  * A room lives as long as the store of rows that it bounds. What is taken is to be given back when the rows are freed.
  */
 import { QueryError, ResultsFull, ResultTooLarge } from "../QueryError.ts"
-import { Shares } from "./QueryShares.ts"
+import { Shares } from "../../lifetime/internal/Shares.ts"
 
 /** In bytes. */
 export interface Limits {

@@ -2,7 +2,7 @@
  * What queries occupy, roughly, and how much of a text is kept of one that is over.
  */
 import type * as Schema from "effect/Schema"
-import { Buffer } from "node:buffer"
+import { cut, jsonBytes } from "../../lifetime/internal/KeptText.ts"
 import type { Column, Statement } from "../QueryDriver.ts"
 import type { QueryError } from "../QueryError.ts"
 import type { Notice, QueryRecord } from "../QueryRecord.ts"
@@ -32,39 +32,7 @@ export const sizeOf = (value: Schema.Json): number => {
 export const sizeOfStatement = ({ params, settings, sql }: Statement): number =>
   sizeOf(sql) + sizeOf(params) + sizeOf(settings ?? {})
 
-/** Characters of one text of an error or a notice. */
-const maxText = 4096
-
-/** A text that is not longer than that; one that was cut keeps nothing of the whole one alive, as a slice would. */
-export const cut = (text: string, length = maxText): string => {
-  if (text.length <= length) return text
-  const kept = text.slice(0, length)
-  return `${Buffer.from(kept.isWellFormed() ? kept : kept.slice(0, -1)).toString()}…`
-}
-
 type Reason = QueryError["reason"]
-
-/** An error keeps the functions that were running alive, and with them all they knew. One without a stack does not. */
-const withoutStack = <A>(make: () => A): A => {
-  const { stackTraceLimit } = Error
-  Error.stackTraceLimit = 0
-  try {
-    return make()
-  } finally {
-    Error.stackTraceLimit = stackTraceLimit
-  }
-}
-
-/** The same error, to be kept: its texts are cut, and it keeps nothing else alive. */
-export const keptReason = (reason: Reason, length?: number): Reason => {
-  const { _tag, ...fields } = reason
-  const kept = Object.entries(fields).map(([name, value]) => [
-    name,
-    typeof value === "string" ? cut(value, length) : value
-  ])
-  const Class = reason.constructor as new (fields: object) => Reason
-  return withoutStack(() => new Class(Object.fromEntries(kept)))
-}
 
 const textsOf = ({ code = "", detail = "", hint = "" }: { code?: string; detail?: string; hint?: string }) =>
   code.length + detail.length + hint.length
@@ -92,18 +60,6 @@ export const sizeOfReason = (reason: Reason | null): number =>
 /** Characters that a record has, without its columns, which are not part of it. */
 export const sizeOfRecord = ({ error, notices, sql }: QueryRecord): number =>
   sql.length + sizeOfReason(error) + notices.reduce((sum, notice) => sum + sizeOfNotice(notice), 0)
-
-/** Bytes of a text as a string of JSON in UTF-8, its quotes included. */
-const jsonBytes = (text: string): number => {
-  let bytes = 2
-  for (let at = 0; at < text.length; at++) {
-    const sign = text.charCodeAt(at)
-    if (sign < 0x20) bytes += sign === 10 || sign === 13 || sign === 9 ? 2 : 6
-    else if (sign === 34 || sign === 92) bytes += 2
-    else bytes += sign < 0x80 ? 1 : sign < 0x800 || (sign >= 0xd800 && sign < 0xe000) ? 2 : 3
-  }
-  return bytes
-}
 
 const told = new WeakMap<QueryRecord, number>()
 

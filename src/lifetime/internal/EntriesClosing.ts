@@ -1,16 +1,16 @@
 /**
- * How a registry ends: short queries may end by themselves, the others are cancelled, and all rows are freed.
+ * How a registry ends: short work may end by itself, the rest is cancelled, and what is kept is freed.
  *
- * It is over when everything was released, or at the end of its time; what is left then is stuck in a driver or a store and
- * stands in the ledger as `stalled`.
+ * It is over when everything was released, or at the end of its time; what is left then is stuck and stands in the ledger as
+ * `stalled`.
  */
 import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Semaphore from "effect/Semaphore"
-import type * as Ledger from "../../lifetime/Ledger.ts"
-import type { Entries } from "./QueryRegistryEntries.ts"
-import { type Entry, inParallel } from "./QueryRegistryEntry.ts"
+import type * as Ledger from "../Ledger.ts"
+import type { Entries } from "./Entries.ts"
+import { type Described, type Entry, inParallel } from "./Entry.ts"
 
 /** What closing needs to know of the registry. */
 export interface Closing {
@@ -22,21 +22,21 @@ export interface Closing {
   /** Milliseconds of the steady clock. */
   readonly steady: () => number
   readonly ledger: Ledger.Ledger
-  /** Held by the fiber that frees rows already. */
+  /** Held by the fiber that frees already. */
   readonly freeing: Semaphore.Semaphore
 }
 
-/** The part of what is left of the time that ending queries has; the rest is for freeing rows. */
+/** The part of what is left of the time that ending the work has; the rest is for freeing what is kept. */
 const endingShare = 0.8
 
 /** Ends what is in a registry that takes nothing in any more. */
-export const close = Effect.fnUntraced(function* (
-  entries: Entries,
+export const close = Effect.fnUntraced(function* <Record extends Described, E extends Entry<Record>>(
+  entries: Entries<Record, E>,
   { closeTimeout, drain, freeing, ledger, now, steady }: Closing
 ) {
   const until = steady() + Duration.toMillis(closeTimeout)
   const left = () => Math.max(until - steady(), 0)
-  const abandon = (entry: Entry) =>
+  const abandon = (entry: E) =>
     Effect.map(entry.lifetime(), (lifetime) => {
       if (lifetime !== null) ledger.note(lifetime.entry, "stalled")
     })

@@ -1,0 +1,24 @@
+/**
+ * What `Functions` counts and measures. Times are in milliseconds; gauges are sampled once a second.
+ */
+import * as Metric from "effect/Metric"
+import * as RunMetrics from "../../lifetime/internal/RunMetrics.ts"
+
+const count = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
+const submitted = count("holdfast_executions_submitted_total", "Executions taken in")
+const rejected = count("holdfast_executions_rejected_total", "Executions refused, by the limit that was reached")
+const ended = count("holdfast_executions_ended_total", "Executions that are over, by state and reason")
+
+const kept = Metric.gauge("holdfast_executions", { description: "Executions known now, by state" })
+
+const waitTime = Metric.histogram("holdfast_executions_wait_milliseconds", {
+  description: "Time from the submission of an execution until its script ran",
+  boundaries: RunMetrics.boundaries
+})
+const runTime = Metric.histogram("holdfast_executions_run_milliseconds", {
+  description: "Time from when a script ran until its sandbox was released",
+  boundaries: RunMetrics.boundaries
+})
+
+/** The metrics of an engine, in the registry of metrics of the current context. */
+export const make = RunMetrics.make({ submitted, rejected, ended, kept, waitTime, runTime })

@@ -1,0 +1,196 @@
+/**
+ * What users' SQL runs on: one engine or several, each with connections, places and readiness of its own.
+ *
+ * They live as long as the layer. Building it asks no server: an engine that is away is there, and not ready.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as ConnectionPool from "../connection/ConnectionPool.ts"
+import type { ConnectionError } from "../connection/ConnectionError.ts"
+import type { ConnectionSource } from "../connection/ConnectionSource.ts"
+import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
+import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
+import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
+import * as PgRecycle from "../postgres/PgRecycle.ts"
+import type { QueryCapabilities } from "../query/QueryCapabilities.ts"
+import { QueryDriver } from "../query/QueryDriver.ts"
+import * as SqliteConnectionSource from "../sqlite/SqliteConnectionSource.ts"
+import * as SqliteQueryDriver from "../sqlite/SqliteQueryDriver.ts"
+import type * as EngineSettings from "./EngineSettings.ts"
+import * as OptionalPeer from "./OptionalPeer.ts"
+import * as QueryRole from "./QueryRole.ts"
+import * as QueryRoles from "./QueryRoles.ts"
+import type * as Settings from "./Settings.ts"
+import * as SnowflakeEngine from "./SnowflakeEngine.ts"
+
+/** An engine as the service sees it. */
+export interface Engine extends EngineSettings.Limits {
+  readonly kind: EngineSettings.Kind
+  readonly driver: QueryDriver["Service"]
+  readonly capabilities: QueryCapabilities
+  /** Whether queries can run on it now, give or take a second, or five where each question is a statement that costs. */
+  readonly isReady: Effect.Effect<boolean>
+}
+
+export class Engines extends Context.Service<Engines, ReadonlyMap<string, Engine>>()("holdfast/server/Engines") {}
+
+/**
+ * For what every submission asks, and everybody's load balancer: one answer a second is enough. `cachedWithTTL` would
+ * measure its age by the time of day (effect 4.1), which somebody may set.
+ */
+export const onceASecond = <A, E, R>(effect: Effect.Effect<A, E, R>) => remembered(effect, () => "1 second")
+
+const remembered = Effect.fnUntraced(function* <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  howLong: (exit: Exit.Exit<A, E>) => Duration.Input
+) {
+  const steady = SteadyClock.from(yield* Clock.Clock)
+  return Effect.provideService(yield* Effect.cachedWithTTL(effect, howLong), Clock.Clock, steady)
+})
+
+// The pool needs three seconds to see that a connection is dead, and then opens another.
+const readinessOf = <E>(check: Effect.Effect<void, E>, kind: EngineSettings.Kind) =>
+  remembered(Effect.isSuccess(Effect.timeout(check, "4 seconds")), (exit) =>
+    kind === "snowflake" && Exit.isSuccess(exit) && exit.value ? "5 seconds" : "1 second"
+  )
+
+/** How connections to PostgreSQL for users' SQL are opened. */
+export const postgres = (url: Redacted.Redacted<string>) => ({
+  url,
+  recycle: PgRecycle.foreign,
+  statementTimeout: "1 day" as const,
+  applicationName: "holdfast-queries"
+})
+
+/** The registry has drained when a pool closes. */
+export const poolOptions = (maxQueries: number): ConnectionPool.Options => ({
+  max: maxQueries,
+  closeTimeout: "500 millis"
+})
+
+/** A driver over a pool of its own. */
+const pooled = <E>(
+  driver: Layer.Layer<QueryDriver, never, ConnectionPool.ConnectionPool>,
+  source: Layer.Layer<ConnectionSource, E>,
+  options: ConnectionPool.Options
+) =>
+  Effect.map(
+    // The same layer of two engines would be built once.
+    Layer.build(Layer.fresh(driver.pipe(Layer.provideMerge(ConnectionPool.layer(options)), Layer.provide(source)))),
+    (built) => ({
+      driver: Context.get(built, QueryDriver),
+      ready: Context.get(built, ConnectionPool.ConnectionPool).ping
+    })
+  )
+
+/** What a URL that was looked at says, and what is wrong with it is a mistake of ours. */
+const orMine = <A, R>(effect: Effect.Effect<A, ConnectionError, R>) => Effect.orDie(effect)
+
+const makers = {
+  postgres: ({ maxQueries, password, url }: EngineSettings.EngineSettings, settings: Settings.Settings) =>
+    orMine(
+      pooled(
+        PgQueryDriver.layer,
+        PgConnectionSource.layer({
+          ...postgres(url),
+          ...(Option.isSome(password) && { password: Effect.succeed(password.value) })
+        }),
+        {
+          ...poolOptions(maxQueries),
+          onOpen: settings.allowsSuperuser ? undefined : QueryRole.ordinary
+        }
+      )
+    ),
+  mysql: ({ maxQueries, password, url }: EngineSettings.EngineSettings) =>
+    Effect.flatMap(
+      OptionalPeer.load(
+        async () => ({
+          ...(await import("../mysql/MysqlConnectionSource.ts")),
+          driver: (await import("../mysql/MysqlQueryDriver.ts")).layer
+        }),
+        "mysql2"
+      ),
+      ({ driver, layer }) =>
+        orMine(pooled(driver, layer({ url, password: Option.getOrUndefined(password) }), poolOptions(maxQueries)))
+    ),
+  sqlite: ({ maxQueries, url }: EngineSettings.EngineSettings) =>
+    orMine(
+      pooled(
+        SqliteQueryDriver.layer,
+        SqliteConnectionSource.layer({ url: Redacted.value(url) }),
+        poolOptions(maxQueries)
+      )
+    ),
+  snowflake: (engine: EngineSettings.EngineSettings, settings: Settings.Settings) =>
+    SnowflakeEngine.make(engine, settings.snowflake)
+}
+
+const capabilitiesOf = (kind: EngineSettings.Kind): Effect.Effect<QueryCapabilities> => {
+  switch (kind) {
+    case "postgres":
+      return Effect.succeed(PgQueryDriver.capabilities)
+    case "sqlite":
+      return Effect.succeed(SqliteQueryDriver.capabilities)
+    case "snowflake":
+      return SnowflakeEngine.capabilities
+    case "mysql":
+      return Effect.promise(async () => (await import("../mysql/MysqlQueryDriver.ts")).capabilities)
+  }
+}
+
+const makeOne = Effect.fnUntraced(function* (engine: EngineSettings.EngineSettings, settings: Settings.Settings) {
+  const { kind, maxQueries, maxQueriesPerUser, name } = engine
+  const { driver, ready } = yield* makers[kind](engine, settings)
+  const made: Engine = {
+    kind,
+    driver,
+    capabilities: yield* capabilitiesOf(kind),
+    isReady: yield* readinessOf<unknown>(ready, kind),
+    maxQueries,
+    maxQueriesPerUser
+  }
+  return [name, made] as const
+})
+
+/** The usual one, over the `ConnectionPool` in context and the `QueryRoles` there, where there are some. */
+const makeUsual = Effect.fnUntraced(function* (
+  settings: Settings.Settings,
+  pool: ConnectionPool.ConnectionPool["Service"]
+) {
+  const isShared = settings.queryRoles === "shared"
+  const roles = Option.match(yield* Effect.serviceOption(QueryRoles.QueryRoles), {
+    onNone: () => Effect.void,
+    onSome: ({ ready }) => ready
+  })
+  const driver = yield* (isShared ? PgQueryDriver.make : PgQueryDriver.makePerPrincipal).pipe(
+    Effect.provideService(ConnectionPool.ConnectionPool, pool)
+  )
+  const made: Engine = {
+    kind: "postgres",
+    driver,
+    capabilities: { ...PgQueryDriver.capabilities, roles: !isShared },
+    isReady: yield* readinessOf<unknown>(Effect.andThen(roles, pool.ping), "postgres"),
+    ...settings.usualLimits
+  }
+  return made
+})
+
+/** All that the settings name. The usual one comes first, where there is one. */
+export const layer = (
+  settings: Settings.Settings
+): Layer.Layer<Engines, OptionalPeer.PeerMissing | Settings.SettingsError> =>
+  Layer.effect(
+    Engines,
+    Effect.gen(function* () {
+      const pool = yield* Effect.serviceOption(ConnectionPool.ConnectionPool)
+      const usual = Option.isNone(pool) ? [] : [["default", yield* makeUsual(settings, pool.value)] as const]
+      const others = yield* Effect.forEach(settings.engines, (engine) => makeOne(engine, settings))
+      return new Map<string, Engine>([...usual, ...others])
+    })
+  )
