@@ -24,6 +24,7 @@ import * as Lifetime from "../../src/lifetime/Lifetime.ts"
 import * as SessionCookie from "../../src/http/SessionCookie.ts"
 import * as SessionMiddleware from "../../src/http/SessionMiddleware.ts"
 import { Sessions } from "../../src/session/Sessions.ts"
+import * as SessionId from "../../src/session/SessionId.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
 import * as Browser from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
@@ -66,6 +67,29 @@ const routes = (gate: Gate) =>
             Effect.zipWith(principal, data, (name, { count }) => `${String(name)} ${count}`)
           )
         )
+      )
+    ),
+    HttpRouter.route(
+      "GET",
+      "/look",
+      text(
+        Effect.map(Counter, (session) => {
+          // What a handle offers is made here, and none of it is run.
+          const offered = [
+            session.logout,
+            session.touch,
+            session.renew,
+            session.rotate,
+            session.revokeOthers,
+            session.devices
+          ]
+          const made = [
+            session.authenticate("mallory"),
+            session.modify((data) => data),
+            session.revoke(SessionId.make())
+          ]
+          return String(offered.length + made.length)
+        })
       )
     ),
     HttpRouter.route("POST", "/add", counted),
@@ -203,6 +227,20 @@ describe("SessionMiddleware", () => {
     )
   )
 
+  it.live("what a handler takes from a session and does not run changes neither the cookie nor the session", () =>
+    withApp(({ browser, here, there }) =>
+      Effect.gen(function* () {
+        const alice = browser()
+        yield* send(alice, "POST", "/login")
+        yield* send(alice, "POST", "/add")
+        here.calls.length = 0
+        assert.deepStrictEqual(yield* send(alice, "GET", "/look"), { status: 200, text: "9", cookie: [], cache: null })
+        assert.deepStrictEqual(here.calls, [])
+        assert.strictEqual(yield* Effect.scoped(countIn(there, alice)), 1)
+      })
+    )
+  )
+
   it.live("S14 a visitor without data gets no cookie and no row; the first change makes both", () =>
     withApp(({ browser, here, rows }) =>
       Effect.gen(function* () {
@@ -251,7 +289,7 @@ describe("SessionMiddleware", () => {
         const stale = browser()
         stale.cookies.set(name, old)
         assert.deepInclude(yield* send(stale, "GET", "/me"), { text: "null 0", cookie: [] })
-        assert.strictEqual(yield* countIn(there, alice), 1)
+        assert.strictEqual(yield* Effect.scoped(countIn(there, alice)), 1)
       }).pipe(Effect.scoped)
     )
   )
@@ -298,7 +336,7 @@ describe("SessionMiddleware", () => {
         yield* Deferred.await(gate.reached)
         yield* Fiber.interrupt(hanging)
         yield* Deferred.await(gate.released)
-        assert.strictEqual(yield* countIn(there, alice), 1)
+        assert.strictEqual(yield* Effect.scoped(countIn(there, alice)), 1)
         assert.strictEqual(yield* body(alice, "GET", "/me"), "alice 1")
       }).pipe(Effect.scoped)
     )

@@ -129,15 +129,17 @@ class Presented implements SessionEngine.Options {
     return !this.isSocket && !this.hasBegun
   }
   onToken(change: TokenChange): Effect.Effect<void> {
-    if (!this.isSocket) this.change = change
-    return Effect.void
+    return Effect.sync(() => {
+      if (!this.isSocket) this.change = change
+    })
   }
   onDue(renew: Session<unknown>["renew"]): Effect.Effect<void> {
-    if (!this.isSocket) this.renewal = renew
-    return Effect.void
+    return Effect.sync(() => {
+      if (!this.isSocket) this.renewal = renew
+    })
   }
   onHeld(hold: Lifetime.Lifetime): Effect.Effect<void, never, Scope.Scope> {
-    return this.tie === undefined ? Effect.void : this.tie.onHeld(hold)
+    return this.tie?.onHeld(hold) ?? Effect.void
   }
   get onEnding(): Effect.Effect<void> | undefined {
     return this.tie?.letGo
@@ -228,6 +230,10 @@ class RequestTie implements Tie {
   }
 
   onHeld(hold: Lifetime.Lifetime): Effect.Effect<void, never, Scope.Scope> {
+    return Effect.suspend(() => this.bind(hold))
+  }
+
+  private bind(hold: Lifetime.Lifetime): Effect.Effect<void, never, Scope.Scope> {
     const mine = Deferred.makeUnsafe<void>()
     this.apart = mine
     const end = Effect.withFiber((ender) => {
