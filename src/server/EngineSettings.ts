@@ -5,6 +5,7 @@
  */
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
 
@@ -52,10 +53,17 @@ export const problemOf = (kind: Kind, url: Redacted.Redacted<string>): string | 
   if (kind === "postgres") return PgTarget.problemOf(url)
   if (kind !== "snowflake") return undefined
   const parsed = URL.parse(Redacted.value(url))
-  return parsed === null || parsed.host === "" || parsed.username !== "" || parsed.password !== ""
-    ? "must be like snowflake://HOST/DATABASE/SCHEMA?warehouse=W, without user and password: these have variables of their own"
-    : undefined
+  if (parsed === null || parsed.host === "" || parsed.username !== "" || parsed.password !== "" || !isPath(parsed)) {
+    return "must be like snowflake://HOST/DATABASE/SCHEMA?warehouse=W, without user and password: these have variables of their own"
+  }
+  return Array.from(parsed.searchParams.keys()).every((name) => ["warehouse", "role", "protocol"].includes(name))
+    ? undefined
+    : "must have no parameters but warehouse, role and protocol"
 }
+
+/** Whether it is two names at most, of which percent signs make sense. */
+const isPath = ({ pathname }: URL): boolean =>
+  /^(?:\/[^/]*){0,2}$/.test(pathname) && Result.isSuccess(Result.try(() => decodeURIComponent(pathname)))
 
 /** Reads `name=url,name=url`; undefined where it is no such list. */
 export const parse = (text: Redacted.Redacted<string>): ReadonlyMap<string, Redacted.Redacted<string>> | undefined => {

@@ -319,6 +319,18 @@ describe("variables of engines", () => {
     }
     assert.isTrue(MysqlConnectionSource.isInClear(Redacted.make("mysql://u@away.example/d?ssl-mode=required")))
     assert.isFalse(MysqlConnectionSource.isInClear(Redacted.make("mysql://u@127.0.0.1/d")))
-    assert.isString(EngineSettings.problemOf("snowflake", Redacted.make("snowflake://u:p@h/D")))
+    const snowflake = (url: string) => EngineSettings.problemOf("snowflake", Redacted.make(url))
+    for (const right of ["snowflake://h", "snowflake://h:8080/D/S%20T?warehouse=W&role=R&protocol=http"]) {
+      assert.isUndefined(snowflake(right), right)
+    }
+    for (const wrong of [
+      "snowflake://u:p@h/D",
+      "snowflake:D",
+      "snowflake://h/%zz",
+      "snowflake://h/D/S/T",
+      "snowflake://h/D?token=x"
+    ]) {
+      assert.isString(snowflake(wrong), wrong)
+    }
   })
 })
