@@ -4,6 +4,7 @@
  * `BENCH_STORE` says where its sessions are: `none` (routes without sessions alone), `postgres` or `redis`.
  */
 import { createServer } from "node:http"
+import { setFlagsFromString } from "node:v8"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
@@ -22,6 +23,9 @@ import * as PgSessions from "../../../src/postgres/PgSessions.ts"
 import * as RedisSessions from "../../../src/redis/RedisSessions.ts"
 import * as Session from "../../../src/session/Session.ts"
 import { idleMillis, initial, port, slowMillis, storeUrl } from "./work.ts"
+
+// As docs/benchmarks.md recommends, and as the service does.
+setFlagsFromString("--no-allocation-site-pretenuring")
 
 class AppSession extends Session.Service<AppSession>()("bench/AppSession", {
   data: Schema.Struct({
