@@ -150,7 +150,7 @@ export const permissions = (prefix: string): ReadonlyArray<string> => [
   ..."hello auth ping client|setname select subscribe unsubscribe publish info config|get"
     .split(" ")
     .map((name) => `+${name}`),
-  ..."script|load evalsha time exists del get set hmget".split(" ").map((name) => `+${name}`),
+  ..."script|load evalsha time exists del get getrange set hmget".split(" ").map((name) => `+${name}`),
   ..."zadd zrem zcard zcount zscore zrange zrangebyscore".split(" ").map((name) => `+${name}`)
 ]
 
@@ -300,14 +300,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   )
 
   /** For each of these sessions what the script says of it, in scripts that are short. */
-  const ofEach = (script: RedisSessionScripts.Script, ids: ReadonlyArray<SessionId.SessionId>) =>
+  const ofEach = (script: RedisSessionScripts.Script, ids: ReadonlyArray<string>) =>
     within(
       Effect.map(
         // While one is answered, the next is on its way and the one before is read.
         Effect.forEach(
           chunks(ids),
-          (chunk) =>
-            Effect.flatMap(sent(script, chunk.map(RedisSessionReply.short)), RedisSessionReply.rows(chunk.length)),
+          (chunk) => Effect.flatMap(sent(script, chunk), RedisSessionReply.rows(chunk.length)),
           { concurrency: 3 }
         ),
         (answers) => answers.flat()
@@ -328,7 +327,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   const list = Effect.fn("RedisSessionStore.list")(function* (principal: string) {
     const name = yield* principalOf(principal)
-    const ids = yield* RedisSessionReply.ids(yield* run(scripts.ids, name))
+    const ids = yield* RedisSessionReply.shortIds(yield* run(scripts.ids, name))
     const records = yield* readable(yield* ofEach(scripts.sessions, ids))
     // One that is another's by now was only just taken over.
     return records.filter((record) => record.principal === name)
@@ -377,7 +376,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       ),
     list,
     endedOf: (ids) =>
-      Effect.map(ofEach(scripts.states, ids), (states) =>
+      Effect.map(ofEach(scripts.states, ids.map(RedisSessionReply.short)), (states) =>
         ids.filter((_, index) => RedisSessionReply.isOver(states[index] ?? []))
       ),
     ended,

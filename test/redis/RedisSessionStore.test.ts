@@ -546,6 +546,11 @@ describe("RedisSessionStore", () => {
       // Without INFO and CONFIG it works as well, and says that it could not look.
       yield* admin.send("ACL", "SETUSER", "sessions", "-info", "-config")
       yield* everything(yield* instance({ url: Redacted.make(url.href) }))
+      // With those that an older version named, what is remembered is confirmed as well.
+      yield* admin.send("ACL", "SETUSER", "sessions", "-getrange")
+      const wanted = session()
+      yield* create(store, wanted)
+      for (const _ of [1, 2]) yield* store.load(wanted.token)
     })
   )
 

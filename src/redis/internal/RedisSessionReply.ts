@@ -197,6 +197,15 @@ export const rows = (asked: number) => {
 /** The ids of sessions, as the scripts know them. */
 export const ids = (reply: unknown): Effect.Effect<ReadonlyArray<SessionId>, SessionError> =>
   decodeIds(isList(reply) ? reply.map(long) : reply)
+
+const isShortId = (id: unknown): id is string => typeof id === "string" && shortId.test(id)
+
+/** The same as they are. */
+export const shortIds = (reply: unknown): Effect.Effect<ReadonlyArray<string>, SessionError> =>
+  isList(reply) && reply.every(isShortId)
+    ? Effect.succeed(reply)
+    : Effect.fail(SessionRow.unexpected("the ids of sessions"))
+
 const decodeIds = decoder(Schema.Array(SessionId), "the ids of sessions")
 
 /**

@@ -36,7 +36,7 @@ end
 -- confirmed; and, as a second text, all that is kept of it. Long texts are not put together, which costs Lua as much as to
 -- read one. Of what is not there, the state is all.
 local function row(state, id, text, nonce, upto)
-  return table.concat({ state, id, nonce or '', upto or '' }, '\\0'), text
+  return state .. '\\0' .. id .. '\\0' .. (nonce or '') .. '\\0' .. (upto or ''), text
 end
 
 -- Two texts for each. What cannot be done for one takes no other down.
