@@ -20,9 +20,9 @@
  * What was answered may be undone by a crash or a failover, which replication without waiting cannot prevent: see
  * `SessionStore.Capabilities`.
  *
- * `visitors` goes through the server's own table of sessions. If the server restarts or fails over between two pages, some
- * sessions are told twice; so are some if a great many sessions are pruned meanwhile. None is missed, but for a restart or
- * failover where the store's user may not ask `INFO`.
+ * Sessions that an older version wrote are brought into this one's form where they are met, and by pruning. An instance of
+ * that version that still runs beside cannot read what this one wrote, and says that sessions are unavailable. Nobody is
+ * logged out by that; so replace the instances quickly.
  *
  * Needs Redis 7 or newer, or Valkey. Redis Cluster is refused: one step reads a token, its
  * session and the sessions of the same principal, which lie on different nodes there.
@@ -125,22 +125,21 @@ const expiryOf = ({ absoluteTimeout, idleTimeout }: Pick<Limits, "absoluteTimeou
   millis(SessionTimes.touchInterval(idleTimeout)),
   millis(absoluteTimeout)
 ]
-/** What the scripts take of limits: four times, the other sessions that may stay, and behind them hash, nonce and epoch. */
+/** What the scripts take of limits: four times, the other sessions that may stay, and behind them hash and epoch. */
 const limitsOf = (limits: Limits) => [
   ...expiryOf(limits),
   millis(limits.renewEvery),
   String(Math.max(limits.maxPerPrincipal - 1, 0))
 ]
 /** Where visitors are looked for from the beginning, and what a place that the script told looks like. */
-const beginning = ".0.."
-const isPlace = (text: string) =>
-  /^[0-9a-f]{0,64}\.(?:\d{1,20}|over)\.(?:s_[0-9a-f-]{36})?\.(?:s_[0-9a-f-]{36}(?:,s_[0-9a-f-]{36})*)?$/.test(text)
+const beginning = "0."
+const isPlace = (text: string) => /^\d{1,15}\.(?:[0-9a-f]{32})?$/.test(text)
 const epochOf = ({ epoch }: Limits) => (epoch === undefined ? "" : String(epoch))
 
 /**
  * What the store's user needs to be allowed, as arguments of `ACL SETUSER`. `INFO` and `CONFIG GET` are for looking whether the
- * server may lose sessions; without them the store works and says that it could not look. `INFO` also tells `visitors` that
- * the server was restarted.
+ * server may lose sessions; without them the store works and says that it could not look. `HMGET` is for sessions that an
+ * older version wrote.
  */
 export const permissions = (prefix: string): ReadonlyArray<string> => [
   "resetkeys",
@@ -151,8 +150,8 @@ export const permissions = (prefix: string): ReadonlyArray<string> => [
   ..."hello auth ping client|setname select subscribe unsubscribe publish info config|get"
     .split(" ")
     .map((name) => `+${name}`),
-  ..."script|load evalsha time exists del get set hset hsetnx hmget hget hdel".split(" ").map((name) => `+${name}`),
-  ..."zadd zrem zcard zcount zscore zrange zrevrange zrangebyscore zscan".split(" ").map((name) => `+${name}`)
+  ..."script|load evalsha time exists del get getrange set hmget".split(" ").map((name) => `+${name}`),
+  ..."zadd zrem zcard zcount zscore zrange zrangebyscore".split(" ").map((name) => `+${name}`)
 ]
 
 /** Makes a store whose connections close with the current scope. */
@@ -185,8 +184,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const load = yield* RedisSessionLoads.make({
     concurrency,
     within,
-    load: (tokens) => Effect.flatMap(sent(scripts.load, tokens), RedisSessionReply.rows(tokens.length)),
-    confirm: (ids) => Effect.flatMap(sent(scripts.confirm, ids), RedisSessionReply.answers(ids.length + 1)),
+    load: (tokens) => Effect.flatMap(sent(scripts.load, [nonce(), ...tokens]), RedisSessionReply.rows(tokens.length)),
+    confirm: (ids) =>
+      Effect.flatMap(
+        sent(scripts.confirm, ids.map(RedisSessionReply.short)),
+        RedisSessionReply.answers(ids.length + 1)
+      ),
     open: cipher.open,
     memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock))
   })
@@ -203,21 +206,20 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     }
   })
 
-  const record = (reply: unknown) => Effect.fromResult(RedisSessionReply.session(reply, cipher.open))
+  const record = (reply: unknown) => Effect.fromResult(RedisSessionReply.only(reply, cipher.open))
 
   const create = Effect.fn("RedisSessionStore.create")(function* (session: NewSession) {
     const principal = session.principal === null ? "" : yield* principalOf(session.principal)
     const actor = session.actor === undefined ? "" : yield* principalOf(session.actor)
     const id = SessionId.make()
     const parameters = [
-      id,
+      RedisSessionReply.short(id),
       principal,
       cipher.seal(id, JSON.stringify(session.data)),
       String(session.dataVersion),
       JSON.stringify(session.device),
       ...limitsOf(session),
       session.token,
-      nonce(),
       epochOf(session),
       session.instead ?? "",
       actor
@@ -229,9 +231,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const sealed = (token: TokenHash, json: string) =>
     options.keys === undefined || options.keys.length === 0
       ? Effect.succeed(json)
-      : run(scripts.load, token).pipe(
-          Effect.flatMap(RedisSessionReply.rows(1)),
-          Effect.map(([reply]) => cipher.seal(RedisSessionReply.sessionOf(reply) ?? "", json))
+      : run(scripts.look, token).pipe(
+          Effect.map((reply) => cipher.seal(RedisSessionReply.sessionOf(reply) ?? "", json))
         )
 
   const authenticate = Effect.fn("RedisSessionStore.authenticate")(function* (authentication: Authentication) {
@@ -245,7 +246,6 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       JSON.stringify(device),
       ...limitsOf(authentication),
       next,
-      nonce(),
       epochOf(authentication)
     ]
     return yield* within(login(scripts.authenticate, parameters))
@@ -256,20 +256,26 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   const renew = Effect.fn("RedisSessionStore.renew")(function* ({ next, token }: Renewal) {
-    return yield* record(yield* run(scripts.renew, token, next, nonce()))
+    return yield* record(yield* run(scripts.renew, token, next))
   })
 
   const rotate = Effect.fn("RedisSessionStore.rotate")(function* ({ next, token }: Rotation) {
-    return yield* record(yield* run(scripts.rotate, token, next, nonce()))
+    return yield* record(yield* run(scripts.rotate, token, next))
   })
 
   const setExpiry = Effect.fn("RedisSessionStore.setExpiry")(function* ({ id, ...times }: Expiry) {
-    return yield* record(yield* run(scripts.setExpiry, id, ...expiryOf(times)))
+    return yield* record(yield* run(scripts.setExpiry, RedisSessionReply.short(id), ...expiryOf(times)))
   })
 
   const update = Effect.fn("RedisSessionStore.update")(function* ({ data, dataVersion, id, version }: Update) {
     return yield* record(
-      yield* run(scripts.update, id, String(version), cipher.seal(id, JSON.stringify(data)), String(dataVersion))
+      yield* run(
+        scripts.update,
+        RedisSessionReply.short(id),
+        String(version),
+        cipher.seal(id, JSON.stringify(data)),
+        String(dataVersion)
+      )
     )
   })
 
@@ -287,12 +293,14 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
   const revokeAll: SessionStore["Service"]["revokeAll"] = Effect.fn("RedisSessionStore.revokeAll")(
     function* (principal, options) {
-      return yield* within(endAll(yield* principalOf(principal), options?.except ?? ""))
+      return yield* within(
+        endAll(yield* principalOf(principal), options?.except ? RedisSessionReply.short(options.except) : "")
+      )
     }
   )
 
   /** For each of these sessions what the script says of it, in scripts that are short. */
-  const ofEach = (script: RedisSessionScripts.Script, ids: ReadonlyArray<SessionId.SessionId>) =>
+  const ofEach = (script: RedisSessionScripts.Script, ids: ReadonlyArray<string>) =>
     within(
       Effect.map(
         // While one is answered, the next is on its way and the one before is read.
@@ -306,10 +314,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     )
 
   /** The sessions in these answers that live and can be read. */
-  const readable = Effect.fnUntraced(function* (answers: ReadonlyArray<unknown>) {
+  const readable = Effect.fnUntraced(function* (rows: ReadonlyArray<RedisSessionReply.Row>) {
     const records: Array<SessionRecord> = []
-    for (const reply of answers) {
-      const read = RedisSessionReply.listed(reply, cipher.open)
+    for (const row of rows) {
+      const read = RedisSessionReply.listed(row, cipher.open)
       if (read === undefined) continue
       if (Result.isSuccess(read)) records.push(read.success)
       else yield* Effect.logWarning("A session was left out of a list", read.failure.message)
@@ -319,7 +327,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   const list = Effect.fn("RedisSessionStore.list")(function* (principal: string) {
     const name = yield* principalOf(principal)
-    const ids = yield* RedisSessionReply.ids(yield* run(scripts.ids, name))
+    const ids = yield* RedisSessionReply.shortIds(yield* run(scripts.ids, name))
     const records = yield* readable(yield* ofEach(scripts.sessions, ids))
     // One that is another's by now was only just taken over.
     return records.filter((record) => record.principal === name)
@@ -327,7 +335,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
 
   // So many scripts as would do if each looked at as many as it may: a page can be short.
   const look = Effect.fnUntraced(function* (after: string, limit: number) {
-    const answers: Array<unknown> = []
+    const answers: Array<RedisSessionReply.Row> = []
     let next = after
     for (let left = limit; left > 0 && (left === limit || next !== ""); left -= largest) {
       const reply = yield* sent(scripts.visitors, [next, String(Math.min(left, largest))])
@@ -359,7 +367,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     setExpiry,
     visitors,
     authenticate,
-    revoke: (id) => Effect.flatMap(run(scripts.revoke, id), RedisSessionReply.isDone),
+    revoke: (id) => Effect.flatMap(run(scripts.revoke, RedisSessionReply.short(id)), RedisSessionReply.isDone),
     revokeAll,
     epoch: (principal) =>
       principalOf(principal).pipe(
@@ -368,8 +376,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       ),
     list,
     endedOf: (ids) =>
-      Effect.map(ofEach(scripts.states, ids), (states) =>
-        ids.filter((_, index) => RedisSessionReply.isOver(states[index]))
+      Effect.map(ofEach(scripts.states, ids.map(RedisSessionReply.short)), (states) =>
+        ids.filter((_, index) => RedisSessionReply.isOver(states[index] ?? []))
       ),
     ended,
     prune: (limit) =>

@@ -18,6 +18,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import * as RedisSessionLua from "../../src/redis/internal/RedisSessionLua.ts"
 import * as RedisSessionStore from "../../src/redis/RedisSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
@@ -42,9 +43,11 @@ const lists = 5
 
 /** Makes every session's last activity ten minutes old. */
 const idle = `
-for _, key in ipairs(redis.call('KEYS', 'holdfast:session:*')) do
-  redis.call('HSET', key, 'lastSeenAt', string.format('%.0f', redis.call('HGET', key, 'lastSeenAt') - 600000))
-  redis.call('HINCRBY', key, 'stamp', 1)
+${RedisSessionLua.prelude("holdfast")}
+for _, key in ipairs(redis.call('KEYS', SESSION .. '*')) do
+  local s = parse(redis.call('GET', key))
+  s[SEEN] = text(s[SEEN] - 600000)
+  write(string.sub(key, #SESSION + 1), s)
 end`
 
 export const run = async () => {

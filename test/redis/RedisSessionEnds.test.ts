@@ -10,7 +10,7 @@ import * as Sessions from "../../src/session/Sessions.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { eventually } from "../support/conditions.ts"
-import { instance, redisWorld } from "../support/redisSessions.ts"
+import { instance, redisWorld, rewrite } from "../support/redisSessions.ts"
 
 const newSession = {
   principal: "alice",
@@ -128,7 +128,7 @@ describe("RedisSessionEnds", () => {
       const { advance, client, here, prefix, there, token } = yield* world({ pollInterval: "300 millis" })
       const { lifetime, record } = yield* there.sessions.open(token)
       // An end that no script wrote.
-      yield* client.send("HSET", `${prefix}:session:${record.id}`, "endedAt", "1", "stamp", "1")
+      yield* rewrite(client, prefix, record.id, { ended: "1", stamp: "1" })
       yield* within("3 seconds")(lifetime.ended)
       const expiring = yield* here.sessions.create({ ...newSession, absoluteTimeout: Duration.hours(1) })
       const held = yield* there.sessions.open(expiring.token)

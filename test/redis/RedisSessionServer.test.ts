@@ -143,7 +143,7 @@ describe("RedisSessionServer", () => {
         // Until it is noticed that the connection is lost, that is the answer.
         const told = yield* eventually(said, (told) => /^ok$|Set maxmemory-policy/.test(told), "5 seconds")
         assert.match(told, /noeviction/)
-        assert.strictEqual(yield* own.send("ZCARD", "holdfast:ends"), 1)
+        assert.strictEqual(yield* own.send("ZCARD", "holdfast:due"), 1)
       })
     )
   )

@@ -16,7 +16,16 @@ import * as SessionToken from "../../src/session/SessionToken.ts"
 import { eventually } from "../support/conditions.ts"
 import { keysOf, ownServer } from "../support/redis.ts"
 import { client } from "../support/redis.ts"
-import { contradictions, instance, monitor, redisWorld } from "../support/redisSessions.ts"
+import {
+  contradictions,
+  instance,
+  keptSession,
+  monitor,
+  redisWorld,
+  rewrite,
+  sessionKey,
+  tokenKey
+} from "../support/redisSessions.ts"
 import { authentication, create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
 
 const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(effects, { concurrency: "unbounded" })
@@ -36,8 +45,9 @@ describe("RedisSessionStore", () => {
         const end = `end of round ${round}`
         yield* Effect.scoped(Effect.flatMap(client(), ({ send }) => send("ECHO", end)))
         yield* eventually(Effect.sync(said), (text) => text.includes(end))
-        const writes = said().split(`"HSET" "${prefix}:session:${id}" "stamp"`).length - 1
-        assert.strictEqual(writes, round)
+        const writes = said().split(`"SET" "${sessionKey(prefix, id)}"`).length - 1
+        // So many are those of the time that went on.
+        assert.strictEqual(writes - round, round)
       }
     })
   )
@@ -54,7 +64,9 @@ describe("RedisSessionStore", () => {
       const seconds = (yield* own.send("TIME")) as ReadonlyArray<string>
       const soon = String(Number(seconds[0]) * 1000 + 2500)
       // What is left of the grace, without a write to the session, so that nothing is forgotten for that.
-      yield* own.send("HSET", `${prefix}:token:${wanted.token}`, "validUntil", soon)
+      const kept = String(yield* own.send("GET", tokenKey(prefix, wanted.token)))
+      assert.match(kept, / \d{13} {2}\w{32} $/)
+      yield* own.send("SET", tokenKey(prefix, wanted.token), kept.replace(/ \d{13} /, ` ${soon} `))
       assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
       assert.strictEqual(yield* outcome(store.load(wanted.token)), "ok")
       yield* eventually(outcome(store.load(wanted.token)), (told) => told === "SessionSuperseded", "8 seconds")
@@ -138,9 +150,9 @@ describe("RedisSessionStore", () => {
       assert.lengthOf(displaced, 1)
       assert.lengthOf(yield* store.list("alice"), 3)
       yield* store.create(session({ maxPerPrincipal: 10 }))
-      assert.strictEqual(yield* client.send("ZCARD", `${prefix}:sessions-of:alice`), 4)
+      assert.strictEqual(yield* client.send("ZCARD", `${prefix}:p:alice`), 4)
       assert.lengthOf(yield* store.revokeAll("alice"), 4)
-      assert.strictEqual(yield* client.send("EXISTS", `${prefix}:sessions-of:alice`), 0)
+      assert.strictEqual(yield* client.send("EXISTS", `${prefix}:p:alice`, `${prefix}:d:alice`), 0)
       assert.deepStrictEqual(yield* contradictions(client, prefix), [])
     })
   )
@@ -188,11 +200,13 @@ describe("RedisSessionStore", () => {
     Effect.gen(function* () {
       const { client, prefix, store } = yield* redisWorld
       const { id } = yield* create(store, session({ data: "private" }))
-      assert.strictEqual(yield* client.send("EXISTS", `${prefix}:content:${id}`), 1)
+      const kept = client.send("GET", sessionKey(prefix, id))
+      assert.include(String(yield* kept), "private")
       yield* store.revoke(id)
-      assert.strictEqual(yield* client.send("EXISTS", `${prefix}:content:${id}`), 0)
+      const left = yield* kept
+      assert.notInclude(String(left), "private")
       // A stamp that no live session has, whatever the server's clock said before.
-      assert.strictEqual(yield* client.send("HGET", `${prefix}:session:${id}`, "stamp"), "0")
+      assert.strictEqual(keptSession(left)?.stamp, "0")
     })
   )
 
@@ -247,7 +261,7 @@ describe("RedisSessionStore", () => {
       let dump = said()
       for (const key of yield* keysOf(client, prefix)) {
         const type = String(yield* client.send("TYPE", key))
-        dump += `${key} ${inspect(yield* type === "hash" ? client.send("HGETALL", key) : client.send("ZRANGE", key, "0", "-1"))}`
+        dump += `${key} ${inspect(yield* type === "string" ? client.send("GET", key) : client.send("ZRANGE", key, "0", "-1"))}`
       }
       assert.include(dump, wanted.token)
       for (const secret of [token, next, fresh]) {
@@ -284,17 +298,19 @@ describe("RedisSessionStore", () => {
       const { another, client, prefix, store } = yield* redisWorld
       const wanted = times(9, () => session({ maxPerPrincipal: 10 }))
       const records = yield* all(wanted.map((one) => create(store, one)))
-      const keyOf = (index: number) => `${prefix}:session:${records[index]?.id}`
-      const spoil = (index: number, field: string, value: string) => client.send("HSET", keyOf(index), field, value)
-      const hold = (index: number, text: string) => client.send("SET", `${prefix}:content:${records[index]?.id}`, text)
+      const spoil = (index: number, changes: Parameters<typeof rewrite>[3]) =>
+        rewrite(client, prefix, records[index]?.id ?? "", changes)
+      const hold = (index: number, content: string) => spoil(index, { content })
       yield* hold(1, '{"userAgent": "secret", "ip": 7}\n{}')
       yield* hold(2, "[]\n{}")
       yield* hold(3, "{}\n[1e999]")
-      yield* spoil(4, "expiresAt", "infinity")
-      yield* client.send("HDEL", keyOf(5), "idle")
-      yield* client.send("HSET", `${prefix}:token:${wanted[6]?.token}`, "issuedAt", "x")
-      yield* client.send("DEL", `${prefix}:token:${wanted[7]?.token}`)
-      yield* client.send("SET", `${prefix}:token:${wanted[7]?.token}`, "x")
+      yield* spoil(4, { expires: "infinity" })
+      yield* spoil(5, { idle: "" })
+      const tokenOf = (index: number) => tokenKey(prefix, wanted[index]?.token ?? "")
+      const kept = String(yield* client.send("GET", tokenOf(6)))
+      yield* client.send("SET", tokenOf(6), `${kept.slice(0, 32)}xxxxxxxxxxx1`)
+      yield* client.send("DEL", tokenOf(7))
+      yield* client.send("LPUSH", tokenOf(7), "x")
       const outcomes = yield* all(wanted.map(({ token }) => outcome(store.load(token))))
       const bad = "SessionUndecodable"
       assert.deepStrictEqual(outcomes, ["ok", bad, bad, bad, bad, bad, bad, "SessionsUnavailable", "ok"])
@@ -323,7 +339,7 @@ describe("RedisSessionStore", () => {
       const mine = session({ principal: "bob" })
       const { id } = yield* create(store, mine)
       const before = yield* keysOf(client, prefix)
-      for (const key of ["sessions-of:alice", "deadlines-of:alice", "epochs"]) {
+      for (const key of ["p:alice", "d:alice", "epochs"]) {
         yield* client.send("SET", `${prefix}:${key}`, "x")
         const epoch = key === "epochs" ? 1 : undefined
         const login = authentication({ token: visitor.token, epoch })
@@ -333,8 +349,8 @@ describe("RedisSessionStore", () => {
         yield* client.send("DEL", `${prefix}:${key}`)
         assert.deepStrictEqual(yield* keysOf(client, prefix), before)
       }
-      yield* client.send("DEL", `${prefix}:session:${id}`)
-      yield* client.send("SET", `${prefix}:session:${id}`, "x")
+      yield* client.send("DEL", sessionKey(prefix, id))
+      yield* client.send("LPUSH", sessionKey(prefix, id), "x")
       assert.strictEqual(yield* outcome(store.load(mine.token)), "SessionsUnavailable")
       assert.strictEqual(yield* outcome(store.revoke(id)), "SessionsUnavailable")
       assert.strictEqual(yield* outcome(store.load(visitor.token)), "ok")
@@ -355,12 +371,12 @@ describe("RedisSessionStore", () => {
       }
       const spoiled = yield* create(store, session({ principal: null }))
       const gone = yield* create(store, session({ principal: null }))
-      yield* client.send("DEL", `${prefix}:session:${gone.id}`)
+      yield* client.send("DEL", sessionKey(prefix, gone.id))
       yield* store.revokeAll("alice")
       assert.strictEqual((yield* store.prune(10)).sessions, 0)
       yield* advance("37 hours")
-      yield* client.send("DEL", `${prefix}:session:${spoiled.id}`)
-      yield* client.send("SET", `${prefix}:session:${spoiled.id}`, "x")
+      yield* client.send("DEL", sessionKey(prefix, spoiled.id))
+      yield* client.send("LPUSH", sessionKey(prefix, spoiled.id), "x")
       let pruned = 0
       for (let turn = 0; pruned < 3 && turn < 10; turn++) {
         const before = (yield* keysOf(client, prefix)).length
@@ -447,7 +463,7 @@ describe("RedisSessionStore", () => {
         yield* store.load(next)
         tokens.push(next)
       }
-      const held = () => Effect.map(keysOf(client, `${prefix}:token:`), (keys) => keys.length)
+      const held = () => Effect.map(keysOf(client, `${prefix}:t:`), (keys) => keys.length)
       assert.strictEqual(yield* held(), 14)
       assert.deepStrictEqual(yield* contradictions(client, prefix), [])
       assert.strictEqual(yield* outcome(store.load(tokens.at(-3) ?? newToken())), "SessionSuperseded")
@@ -530,6 +546,11 @@ describe("RedisSessionStore", () => {
       // Without INFO and CONFIG it works as well, and says that it could not look.
       yield* admin.send("ACL", "SETUSER", "sessions", "-info", "-config")
       yield* everything(yield* instance({ url: Redacted.make(url.href) }))
+      // With those that an older version named, what is remembered is confirmed as well.
+      yield* admin.send("ACL", "SETUSER", "sessions", "-getrange")
+      const wanted = session()
+      yield* create(store, wanted)
+      for (const _ of [1, 2]) yield* store.load(wanted.token)
     })
   )
 

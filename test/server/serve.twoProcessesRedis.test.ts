@@ -4,6 +4,7 @@ import * as Layer from "effect/Layer"
 import { make as makeBrowser } from "../support/browser.ts"
 import * as DeafProxy from "../support/deafProxy.ts"
 import * as RedisService from "../support/redisService.ts"
+import { sessionKey } from "../support/redisSessions.ts"
 import { laws, newUser, Pair, startBeside, zone } from "./twoProcessesLaws.ts"
 
 laws(
@@ -19,7 +20,7 @@ laws(
         b,
         network,
         travel: service.travel,
-        written: (id) => Effect.map(redis.send("HGETALL", `holdfast:session:${id}`), (all) => JSON.stringify(all))
+        written: (id) => Effect.map(redis.send("GET", sessionKey("holdfast", id)), String)
       }
     })
   ),

@@ -110,15 +110,19 @@ const postgres = Effect.map(PgSessions.pgWorld, ({ connection, url }): Place => 
 })
 
 const redis = Effect.map(RedisSessions.redisWorld, ({ client, prefix, url }): Place => {
-  const content = (id: string) => `${prefix}:content:${id}`
+  const content = (id: string) =>
+    Effect.map(
+      client.send("GET", RedisSessions.sessionKey(prefix, id)),
+      (kept) => RedisSessions.keptSession(kept)?.content
+    )
   return {
     open: (...keys) => RedisSessions.instance({ url, prefix, keys }),
     kept: Effect.gen(function* () {
-      const keys = yield* keysOf(client, `${prefix}:content:`)
+      const keys = yield* keysOf(client, `${prefix}:s:`)
       return (yield* Effect.forEach(keys, (key) => client.send("GET", key))).map(String).join("\n")
     }),
     move: (from, to) =>
-      Effect.flatMap(client.send("GET", content(from)), (text) => client.send("SET", content(to), String(text)))
+      Effect.flatMap(content(from), (content) => RedisSessions.rewrite(client, prefix, to, { content }))
   }
 })
 

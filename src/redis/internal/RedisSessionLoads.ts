@@ -28,7 +28,7 @@ export interface Options {
   /** For a batch as a whole. */
   readonly within: TimeLimit.TimeLimit<SessionError>
   /** For each token its session, in its place. */
-  readonly load: (tokens: ReadonlyArray<TokenHash>) => Effect.Effect<ReadonlyArray<unknown>, SessionError>
+  readonly load: (tokens: ReadonlyArray<TokenHash>) => Effect.Effect<ReadonlyArray<RedisSessionReply.Row>, SessionError>
   /** The server's time, and behind it for each session its stamp. */
   readonly confirm: (ids: ReadonlyArray<SessionId>) => Effect.Effect<ReadonlyArray<unknown>, SessionError>
   readonly memory: SessionMemory<RedisSessionReply.Known>
@@ -53,12 +53,13 @@ export const make = ({ concurrency, confirm, load, memory, open, within }: Optio
       ? Effect.void
       : Effect.map(load(tokens), (answers) => {
           for (const [index, token] of tokens.entries()) {
-            const read = RedisSessionReply.session(answers[index], open)
+            const row = answers[index] ?? []
+            const read = RedisSessionReply.session(row, open)
             if (Result.isFailure(read)) {
               tell(batch, token, Exit.fail(read.failure))
               continue
             }
-            const worth = RedisSessionReply.remembered(answers[index], read.success)
+            const worth = RedisSessionReply.remembered(row, read.success)
             if (worth !== undefined) memory.put(token, worth.known, worth.bytes)
             tell(batch, token, Exit.succeed(read.success))
           }
