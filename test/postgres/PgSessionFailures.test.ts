@@ -14,6 +14,7 @@ import type { SessionError } from "../../src/session/SessionError.ts"
 import type * as SessionId from "../../src/session/SessionId.ts"
 import type { SessionStore } from "../../src/session/SessionStore.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
+import { eventually } from "../support/conditions.ts"
 import { instance, pgWorld } from "../support/sessions.ts"
 import { authentication, create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
 
@@ -143,9 +144,16 @@ describe("PgSessionStore, when the server fails", () => {
       const store = yield* instance({ url, operationTimeout: "2 seconds" })
       const alice = yield* known(store)
       yield* recovers(store, alice)
-      const disconnect = admin.query(
-        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'app'"
-      )
+      // A backend that is letting somebody in has no name yet, and may have read the role before it was changed.
+      const disconnect = Effect.gen(function* () {
+        const [[now] = []] = yield* admin.queryValues("select clock_timestamp()::text")
+        const older = admin.queryValues(
+          `select pg_terminate_backend(pid, 5000) from pg_stat_activity
+           where backend_type = 'client backend' and coalesce(usename, 'app') = 'app' and backend_start < $1::timestamptz`,
+          [now]
+        )
+        yield* eventually(older, (rows) => rows.length === 0)
+      })
       const cases: ReadonlyArray<
         readonly [what: string, code: string, ill: string, well: string, fails: typeof writes]
       > = [
