@@ -35,7 +35,9 @@ const processesOf = (directory: string): ReadonlyArray<number> => {
   const first = Number(readFileSync(join(directory, "data/postmaster.pid"), "utf8").split("\n")[0])
   const children = readdirSync("/proc").filter((name) => {
     try {
-      return /^\d+$/.test(name) && readFileSync(`/proc/${name}/stat`, "utf8").split(") ")[1]?.split(" ")[1] === String(first)
+      return (
+        /^\d+$/.test(name) && readFileSync(`/proc/${name}/stat`, "utf8").split(") ")[1]?.split(" ")[1] === String(first)
+      )
     } catch {
       return false
     }
@@ -128,10 +130,10 @@ const compare = async (user: User, asked: Engine, stopped: Engine) => {
   const stuck = [1, 2].map(() => execute(user, stopped.name, stopped.slow))
   await pause(200)
   await stopped.signal("SIGSTOP")
-  let over = false
+  const asking = { isOver: false }
   const asks = (async () => {
     const all: Array<Promise<string>> = []
-    while (!over) {
+    while (!asking.isOver) {
       all.push(execute(user, stopped.name, "select 1"))
       await pause(250)
     }
@@ -140,7 +142,7 @@ const compare = async (user: User, asked: Engine, stopped: Engine) => {
   rows.push(row("it stands still", await measure(user, asked.name)))
   await untilReady(user, stopped.name, false)
   rows.push(row("it is known to be away", await measure(user, asked.name)))
-  over = true
+  asking.isOver = true
   await stopped.signal("SIGCONT")
   const [, others] = await Promise.all([Promise.all(stuck), asks])
   await Promise.all(others)

@@ -212,7 +212,11 @@ export const serviceLoop = async () => {
     row(`100 loop for ever, ${runs} at a time`, await delay(user))
     const begun = performance.now()
     await service.stop()
-    rows.push({ places, scripts: "SIGTERM with those, until it is gone", "max ms": (performance.now() - begun).toFixed(0) })
+    rows.push({
+      places,
+      scripts: "SIGTERM with those, until it is gone",
+      "max ms": (performance.now() - begun).toFixed(0)
+    })
   }
   console.table(rows)
   rmSync(directory, { recursive: true, force: true })

@@ -40,10 +40,10 @@ export const lastUses = async (
 ): Promise<ReadonlyArray<number>> => {
   const begun = performance.now()
   const last = new Map(threads.map((thread) => [thread, 0]))
-  let isOver = false
-  void over.then(() => (isOver = true))
+  const watching = { isOver: false }
+  void over.then(() => (watching.isOver = true))
   let before = times(pid)
-  while (!isOver) {
+  while (!watching.isOver) {
     await pause(5)
     const now = times(pid)
     for (const thread of threads) {

@@ -111,7 +111,17 @@ class Executor {
   }
 }
 
-const unavailable = (problem: string) => new FunctionError({ reason: new FunctionsUnavailable({ problem }) })
+const notStarted = (name: string, problem: string) =>
+  new FunctionError({
+    reason: new FunctionsUnavailable({ problem: `No worker of ${name} could be started: ${problem}` })
+  })
+
+/** Starts a worker. A thread that the system refuses is thrown by Node at once. */
+const start = (id: string, options: Options) =>
+  Effect.try({
+    try: () => new Executor(id, options),
+    catch: (error) => notStarted(options.name, error instanceof Error ? error.message : String(error))
+  })
 
 const ready = (executor: Executor, name: string) =>
   Effect.callback<Executor, FunctionError>((resume) => {
@@ -124,7 +134,7 @@ const ready = (executor: Executor, name: string) =>
       end(
         Effect.andThen(
           Effect.promise(() => executor.worker.terminate()),
-          Effect.fail(unavailable(`No worker of ${name} could be started: ${problem}`))
+          Effect.fail(notStarted(name, problem))
         )
       )
     const timer = setTimeout(() => fail(`it was not ready within ${startMillis} ms.`), startMillis)
@@ -140,7 +150,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   let count = 0
   const acquire = Ledger.hold(
     (executor: Executor) => ({ kind: "worker", id: executor.id, attributes: { runtime: name } }),
-    Effect.suspend(() => ready(new Executor(`${name} ${++count}`, options), name)),
+    Effect.flatMap(
+      Effect.suspend(() => start(`${name} ${++count}`, options)),
+      (executor) => ready(executor, name)
+    ),
     ({ worker }) => Effect.promise(() => worker.terminate())
   )
   const pool = yield* Pool.makeWithTTL({
