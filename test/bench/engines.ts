@@ -6,8 +6,6 @@
  * 2,000) says how many queries each time. The service's own tables are on a server of their own. Clients, service and servers share
  * the processors of one machine.
  */
-import { spawn } from "node:child_process"
-import { once } from "node:events"
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
@@ -16,7 +14,8 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import * as MariaDb from "../support/mariadb.ts"
-import { login, until, type User } from "./isolationWorld.ts"
+import { serve } from "./functionServices.ts"
+import { login, type User } from "./isolationWorld.ts"
 import { quantile } from "./measure.ts"
 
 const queries = Number(process.env.HOLDFAST_BENCH_QUERIES ?? 2000)
@@ -47,8 +46,8 @@ const processesOf = (directory: string): ReadonlyArray<number> => {
 
 const terminal = new Set(["Succeeded", "Failed", "Canceled"])
 
-/** Runs a query, and answers in which state it ended. */
-const execute = async ({ send }: User, engine: string, sql: string): Promise<string> => {
+/** Runs a query, and answers in which state it ended; looks at it again after so many milliseconds. */
+const execute = async ({ send }: User, engine: string, sql: string, every = 0): Promise<string> => {
   const submitted = await send("POST", "/queries", { sql, engine })
   if (submitted.status !== 202) return `refused with ${submitted.status}`
   const { id } = submitted.json as { readonly id: string }
@@ -56,6 +55,7 @@ const execute = async ({ send }: User, engine: string, sql: string): Promise<str
     const { json } = await send("GET", `/queries/${id}`)
     const { state } = json as { readonly state: string }
     if (terminal.has(state)) return state
+    if (every > 0) await pause(every)
   }
 }
 
@@ -74,32 +74,6 @@ const measure = async (user: User, engine: string, count = queries) => {
   }
   await Promise.all(Array.from({ length: clients }, client))
   return { times, failed }
-}
-
-const serve = async (own: Redacted.Redacted, usual: Redacted.Redacted, maria: MariaDb.MariaDb) => {
-  const program = new URL("../../src/bin.ts", import.meta.url).pathname
-  const child = spawn(process.execPath, [program, "serve"], {
-    env: {
-      PATH: process.env.PATH ?? "",
-      HOME: process.env.HOME ?? "/",
-      PORT: "0",
-      DATABASE_URL: Redacted.value(own),
-      HOLDFAST_QUERY_URL: Redacted.value(usual),
-      HOLDFAST_QUERY_SUPERUSER: "allow",
-      HOLDFAST_ENGINES: `lake=${maria.url}`,
-      HOLDFAST_ENGINE_LAKE_PASSWORD: Redacted.value(maria.password),
-      HOLDFAST_DEMO_PASSWORD: "correct horse battery staple"
-    },
-    stdio: ["ignore", "pipe", "inherit"]
-  })
-  let said = ""
-  child.stdout.on("data", (chunk: Buffer) => (said += String(chunk)))
-  const url = await until(() => /Holdfast listening on (\S+)/.exec(said)?.[1])
-  const stop = async () => {
-    child.kill("SIGTERM")
-    if (child.exitCode === null) await once(child, "exit")
-  }
-  return { url, stop }
 }
 
 /** Waits until the service says of an engine that it is there, or that it is away. */
@@ -127,14 +101,14 @@ const compare = async (user: User, asked: Engine, stopped: Engine) => {
   await measure(user, asked.name, queries / 4)
   const rows = [row("before", await measure(user, asked.name))]
   // What runs there when it is stopped, and what comes while it stands still.
-  const stuck = [1, 2].map(() => execute(user, stopped.name, stopped.slow))
+  const stuck = [1, 2].map(() => execute(user, stopped.name, stopped.slow, 250))
   await pause(200)
   await stopped.signal("SIGSTOP")
   const asking = { isOver: false }
   const asks = (async () => {
     const all: Array<Promise<string>> = []
     while (!asking.isOver) {
-      all.push(execute(user, stopped.name, "select 1"))
+      all.push(execute(user, stopped.name, "select 1", 250))
       await pause(250)
     }
     return all
@@ -167,12 +141,19 @@ export const run = async () => {
     slow: "select sleep(5)",
     signal: (name) => Effect.runPromise(maria.signal(name))
   }
-  const { stop, url } = await serve(own.superuserUrl, usual.superuserUrl, maria)
-  const user = await login(url, "demo")
-  await untilReady(user, postgres.name, true)
-  await untilReady(user, lake.name, true)
-  const rows = [...(await compare(user, postgres, lake)), ...(await compare(user, lake, postgres))]
-  console.table(rows)
-  await stop()
-  await Effect.runPromise(Scope.close(scope, Exit.void))
+  const { address, stop } = await serve(Redacted.value(own.superuserUrl), {
+    HOLDFAST_QUERY_URL: Redacted.value(usual.superuserUrl),
+    HOLDFAST_QUERY_SUPERUSER: "allow",
+    HOLDFAST_ENGINES: `lake=${maria.url}`,
+    HOLDFAST_ENGINE_LAKE_PASSWORD: Redacted.value(maria.password)
+  })
+  try {
+    const user = await login(address, "demo")
+    await untilReady(user, postgres.name, true)
+    await untilReady(user, lake.name, true)
+    console.table([...(await compare(user, postgres, lake)), ...(await compare(user, lake, postgres))])
+  } finally {
+    await stop()
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+  }
 }

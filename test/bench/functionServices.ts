@@ -111,11 +111,20 @@ const of = (times: ReadonlyArray<number>) => ({
 })
 
 const tries = Number(process.env.HOLDFAST_BENCH_STOPS ?? 200)
-const loopsPerService = 4
+const loopsPerService = 8
+const servicesAtOnce = 3
+
+/** A service in which scripts loop for ever, and the threads that run them. */
+const looping = async (url: string, env: Readonly<Record<string, string>>) => {
+  const service = await serve(url, { HOLDFAST_MAX_EXECUTIONS: String(2 * loopsPerService), ...env })
+  const user = await login(service.address, "demo")
+  await running(user, await executions(user, loopsPerService, 120_000), loopsPerService)
+  return { service, user }
+}
 
 /**
  * SIGTERM while scripts loop for ever: the time until their threads use no processor time any more, and until the process is gone;
- * without other work, and beside a query that does not end by itself.
+ * without other work, and beside a query that does not end by itself. Some services run at a time, and get the signal together.
  */
 export const signals = async () => {
   const { close, make } = await databases()
@@ -123,25 +132,32 @@ export const signals = async () => {
   const queries = await make("queries")
   const rows: Array<object> = []
   for (const beside of ["nothing", "a query that does not end"]) {
+    const env = {
+      HOLDFAST_QUERY_URL: queries,
+      HOLDFAST_QUERY_SUPERUSER: "allow",
+      HOLDFAST_FUNCTION_TIMEOUT: "2 minutes"
+    }
     const [stopped, gone]: [Array<number>, Array<number>] = [[], []]
     while (stopped.length < tries) {
-      const service = await serve(url, {
-        HOLDFAST_MAX_EXECUTIONS: String(2 * loopsPerService),
-        ...(beside !== "nothing" && { HOLDFAST_QUERY_URL: queries, HOLDFAST_QUERY_SUPERUSER: "allow" })
-      })
-      const user = await login(service.address, "demo")
-      const ids = await executions(user, loopsPerService, 30_000)
-      await running(user, ids, loopsPerService)
-      if (beside !== "nothing") {
-        const { status } = await user.send("POST", "/queries", { sql: "select pg_sleep(60)" })
-        if (status !== 202) throw new Error(`No query: ${status}`)
-      }
-      const threads = await Threads.busiest(service.pid, loopsPerService)
-      const begun = performance.now()
-      const ended = Promise.resolve(service.ended())
-      service.signal("SIGTERM")
-      stopped.push(...(await Threads.lastUses(service.pid, threads, ended)))
-      gone.push(performance.now() - begun)
+      const services = await Promise.all(Array.from({ length: servicesAtOnce }, () => looping(url, env)))
+      const watched = await Promise.all(
+        services.map(async ({ service, user }) => {
+          if (beside !== "nothing") {
+            const { status } = await user.send("POST", "/queries", { sql: "select pg_sleep(60)" })
+            if (status !== 202) throw new Error(`No query: ${status}`)
+          }
+          return { service, threads: await Threads.busiest(service.pid, loopsPerService) }
+        })
+      )
+      await Promise.all(
+        watched.map(async ({ service, threads }) => {
+          const begun = performance.now()
+          const ended = Promise.resolve(service.ended())
+          service.signal("SIGTERM")
+          stopped.push(...(await Threads.lastUses(service.pid, threads, ended)))
+          gone.push(performance.now() - begun)
+        })
+      )
     }
     rows.push({ beside, what: "loop stopped", tries: stopped.length, ...of(stopped) })
     rows.push({ beside, what: "process gone", tries: gone.length, ...of(gone) })

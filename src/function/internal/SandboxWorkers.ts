@@ -17,6 +17,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Pool from "effect/Pool"
 import * as Scope from "effect/Scope"
+import { availableParallelism } from "node:os"
 import { Worker } from "node:worker_threads"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import { FunctionError, FunctionsUnavailable, SandboxLost } from "../FunctionError.ts"
@@ -51,6 +52,15 @@ const stopMillis = 100
 /** The heap of the thread itself, around the memory of the script. */
 const heapMegabytes = 128
 
+/**
+ * How far the priority of a worker is below the program's: by 10, where two of them share a processor. The more there are, the lower
+ * each is, so that together they take no more from the program: Linux gives a thread 1.25 times the part of one that is nicer by 1.
+ */
+const nicenessOf = (maxWorkers: number): number => {
+  const share = maxWorkers / (2 * availableParallelism())
+  return 10 + Math.max(0, Math.ceil(Math.log(share) / Math.log(1.25)))
+}
+
 /** Nothing of the program's, but where its compiled code is kept, if it is: threads start in half the time then. */
 const environment = () => {
   const { NODE_COMPILE_CACHE } = process.env
@@ -68,12 +78,18 @@ class Executor {
   gone: Outcome | undefined
   listener: ((message: FromWorker | { readonly type: "gone"; readonly outcome: Outcome }) => void) | undefined
 
-  constructor(id: string, { file, host, memoryBytes, workerData }: Options) {
+  constructor(id: string, { file, host, maxWorkers, memoryBytes, workerData }: Options) {
     this.id = id
     const flag = new SharedArrayBuffer(4)
     this.flag = new Int32Array(flag)
     this.worker = new Worker(file, {
-      workerData: { ...workerData, flag, memoryBytes, host: Object.keys(host) } satisfies Given,
+      workerData: {
+        ...workerData,
+        flag,
+        memoryBytes,
+        niceness: nicenessOf(maxWorkers),
+        host: Object.keys(host)
+      } satisfies Given,
       env: environment(),
       argv: [],
       execArgv: [],

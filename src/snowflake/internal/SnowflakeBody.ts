@@ -134,6 +134,11 @@ export function* read(bytes: Buffer): Generator<void, Body> {
   return { head, bytes, pieces, rows }
 }
 
+/** Gives the memory of the rows back at once, instead of when V8 looks for garbage. Nobody may have a part of it. */
+export const release = ({ bytes: { buffer, byteLength } }: Body): void => {
+  if (buffer instanceof ArrayBuffer && byteLength === buffer.byteLength) buffer.transfer(0)
+}
+
 /** The rows of a piece as they came. Throws where they are no JSON. */
 export const rowsOf = ({ bytes }: Body, { from, to }: Piece): Array<Array<string | null>> =>
   JSON.parse(`[${bytes.toString("utf8", from, to)}]`)
