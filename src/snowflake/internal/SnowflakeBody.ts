@@ -139,6 +139,41 @@ export const release = ({ bytes: { buffer, byteLength } }: Body): void => {
   if (buffer instanceof ArrayBuffer && byteLength === buffer.byteLength) buffer.transfer(0)
 }
 
+/** An escape, or what JSON does not allow in a string. */
+const special = /[\\\0-\x1f]/
+
+/**
+ * The rows of a text in which nothing is escaped; nothing where it has any other form than rows of strings and nulls. Beside its speed
+ * it is for memory: `JSON.parse` keeps each string of up to ten characters in a table of V8's old space, until the next full collection.
+ */
+const plainRows = (text: string): Array<Array<string | null>> | undefined => {
+  if (special.test(text)) return undefined
+  const rows: Array<Array<string | null>> = []
+  for (let at = 0; ; at++) {
+    if (text[at] !== "[") return undefined
+    const row: Array<string | null> = []
+    do {
+      at++
+      if (text[at] === '"') {
+        const end = text.indexOf('"', at + 1)
+        if (end < 0) return undefined
+        row.push(text.slice(at + 1, end))
+        at = end + 1
+      } else if (text.startsWith("null", at)) {
+        row.push(null)
+        at += 4
+      } else return undefined
+    } while (text[at] === ",")
+    if (text[at] !== "]") return undefined
+    rows.push(row)
+    at++
+    if (at === text.length) return rows
+    if (text[at] !== ",") return undefined
+  }
+}
+
 /** The rows of a piece as they came. Throws where they are no JSON. */
-export const rowsOf = ({ bytes }: Body, { from, to }: Piece): Array<Array<string | null>> =>
-  JSON.parse(`[${bytes.toString("utf8", from, to)}]`)
+export const rowsOf = ({ bytes }: Body, { from, to }: Piece): Array<Array<string | null>> => {
+  const text = bytes.toString("utf8", from, to)
+  return plainRows(text) ?? JSON.parse(`[${text}]`)
+}
