@@ -31,8 +31,11 @@ const closeBracket = 0x5d
 const colon = 0x3a
 const comma = 0x2c
 
-/** Bytes of rows that are read in one slice. */
-const pieceBytes = 32 * 1024
+/**
+ * Bytes of rows that are read in one slice. Few, because V8 lets its space for new objects grow by what survives there, which is a piece
+ * each time.
+ */
+const pieceBytes = 8 * 1024
 
 /** Bytes that are looked at between two places where the work may be cut. */
 const sliceBytes = 64 * 1024
@@ -140,7 +143,7 @@ export const release = ({ bytes: { buffer, byteLength } }: Body): void => {
 }
 
 /** An escape, or what JSON does not allow in a string. */
-const special = /[\\\0-\x1f]/
+const special = /[\\\p{Cc}]/u
 
 /**
  * The rows of a text in which nothing is escaped; nothing where it has any other form than rows of strings and nulls. Beside its speed
