@@ -1,14 +1,17 @@
 /**
  * The functions of the service: the languages whose packages are installed, over the store that all instances share.
  *
- * They live as long as the service; packages are loaded where functions are on.
+ * They live until the service is told to end: a script that runs then does not wait until requests and queries are over. Packages are
+ * loaded where functions are on.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as FunctionRuntime from "../function/FunctionRuntime.ts"
 import * as Functions from "../function/Functions.ts"
+import * as Lifetime from "../lifetime/Lifetime.ts"
 import type { Databases } from "./Databases.ts"
+import { Draining } from "./Draining.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import type { Settings } from "./Settings.ts"
 
@@ -49,13 +52,25 @@ const runtimes = Effect.fnUntraced(function* (settings: Settings) {
     : FunctionRuntime.layerAll(layers)
 })
 
+/** Ends an engine from the signal on that the service is about to end; calls are answered that functions are shutting down then. */
+const untilDraining = <E, R>(engine: Layer.Layer<Functions.Functions, E, R>) =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const { begun } = yield* Draining
+      const lifetime = yield* Lifetime.scoped({ kind: "functions", id: "of the service" })
+      const context = yield* Layer.buildWithScope(engine, lifetime.scope)
+      yield* Effect.forkScoped(Effect.andThen(begun, lifetime.begin()))
+      return context
+    })
+  )
+
 /** The engine; nothing where functions are off, or where the packages are not installed and nobody asked for them. */
 export const layer = (settings: Settings, databases: Databases) =>
   Effect.gen(function* () {
     if (settings.functions === "off") return Layer.empty
     const runtime = yield* runtimes(settings)
     const { layer: stored } = yield* store
-    return Functions.layer({
+    const engine = Functions.layer({
       maxRunning: settings.maxExecutions,
       deadline: settings.functionTimeout,
       idleTimeout: settings.functionIdleTimeout,
@@ -67,6 +82,7 @@ export const layer = (settings: Settings, databases: Databases) =>
       maxConsoleBytes: settings.functionMaxConsole,
       maxFunctionsPerPrincipal: settings.maxFunctionsPerUser
     }).pipe(Layer.provide([runtime, stored({ url: databases.own })]))
+    return untilDraining(engine)
   }).pipe(
     Effect.catchTag("PeerMissing", (missing) =>
       settings.functions === "auto"

@@ -1,9 +1,9 @@
 /**
  * `holdfast serve`: everything composed.
  *
- * The service lives from the first line it prints until it is interrupted. Then it closes from the outside in: open streams
- * end, no new connection is accepted and running requests are answered; running queries get two seconds, then they are cancelled;
- * sessions end; pools close; the embedded database shuts down.
+ * The service lives from the first line it prints until it is interrupted. Then scripts get half a second, then they are stopped.
+ * Meanwhile it closes from the outside in: open streams end, no new connection is accepted and running requests are answered; running
+ * queries get two seconds, then they are cancelled; sessions end; pools close; the embedded database shuts down.
  */
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as ByteSize from "effect/ByteSize"
@@ -276,10 +276,11 @@ export const serve = Effect.gen(function* () {
     })
   )
   const service = app.pipe(
-    Layer.provide([Listener.layer(settings), Draining.layer]),
+    Layer.provide(Listener.layer(settings)),
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
     Layer.provide(queries(settings)),
     Layer.provide(FunctionServices.layer(settings, databases)),
+    Layer.provide(Draining.layer),
     Layer.provide(Readiness.layer(settings, databases)),
     Layer.provide(foundation(settings, databases)),
     Layer.provide(failureCounts(settings)),

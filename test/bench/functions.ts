@@ -3,17 +3,16 @@
  *
  * - *Library*: executions of a small script through the engine, with functions in memory; and the memory of a warm worker.
  * - *Stops*: endless loops that are ended by a cancel, by the end of their session, or by the end of their function, from the call
- *   until it returns.
+ *   until it returns; and by their deadline, from the deadline until the outcome is known.
+ * - *Signals*: SIGTERM to the service while scripts loop for ever, see `functionServices.ts`.
  * - *Event loop*: its delay while 100 scripts loop for ever, four at a time as the service has it, and all at once.
+ * - *Service loop*: that of the service.
  * - *Service*: two instances on one real PostgreSQL. A function is created on one, looked up and executed on the other, with 32 in flight. Beside
  *   it, the one statement of a lookup. Nothing may fail, and nothing may hang.
  *
  * Client, services and database share the processors of one machine. `HOLDFAST_BENCH_FUNCTIONS` (default: 10,000) says how many.
  */
-import { spawn } from "node:child_process"
-import { once } from "node:events"
 import { monitorEventLoopDelay } from "node:perf_hooks"
-import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -28,8 +27,8 @@ import * as Lifetime from "../../src/lifetime/Lifetime.ts"
 import * as MicroPythonRuntime from "../../src/micropython/MicroPythonRuntime.ts"
 import * as PgFunctionStore from "../../src/postgres/PgFunctionStore.ts"
 import * as QuickJsRuntime from "../../src/quickjs/QuickJsRuntime.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
-import { login, residentMb, until, type User } from "./isolationWorld.ts"
+import { databases, serve, serviceLoop, signals } from "./functionServices.ts"
+import { login, residentMb, type User } from "./isolationWorld.ts"
 import { quantile } from "./measure.ts"
 
 const count = Number(process.env.HOLDFAST_BENCH_FUNCTIONS ?? 10_000)
@@ -172,6 +171,17 @@ const stops = async () => {
     }
     rows.push({ "ended by": by, tries: all.length, ...of(all) })
   }
+  const late: Array<number> = []
+  const { id: looping } = await engine.create("javascript", loop)
+  const deadline = 200
+  await times(200, 2, async () => {
+    const begun = performance.now()
+    const { id } = await Effect.runPromise(functions.execute({ principal, function: looping, deadline }))
+    const { console, error } = await Effect.runPromise(functions.await(principal, id))
+    late.push(performance.now() - begun - deadline)
+    if (console.length === 0 || error?._tag !== "ExecutionDeadlineExceeded") throw new Error("It did not loop")
+  })
+  rows.push({ "ended by": "deadline, after it", tries: late.length, ...of(late) })
   await engine.close()
   const closing: Array<number> = []
   for (let tries = 0; tries < 20; tries++) {
@@ -223,49 +233,11 @@ const eventLoop = async () => {
   console.table(rows)
 }
 
-const password = "correct horse battery staple"
-
-/** An instance on a database. */
-const serve = async (url: string) => {
-  const program = new URL("../../src/bin.ts", import.meta.url).pathname
-  const child = spawn(process.execPath, [program, "serve"], {
-    env: {
-      PATH: process.env.PATH ?? "",
-      HOME: process.env.HOME ?? "/",
-      PORT: "0",
-      DATABASE_URL: url,
-      HOLDFAST_ORIGIN: "http://localhost:3000",
-      HOLDFAST_DEMO_PASSWORD: password,
-      HOLDFAST_FUNCTIONS: "on",
-      HOLDFAST_MAX_FUNCTIONS_PER_USER: String(2 * count)
-    },
-    stdio: ["ignore", "pipe", "inherit"]
-  })
-  let said = ""
-  child.stdout.on("data", (chunk: Buffer) => (said += String(chunk)))
-  const address = await until(() => /Holdfast listening on (\S+)/.exec(said)?.[1])
-  for (;;) {
-    if ((await fetch(`${address}/health/ready`)).status === 200) break
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-  return {
-    address,
-    pid: child.pid ?? 0,
-    stop: async () => {
-      child.kill("SIGTERM")
-      if (child.exitCode === null) await once(child, "exit")
-    }
-  }
-}
-
 const service = async () => {
-  const scope = await Effect.runPromise(Scope.make())
-  const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
-  const { superuserUrl } = await within(PgServer.make())
-  await within(Effect.flatMap(PgConnection.make({ url: superuserUrl }), (it) => it.query("create database functions")))
-  const url = new URL(Redacted.value(superuserUrl))
-  url.pathname = "/functions"
-  const [a, b] = [await serve(url.href), await serve(url.href)]
+  const { close, make, within } = await databases()
+  const url = await make("functions")
+  const env = { HOLDFAST_MAX_FUNCTIONS_PER_USER: String(2 * count) }
+  const [a, b] = [await serve(url, env), await serve(url, env)]
   const here = await login(a.address, "demo")
   const there: User = {
     ...here,
@@ -295,7 +267,7 @@ const service = async () => {
   for (const all of [creations, lookups, executions]) all.length = 0
   const rate = await times(count, inFlight, one)
   const store = await within(
-    Effect.map(Layer.build(PgFunctionStore.layer({ url: Redacted.make(url.href) })), (context) =>
+    Effect.map(Layer.build(PgFunctionStore.layer({ url: Redacted.make(url) })), (context) =>
       Context.get(context, FunctionStore.FunctionStore)
     )
   )
@@ -324,10 +296,18 @@ const service = async () => {
   console.log(`executions alone, 8 in flight: ${executed.toFixed(0)} a second`, of(only))
   await a.stop()
   await b.stop()
-  await Effect.runPromise(Scope.close(scope, Exit.void))
+  await close()
 }
 
-const parts: Readonly<Record<string, () => Promise<void>>> = { library, memory, stops, eventLoop, service }
+const parts: Readonly<Record<string, () => Promise<void>>> = {
+  library,
+  memory,
+  stops,
+  signals,
+  eventLoop,
+  serviceLoop,
+  service
+}
 
 export const run = async () => {
   const wanted = process.env.HOLDFAST_BENCH_PARTS?.split(",")

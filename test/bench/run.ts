@@ -23,6 +23,7 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   functions: () => import("./functions.ts"),
   clientSessions: () => import("./clientSessions.ts"),
   isolation: () => import("./isolation.ts"),
+  engines: () => import("./engines.ts"),
   snowflake: () => import("./snowflake.ts"),
   attacks: () => import("./attacks.ts")
 }

@@ -8,7 +8,9 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { FunctionError } from "../../src/function/FunctionError.ts"
+import { FunctionRuntime } from "../../src/function/FunctionRuntime.ts"
 import * as Functions from "../../src/function/Functions.ts"
+import * as SandboxWorkers from "../../src/function/internal/SandboxWorkers.ts"
 import * as HostCall from "../../src/function/HostCall.ts"
 import * as MemoryFunctionStore from "../../src/function/MemoryFunctionStore.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
@@ -22,12 +24,35 @@ const alice = "alice"
 const loop = `export default () => { console.log("on"); for (;;); }`
 const sum = `export default ({ x, y }, context) => x + y + (context?.z ?? 0)`
 
+/** A runtime over workers of one's own. */
+const workers = (options: Pick<SandboxWorkers.Options, "name" | "file" | "workerData">) =>
+  Layer.effect(
+    FunctionRuntime,
+    Effect.map(
+      SandboxWorkers.make({ ...options, maxWorkers: 1, idleTime: "1 minute", memoryBytes: 2 ** 24, host: {} }),
+      ({ open }) => FunctionRuntime.of({ languages: ["javascript"], open: () => open })
+    )
+  )
+
+const startsOnce = Layer.unwrap(
+  Effect.sync(() =>
+    workers({
+      name: "once",
+      file: new URL("../support/oneStartWorker.ts", import.meta.url),
+      workerData: { starts: new Int32Array(new SharedArrayBuffer(4)) }
+    })
+  )
+)
+
+/** No thread is made of what is no file. */
+const startsNever = workers({ name: "never", file: new URL("http://127.0.0.1/worker.ts"), workerData: {} })
+
 /** An engine of one's own, closed by hand or with the current scope. */
 const open = Effect.fnUntraced(function* (
   options: Functions.Options = {},
-  runtime: QuickJsRuntime.Options = { maxWorkers: 2 }
+  runtime: Layer.Layer<FunctionRuntime> = QuickJsRuntime.layer({ maxWorkers: 2 })
 ) {
-  const services = yield* Layer.build(Layer.merge(QuickJsRuntime.layer(runtime), MemoryFunctionStore.layer))
+  const services = yield* Layer.build(Layer.merge(runtime, MemoryFunctionStore.layer))
   const scope = yield* Scope.fork(yield* Effect.scope)
   const functions = yield* Functions.make({ drain: 0, maxRunning: 2, ...options }).pipe(
     Scope.provide(scope),
@@ -107,11 +132,48 @@ describe("the exits of an execution: asked to stop, stopped, sandbox released, e
     alone(
       Effect.gen(function* () {
         const recorder = yield* LedgerRecorder.make
-        const { execute, functions } = yield* open({}, { maxWorkers: 0 })
+        const { execute, functions } = yield* open({ maxRunning: 1 }, startsOnce)
+        // The one worker that starts reads the script. Each execution needs another one.
+        const { function: id, id: first } = yield* execute(sum)
+        const { id: second } = yield* functions.execute({ principal: alice, function: id })
+        for (const each of [first, second]) {
+          const { console, error, ms, state, transitions } = yield* functions.await(alice, each)
+          assert.deepStrictEqual([state, ms, console], ["Failed", null, []])
+          assert.deepStrictEqual(
+            transitions.map((step) => step.state),
+            ["Queued", "Starting", "Failed"]
+          )
+          assert.strictEqual(error?._tag, "FunctionsUnavailable")
+          assert.strictEqual(error?.message, "No worker of once could be started: there is no room for a thread")
+        }
+        const story = yield* eventually(
+          Effect.sync(() => endOf(recorder.story("function"))),
+          (steps) => steps.includes("function released")
+        )
+        assert.strictEqual(story.filter((step) => step === "execution released").length, 2)
+        assert.isFalse(story.some((step) => step.startsWith("sandbox")))
+      })
+    )
+  )
+
+  it.live("a thread that the system refuses at once is a failed launch, too", () =>
+    alone(
+      Effect.gen(function* () {
+        const { execute } = yield* open({}, startsNever)
+        const reason = yield* reasonOf(execute(sum))
+        assert.strictEqual(reason._tag, "FunctionsUnavailable")
+      })
+    )
+  )
+
+  it.live("no worker is ever free: reading the script waits, and is given up with its place", () =>
+    alone(
+      Effect.gen(function* () {
+        const recorder = yield* LedgerRecorder.make
+        const { execute, functions } = yield* open({}, QuickJsRuntime.layer({ maxWorkers: 0 }))
         const { reason } = yield* Effect.flip(Effect.timeout(execute(sum), "1 second")).pipe(
           Effect.map((error) => (error._tag === "FunctionError" ? error : { reason: { _tag: "late" } }))
         )
-        // No worker can ever be had: reading the script waits, and is given up with its place.
         assert.strictEqual(reason._tag, "late")
         assert.deepStrictEqual(recorder.story("function"), [])
         assert.deepStrictEqual((yield* functions.executions(alice)).executions, [])
@@ -272,7 +334,7 @@ describe("what a script may call", () => {
     alone(
       Effect.gen(function* () {
         const { host } = yield* Host
-        const { execute, functions } = yield* open({}, { maxWorkers: 1, host })
+        const { execute, functions } = yield* open({}, QuickJsRuntime.layer({ maxWorkers: 1, host }))
         const { id } = yield* execute(`export default async () => {
           const all = await Promise.all([host.add(1, 2), host.add(3, 4)])
           for (const call of [() => host.add(-1, 1), () => host.add("1", 2)]) all.push(await call().catch((e) => e.message.slice(0, 24)))
@@ -292,7 +354,7 @@ describe("what a script may call", () => {
       Effect.gen(function* () {
         const { host, reached } = yield* Host
         const recorder = yield* LedgerRecorder.make
-        const { execute, functions } = yield* open({}, { maxWorkers: 1, host })
+        const { execute, functions } = yield* open({}, QuickJsRuntime.layer({ maxWorkers: 1, host }))
         const { id } = yield* execute(`export default async () => { host.lease(); await host.lease() }`)
         yield* Deferred.await(reached)
         const { error, state } = yield* functions.cancel(alice, id)

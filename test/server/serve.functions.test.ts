@@ -5,10 +5,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { type Answer, type Browser, cookieName, make, problemOf } from "../support/browser.ts"
+import { type Answer, type Browser, cookieName, make, problemOf, submit } from "../support/browser.ts"
 import { scale } from "../../src/testing/InterruptSweep.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
+import * as Threads from "../support/threads.ts"
 import * as Turns from "../support/turns.ts"
 
 const on = { HOLDFAST_FUNCTIONS: "on", HOLDFAST_ORIGIN: "http://localhost:3000" }
@@ -287,6 +288,24 @@ describe("the service and its functions", { concurrent: true }, () => {
       assert.deepStrictEqual(ended, { code: 0, signal: null }, service.stderr())
       assert.isBelow(Duration.toMillis(took), 4000)
       assert.strictEqual(service.stderr(), "")
+    })
+  )
+
+  it.live("F1 SIGTERM stops endless loops within a second, also while a query does not end", () =>
+    Effect.gen(function* () {
+      const service = yield* Service.startService({ env: { HOLDFAST_FUNCTIONS: "on" } })
+      const demo = yield* service.login()
+      yield* Effect.forEach([1, 2], () => begin(demo))
+      yield* submit(demo, "select pg_sleep(60)")
+      yield* Service.runs(service.queries.name, "pg_sleep")
+      const threads = yield* Effect.promise(() => Threads.busiest(service.pid, 2))
+      const gone = Effect.runPromise(service.exited)
+      yield* service.signal("SIGTERM")
+      const uses = yield* Effect.promise(() => Threads.lastUses(service.pid, threads, gone))
+      // They ran when the signal came.
+      for (const at of uses) assert.isAbove(at, 0)
+      assert.isBelow(Math.max(...uses), 1000)
+      assert.deepStrictEqual(yield* service.exited, { code: 0, signal: null }, service.stderr())
     })
   )
 

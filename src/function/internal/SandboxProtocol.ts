@@ -84,6 +84,8 @@ export interface Given {
   /** Four bytes, shared: the id of the request that is to stop. */
   readonly flag: SharedArrayBuffer
   readonly memoryBytes: number
+  /** By how much the thread's priority is below the program's, as `nice` counts it. */
+  readonly niceness: number
   /** The names of what scripts may call. */
   readonly host: ReadonlyArray<string>
 }

@@ -13,8 +13,7 @@ import type { Done, FromWorker, Given, Outcome, Reply, Request, ToWorker, Wrote 
 /** In milliseconds. A script measures nothing with it that is shorter. */
 const clockStep = 100
 
-/** Below the program's own. For Linux, where it is the thread's; elsewhere it would be the process's. */
-const niceness = 10
+/** The lowest priority that there is. */
 const lowest = 19
 
 /** What a line takes besides its text. */
@@ -82,7 +81,8 @@ export const serve = (runtime: Runtime): void => {
   const now = Date.now
   Date.now = () => Math.floor(now() / clockStep) * clockStep
   Object.assign(Object.getPrototypeOf(new Date()), { getTimezoneOffset: () => 0 })
-  if (process.platform === "linux") Os.setPriority(0, Math.min(Os.getPriority(0) + niceness, lowest))
+  // For Linux, where it is the thread's; elsewhere it would be the process's.
+  if (process.platform === "linux") Os.setPriority(0, Math.min(Os.getPriority(0) + given.niceness, lowest))
   const run = async (request: Request) => {
     const { id } = request
     let done: Pick<Done, "outcome" | "retire">

@@ -17,6 +17,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Pool from "effect/Pool"
 import * as Scope from "effect/Scope"
+import { availableParallelism } from "node:os"
 import { Worker } from "node:worker_threads"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import { FunctionError, FunctionsUnavailable, SandboxLost } from "../FunctionError.ts"
@@ -51,6 +52,15 @@ const stopMillis = 100
 /** The heap of the thread itself, around the memory of the script. */
 const heapMegabytes = 128
 
+/**
+ * How far the priority of a worker is below the program's: by 10, where two of them share a processor. The more there are, the lower
+ * each is, so that together they take no more from the program: Linux gives a thread 1.25 times the part of one that is nicer by 1.
+ */
+const nicenessOf = (maxWorkers: number): number => {
+  const share = maxWorkers / (2 * availableParallelism())
+  return 10 + Math.max(0, Math.ceil(Math.log(share) / Math.log(1.25)))
+}
+
 /** Nothing of the program's, but where its compiled code is kept, if it is: threads start in half the time then. */
 const environment = () => {
   const { NODE_COMPILE_CACHE } = process.env
@@ -68,12 +78,18 @@ class Executor {
   gone: Outcome | undefined
   listener: ((message: FromWorker | { readonly type: "gone"; readonly outcome: Outcome }) => void) | undefined
 
-  constructor(id: string, { file, host, memoryBytes, workerData }: Options) {
+  constructor(id: string, { file, host, maxWorkers, memoryBytes, workerData }: Options) {
     this.id = id
     const flag = new SharedArrayBuffer(4)
     this.flag = new Int32Array(flag)
     this.worker = new Worker(file, {
-      workerData: { ...workerData, flag, memoryBytes, host: Object.keys(host) } satisfies Given,
+      workerData: {
+        ...workerData,
+        flag,
+        memoryBytes,
+        niceness: nicenessOf(maxWorkers),
+        host: Object.keys(host)
+      } satisfies Given,
       env: environment(),
       argv: [],
       execArgv: [],
@@ -111,7 +127,17 @@ class Executor {
   }
 }
 
-const unavailable = (problem: string) => new FunctionError({ reason: new FunctionsUnavailable({ problem }) })
+const notStarted = (name: string, problem: string) =>
+  new FunctionError({
+    reason: new FunctionsUnavailable({ problem: `No worker of ${name} could be started: ${problem}` })
+  })
+
+/** Starts a worker. A thread that the system refuses is thrown by Node at once. */
+const start = (id: string, options: Options) =>
+  Effect.try({
+    try: () => new Executor(id, options),
+    catch: (error) => notStarted(options.name, error instanceof Error ? error.message : String(error))
+  })
 
 const ready = (executor: Executor, name: string) =>
   Effect.callback<Executor, FunctionError>((resume) => {
@@ -124,7 +150,7 @@ const ready = (executor: Executor, name: string) =>
       end(
         Effect.andThen(
           Effect.promise(() => executor.worker.terminate()),
-          Effect.fail(unavailable(`No worker of ${name} could be started: ${problem}`))
+          Effect.fail(notStarted(name, problem))
         )
       )
     const timer = setTimeout(() => fail(`it was not ready within ${startMillis} ms.`), startMillis)
@@ -140,7 +166,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   let count = 0
   const acquire = Ledger.hold(
     (executor: Executor) => ({ kind: "worker", id: executor.id, attributes: { runtime: name } }),
-    Effect.suspend(() => ready(new Executor(`${name} ${++count}`, options), name)),
+    Effect.flatMap(
+      Effect.suspend(() => start(`${name} ${++count}`, options)),
+      (executor) => ready(executor, name)
+    ),
     ({ worker }) => Effect.promise(() => worker.terminate())
   )
   const pool = yield* Pool.makeWithTTL({

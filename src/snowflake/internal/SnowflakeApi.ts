@@ -13,13 +13,14 @@ import type { HttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Stream from "effect/Stream"
-import { Buffer } from "node:buffer"
+import type { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import { ClientError } from "../../client/ClientError.ts"
 import * as ClientRetries from "../../client/internal/ClientRetries.ts"
 import * as Turns from "../../lifetime/internal/Turns.ts"
 import * as SnowflakeAnswers from "./SnowflakeAnswers.ts"
 import * as SnowflakeBody from "./SnowflakeBody.ts"
+import * as SnowflakeBytes from "./SnowflakeBytes.ts"
 
 /** A call that told nothing about the statement. */
 export class CallFailed extends Data.TaggedError("CallFailed")<{
@@ -51,7 +52,12 @@ export interface SnowflakeApi {
   /** The same `requestId` is the same statement, however often it is sent. */
   readonly submit: (requestId: string, submission: Submission) => Effect.Effect<SnowflakeAnswers.Answer, CallFailed>
   readonly status: (handle: string) => Effect.Effect<SnowflakeAnswers.Answer, CallFailed>
-  readonly partition: (handle: string, partition: number) => Effect.Effect<SnowflakeBody.Body, CallFailed>
+  /** About so many bytes are expected, decompressed. */
+  readonly partition: (
+    handle: string,
+    partition: number,
+    expectedBytes: number
+  ) => Effect.Effect<SnowflakeBody.Body, CallFailed>
   /** The server's answer to a cancel tells what it has understood, not what became of the statement. */
   readonly cancel: (handle: string) => Effect.Effect<void, CallFailed>
 }
@@ -136,23 +142,23 @@ export const make = ({ client, origin, tokenType, userAgent }: Means): Snowflake
     "x-snowflake-authorization-token-type": tokenType
   }
 
-  const bytesOf = (response: HttpClientResponse) =>
+  const bytesOf = (response: HttpClientResponse, expectedBytes: number) =>
     Effect.suspend(() => {
-      const chunks: Array<Uint8Array> = []
+      const gathering = new SnowflakeBytes.Gathering(expectedBytes)
       return response.stream.pipe(
-        Stream.runForEachArray((pieces) => Effect.sync(() => void chunks.push(...pieces))),
+        Stream.runForEachArray((pieces) => Effect.sync(() => pieces.forEach((piece) => gathering.add(piece)))),
         Effect.catchIf(
           (error) => error.reason._tag === "EmptyBodyError",
           () => Effect.void
         ),
-        Effect.map(() => Buffer.concat(chunks))
+        Effect.map(() => gathering.end())
       )
     })
 
-  const asked = (request: HttpClientRequest.HttpClientRequest) =>
+  const asked = (request: HttpClientRequest.HttpClientRequest, expectedBytes = 0) =>
     Effect.mapError(
       Effect.flatMap(client.execute(request), (response) =>
-        Effect.map(bytesOf(response), (bytes) => ({ response, bytes }))
+        Effect.map(bytesOf(response, expectedBytes), (bytes) => ({ response, bytes }))
       ),
       fromClient
     )
@@ -207,12 +213,13 @@ export const make = ({ client, origin, tokenType, userAgent }: Means): Snowflake
             ? Effect.succeed<SnowflakeAnswers.Answer>({ _tag: "Gone" })
             : answerOf(answered)
       ),
-    partition: (handle, partition) =>
+    partition: (handle, partition, expectedBytes) =>
       Effect.flatMap(
         asked(
           HttpClientRequest.get(urlOf(`/${handle}`), { headers }).pipe(
             HttpClientRequest.setUrlParams({ requestId: randomUUID(), partition: String(partition) })
-          )
+          ),
+          expectedBytes
         ),
         ({ bytes, response }) =>
           response.status === 200

@@ -61,10 +61,10 @@ export const run = (
 ): Effect.Effect<Summary, QueryError> => {
   const { statement } = submitted
   const { isUndone, onlyReads } = nature
-  const fetch: SnowflakeRows.Fetch = (partition) =>
+  const fetch: SnowflakeRows.Fetch = (partition, expectedBytes) =>
     statement.handle === undefined
       ? Effect.die("A statement with partitions has a handle")
-      : SnowflakeApi.persistently(ground.api.partition(statement.handle, partition), ground.outageLimit)
+      : SnowflakeApi.persistently(ground.api.partition(statement.handle, partition, expectedBytes), ground.outageLimit)
 
   const done = (finished: Finished) =>
     Effect.sync(() => {

@@ -18,7 +18,7 @@ import * as SnowflakeRowText from "./SnowflakeRowText.ts"
 import * as SnowflakeValues from "./SnowflakeValues.ts"
 
 /** How a partition is had. */
-export type Fetch = (partition: number) => Effect.Effect<SnowflakeBody.Body, CallFailed>
+export type Fetch = (partition: number, expectedBytes: number) => Effect.Effect<SnowflakeBody.Body, CallFailed>
 
 const columnsOf = ({ resultSetMetaData }: ResultSet) =>
   resultSetMetaData.rowType.map((column) => ({ name: column.name, type: SnowflakeValues.typeName(column) }))
@@ -48,6 +48,8 @@ interface Reading {
 /** A row of more bytes is not read at once. */
 const largeBytes = 128 * 1024
 
+const isLarge = ({ from, rows, to }: SnowflakeBody.Piece): boolean => rows === 1 && to - from > largeBytes
+
 /** The row of a text whose pieces are made slice by slice. It is decoded in one go, as fast as JavaScript can. */
 function* gather(pieces: SnowflakeRowText.Pieces): Generator<void, Row> {
   const parts: Array<Uint8Array> = []
@@ -68,17 +70,28 @@ const largeRow = (
   return sink.text?.(pieces) ?? Effect.flatMap(Turns.run(gather(pieces)), (row) => sink.rows([row]))
 }
 
+/** Reads the values of rows, in place: there are millions, and none of what is made on the way is to be kept. */
+const decode = (
+  rows: ReadonlyArray<Array<Row[number]>>,
+  decoders: Reading["decoders"]
+): ReadonlyArray<ReadonlyArray<Row[number]>> => {
+  for (const row of rows) {
+    for (let index = 0; index < row.length; index++) {
+      const text = row[index]
+      if (text !== null) row[index] = (decoders[index] ?? SnowflakeValues.text)(text as string)
+    }
+  }
+  return rows
+}
+
 /** Hands over the rows of a piece. */
 const piece = (sink: RowSink, reading: Reading, body: SnowflakeBody.Body, found: SnowflakeBody.Piece) =>
   Effect.suspend(() => {
-    const { from, rows, to } = found
-    if (rows === 1 && to - from > largeBytes) return largeRow(sink, reading, body, found)
-    const { decoders } = reading
-    const decode = (row: ReadonlyArray<string | null>): Row =>
-      row.map((text, index) => (text === null ? null : (decoders[index] ?? SnowflakeValues.text)(text)))
+    const { rows } = found
+    if (isLarge(found)) return largeRow(sink, reading, body, found)
     let decoded: ReadonlyArray<Row>
     try {
-      decoded = SnowflakeBody.rowsOf(body, found).map(decode)
+      decoded = decode(SnowflakeBody.rowsOf(body, found), reading.decoders)
     } catch {
       return Effect.fail(unreadable)
     }
@@ -94,7 +107,8 @@ const take = (
 ): Effect.Effect<void, QueryError> => {
   const next = body.pieces[at]
   return next === undefined
-    ? Effect.void
+    ? // Of a large row a sink has the bytes themselves.
+      Effect.sync(() => (body.pieces.some(isLarge) ? undefined : SnowflakeBody.release(body)))
     : Turns.next.pipe(
         Effect.andThen(piece(sink, reading, body, next)),
         Effect.andThen(Effect.suspend(() => take(sink, reading, body, at + 1)))
@@ -118,7 +132,9 @@ export const deliver = (
   const reading = { columns, decoders: columns.map(SnowflakeValues.decoderOf) }
   const sizeOf = (partition: number) => partitions[partition]?.uncompressedSize ?? limit.bytes
   const rowsOf = (partition: number) =>
-    Effect.mapError(fetch(partition), ({ problem }) => SnowflakeErrors.rowsUnavailable(problem))
+    Effect.mapError(fetch(partition, Math.min(sizeOf(partition), limit.bytes)), ({ problem }) =>
+      SnowflakeErrors.rowsUnavailable(problem)
+    )
   const checked = (partition: number, found: SnowflakeBody.Body) => {
     const expected = partitions[partition]?.rowCount ?? 0
     return found.rows === expected ? Effect.void : Effect.fail(notAll(partition, expected, found.rows))

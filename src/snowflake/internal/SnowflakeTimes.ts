@@ -19,38 +19,51 @@ const yearText = (year: number): string =>
 /** Beyond this JavaScript has no date. */
 const lastMillis = 8.64e15
 
-/** Whole seconds, rounded down, and the nine digits behind them. */
-const split = (seconds: string): { readonly whole: number; readonly fraction: string } | undefined => {
-  const match = /^(-?)(\d+)(?:\.(\d{1,9}))?$/.exec(seconds)
-  if (match === null) return undefined
-  const [, sign, whole = "0", decimals = ""] = match
-  const nanos = BigInt(whole) * nanosOfSecond + BigInt(decimals.padEnd(9, "0"))
-  const signed = sign === "-" ? -nanos : nanos
-  const rest = ((signed % nanosOfSecond) + nanosOfSecond) % nanosOfSecond
-  return { whole: Number((signed - rest) / nanosOfSecond), fraction: String(rest).padStart(9, "0") }
+/** Seconds since the epoch, rounded down, and the nanoseconds behind them. */
+interface Split {
+  readonly whole: number
+  readonly nanos: number
 }
 
-const fractionText = (fraction: string): string => {
-  const digits = withoutTrailingZeros(fraction)
-  return digits === "" ? "" : `.${digits}`
+/** More digits are beyond any date, and beyond what a number keeps. */
+const split = (seconds: string): Split | undefined => {
+  if (!/^-?\d{1,15}(?:\.\d{1,9})?$/.test(seconds)) return undefined
+  const point = seconds.indexOf(".")
+  const decimals = point < 0 ? 0 : seconds.length - point - 1
+  const size = Math.abs(Number(point < 0 ? seconds : seconds.slice(0, point)))
+  const rest = decimals === 0 ? 0 : Number(seconds.slice(point + 1)) * 10 ** (9 - decimals)
+  if (!seconds.startsWith("-")) return { whole: size, nanos: rest }
+  return rest === 0 ? { whole: 0 - size, nanos: 0 } : { whole: -size - 1, nanos: 1e9 - rest }
 }
 
-const dateText = (date: Date): string =>
-  `${yearText(date.getUTCFullYear())}-${two(date.getUTCMonth() + 1)}-${two(date.getUTCDate())}`
+const fractionText = (nanos: number): string =>
+  nanos === 0 ? "" : `.${withoutTrailingZeros(String(nanos).padStart(9, "0"))}`
 
-const clockText = (date: Date): string =>
-  `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}:${two(date.getUTCSeconds())}`
+/** Set to each moment in turn: there are many, and only their texts are kept. */
+const instant = new Date(0)
+
+/** The date and the time of day. What JavaScript writes is not put together piece by piece, where it writes the same. */
+const dateAndClock = (millis: number): string => {
+  instant.setTime(millis)
+  const year = instant.getUTCFullYear()
+  const text = instant.toISOString()
+  return year >= 0 && year <= 9999 ? text.slice(0, 19) : yearText(year) + text.slice(7, 22)
+}
+
+const dateText = (millis: number): string => dateAndClock(millis).slice(0, -9)
+
+const clockText = (millis: number): string => dateAndClock(millis).slice(-8)
 
 /** What is no number of days is given back as it is. */
 export const date = (days: string): string => {
   const millis = /^-?\d+$/.test(days) ? Number(days) * dayMillis : Number.NaN
-  return Math.abs(millis) <= lastMillis ? dateText(new Date(millis)) : days
+  return Math.abs(millis) <= lastMillis ? dateText(millis) : days
 }
 
 export const time = (seconds: string): string => {
   const parts = split(seconds)
   if (parts === undefined || parts.whole < 0 || parts.whole >= 86_400) return seconds
-  return clockText(new Date(parts.whole * 1000)) + fractionText(parts.fraction)
+  return clockText(parts.whole * 1000) + fractionText(parts.nanos)
 }
 
 /** Without an offset, with that of UTC, or with the given one in minutes. */
@@ -58,8 +71,7 @@ const timestampAt = (text: string, seconds: string, offset: "none" | number): st
   const parts = split(seconds)
   const millis = parts === undefined ? Number.NaN : (parts.whole + (offset === "none" ? 0 : offset * 60)) * 1000
   if (parts === undefined || !(Math.abs(millis) <= lastMillis)) return text
-  const at = new Date(millis)
-  return `${dateText(at)}T${clockText(at)}${fractionText(parts.fraction)}${offset === "none" ? "" : offsetText(offset)}`
+  return `${dateAndClock(millis)}${fractionText(parts.nanos)}${offset === "none" ? "" : offsetText(offset)}`
 }
 
 const offsetText = (minutes: number): string => {
