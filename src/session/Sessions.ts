@@ -22,10 +22,8 @@ import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -156,9 +154,6 @@ const rememberEndsFor = Duration.minutes(1)
 
 const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked({}) }))
 
-/** How long a hint waits for the ends that are asked for here. */
-const patience = Duration.millis(500)
-
 /** How many hints about sessions that nobody holds here are remembered, for a request that has loaded one and is about to. */
 const remembered = 4096
 
@@ -268,30 +263,11 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     const [oldest] = hinted
     if (hinted.size > remembered && oldest !== undefined) hinted.delete(oldest)
   }
-  /** Ends that are asked for here, until their sessions have begun to end. */
-  const asking = new Set<Deferred.Deferred<void>>()
-  const askedHere = <A, E, R>(end: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.suspend(() => {
-      const begun = Deferred.makeUnsafe<void>()
-      asking.add(begun)
-      return Effect.ensuring(
-        end,
-        Effect.sync(() => {
-          asking.delete(begun)
-          Deferred.doneUnsafe(begun, Exit.void)
-        })
-      )
-    })
-  // A request that ends its own session goes on. A hint about that end may be here before its answer is.
-  const afterOwn = Effect.suspend(() =>
-    Effect.timeoutOption(Effect.forEach(Array.from(asking), Deferred.await, { discard: true }), patience)
-  )
   const hear = (hints: ReadonlyArray<Ended>) => {
     if (hints.some(({ _tag }) => _tag === "Unknown")) return poll
     const ids = new Set(hints.flatMap((hint) => (hint._tag === "Session" ? [hint.id] : [])))
     for (const id of ids) if (!entries.has(id)) remember(id)
-    const held = Array.from(ids).filter((id) => entries.has(id))
-    return held.length === 0 ? Effect.void : Effect.andThen(afterOwn, ask(held))
+    return ask(Array.from(ids).filter((id) => entries.has(id)))
   }
   yield* Effect.forkScoped(Stream.runForEachArray(store.ended, hear), { startImmediately: true })
   const audit = yield* SessionAudit.SessionAudit
@@ -305,7 +281,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const load = (token: SessionToken.SessionToken) => store.load(SessionToken.hash(token))
   const revoke = (id: SessionId) =>
     Effect.uninterruptible(
-      askedHere(Effect.flatMap(store.revoke(id), (wasLive) => Effect.map(close(id), (over) => ({ wasLive, over }))))
+      Effect.flatMap(store.revoke(id), (wasLive) => Effect.map(close(id), (over) => ({ wasLive, over })))
     )
   const end = (id: SessionId) => Effect.flatMap(revoke(id), ({ over, wasLive }) => Effect.as(over, wasLive))
 
@@ -367,10 +343,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     end,
     revokeAll: (principal, options) =>
       Effect.uninterruptible(
-        askedHere(
-          Effect.flatMap(store.revokeAll(principal, options), (ids) =>
-            Effect.map(closeAll(ids), (over) => ({ ids, over }))
-          )
+        Effect.flatMap(store.revokeAll(principal, options), (ids) =>
+          Effect.map(closeAll(ids), (over) => ({ ids, over }))
         )
       )
   })
