@@ -6,7 +6,7 @@
  *
  * **When to use**
  *
- * `PgFunctionStore` is for several instances; `MemoryFunctionStore` for one, or a test. Whoever knows an id but is another principal is
+ * `PgFunctionStore` is for several instances; `MemoryFunctionStore` for one, or a test. Another principal who knows an id is
  * answered as if there were no such function (law F5).
  */
 import * as Context from "effect/Context"

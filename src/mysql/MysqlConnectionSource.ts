@@ -133,7 +133,7 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
     const silent = Array.from(known).filter(({ wire }) => now - wire.heardAt() > Duration.toMillis(askEvery))
     if (silent.length === 0) return Effect.void
     return Effect.scoped(Effect.asVoid(connect("3 seconds"))).pipe(
-      // Whoever refuses us is there.
+      // A server that refuses us is there.
       Effect.catchIf(
         (error) => codeOf(error) > 0,
         () => Effect.void

@@ -82,7 +82,7 @@ export const capabilities: QueryCapabilities = {
   placeholder: "?"
 }
 
-/** Statements by the server's own name for them, whoever submitted them. */
+/** Statements of any program, by the server's own name for them. */
 export class SnowflakeStatements extends Context.Service<
   SnowflakeStatements,
   {

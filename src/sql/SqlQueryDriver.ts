@@ -17,6 +17,7 @@
  * the statement runs to its end, which the query waits for. Once the commit was sent, the query has succeeded.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -199,7 +200,7 @@ export const make = Effect.fnUntraced(function* (engine: Engine = plain) {
             scope
           })
         }),
-        Effect.onError((cause) => Scope.close(scope, { _tag: "Failure", cause } as never))
+        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
       )
     }),
     ({ scope }: QueryConnection & { readonly scope: Scope.Closeable }, exit) => Scope.close(scope, exit)

@@ -6,8 +6,8 @@
  *
  * **Details**
  *
- * A statement reaches the one file: `ATTACH`, `VACUUM`, extensions and pragmas that change something are refused. Whoever writes
- * waits up to 5 seconds for another who does.
+ * A statement reaches the one file: `ATTACH`, `VACUUM`, extensions and pragmas that change something are refused. A writer
+ * waits up to 5 seconds for another writer.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

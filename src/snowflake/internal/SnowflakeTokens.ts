@@ -20,7 +20,7 @@ export interface KeyPair {
   readonly passphrase?: Redacted.Redacted | undefined
 }
 
-/** A token that somebody else renews: whoever runs the program, or an `AccessTokens` that is given instead. */
+/** A token that is renewed elsewhere: by the operator of the program, or by an `AccessTokens` that is given instead. */
 export interface Given {
   readonly type: "OAUTH" | "PROGRAMMATIC_ACCESS_TOKEN"
   readonly token: Redacted.Redacted
