@@ -39,7 +39,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Reactivity from "effect/reactivity/Reactivity"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
@@ -66,12 +66,10 @@ export class TestSql extends Context.Service<
 export class TestDatabase extends Context.Service<
   TestDatabase,
   {
-    /** The database in which sandboxes are. Nothing is ever committed there by them. */
-    readonly sandboxes: Effect.Effect<Redacted.Redacted<string>, SqlError>
+    /** A sandbox for the current scope. */
+    readonly sandbox: Effect.Effect<TestSql["Service"], SqlError, Scope.Scope>
     /** A copy of the database for the current scope. */
-    readonly copy: Effect.Effect<Redacted.Redacted<string>, SqlError, Scope.Scope>
-    /** How long a transaction may do nothing while others wait for it, in milliseconds. */
-    readonly patience: number
+    readonly copy: Effect.Effect<TestSql["Service"], SqlError, Scope.Scope>
   }
 >()("holdfast/testing/TestSql/TestDatabase") {}
 
@@ -86,7 +84,22 @@ export interface Options {
   readonly patience?: Duration.Input | undefined
 }
 
-const patienceOf = ({ patience }: Options) => Duration.toMillis(Duration.fromInputUnsafe(patience ?? "1 second"))
+/** Sandboxes in a database, whose first connection is opened now. */
+const sandboxes = Effect.fnUntraced(function* (url: Redacted.Redacted<string>, { patience }: Options) {
+  const backends = yield* Sandbox.backends(url)
+  const millis = Duration.toMillis(Duration.fromInputUnsafe(patience ?? "1 second"))
+  return Effect.gen(function* () {
+    const { broken, pid, url } = yield* Sandbox.make(backends, millis)
+    yield* Effect.addFinalizer(() => {
+      const problem = broken()
+      return problem === undefined ? Effect.void : Effect.die(new Error(`${problem}.`))
+    })
+    return TestSql.of({ url, backend: pid })
+  })
+})
+
+const copied = (copy: Effect.Effect<{ readonly url: Redacted.Redacted<string> }, SqlError, Scope.Scope>) =>
+  Effect.map(copy, ({ url }) => TestSql.of({ url, backend: undefined }))
 
 /**
  * Makes a database with the app's tables, for as long as the layer lives.
@@ -105,28 +118,19 @@ export const layerDatabase = <E, R>(
       const template = yield* TestSqlDatabase.create(options.url)
       yield* Effect.scoped(options.migrate(template.url))
       const copy = yield* TestSqlDatabase.copies(options.url, template.name)
-      const scope = yield* Effect.scope
-      const sandboxes = yield* Effect.cached(Scope.provide(copy, scope))
-      return TestDatabase.of({
-        sandboxes: Effect.map(sandboxes, ({ url }) => url),
-        copy: Effect.map(copy, ({ url }) => url),
-        patience: patienceOf(options)
-      })
+      const { url } = yield* copy
+      return TestDatabase.of({ sandbox: yield* sandboxes(url, options), copy: copied(copy) })
     })
   )
 
 /** Uses the database of a URL as it is: sandboxes are in it, and it is what is copied, when nobody else is connected. */
-export const layerExisting = (options: Options): Layer.Layer<TestDatabase> =>
+export const layerExisting = (options: Options): Layer.Layer<TestDatabase, SqlError> =>
   Layer.effect(
     TestDatabase,
     Effect.gen(function* () {
       const { database } = PgTarget.of(options.url)
       const copy = yield* TestSqlDatabase.copies(TestSqlDatabase.urlOf(options.url, "postgres"), database)
-      return TestDatabase.of({
-        sandboxes: Effect.succeed(options.url),
-        copy: Effect.map(copy, ({ url }) => url),
-        patience: patienceOf(options)
-      })
+      return TestDatabase.of({ sandbox: yield* sandboxes(options.url, options), copy: copied(copy) })
     })
   )
 
@@ -149,16 +153,7 @@ const providing = <E, R>(test: Layer.Layer<TestSql, E, R>): Layer.Layer<Provided
 export const layerSandbox: Layer.Layer<Provided, SqlError | ConnectionError, TestDatabase> = providing(
   Layer.effect(
     TestSql,
-    Effect.gen(function* () {
-      const { patience, sandboxes } = yield* TestDatabase
-      const url = yield* sandboxes
-      const sandbox = yield* Sandbox.make(url, patience)
-      yield* Effect.addFinalizer(() => {
-        const problem = sandbox.broken()
-        return problem === undefined ? Effect.void : Effect.die(new Error(`${problem}.`))
-      })
-      return TestSql.of({ url: sandbox.url, backend: sandbox.pid })
-    })
+    Effect.flatMap(TestDatabase, ({ sandbox }) => sandbox)
   )
 )
 
@@ -169,9 +164,6 @@ export const layerSandbox: Layer.Layer<Provided, SqlError | ConnectionError, Tes
 export const layerTemplate: Layer.Layer<Provided, SqlError | ConnectionError, TestDatabase> = providing(
   Layer.effect(
     TestSql,
-    Effect.gen(function* () {
-      const { copy } = yield* TestDatabase
-      return TestSql.of({ url: yield* copy, backend: undefined })
-    })
+    Effect.flatMap(TestDatabase, ({ copy }) => copy)
   )
 )

@@ -92,7 +92,7 @@ layer(database, { excludeTestServices: true })("a sandbox", (it) => {
         ({ rows }) => rows.length === 1
       )
       yield* Fiber.interrupt(fiber)
-      const { rows } = yield* administer(`select 1 from pg_stat_activity where pid = ${pid}`)
+      const { rows } = yield* administer(`select 1 from pg_stat_activity where pid = ${pid} and xact_start is not null`)
       assert.strictEqual(rows.length, 0)
       assert.deepStrictEqual(yield* sandboxed(names), [])
     })
@@ -345,6 +345,26 @@ layer(database, { excludeTestServices: true })("a sandbox", (it) => {
       )
       assert.deepStrictEqual(yield* names, [])
     }).pipe(sandboxed)
+  )
+
+  it.effect("leaves nothing on its connection for the sandbox that has it next", () =>
+    Effect.gen(function* () {
+      const left = Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const { backend } = yield* TestSql.TestSql
+        const [found] =
+          yield* sql`select current_setting('work_mem') as memory, to_regclass('pg_temp.scratch') as scratch,
+          (select count(*)::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks`
+        yield* sql`set work_mem = '7MB'`
+        yield* sql`select pg_advisory_lock(7)`
+        yield* sql`create temporary table scratch (n int)`
+        yield* sql`prepare seven as select 7`
+        return { ...found, locks: found?.locks, backend }
+      }).pipe(sandboxed)
+      const [first, second] = [yield* left, yield* left]
+      assert.deepStrictEqual(second, first)
+      assert.strictEqual(second.locks, 0)
+    })
   )
 })
 

@@ -3,10 +3,12 @@
  * back at the end.
  *
  * It lives as long as the scope it was made in. It closes in this order: nobody may connect any more, the connections of the app
- * are closed, what runs is cancelled, the transaction is rolled back, the server has no backend of it any more.
+ * are closed, what runs is cancelled, the transaction is rolled back.
  */
 import * as Effect from "effect/Effect"
+import * as Pool from "effect/Pool"
 import * as Redacted from "effect/Redacted"
+import type { SqlError } from "effect/sql/SqlError"
 import { Buffer } from "node:buffer"
 import { randomInt } from "node:crypto"
 import { type AddressInfo, createServer, type Socket } from "node:net"
@@ -48,7 +50,7 @@ const parametersOf = (startup: Buffer): ReadonlyMap<string, string> => {
 
 const authenticated = Frames.frame("R", Frames.int32(0))
 
-/** How long the end of a sandbox may take at the server, in milliseconds; then its connection is destroyed. */
+/** How long the end of a sandbox may take at the server, in milliseconds; then its connection is closed. */
 const endWithin = 3000
 
 export interface Sandbox {
@@ -60,25 +62,41 @@ export interface Sandbox {
   readonly broken: () => string | undefined
 }
 
-/** Makes one in front of a database. */
-export const make = Effect.fnUntraced(function* (url: Redacted.Redacted<string>, patience: number) {
-  const target = PgTarget.of(url)
-  const backend = yield* Ledger.hold(
-    { kind: "sandbox", id: target.where, releaseLimit: "none" },
-    SandboxBackend.open(url, "holdfast-sandbox"),
-    () => Effect.void
-  )
-  const turns = new SandboxTurns.Turns(backend, patience)
-  const end = Effect.callback<void>((resume) => {
-    const timer = setTimeout(() => resume(Effect.void), endWithin)
+/** The connections of the sandboxes of one database. */
+export interface Backends {
+  readonly target: PgTarget.Target
+  readonly pool: Pool.Pool<SandboxBackend.Backend, SqlError>
+}
+
+/** How many sandboxes of a database there are at once; more wait. */
+const most = 50
+
+/** Opens the first of them, for the current scope. They are used again. */
+export const backends = Effect.fnUntraced(function* (url: Redacted.Redacted<string>) {
+  const acquire = SandboxBackend.open(url, "holdfast-sandbox")
+  const pool = yield* Pool.makeWithTTL({ acquire, min: 1, max: most, timeToLive: "1 hour" })
+  yield* Effect.scoped(Pool.get(pool))
+  return { target: PgTarget.of(url), pool } satisfies Backends
+}, inRealTime)
+
+/** The end of a transaction; false where the server has not confirmed it in time. */
+const end = (turns: SandboxTurns.Turns): Effect.Effect<boolean> =>
+  Effect.callback<boolean>((resume) => {
+    const timer = setTimeout(() => resume(Effect.succeed(false)), endWithin)
     turns.close(() => {
       clearTimeout(timer)
-      resume(Effect.void)
+      resume(Effect.succeed(turns.broken === undefined))
     })
   })
-  yield* Effect.acquireRelease(
+
+/** Makes one in front of a database. */
+export const make = Effect.fnUntraced(function* ({ pool, target }: Backends, patience: number) {
+  const backend = yield* Pool.get(pool)
+  const turns = new SandboxTurns.Turns(backend, patience)
+  yield* Ledger.hold(
+    { kind: "sandbox", id: `${target.where}, backend ${backend.pid}`, releaseLimit: "none" },
     Effect.callback<void>((resume) => turns.start(() => resume(Effect.void))),
-    () => end
+    () => Effect.flatMap(end(turns), (isClean) => (isClean ? Effect.void : Pool.invalidate(pool, backend)))
   )
 
   const sessions = new Map<number, Session>()

@@ -1,8 +1,8 @@
 /**
  * The one connection of a sandbox to the server: logged in by the driver, and spoken to in messages from then on.
  *
- * It lives as long as the scope it was opened in; when that closes, what runs is cancelled, the transaction is rolled back, and
- * the server has no backend of it any more.
+ * It lives as long as the scope it was opened in, and serves one sandbox after the other; when the scope has closed, the server has
+ * no backend of it any more.
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -25,6 +25,8 @@ export interface Backend {
   readonly pid: number
   /** What the server said of itself when the connection was made. */
   readonly parameters: ReadonlyMap<string, string>
+  /** Whether it has the clocks of sandboxes; `undefined` until that was tried. */
+  live: boolean | undefined
   readonly send: (...frames: ReadonlyArray<Frames.Frame>) => void
   /** Asks the server to cancel what runs now. */
   readonly cancel: () => void
@@ -111,9 +113,10 @@ export const open = Effect.fnUntraced(function* (target: Redacted.Redacted<strin
   })
   isOurs = true
   onFrame = () => {}
-  return {
+  const backend: Backend = {
     pid: connection.processId,
     parameters,
+    live: undefined,
     send: (...frames) => void socket?.write(Buffer.concat(frames)),
     cancel: () => {
       const side = Net.connect(address)
@@ -125,5 +128,6 @@ export const open = Effect.fnUntraced(function* (target: Redacted.Redacted<strin
       onFrame = hears
       onGone = goes
     }
-  } satisfies Backend
+  }
+  return backend
 }, inRealTime)

@@ -8,24 +8,10 @@ import { Buffer } from "node:buffer"
 import type { Socket } from "node:net"
 import * as Frames from "./SandboxFrames.ts"
 import * as SandboxSql from "./SandboxSql.ts"
+import { Transaction } from "./SandboxTransaction.ts"
 import type { Expected, Session as Turn, Turns } from "./SandboxTurns.ts"
 
-const undoTransaction = ["ROLLBACK TO SAVEPOINT holdfast_transaction", "RELEASE SAVEPOINT holdfast_transaction"]
 const undoStatement = "ROLLBACK TO SAVEPOINT holdfast_statement"
-
-/** What is deferred to the end of the transaction is checked, and still deferred afterwards. */
-const checkDeferred = [
-  "SAVEPOINT holdfast_deferred",
-  "SET CONSTRAINTS ALL IMMEDIATE",
-  "ROLLBACK TO SAVEPOINT holdfast_deferred",
-  "RELEASE SAVEPOINT holdfast_deferred"
-]
-/** What is committed is not undone with what comes behind it. */
-const keep = [
-  "RELEASE SAVEPOINT holdfast_transaction",
-  "RELEASE SAVEPOINT holdfast_statement",
-  "SAVEPOINT holdfast_statement"
-]
 
 const noParameters = Frames.frame("t", Buffer.alloc(2))
 const [parsed, bound, closed, noData] = ["1", "2", "3", "n"].map((type) => Frames.frame(type)) as [
@@ -34,15 +20,6 @@ const [parsed, bound, closed, noData] = ["1", "2", "3", "n"].map((type) => Frame
   Buffer,
   Buffer
 ]
-
-const warning = (code: string, message: string) => Frames.report({ severity: "WARNING", code, message })
-
-/** Statements that the server is given for one of the app's, and what the app is told of them. */
-interface Translation {
-  readonly statements: ReadonlyArray<string>
-  readonly said: Frames.Frame
-  readonly then?: (() => void) | undefined
-}
 
 let sessions = 0
 
@@ -65,11 +42,7 @@ export class Session implements Turn {
   private isAwaiting = false
   private isSkipping = false
   private isGone = false
-  private inTransaction = false
-  private hasFailed = false
-  /** Whether a transaction will be open when the server has done what it was given. */
-  private willBeIn = false
-  private isCommitting = false
+  private readonly transaction: Transaction
   private lastText = ""
 
   constructor(turns: Turns, socket: Socket, name: string, settings: Readonly<Record<string, string>>) {
@@ -78,6 +51,7 @@ export class Session implements Turn {
     this.name = name
     this.settings = settings
     this.isAdmitted = turns.isKnown(this)
+    this.transaction = new Transaction(turns, () => this.deallocate())
     turns.sessions.add(this)
     socket.on(
       "data",
@@ -94,7 +68,7 @@ export class Session implements Turn {
   }
   private greeting: Frames.Frame = Buffer.alloc(0)
 
-  isIdleInTransaction = (): boolean => this.inTransaction && this.inbox.length === 0 && !this.isWithin
+  isIdleInTransaction = (): boolean => this.transaction.isOpen && this.inbox.length === 0 && !this.isWithin
   last = (): string => this.lastText
   write = (frame: Frames.Frame): void => {
     if (!this.isGone) this.socket.write(frame)
@@ -158,7 +132,7 @@ export class Session implements Turn {
     const frame = this.inbox.shift() ?? Frames.sync
     if (!this.isWithin) {
       this.isWithin = true
-      if (!this.inTransaction) this.turns.beginStatement(this)
+      if (!this.transaction.isOpen) this.turns.beginStatement(this)
     }
     const type = Frames.typeOf(frame)
     if (type === "Q") this.forwardQuery(Frames.textAt(frame, 5)[0])
@@ -190,7 +164,7 @@ export class Session implements Turn {
         expected.push({ ends: "CI" })
         continue
       }
-      const { said, statements, then } = this.translate(control)
+      const { said, statements, then } = this.transaction.translate(control)
       given.push(...statements)
       expected.push(...statements.map(() => ({ ends: "CI", hidden: true })), { ends: "", said, then })
     }
@@ -257,76 +231,12 @@ export class Session implements Turn {
   private forwardExecute(frame: Frames.Frame): void {
     const control = this.portals.get(Frames.textAt(frame, 5)[0])
     if (control === undefined) return this.give(frame, { ends: "CsI" })
-    const { said, statements, then } = this.translate(control)
+    const { said, statements, then } = this.transaction.translate(control)
     for (const sql of statements) {
       this.give(Frames.unnamed(sql), ...["1", "2", "CsI"].map((ends) => ({ ends, hidden: true })))
     }
     this.turns.expect({ ends: "", said, then })
   }
-
-  private translate(control: SandboxSql.Control): Translation {
-    const tagged = (tag: string, statements: ReadonlyArray<string> = [], then?: () => void): Translation => ({
-      statements,
-      said: Frames.complete(tag),
-      then
-    })
-    const warned = (tag: string, code: string, message: string): Translation => ({
-      statements: [],
-      said: Buffer.concat([warning(code, message), Frames.complete(tag)])
-    })
-    const left = () => {
-      this.inTransaction = false
-      this.isCommitting = false
-    }
-    switch (control._tag) {
-      case "Begin": {
-        if (this.willBeIn) return warned("BEGIN", "25001", "there is already a transaction in progress")
-        this.willBeIn = true
-        const began = "SELECT pg_catalog.set_config('holdfast.began', pg_catalog.statement_timestamp()::text, false)"
-        const statements = ["SAVEPOINT holdfast_transaction", ...(this.turns.live ? [began] : [])]
-        return tagged("BEGIN", statements, () => (this.inTransaction = true))
-      }
-      case "Commit": {
-        if (!this.willBeIn) return warned("COMMIT", "25P01", "there is no transaction in progress")
-        this.willBeIn = false
-        if (this.hasFailed) return tagged("ROLLBACK", undoTransaction, left)
-        this.isCommitting = true
-        const over = this.turns.live ? ["SELECT pg_catalog.set_config('holdfast.began', '', false)"] : []
-        return tagged("COMMIT", [...checkDeferred, ...over, ...keep], left)
-      }
-      case "Rollback": {
-        if (!this.willBeIn) return warned("ROLLBACK", "25P01", "there is no transaction in progress")
-        this.willBeIn = false
-        return tagged("ROLLBACK", undoTransaction, left)
-      }
-      case "Refused": {
-        const message = SandboxSql.quoted(`${control.what} cannot be had in a sandbox, which is one transaction`)
-        const hint = SandboxSql.quoted("Give the test a database of its own with TestSql.layerTemplate.")
-        return tagged("DO", [
-          `do $holdfast$ begin raise exception using errcode = '0A000', message = ${message}, hint = ${hint}; end $holdfast$`
-        ])
-      }
-      case "Nothing":
-        return tagged(control.tag)
-      case "ResetAll":
-        return tagged("RESET", ["RESET ALL"], () => this.turns.unsettle())
-      case "DiscardTemporary":
-        return tagged("DISCARD TEMP", this.dropTemporary())
-      case "DeallocateAll":
-        return tagged("DEALLOCATE ALL", this.deallocate())
-      case "DiscardAll": {
-        const statements = [
-          ...SandboxSql.discard.split(";"),
-          "SELECT pg_catalog.pg_advisory_unlock_all()",
-          ...this.dropTemporary(),
-          ...this.deallocate()
-        ]
-        return tagged("DISCARD ALL", statements, () => this.turns.unsettle())
-      }
-    }
-  }
-
-  private dropTemporary = () => (this.turns.isTemporary ? [SandboxSql.dropTemporary] : [])
 
   private deallocate(): ReadonlyArray<string> {
     const statements = Array.from(this.prepared, (name) => `DEALLOCATE "${name.replaceAll('"', '""')}"`)
@@ -338,9 +248,7 @@ export class Session implements Turn {
   private onReady(hasFailed: boolean): void {
     this.isWithin = false
     if (this.isGone) return this.undo(undoStatement)
-    if (this.inTransaction && !(this.isCommitting && hasFailed)) {
-      this.hasFailed = hasFailed
-      this.willBeIn = true
+    if (this.transaction.goesOn(hasFailed)) {
       this.isAwaiting = false
       this.write(Frames.ready(hasFailed ? "E" : "T"))
       return this.pump()
@@ -355,10 +263,7 @@ export class Session implements Turn {
   }
 
   private over(): void {
-    this.inTransaction = false
-    this.isCommitting = false
-    this.willBeIn = false
-    this.hasFailed = false
+    this.transaction.end()
     this.isAwaiting = false
     this.portals.clear()
     this.write(Frames.ready("I"))

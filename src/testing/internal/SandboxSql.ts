@@ -64,7 +64,7 @@ const moments: Readonly<Record<string, readonly [call: boolean, instead: string]
   current_timestamp: [false, 'pg_temp."current_timestamp"()']
 }
 
-/** Made at the beginning of a sandbox: what `now()` would say if each transaction of the app were one. */
+/** Made once on a connection: what `now()` would say if each transaction of the app were one. */
 export const clocks = Object.values(moments)
   .map(
     ([, name]) =>
@@ -127,5 +127,12 @@ export const dropTemporary = `do $$ declare it record; begin
 
 /** What `DISCARD ALL` does, as far as a transaction lets it. */
 export const discard = "CLOSE ALL;RESET SESSION AUTHORIZATION;RESET ALL;UNLISTEN *;DISCARD SEQUENCES"
+
+/** After the transaction of a sandbox: what is left on its connection, but for its clocks. */
+export const reset: ReadonlyArray<string> = [
+  ...discard.split(";"),
+  "DEALLOCATE ALL",
+  "SELECT pg_catalog.pg_advisory_unlock_all()"
+]
 
 export const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`

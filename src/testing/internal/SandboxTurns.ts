@@ -67,6 +67,7 @@ export class Turns {
   private settled: string | undefined = ""
   private isStatementOver = false
   private isClosing = false
+  private isBegun = false
   private timer: NodeJS.Timeout | undefined
   private idle = 0
 
@@ -153,20 +154,23 @@ export class Turns {
     this.ask(this.settingsOf(session), () => this.ask(["ROLLBACK TO SAVEPOINT holdfast_statement"], done), false)
   }
 
-  /** Begins the transaction of the sandbox, and gives it clocks where the role may have some. */
+  /** Begins the transaction of the sandbox. On a connection that had none before, it is tried to give it clocks. */
   start(done: () => void): void {
-    this.ask(["BEGIN", "SAVEPOINT holdfast_statement"], () => undefined)
+    const begin = () => {
+      this.isStatementOver = true
+      this.live = this.backend.live === true
+      this.ask(["BEGIN", "SAVEPOINT holdfast_statement"], done)
+    }
+    if (this.backend.live !== undefined) return begin()
     let isRefused = false
     this.problem = () => (isRefused = true)
-    const settle = () => {
-      this.problem = undefined
-      this.live = !isRefused
-      this.isStatementOver = true
-      done()
-    }
     this.ask(
       SandboxSql.clocks.split(";"),
-      () => (isRefused ? this.ask(["ROLLBACK TO SAVEPOINT holdfast_statement"], settle) : settle()),
+      () => {
+        this.problem = undefined
+        this.backend.live = !isRefused
+        begin()
+      },
       false
     )
   }
@@ -218,7 +222,9 @@ export class Turns {
     }
     if (!isEnd) return
     this.expected.shift()
-    if (type === "Z" && frame[5] === "I".charCodeAt(0) && !this.isClosing) return this.ended()
+    const status = type === "Z" ? String.fromCharCode(frame[5] ?? 0) : ""
+    if (status === "T") this.isBegun = true
+    if (status === "I" && this.isBegun && !this.isClosing) return this.ended()
     head.then?.(frame)
     this.say()
   }
@@ -289,6 +295,6 @@ export class Turns {
     // A copy, or what was not brought to its end.
     this.backend.send(Frames.frame("f", Frames.text("closing")), Frames.sync)
     this.expected.push({ ends: "Z", hidden: true })
-    this.ask(["ROLLBACK"], done)
+    this.ask(["ROLLBACK"], () => this.ask(SandboxSql.reset, done))
   }
 }

@@ -20,51 +20,48 @@ export const urlOf = (url: Redacted.Redacted<string>, database: string): Redacte
   return Redacted.make(changed.href)
 }
 
-/** Runs statements, one after the other, on a connection of their own. */
-export const administer = (url: Redacted.Redacted<string>, ...statements: ReadonlyArray<string>) =>
-  PgDirect.connect({ ...PgTarget.of(url).config, applicationName: "holdfast-test-databases" }).pipe(
-    Effect.flatMap((connection) => Effect.forEach(statements, (sql) => connection.queryValues(sql, [], false))),
-    Effect.scoped,
-    inRealTime
+/** A connection for statements about databases, for the current scope. */
+const connect = (url: Redacted.Redacted<string>) =>
+  Effect.map(
+    PgDirect.connect({ ...PgTarget.of(url).config, applicationName: "holdfast-test-databases" }),
+    (connection) => (sql: string) => connection.queryValues(sql, [], false)
   )
 
 const Users = Schema.Array(Schema.Tuple([Schema.Int, Schema.String, Schema.String, Schema.String]))
 
-/** Who is connected to a database. */
-const usersOf = (url: Redacted.Redacted<string>, name: string) =>
-  administer(
-    url,
-    `select pid, application_name, coalesce(state, ''), pg_catalog.left(query, 200) from pg_catalog.pg_stat_activity where datname = '${name}' and backend_type = 'client backend' order by pid`
-  ).pipe(Effect.flatMap(([rows]) => Effect.orDie(Schema.decodeUnknownEffect(Users)(rows))))
-
-/** How often it is asked whether the last connection is gone: two seconds in all. */
-const patience = 100
+/** How often it is asked whether the last connection is gone: a second and a half in all, on a machine with nothing else to do. */
+const patience = 75
 
 /** Drops a database. Where somebody is connected, they are told apart, and it is dropped by force. */
-const drop = Effect.fnUntraced(function* (url: Redacted.Redacted<string>, name: string) {
-  const left = yield* usersOf(url, name).pipe(
-    Effect.repeat({
+const drop = Effect.fnUntraced(
+  function* (url: Redacted.Redacted<string>, name: string) {
+    const query = yield* connect(url)
+    const users = query(
+      `select pid, application_name, coalesce(state, ''), pg_catalog.left(query, 200) from pg_catalog.pg_stat_activity where datname = '${name}' and backend_type = 'client backend' order by pid`
+    ).pipe(Effect.flatMap((rows) => Effect.orDie(Schema.decodeUnknownEffect(Users)(rows))))
+    const left = yield* Effect.repeat(users, {
       until: (users) => users.length === 0,
       schedule: Schedule.spaced("20 millis"),
       times: patience
-    }),
-    Effect.andThen(usersOf(url, name))
-  )
-  yield* administer(url, `drop database if exists ${name} with (force)`)
-  if (left.length === 0) return
-  const lines = left.map(
-    ([pid, application, state, query]) =>
-      `  backend ${pid}, application ${application}, ${state}, last statement: ${query}`
-  )
-  return yield* Effect.die(
-    new Error(
-      [
-        `The test is over, and ${left.length} of its connections to its database are still open. Whoever opened one must close it in the scope of the test:`,
-        ...lines
-      ].join("\n")
+    }).pipe(Effect.andThen(users))
+    yield* query(`drop database if exists ${name} with (force)`)
+    if (left.length === 0) return
+    const lines = left.map(
+      ([pid, application, state, query]) =>
+        `  backend ${pid}, application ${application}, ${state}, last statement: ${query}`
     )
-  )
-}, inRealTime)
+    return yield* Effect.die(
+      new Error(
+        [
+          `The test is over, and ${left.length} of its connections to its database are still open. Whoever opened one must close it in the scope of the test:`,
+          ...lines
+        ].join("\n")
+      )
+    )
+  },
+  Effect.scoped,
+  inRealTime
+)
 
 /** Creates a database for the current scope. */
 export const create = Effect.fnUntraced(function* (url: Redacted.Redacted<string>, template?: string) {
@@ -72,7 +69,11 @@ export const create = Effect.fnUntraced(function* (url: Redacted.Redacted<string
   const from = template === undefined ? "" : ` template "${template.replaceAll('"', '""')}"`
   yield* Ledger.hold(
     { kind: "test database", id: name, releaseLimit: "none" },
-    administer(url, `create database ${name}${from}`),
+    connect(url).pipe(
+      Effect.flatMap((query) => query(`create database ${name}${from}`)),
+      Effect.scoped,
+      inRealTime
+    ),
     () => Effect.void
   )
   yield* Effect.addFinalizer(() => Effect.catchTag(drop(url, name), "SqlError", Effect.die))
