@@ -20,7 +20,8 @@ const Report = Schema.fromJsonString(
       Schema.Struct({
         assertionResults: Schema.Array(
           Schema.Struct({ title: Schema.String, status: Schema.String, failureMessages: Schema.Array(Schema.String) })
-        )
+        ),
+        message: Schema.String
       })
     )
   })
@@ -32,6 +33,8 @@ export interface Ran {
   readonly failed: number
   /** What a test failed with, by its name. */
   readonly failures: ReadonlyMap<string, string>
+  /** What the runner said of the file itself. */
+  readonly output: string
   readonly millis: number
 }
 
@@ -70,6 +73,7 @@ export const run = (file: string, env: Readonly<Record<string, string>> = {}) =>
           passed: numPassedTests,
           failed: numFailedTests,
           failures: new Map(failures),
+          output: testResults.map(({ message }) => message).join("\n"),
           millis: performance.now() - began
         }
       }),

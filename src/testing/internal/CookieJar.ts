@@ -4,7 +4,7 @@
  * They live as long as the jar. RFC 6265bis, as far as one origin goes: a cookie of the same name takes the place of the one
  * before, `Max-Age` counts before `Expires`, and what has expired is gone. By which clock, the caller says.
  */
-import * as Cookies from "effect/http/Cookies"
+import type * as Cookies from "effect/http/Cookies"
 import * as Duration from "effect/Duration"
 
 interface Kept {
