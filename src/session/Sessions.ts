@@ -157,6 +157,12 @@ const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked({}) })
 /** How many hints about sessions that nobody holds here are remembered, for a request that has loaded one and is about to. */
 const remembered = 4096
 
+/** An end that a caller here has asked the store for, and what was heard meanwhile of the sessions that it may end. */
+interface RequestedEnd {
+  readonly ends: (id: SessionId) => boolean
+  readonly heard: Array<SessionId>
+}
+
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** Makes the map; all sessions in it end with the current scope. */
@@ -246,11 +252,45 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       )
     )
 
+  const requested = new Set<RequestedEnd>()
+  /**
+   * Ends sessions because a caller here asks for it. News of the same end may be faster than the store's answer; the end is begun
+   * by the caller all the same, so that a request that ends its own session is known as the one that does.
+   */
+  const request = <A>(
+    ends: (id: SessionId) => boolean,
+    asked: Effect.Effect<A, SessionError>,
+    of: (answer: A) => ReadonlyArray<SessionId>
+  ) =>
+    Effect.suspend(() => {
+      const own: RequestedEnd = { ends, heard: [] }
+      requested.add(own)
+      const heard = Effect.suspend(() => {
+        requested.delete(own)
+        return closeAll(own.heard)
+      })
+      return Effect.ensuring(asked, heard).pipe(
+        Effect.flatMap((answer) => Effect.map(closeAll(of(answer)), (over) => ({ answer, over }))),
+        Effect.uninterruptible
+      )
+    })
+  const closeHeard = (ids: ReadonlyArray<SessionId>) => {
+    if (requested.size === 0) return closeAll(ids)
+    const ends = Array.from(requested)
+    return closeAll(
+      ids.filter((id) => {
+        const own = ends.find((one) => one.ends(id))
+        own?.heard.push(id)
+        return own === undefined
+      })
+    )
+  }
+
   /** Ends here those of these sessions that are over. */
   const ask = (ids: ReadonlyArray<SessionId>) =>
     Effect.forEach(
       Arr.chunksOf(ids, asked),
-      (chunk) => Effect.flatMap(Effect.retry(store.endedOf(chunk), { times: 2 }), closeAll),
+      (chunk) => Effect.flatMap(Effect.retry(store.endedOf(chunk), { times: 2 }), closeHeard),
       {
         discard: true
       }
@@ -280,8 +320,13 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   const load = (token: SessionToken.SessionToken) => store.load(SessionToken.hash(token))
   const revoke = (id: SessionId) =>
-    Effect.uninterruptible(
-      Effect.flatMap(store.revoke(id), (wasLive) => Effect.map(close(id), (over) => ({ wasLive, over })))
+    Effect.map(
+      request(
+        (one) => one === id,
+        store.revoke(id),
+        () => [id]
+      ),
+      ({ answer, over }) => ({ wasLive: answer, over })
     )
   const end = (id: SessionId) => Effect.flatMap(revoke(id), ({ over, wasLive }) => Effect.as(over, wasLive))
 
@@ -341,11 +386,15 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     logout: (token) => Effect.flatMap(load(token), ({ id }) => Effect.asVoid(end(id))),
     revoke,
     end,
+    // Whose the sessions held here are is not known, so news of any of them waits for the answer.
     revokeAll: (principal, options) =>
-      Effect.uninterruptible(
-        Effect.flatMap(store.revokeAll(principal, options), (ids) =>
-          Effect.map(closeAll(ids), (over) => ({ ids, over }))
-        )
+      Effect.map(
+        request(
+          () => true,
+          store.revokeAll(principal, options),
+          (ids) => ids
+        ),
+        ({ answer, over }) => ({ ids: answer, over })
       )
   })
 })
