@@ -17,7 +17,6 @@
  * says so too, and found by asking it about the sessions held here every `pollInterval`; a store that cannot be reached
  * ends nothing. So an end reaches every instance within 2 seconds, and within 15 when hints are lost or a session expires.
  */
-import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -29,16 +28,13 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Lifetime from "../lifetime/Lifetime.ts"
 import * as OneEffect from "../lifetime/internal/OneEffect.ts"
-import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as SessionAudit from "./SessionAudit.ts"
-import { SessionError, SessionRevoked } from "./SessionError.ts"
+import type { SessionError } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import { authenticatedAt, type SessionRecord } from "./SessionRecord.ts"
 import {
   type Authentication,
-  type Ended,
   type Expiry,
   type Login,
   type NewSession,
@@ -46,14 +42,10 @@ import {
   type Update
 } from "./SessionStore.ts"
 import * as SessionToken from "./SessionToken.ts"
+import * as LocalSessions from "./internal/LocalSessions.ts"
+import type { OpenSession } from "./internal/LocalSessions.ts"
 
-/** A live session, as it was when it was opened, with the lifetime that work can be tied to. */
-export interface OpenSession {
-  readonly record: SessionRecord
-  readonly lifetime: Lifetime.Lifetime
-  /** What keeps it here: a child of the lifetime, which ends before it, and with the scope that it was opened in. */
-  readonly hold: Lifetime.Lifetime
-}
+export type { OpenSession }
 
 /** A session that somebody just logged in to. The token is for the client and nobody else. */
 export interface CreatedSession {
@@ -143,27 +135,11 @@ export interface Options {
   readonly pollInterval?: Duration.Input | undefined
 }
 
-/** How many sessions the store is asked about at once. */
-const asked = 1000
+/** How many visitors the store is asked for at once. */
+const visitorsAtOnce = 1000
 
 /** How many visitors are ended at once. */
 const ending = 16
-
-/** Longer than any load can take: one that began before an end must not bring the session back here. */
-const rememberEndsFor = Duration.minutes(1)
-
-const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked({}) }))
-
-/** How many hints about sessions that nobody holds here are remembered, for a request that has loaded one and is about to. */
-const remembered = 4096
-
-/** An end that a caller here has asked the store for, and what was heard meanwhile of the sessions that it may end. */
-interface RequestedEnd {
-  readonly ends: (id: SessionId) => boolean
-  readonly heard: Array<SessionId>
-}
-
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** Makes the map; all sessions in it end with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
@@ -171,157 +147,28 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const store = yield* SessionStore
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const clock = yield* Clock.Clock
-  const entries = new Map<SessionId, Lifetime.Lifetime>()
-  const endedAt = new Map<SessionId, number>()
-  const hinted = new Set<SessionId>()
-
-  // One function for all: a closure of each would be most of what an entry costs.
-  const forget = (lifetime: Lifetime.Lifetime) => {
-    const id = lifetime.entry.id as SessionId
-    if (entries.get(id) === lifetime) entries.delete(id)
-  }
-
-  const entryOf = (id: SessionId): Effect.Effect<Lifetime.Lifetime> =>
-    Effect.suspend(() => {
-      const known = entries.get(id)
-      if (known !== undefined) return Effect.succeed(known)
-      const made = Lifetime.make(scope, {
-        kind: "session",
-        id,
-        release: "parallel",
-        endWithLastChild: true,
-        onEnded: forget
-      })
-      return Effect.flatMap(made, (lifetime) => {
-        const meanwhile = entries.get(id)
-        if (meanwhile !== undefined) return Effect.as(lifetime.end(), meanwhile)
-        entries.set(id, lifetime)
-        return Effect.succeed(lifetime)
-      })
-    })
-
-  // A handle is a child, so the session cannot go while a request holds it. Made under a session that is just going,
-  // it is over at once, and the next entry is tried.
-  const hold = (record: SessionRecord, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> =>
-    Effect.suspend(() => {
-      if (endedAt.has(record.id)) return revoked
-      return Effect.flatMap(entryOf(record.id), (lifetime) =>
-        Effect.flatMap(Lifetime.child(lifetime, { kind: "handle", id: record.id }), (handle) =>
-          held({ record, lifetime, hold: handle }, restore)
-        )
-      )
-    })
-
-  const held = (opened: OpenSession, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> => {
-    const { hold: handle, lifetime, record } = opened
-    // The end may have come while the entry was being made.
-    if (endedAt.has(record.id)) return Effect.andThen(lifetime.begin(), revoked)
-    if (lifetime.isEnding()) return Effect.andThen(restore(lifetime.ended), hold(record, restore))
-    const kept = Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizerExit(scope, handle.end))
-    // Loaded before the end and held after the hint: nobody would ask before the next poll.
-    return Effect.as(
-      hinted.delete(record.id) ? Effect.andThen(kept, Effect.forkIn(ask([record.id]), scope)) : kept,
-      opened
-    )
-  }
-
-  /** Begins the end of a session here; the effect within waits for it. */
-  const close = (id: SessionId): Effect.Effect<Effect.Effect<void>> =>
-    Effect.suspend(() => {
-      // Not the time of day, which somebody may set.
-      const now = SteadyClock.millis(clock)
-      // The oldest comes first, so that ten thousand ends at once do not look through each other.
-      for (const [id, at] of endedAt) {
-        if (at >= now - Duration.toMillis(rememberEndsFor)) break
-        endedAt.delete(id)
-      }
-      endedAt.delete(id)
-      endedAt.set(id, now)
-      const lifetime = entries.get(id)
-      return lifetime === undefined ? Effect.succeed(Effect.void) : Effect.as(lifetime.begin(), lifetime.end())
-    })
-
-  const closeAll = (ids: ReadonlyArray<SessionId>) =>
-    Effect.map(Effect.forEach(ids, close), (ends) => Effect.all(ends, { concurrency: "unbounded", discard: true }))
-
+  const held = LocalSessions.make(store, scope, clock)
   // The waiting for the sessions that make room is left to the caller, who has the token by then and may give up.
   const begun = (login: Effect.Effect<Login, SessionError>, token: SessionToken.SessionToken) =>
     Effect.uninterruptible(
       Effect.flatMap(login, ({ displaced, record }) =>
-        Effect.map(closeAll(displaced), (roomMade) => ({ record, token, displaced, roomMade }))
+        Effect.map(held.closeAll(displaced), (roomMade) => ({ record, token, displaced, roomMade }))
       )
     )
 
-  const requested = new Set<RequestedEnd>()
-  /**
-   * Ends sessions because a caller here asks for it. News of the same end may be faster than the store's answer; the end is begun
-   * by the caller all the same, so that a request that ends its own session is known as the one that does.
-   */
-  const request = <A>(
-    ends: (id: SessionId) => boolean,
-    asked: Effect.Effect<A, SessionError>,
-    of: (answer: A) => ReadonlyArray<SessionId>
-  ) =>
-    Effect.suspend(() => {
-      const own: RequestedEnd = { ends, heard: [] }
-      requested.add(own)
-      const heard = Effect.suspend(() => {
-        requested.delete(own)
-        return closeAll(own.heard)
-      })
-      return Effect.ensuring(asked, heard).pipe(
-        Effect.flatMap((answer) => Effect.map(closeAll(of(answer)), (over) => ({ answer, over }))),
-        Effect.uninterruptible
-      )
-    })
-  const closeHeard = (ids: ReadonlyArray<SessionId>) => {
-    if (requested.size === 0) return closeAll(ids)
-    const ends = Array.from(requested)
-    return closeAll(
-      ids.filter((id) => {
-        const own = ends.find((one) => one.ends(id))
-        own?.heard.push(id)
-        return own === undefined
-      })
-    )
-  }
-
-  /** Ends here those of these sessions that are over. */
-  const ask = (ids: ReadonlyArray<SessionId>) =>
-    Effect.forEach(
-      Arr.chunksOf(ids, asked),
-      (chunk) => Effect.flatMap(Effect.retry(store.endedOf(chunk), { times: 2 }), closeHeard),
-      {
-        discard: true
-      }
-    ).pipe(
-      Effect.catchCause((cause) => Effect.logDebug("The session store could not be asked which sessions ended", cause))
-    )
-  const poll = Effect.suspend(() => ask(Array.from(entries.keys())))
-  const remember = (id: SessionId) => {
-    hinted.add(id)
-    const [oldest] = hinted
-    if (hinted.size > remembered && oldest !== undefined) hinted.delete(oldest)
-  }
-  const hear = (hints: ReadonlyArray<Ended>) => {
-    if (hints.some(({ _tag }) => _tag === "Unknown")) return poll
-    const ids = new Set(hints.flatMap((hint) => (hint._tag === "Session" ? [hint.id] : [])))
-    for (const id of ids) if (!entries.has(id)) remember(id)
-    return ask(Array.from(ids).filter((id) => entries.has(id)))
-  }
-  yield* Effect.forkScoped(Stream.runForEachArray(store.ended, hear), { startImmediately: true })
+  yield* Effect.forkScoped(Stream.runForEachArray(store.ended, held.hear), { startImmediately: true })
   const audit = yield* SessionAudit.SessionAudit
   const { flush = Effect.void } = audit
   yield* Effect.addFinalizer(() => flush)
   yield* Effect.forkScoped(Effect.forever(Effect.delay(flush, SessionAudit.burst)))
   yield* Effect.forkScoped(
-    Effect.repeat(poll, Schedule.jittered(Schedule.spaced(options.pollInterval ?? "10 seconds")))
+    Effect.repeat(held.poll, Schedule.jittered(Schedule.spaced(options.pollInterval ?? "10 seconds")))
   )
 
   const load = (token: SessionToken.SessionToken) => store.load(SessionToken.hash(token))
   const revoke = (id: SessionId) =>
     Effect.map(
-      request(
+      held.request(
         (one) => one === id,
         store.revoke(id),
         () => [id]
@@ -331,7 +178,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const end = (id: SessionId) => Effect.flatMap(revoke(id), ({ over, wasLive }) => Effect.as(over, wasLive))
 
   const visitors = Stream.paginate(undefined, (after: string | undefined) =>
-    Effect.map(store.visitors({ after, limit: asked }), ({ next, sessions }) => [
+    Effect.map(store.visitors({ after, limit: visitorsAtOnce }), ({ next, sessions }) => [
       sessions,
       next === undefined ? Option.none() : Option.some(next)
     ])
@@ -359,9 +206,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         return begun(store.create({ ...session, token: SessionToken.hash(token) }), token)
       }),
     load,
-    hold: (record) => Effect.uninterruptibleMask((restore) => hold(record, restore)),
-    open: (token) =>
-      Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(load(token)), (record) => hold(record, restore))),
+    hold: held.hold,
+    open: (token) => held.open(load(token)),
     touch: (token) => store.touch(SessionToken.hash(token)),
     update: store.update,
     renew: (token, next) => store.renew({ token: SessionToken.hash(token), next: SessionToken.hash(next) }),
@@ -389,7 +235,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     // Whose the sessions held here are is not known, so news of any of them waits for the answer.
     revokeAll: (principal, options) =>
       Effect.map(
-        request(
+        held.request(
           () => true,
           store.revokeAll(principal, options),
           (ids) => ids
