@@ -44,6 +44,7 @@ import {
 import * as SessionToken from "./SessionToken.ts"
 import * as LocalSessions from "./internal/LocalSessions.ts"
 import type { OpenSession } from "./internal/LocalSessions.ts"
+import { RecentSessions } from "./internal/RecentSessions.ts"
 
 export type { OpenSession }
 
@@ -133,7 +134,28 @@ export class Sessions extends Context.Service<
 export interface Options {
   /** How often the store is asked about the sessions held here, give or take a fifth. Default: 10 seconds. */
   readonly pollInterval?: Duration.Input | undefined
+  /**
+   * How old an answer of `open`, and so of a request's session, may be. Default: as new as the store, which is asked each time.
+   * At most 10 seconds; more is taken as that.
+   *
+   * **When to use**
+   *
+   * Where many requests of the same sessions reach the same process, and a session may go on for so long after its end elsewhere
+   * if the store's news of the end is lost.
+   *
+   * **Details**
+   *
+   * A session that was loaded within this time is not asked for again. For so long, a request may see the data that another process
+   * has just replaced, and a token that another process has just replaced is still accepted. What this process changes shows at
+   * once, and so do ends that it hears of. Times are not stretched: a session that may be over by its times is asked for. Activity
+   * is told to the store up to three times as late, so an idle session ends that much later. `modify` meets a conflict where the
+   * data was old, and runs again on what the store has.
+   */
+  readonly staleness?: Duration.Input | undefined
 }
+
+/** The longest staleness. */
+const longestStaleness = Duration.seconds(10)
 
 /** How many visitors the store is asked for at once. */
 const visitorsAtOnce = 1000
@@ -144,10 +166,13 @@ const ending = 16
 /** Makes the map; all sessions in it end with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   yield* Effect.withFiber((fiber) => Effect.sync(() => OneEffect.check(fiber)))
-  const store = yield* SessionStore
+  const given = yield* SessionStore
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const clock = yield* Clock.Clock
-  const held = LocalSessions.make(store, scope, clock)
+  const staleness = Duration.min(Duration.fromInputUnsafe(options.staleness ?? Duration.zero), longestStaleness)
+  const recent = Duration.isPositive(staleness) ? new RecentSessions(given.load, clock, staleness) : undefined
+  const store = recent === undefined ? given : recent.watching(given)
+  const held = LocalSessions.make(store, scope, clock, recent)
   // The waiting for the sessions that make room is left to the caller, who has the token by then and may give up.
   const begun = (login: Effect.Effect<Login, SessionError>, token: SessionToken.SessionToken) =>
     Effect.uninterruptible(
@@ -164,6 +189,11 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   yield* Effect.forkScoped(
     Effect.repeat(held.poll, Schedule.jittered(Schedule.spaced(options.pollInterval ?? "10 seconds")))
   )
+
+  if (recent !== undefined) {
+    yield* Effect.addFinalizer(() => recent.settleAll)
+    yield* Effect.forkScoped(Effect.forever(Effect.delay(recent.settle, staleness)))
+  }
 
   const load = (token: SessionToken.SessionToken) => store.load(SessionToken.hash(token))
   const revoke = (id: SessionId) =>
@@ -207,7 +237,15 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       }),
     load,
     hold: held.hold,
-    open: (token) => held.open(load(token)),
+    open:
+      recent === undefined
+        ? (token) => held.open(load(token))
+        : (token) =>
+            Effect.suspend(() => {
+              const hash = SessionToken.hash(token)
+              const record = recent.find(hash)
+              return record === undefined ? held.open(recent.fresh(hash)) : held.hold(record)
+            }),
     touch: (token) => store.touch(SessionToken.hash(token)),
     update: store.update,
     renew: (token, next) => store.renew({ token: SessionToken.hash(token), next: SessionToken.hash(next) }),

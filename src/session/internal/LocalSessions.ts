@@ -11,7 +11,6 @@
  */
 import * as Arr from "effect/Array"
 import type * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Lifetime from "../../lifetime/Lifetime.ts"
@@ -20,6 +19,7 @@ import { SessionError, SessionRevoked } from "../SessionError.ts"
 import type { SessionId } from "../SessionId.ts"
 import type { SessionRecord } from "../SessionRecord.ts"
 import type { Ended, SessionStore } from "../SessionStore.ts"
+import { longestLoad, type RecentSessions } from "./RecentSessions.ts"
 
 /** A live session, as it was when it was opened, with the lifetime that work can be tied to. */
 export interface OpenSession {
@@ -31,9 +31,6 @@ export interface OpenSession {
 
 /** How many sessions the store is asked about at once. */
 const asked = 1000
-
-/** Longer than any load can take: one that began before an end must not bring the session back here. */
-const rememberEndsFor = Duration.minutes(1)
 
 const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked({}) }))
 
@@ -49,7 +46,12 @@ interface RequestedEnd {
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** Makes the map of a process over a store. */
-export const make = (store: SessionStore["Service"], scope: Scope.Scope, clock: Clock.Clock) => {
+export const make = (
+  store: SessionStore["Service"],
+  scope: Scope.Scope,
+  clock: Clock.Clock,
+  recent: RecentSessions | undefined
+) => {
   const entries = new Map<SessionId, Lifetime.Lifetime>()
   const endedAt = new Map<SessionId, number>()
   const hinted = new Set<SessionId>()
@@ -111,11 +113,12 @@ export const make = (store: SessionStore["Service"], scope: Scope.Scope, clock: 
       const now = SteadyClock.millis(clock)
       // The oldest comes first, so that ten thousand ends at once do not look through each other.
       for (const [id, at] of endedAt) {
-        if (at >= now - Duration.toMillis(rememberEndsFor)) break
+        if (at >= now - longestLoad) break
         endedAt.delete(id)
       }
       endedAt.delete(id)
       endedAt.set(id, now)
+      recent?.changed(id)
       const lifetime = entries.get(id)
       return lifetime === undefined ? Effect.succeed(Effect.void) : Effect.as(lifetime.begin(), lifetime.end())
     })
@@ -175,9 +178,15 @@ export const make = (store: SessionStore["Service"], scope: Scope.Scope, clock: 
     if (hinted.size > remembered && oldest !== undefined) hinted.delete(oldest)
   }
   const hear = (hints: ReadonlyArray<Ended>) => {
-    if (hints.some(({ _tag }) => _tag === "Unknown")) return poll
+    if (hints.some(({ _tag }) => _tag === "Unknown")) {
+      recent?.allChanged()
+      return poll
+    }
     const ids = new Set(hints.flatMap((hint) => (hint._tag === "Session" ? [hint.id] : [])))
-    for (const id of ids) if (!entries.has(id)) remember(id)
+    for (const id of ids) {
+      recent?.changed(id)
+      if (!entries.has(id)) remember(id)
+    }
     return ask(Array.from(ids).filter((id) => entries.has(id)))
   }
 
