@@ -177,6 +177,23 @@ export const make = (schema: string, channel: string) => {
     addPrincipal: `
       insert into ${principals} as p (principal) values ($1)
       on conflict (principal) do update set principal = excluded.principal returning ${epoch("p")}`,
+    /**
+     * $1 principals, in one order for all. Locks those that nobody else has, as `lockPrincipal` does: each with its epoch. Waits for
+     * nobody but who adds the same principal at this moment.
+     */
+    lockFree: `
+      with asked as materialized (
+        select * from unnest($1::text[]) with ordinality as a (principal, place)
+      ), free as materialized (
+        select p.principal, ${epoch("p")} from asked a join ${principals} p on p.principal = a.principal
+        order by a.place for no key update of p skip locked
+      ), added as (
+        insert into ${principals} as p (principal)
+        select a.principal from asked a where not exists (select from ${principals} p where p.principal = a.principal)
+        order by a.place on conflict do nothing
+        returning p.principal, ${epoch("p")}
+      )
+      select * from free union all select * from added`,
     /** $1 principal. Locks as well, and begins a new epoch. */
     beginEpoch: `
       insert into ${principals} as p (principal, revoked_at) values ($1, clock_timestamp())
@@ -208,6 +225,39 @@ export const make = (schema: string, channel: string) => {
         where t.hash = $12::bytea and s.id = t.session and not ${isStillLive("s", "clock_timestamp()")}
       )
       select made.*, ${displacedIds} from made`,
+
+    /**
+     * As {@link create}, for many sessions of different principals that are locked, none of which takes another token's place. Each
+     * parameter is the array of what `create` takes, but without its $12, the hash is in hexadecimal, and the empty name is none. A
+     * row for each, ending in its place from 0.
+     */
+    createMany: `
+      with moment as materialized (select clock_timestamp() as at), asked as materialized (
+        select * from unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::float8[], $7::float8[],
+          $8::float8[], $9::int[], $10::text[], $11::text[], $12::text[]) with ordinality
+          as a (id, principal, data, data_version, device, idle, absolute, renew, keep, hash, nonce, actor, place)
+      ), displaced as (
+        update ${sessions} s set ended_at = moment.at, end_reason = 'displaced' from moment
+        where ${isStillLive("s", "moment.at")} and s.id in (
+          select old.id from asked a cross join lateral (
+            select l.id from ${sessions} l, moment m where l.principal = a.principal and ${isLive("l", "m.at")}
+            order by l.created_at desc, l.id desc offset a.keep) old)
+        returning s.id, s.principal
+      ), told as materialized (select id, principal, pg_notify('${channel}', id) from displaced),
+      made as (
+        insert into ${sessions} as s (id, principal, data, data_version, version, device, created_at, last_seen_at,
+          idle_timeout, renew_every, expires_at, actor)
+        select id, nullif(principal, ''), data::json, data_version, 1, device::json, at, at, ${millis("idle")}, ${millis("renew")},
+          at + ${millis("absolute")}, nullif(actor, '')
+        from asked, moment
+        returning ${columns("s")}
+      ), issued as (
+        insert into ${tokens} (hash, session, issued_at, nonce)
+        select decode(a.hash, 'hex'), made.id, made.created_at, a.nonce from made join asked a on a.id = made.id
+      )
+      select made.*,
+        coalesce((select json_agg(t.id) from told t where t.principal = made.principal), '[]')::text, a.place - 1
+      from made join asked a on a.id = made.id`,
 
     /** $1 hash. Whose the session is now. */
     owner: `select s.principal from ${tokens} t join ${sessions} s on s.id = t.session where t.hash = $1`,
