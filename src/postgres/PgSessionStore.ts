@@ -160,7 +160,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       write,
       transaction,
       cipher,
-      concurrency: Math.max(Math.floor(max / 4), 1),
+      concurrency: Math.max(Math.floor(max / 2), 1),
       within
     }),
     scope
