@@ -2,8 +2,9 @@
  * A real PostgreSQL server for tests, empty and thrown away.
  *
  * The server and its data live in a temporary directory for as long as the scope it was made in; closing the scope ends
- * the server and removes the directory. In between it can be stopped, killed and started again on the same port with
- * the same data, which is how a test takes the database away from a program.
+ * the server and removes the directory. In between it can be stopped, killed, paused and started again on the same port with
+ * the same data, which is how a test takes the database away from a program. {@link makeStandby} makes a second one that follows it and can
+ * be promoted.
  *
  * **When to use**
  *
@@ -26,10 +27,13 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import type { SqlError } from "effect/sql/SqlError"
 import * as PostgresProcess from "../embedded/PostgresProcess.ts"
 import { DirectoryUnusable } from "../embedded/PostgresProcessError.ts"
 import * as Postmaster from "../embedded/Postmaster.ts"
+import * as ProcessTable from "../node/internal/ProcessTable.ts"
 import * as ServerDirectory from "./internal/ServerDirectory.ts"
+import * as StandbyData from "./internal/StandbyData.ts"
 
 /** Whom to connect as. */
 export interface Role {
@@ -70,6 +74,17 @@ export class PgServer extends Context.Service<
     readonly start: Effect.Effect<void, PostgresProcess.PostgresProcessError>
     /** `stop`, then `start`. */
     readonly restart: Effect.Effect<void, PostgresProcess.PostgresProcessError>
+    /**
+     * Every process of the server stands still: connections are accepted by the system and never answered. Where the system does not say
+     * which they are (Linux does), those that are open go on, and new ones are not answered.
+     */
+    readonly pause: Effect.Effect<void>
+    /** They go on, with what arrived meanwhile first. */
+    readonly resume: Effect.Effect<void>
+    /** Whether it may only be read, as a standby that was not promoted. */
+    readonly isStandby: Effect.Effect<boolean, SqlError>
+    /** Makes a standby the primary, and waits until it is. A defect where it is none. What the old primary does, it does not know. */
+    readonly promote: Effect.Effect<void, SqlError>
   }
 >()("holdfast/testing/PgServer") {}
 
@@ -85,21 +100,28 @@ const unsafeButFast = {
   max_wal_size: "256MB"
 }
 
+const unusable = (problem: string) =>
+  new PostgresProcess.PostgresProcessError({ reason: new DirectoryUnusable({ directory: tmpdir(), problem }) })
+
 /** Makes a server that runs until the scope closes. */
 export const make = Effect.fn("PgServer.make")(function* (
   options: Options = {}
 ): Effect.fn.Return<PgServer["Service"], PostgresProcess.PostgresProcessError, Scope.Scope> {
   yield* ServerDirectory.sweep(prefix, (directory) => Postmaster.stopOrphan(Path.join(directory, "data")))
-  const directory = yield* ServerDirectory.make(
-    prefix,
-    (problem) =>
-      new PostgresProcess.PostgresProcessError({ reason: new DirectoryUnusable({ directory: tmpdir(), problem }) })
-  )
+  const directory = yield* ServerDirectory.make(prefix, unusable)
   const data = Path.join(directory, "data")
   const password = Redacted.make(randomBytes(18).toString("base64url"))
-  const programs = options.programs ?? (process.env.HOLDFAST_TEST_POSTGRES_PROGRAMS || undefined)
+  const programs = programsOf(options)
   yield* PostgresProcess.initialize({ directory: data, superuser, password, sync: false, programs })
+  return yield* serve(directory, password, options)
+})
 
+const programsOf = ({ programs }: Options) => programs ?? (process.env.HOLDFAST_TEST_POSTGRES_PROGRAMS || undefined)
+
+/** Runs a server on the data of a directory until the scope closes. */
+const serve = Effect.fnUntraced(function* (directory: string, password: Redacted.Redacted, options: Options) {
+  const data = Path.join(directory, "data")
+  const programs = programsOf(options)
   const scope = yield* Effect.scope
   const one = yield* Semaphore.make(1)
   const settings = { ...unsafeButFast, max_connections: String(options.maxConnections ?? 100), ...options.settings }
@@ -114,16 +136,32 @@ export const make = Effect.fn("PgServer.make")(function* (
   let current: Effect.Success<ReturnType<typeof launch>> | undefined = yield* launch()
   const { host, port } = current.server
 
+  const signalAll = (name: NodeJS.Signals) =>
+    Effect.suspend(() => {
+      if (current === undefined) return Effect.void
+      const { directory, signal } = current.server
+      const [first, then] = [signal(name), Effect.sync(() => signalBackends(directory, name))]
+      // Stopped first, the postmaster starts nobody who is not stopped.
+      return Effect.andThen(first, then)
+    })
   const end = (signal?: NodeJS.Signals) =>
     Effect.suspend(() => {
       if (current === undefined) return Effect.void
       const { close, server } = current
-      current = undefined
-      return signal === undefined ? close : Effect.andThen(server.signal(signal), close)
+      const awake = signalAll("SIGCONT")
+      const stop = signal === undefined ? close : Effect.andThen(server.signal(signal), close)
+      return Effect.andThen(
+        awake,
+        Effect.suspend(() => {
+          current = undefined
+          return stop
+        })
+      )
     }).pipe(Effect.uninterruptible)
   const begin = Effect.suspend(() =>
     current === undefined ? Effect.map(launch(port), (launched) => void (current = launched)) : Effect.void
   )
+  yield* Effect.addFinalizer(() => one.withPermit(end()))
   const url = (database = superuser, role: Role = { username: superuser, password }) => {
     const secret = Redacted.isRedacted(role.password) ? Redacted.value(role.password) : role.password
     const [name, user, key] = [database, role.username, secret].map(encodeURIComponent)
@@ -138,9 +176,53 @@ export const make = Effect.fn("PgServer.make")(function* (
     stop: one.withPermit(end()),
     kill: one.withPermit(end("SIGKILL")),
     start: one.withPermit(begin),
-    restart: one.withPermit(Effect.andThen(end(), begin))
+    restart: one.withPermit(Effect.andThen(end(), begin)),
+    pause: one.withPermit(signalAll("SIGSTOP")),
+    resume: one.withPermit(signalAll("SIGCONT")),
+    isStandby: StandbyData.isStandby(url()),
+    promote: StandbyData.promote(url())
   })
 })
+
+const signalBackends = (directory: string, name: NodeJS.Signals) => {
+  for (const pid of ProcessTable.workingIn(directory, "postgres")) {
+    const identity = ProcessTable.identityOf(pid)
+    if (identity !== undefined) ProcessTable.signal(identity, name)
+  }
+}
+
+/** How a standby follows its primary. */
+export interface StandbyOptions extends Options {
+  /** Whether a commit of the primary waits for the standby. Default: false. */
+  readonly synchronous?: boolean | undefined
+}
+
+/**
+ * Makes a standby of a running server, which follows it and answers reads, until the scope closes. `promote` makes it a primary.
+ *
+ * **Gotchas**
+ *
+ * With `synchronous`, commits of the primary wait for as long as the standby is away, as in production.
+ */
+export const makeStandby = Effect.fn("PgServer.makeStandby")(function* (
+  primary: PgServer["Service"],
+  options: StandbyOptions = {}
+): Effect.fn.Return<PgServer["Service"], PostgresProcess.PostgresProcessError | SqlError, Scope.Scope> {
+  const directory = yield* ServerDirectory.make(prefix, unusable)
+  yield* StandbyData.copy(primary.superuserUrl, Path.join(primary.directory, "data"), Path.join(directory, "data"))
+  const password = Redacted.make(decodeURIComponent(new URL(Redacted.value(primary.superuserUrl)).password))
+  const settings = {
+    ...options.settings,
+    primary_conninfo: `host=${primary.host} port=${primary.port} user=${superuser} password=${Redacted.value(password)} application_name=${StandbyData.name}`
+  }
+  const standby = yield* serve(directory, password, { ...options, settings })
+  yield* StandbyData.follows(primary.superuserUrl, options.synchronous === true)
+  return standby
+})
+
+/** Waits until a standby has everything that its primary has committed until now. */
+export const caughtUp = (primary: PgServer["Service"], standby: PgServer["Service"]): Effect.Effect<void, SqlError> =>
+  StandbyData.caughtUp(primary.superuserUrl, standby.superuserUrl)
 
 /** A server of its own for each layer. */
 export const layer = (options?: Options): Layer.Layer<PgServer, PostgresProcess.PostgresProcessError> =>

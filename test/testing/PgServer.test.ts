@@ -1,6 +1,9 @@
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import { existsSync } from "node:fs"
 import { createRequire } from "node:module"
 import * as Path from "node:path"
@@ -13,7 +16,7 @@ const rows = (url: PgConnection.Config["url"], sql: string) =>
     Effect.scoped
   )
 
-describe("the servers of tests", () => {
+describe.concurrent("the servers of tests", () => {
   it.live("a fresh database of the shared server is empty, UTF-8 and gone afterwards", () =>
     Effect.gen(function* () {
       const { name, url } = yield* Effect.scoped(
@@ -65,5 +68,42 @@ describe("the servers of tests", () => {
       )
       assert.isFalse(existsSync(directory))
     })
+  )
+
+  it.live("a server that is paused answers nobody and refuses nobody, and goes on with what arrived meanwhile", () =>
+    Effect.gen(function* () {
+      const server = yield* PgServer.make()
+      const open = yield* PgConnection.make({ url: server.superuserUrl })
+      yield* server.pause
+      const asked = yield* Effect.forkChild(open.queryValues("select 1"), { startImmediately: true })
+      const connecting = yield* Effect.forkChild(rows(server.superuserUrl, "select 2"), { startImmediately: true })
+      yield* Effect.sleep("100 millis")
+      assert.deepStrictEqual([asked.pollUnsafe(), connecting.pollUnsafe()], [undefined, undefined])
+      yield* server.resume
+      assert.deepStrictEqual(yield* Fiber.join(asked), [[1]])
+      assert.deepStrictEqual(yield* Fiber.join(connecting), [[2]])
+      // Its end wakes it.
+      yield* server.pause
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a standby follows its primary, only reads, and is the primary when it is promoted", () =>
+    Effect.gen(function* () {
+      const primary = yield* PgServer.make()
+      yield* rows(primary.superuserUrl, "create table kept as select 1 as id")
+      const standby = yield* PgServer.makeStandby(primary, { synchronous: true })
+      assert.deepStrictEqual([yield* primary.isStandby, yield* standby.isStandby], [false, true])
+      yield* rows(primary.superuserUrl, "insert into kept values (2)")
+      yield* PgServer.caughtUp(primary, standby)
+      assert.deepStrictEqual(yield* rows(standby.superuserUrl, "select id from kept order by 1"), [[1], [2]])
+      const refused = yield* Effect.flip(rows(standby.superuserUrl, "insert into kept values (3)"))
+      assert.include(String(refused.reason.cause), "read-only transaction")
+      yield* primary.kill
+      yield* standby.promote
+      yield* rows(standby.superuserUrl, "insert into kept values (4)")
+      assert.deepStrictEqual(yield* rows(standby.superuserUrl, "select max(id), count(*)::int from kept"), [[4, 3]])
+      const exit = yield* Effect.exit(standby.promote)
+      assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "Only a standby can be promoted")
+    }).pipe(Effect.scoped)
   )
 })
