@@ -12,8 +12,8 @@ import * as RedisSessionStore from "holdfast/redis/RedisSessionStore"
 import * as FaultProxy from "holdfast/testing/FaultProxy"
 import * as InterruptSweep from "holdfast/testing/InterruptSweep"
 import * as LedgerRecorder from "holdfast/testing/LedgerRecorder"
-import * as PgServer from "holdfast/testing/PgServer"
-import * as RedisServer from "holdfast/testing/RedisServer"
+import * as TestPostgres from "holdfast/testing/TestPostgres"
+import * as TestRedis from "holdfast/testing/TestRedis"
 import * as ScriptedConnectionSource from "holdfast/testing/ScriptedConnectionSource"
 import * as ScriptedQueryDriver from "holdfast/testing/ScriptedQueryDriver"
 import * as assert from "node:assert/strict"
@@ -107,23 +107,23 @@ const survives = <E>(
 
 // #region postgres
 export const postgresMayRestart = Effect.gen(function* () {
-  const server = yield* PgServer.PgServer
+  const server = yield* TestPostgres.TestPostgres
   yield* PgSessionStore.migrate({ url: server.url() })
   yield* survives(PgSessionStore.layer({ url: server.url() }), server.kill, server.start)
-}).pipe(Effect.provide(PgServer.layer({ settings: { synchronous_commit: "on" } })))
+}).pipe(Effect.provide(TestPostgres.layer({ settings: { synchronous_commit: "on" } })))
 // #endregion
 
 // #region redis
 export const redisMayStandStill = Effect.gen(function* () {
-  const server = yield* RedisServer.RedisServer
+  const server = yield* TestRedis.TestRedis
   yield* survives(RedisSessionStore.layer({ url: server.url }), server.pause, server.resume)
-}).pipe(Effect.provide(RedisServer.layer()))
+}).pipe(Effect.provide(TestRedis.layer()))
 // #endregion
 
 // #region proxy
 /** The network resets all connections. The pool replaces them, and the next borrower gets an answer. */
 export const thePoolReplacesWhatTheNetworkCut = Effect.gen(function* () {
-  const server = yield* PgServer.PgServer
+  const server = yield* TestPostgres.TestPostgres
   const proxy = yield* FaultProxy.make(server)
   const pool = ConnectionPool.layer({ max: 2 }).pipe(
     Layer.provide(PgConnectionSource.layer({ url: proxy.through(server.url()) }))
@@ -136,7 +136,7 @@ export const thePoolReplacesWhatTheNetworkCut = Effect.gen(function* () {
     yield* proxy.cut
     assert.deepEqual(yield* Effect.retry(ask, { times: 3 }), [{ answer: 42 }])
   }).pipe(Effect.provide(pool))
-}).pipe(Effect.provide(PgServer.layer()), Effect.scoped)
+}).pipe(Effect.provide(TestPostgres.layer()), Effect.scoped)
 // #endregion
 
 // #region sweep

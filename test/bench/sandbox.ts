@@ -10,7 +10,7 @@
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as Suite from "../support/suite.ts"
 import { range, takeTurns } from "./measure.ts"
 
@@ -19,7 +19,7 @@ const rounds = 5
 
 export const run = () =>
   Effect.gen(function* () {
-    const server = yield* PgServer.make()
+    const server = yield* TestPostgres.make()
     const connection = yield* PgConnection.make({ url: server.superuserUrl })
     yield* connection.query("create table fruit (name text)")
     const contender = (env: Readonly<Record<string, string>>) => () =>

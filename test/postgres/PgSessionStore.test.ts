@@ -14,7 +14,7 @@ import type { SessionError } from "../../src/session/SessionError.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
 import type { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { advanceOf, instance, pgWorld } from "../support/sessions.ts"
@@ -646,7 +646,7 @@ describe("PgSessionStore", () => {
 
   it.live("S11 a server that is down is reported as such, in time, and found again when it is back", () =>
     Effect.gen(function* () {
-      const server = yield* PgServer.make()
+      const server = yield* TestPostgres.make()
       const options = { url: server.superuserUrl, operationTimeout: "1 second" } as const
       yield* server.stop
       const store = yield* instance(options)

@@ -3,7 +3,7 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import {
   cookieName,
@@ -42,7 +42,7 @@ const startFreezable = Effect.gen(function* () {
 describe("a database that is away", { concurrent: true, timeout: 60_000 }, () => {
   it.live("the service starts without it, says so, and is ready by itself when it comes; it goes and comes again", () =>
     Effect.gen(function* () {
-      const server = yield* PgServer.make()
+      const server = yield* TestPostgres.make()
       yield* Effect.scoped(
         Effect.flatMap(PgConnection.make({ url: server.superuserUrl }), (it) => it.query("create database own"))
       )

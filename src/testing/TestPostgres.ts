@@ -56,8 +56,8 @@ export interface Options {
 }
 
 /** A running server of its own. */
-export class PgServer extends Context.Service<
-  PgServer,
+export class TestPostgres extends Context.Service<
+  TestPostgres,
   {
     readonly host: string
     readonly port: number
@@ -86,7 +86,7 @@ export class PgServer extends Context.Service<
     /** Makes a standby the primary, and waits until it is. A defect where it is none. What the old primary does, it does not know. */
     readonly promote: Effect.Effect<void, SqlError>
   }
->()("holdfast/testing/PgServer") {}
+>()("holdfast/testing/TestPostgres") {}
 
 const superuser = "postgres"
 const prefix = "holdfast-postgres-"
@@ -104,9 +104,9 @@ const unusable = (problem: string) =>
   new PostgresProcess.PostgresProcessError({ reason: new DirectoryUnusable({ directory: tmpdir(), problem }) })
 
 /** Makes a server that runs until the scope closes. */
-export const make = Effect.fn("PgServer.make")(function* (
+export const make = Effect.fn("TestPostgres.make")(function* (
   options: Options = {}
-): Effect.fn.Return<PgServer["Service"], PostgresProcess.PostgresProcessError, Scope.Scope> {
+): Effect.fn.Return<TestPostgres["Service"], PostgresProcess.PostgresProcessError, Scope.Scope> {
   yield* ServerDirectory.sweep(prefix, (directory) => Postmaster.stopOrphan(Path.join(directory, "data")))
   const directory = yield* ServerDirectory.make(prefix, unusable)
   const data = Path.join(directory, "data")
@@ -167,7 +167,7 @@ const serve = Effect.fnUntraced(function* (directory: string, password: Redacted
     const [name, user, key] = [database, role.username, secret].map(encodeURIComponent)
     return Redacted.make(`postgres://${user}:${key}@${host}:${port}/${name}`)
   }
-  return PgServer.of({
+  return TestPostgres.of({
     host,
     port,
     directory,
@@ -204,10 +204,10 @@ export interface StandbyOptions extends Options {
  *
  * With `synchronous`, commits of the primary wait for as long as the standby is away, as in production.
  */
-export const makeStandby = Effect.fn("PgServer.makeStandby")(function* (
-  primary: PgServer["Service"],
+export const makeStandby = Effect.fn("TestPostgres.makeStandby")(function* (
+  primary: TestPostgres["Service"],
   options: StandbyOptions = {}
-): Effect.fn.Return<PgServer["Service"], PostgresProcess.PostgresProcessError | SqlError, Scope.Scope> {
+): Effect.fn.Return<TestPostgres["Service"], PostgresProcess.PostgresProcessError | SqlError, Scope.Scope> {
   const directory = yield* ServerDirectory.make(prefix, unusable)
   yield* StandbyData.copy(primary.superuserUrl, Path.join(primary.directory, "data"), Path.join(directory, "data"))
   const password = Redacted.make(decodeURIComponent(new URL(Redacted.value(primary.superuserUrl)).password))
@@ -221,9 +221,11 @@ export const makeStandby = Effect.fn("PgServer.makeStandby")(function* (
 })
 
 /** Waits until a standby has everything that its primary has committed until now. */
-export const caughtUp = (primary: PgServer["Service"], standby: PgServer["Service"]): Effect.Effect<void, SqlError> =>
-  StandbyData.caughtUp(primary.superuserUrl, standby.superuserUrl)
+export const caughtUp = (
+  primary: TestPostgres["Service"],
+  standby: TestPostgres["Service"]
+): Effect.Effect<void, SqlError> => StandbyData.caughtUp(primary.superuserUrl, standby.superuserUrl)
 
 /** A server of its own for each layer. */
-export const layer = (options?: Options): Layer.Layer<PgServer, PostgresProcess.PostgresProcessError> =>
-  Layer.effect(PgServer, make(options))
+export const layer = (options?: Options): Layer.Layer<TestPostgres, PostgresProcess.PostgresProcessError> =>
+  Layer.effect(TestPostgres, make(options))
