@@ -134,6 +134,13 @@ export const layerExisting = (options: Options): Layer.Layer<TestDatabase, SqlEr
     })
   )
 
+/** Does something with an `SqlClient` of its own for a database, such as making its tables. */
+export const connect = <A, E, R>(
+  url: Redacted.Redacted<string>,
+  work: (sql: SqlClient.SqlClient) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, Exclude<R, Scope.Scope>> =>
+  Effect.flatMap(TestSqlClient.make(url), work).pipe(Effect.provide(Reactivity.layer), Effect.scoped)
+
 /** What a test gets: its database, an ordinary `SqlClient`, and a source of connections for a `ConnectionPool`. */
 export type Provided = TestSql | SqlClient.SqlClient | ConnectionSource | ConnectionPool.ConnectionPool
 

@@ -1,6 +1,7 @@
 import { describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as References from "effect/References"
+import "../../docs/examples/notes-app-tests.ts"
 import * as Testing from "../../docs/examples/testing.ts"
 
 const quiet = Effect.provideService(References.MinimumLogLevel, "None")

@@ -114,6 +114,12 @@ const wordsOf = (type: string, resource: object): string => {
   return typeof pid === "number" ? `${kind} ${pid}` : kind
 }
 
+/** The standard streams are opened when somebody first writes to them, and stay. */
+const isStandard = (resource: object): boolean => {
+  const fd: unknown = Reflect.get(resource, "fd")
+  return typeof fd === "number" && fd >= 0 && fd <= 2
+}
+
 /** Something that is still there. */
 export interface Left {
   readonly what: string
@@ -127,8 +133,7 @@ export const between = (from: number, to: number): ReadonlyArray<Left> => {
   for (const { during, order, place, resource, type } of handles.values()) {
     const it = resource.deref()
     if (order < from || order >= to || it === undefined || place.isRunners()) continue
-    if (asked<boolean>(it, "hasRef") === false) continue
-    // A server's side of a connection within this process goes with the client's.
+    if (asked<boolean>(it, "hasRef") === false || isStandard(it)) continue
     left.push({ what: wordsOf(type, it), place, during })
   }
   for (const { during, event, listener, order, place } of listeners) {
