@@ -202,7 +202,8 @@ export interface StandbyOptions extends Options {
  *
  * **Gotchas**
  *
- * With `synchronous`, commits of the primary wait for as long as the standby is away, as in production.
+ * With `synchronous`, commits of the primary wait while the standby is away, as in production. When the scope closes the primary is told
+ * to wait no longer, where it runs then.
  */
 export const makeStandby = Effect.fn("TestPostgres.makeStandby")(function* (
   primary: TestPostgres["Service"],
@@ -216,6 +217,7 @@ export const makeStandby = Effect.fn("TestPostgres.makeStandby")(function* (
     primary_conninfo: `host=${primary.host} port=${primary.port} user=${superuser} password=${Redacted.value(password)} application_name=${StandbyData.name}`
   }
   const standby = yield* serve(directory, password, { ...options, settings })
+  if (options.synchronous === true) yield* Effect.addFinalizer(() => StandbyData.forget(primary.superuserUrl))
   yield* StandbyData.follows(primary.superuserUrl, options.synchronous === true)
   return standby
 })

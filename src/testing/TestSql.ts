@@ -3,7 +3,7 @@
  *
  * A **sandbox** ({@link layerSandbox}) is one transaction that lives as long as its layer and is always rolled back: when the test
  * succeeds, fails or is interrupted. It costs a few milliseconds. A **database of its own** ({@link layerTemplate}) is cloned from
- * a migrated template, lives as long as its layer and is dropped at the end; it costs some 50 milliseconds and has no limits.
+ * a migrated template, lives as long as its layer and is dropped at the end; it costs some 100 milliseconds and has no limits.
  *
  * **When to use**
  *

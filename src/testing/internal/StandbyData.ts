@@ -100,6 +100,14 @@ export const follows = (primary: Redacted.Redacted<string>, synchronous: boolean
     })
   )
 
+/** The primary's commits wait for nobody any more, where it can still be told. */
+export const forget = (primary: Redacted.Redacted<string>) =>
+  Effect.ignore(
+    asking(primary, (ask) =>
+      Effect.andThen(ask("alter system reset synchronous_standby_names"), ask("select pg_reload_conf()"))
+    )
+  )
+
 /** Whether a server may only be read. */
 export const isStandby = (url: Redacted.Redacted<string>) =>
   asking(url, (ask) => Effect.map(ask("select pg_is_in_recovery()"), isTrue))
