@@ -37,7 +37,7 @@ import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import { inRealTime } from "../embedded/Postmaster.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
-import * as LeakDatabases from "./internal/LeakDatabases.ts"
+import type * as LeakDatabases from "./internal/LeakDatabases.ts"
 import * as LeakFibers from "./internal/LeakFibers.ts"
 import * as LeakHandles from "./internal/LeakHandles.ts"
 import type * as LeakPlaces from "./internal/LeakPlaces.ts"
@@ -76,7 +76,7 @@ export class LeaksFound extends Schema.TaggedError<LeaksFound>("holdfast/testing
 
 /** What is watched besides the process. */
 export interface Options {
-  /** PostgreSQL databases whose connections and rows are counted. Default: none. */
+  /** PostgreSQL databases whose connections and rows are counted; install `@effect/sql-pg` for them. Default: none. */
   readonly databases?: ReadonlyArray<Redacted.Redacted<string>> | undefined
 }
 
@@ -88,6 +88,13 @@ export interface LeakCheck {
 
 /** How often it is looked before something counts as a leak, forty milliseconds apart. */
 const patience = 25
+
+/** Loaded where a database is watched: that needs `@effect/sql-pg`. */
+const look = (url: Redacted.Redacted<string>) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./internal/LeakDatabases.ts")),
+    ({ look }) => look(url)
+  )
 
 const placed = (place: string | undefined, test: string | undefined) => ({
   ...(place !== undefined && { place }),
@@ -145,7 +152,7 @@ const heldSince = ({ keys, ledger, totals }: Beginning, tests: Tests): Effect.Ef
 const inDatabases = ({ databases }: Beginning, runner?: Runner): Effect.Effect<ReadonlyArray<Leak>, SqlError> =>
   Effect.map(
     Effect.forEach(databases, ([url, before]) =>
-      Effect.map(LeakDatabases.look(url), ({ backends, database, rows }) => {
+      Effect.map(look(url), ({ backends, database, rows }) => {
         const leaks: Array<Leak> = []
         for (const { application, pid, port, state, statement } of backends.values()) {
           if (before.backends.has(pid)) continue
@@ -180,7 +187,7 @@ const begin = (options: Options, runner?: Runner) =>
       for (const each of stops) each()
     })
     const databases = yield* Effect.forEach(options.databases ?? [], (url) =>
-      Effect.map(LeakDatabases.look(url), (holdings) => [url, holdings] as const)
+      Effect.map(look(url), (holdings) => [url, holdings] as const)
     ).pipe(Effect.onError(() => stop))
     const beginning: Beginning = {
       ledger,
@@ -271,7 +278,7 @@ export const suite = (hooks: Hooks, options: Options = {}): void => {
     begun = await Effect.runPromise(begin(options, runner))
   })
   hooks.beforeEach(async (context) => {
-    const databases = await Effect.runPromise(Effect.forEach(options.databases ?? [], LeakDatabases.look))
+    const databases = await Effect.runPromise(Effect.forEach(options.databases ?? [], look))
     current = context.task?.name ?? context.name
     begins.push({ test: current, fiber: LeakFibers.nextId(), databases })
   })
