@@ -18,7 +18,7 @@ import * as PgServer from "../../src/testing/PgServer.ts"
 import * as FreezableProxy from "../support/FreezableProxy.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { advanceOf, instance, pgWorld } from "../support/sessions.ts"
-import { authentication, create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(effects, { concurrency: "unbounded" })
 
