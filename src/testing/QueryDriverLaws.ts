@@ -44,11 +44,6 @@ export interface Capabilities {
   /** What the engine declares. `cancel: "none"`, `streams: false` and the like leave laws out. */
   readonly engine: QueryCapabilities
   readonly dialect: Dialect
-  /**
-   * Whether the driver knows the columns of a result without rows, and what kind of statement it ran. Default: true. A driver
-   * that only sees rows does not.
-   */
-  readonly describes?: boolean | undefined
 }
 
 /** How to try the laws. */
@@ -67,11 +62,11 @@ export const laws = (dialect: Dialect): ReadonlyArray<Laws.Law<World["Service"],
   ...Ends.laws(dialect)
 ]
 
-const trials = <R>({ describes = true, dialect, engine, name }: Capabilities, options: Options<R>) => {
+const trials = <R>({ dialect, engine, name }: Capabilities, options: Options<R>) => {
   const has: Readonly<Record<Trial.Need, boolean>> = {
     cancels: engine.cancel !== "none",
     deadlines: engine.deadline && dialect.late !== undefined,
-    describes,
+    columnTypes: engine.columnTypes,
     notices: engine.notices,
     rowsWhileRunning: dialect.trickle !== undefined,
     settings: engine.settings,

@@ -84,8 +84,6 @@ const world = Layer.effect(
 QueryDriverLaws.run(world, {
   name: "an SqlClient that nothing is known of",
   engine: SqlQueryDriver.plain.capabilities,
-  // Columns are the names in the first row, and what a statement is, nobody says.
-  describes: false,
   dialect: {
     numbers: (count) => `select i as n, 'row ' || i as label from ${values} where i <= ${count}`,
     number: (value) => value,

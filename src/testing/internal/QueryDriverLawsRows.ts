@@ -6,7 +6,7 @@ import { type Dialect, law, reasonOf, recorder, run, succeeded } from "./QueryDr
 export const laws = (dialect: Dialect) => [
   law(
     "rows come after their columns, in order, none while others are taken, and the end is told last",
-    ["describes"],
+    ["columnTypes"],
     ({ driver }) =>
       Effect.gen(function* () {
         const told = yield* run(driver, dialect.numbers(5000), { take: () => Effect.yieldNow })
@@ -23,7 +23,7 @@ export const laws = (dialect: Dialect) => [
       })
   ),
 
-  law("columns are told where there are no rows, too", ["describes"], ({ driver }) =>
+  law("columns are told where there are no rows, too", ["columnTypes"], ({ driver }) =>
     Effect.gen(function* () {
       const told = yield* run(driver, dialect.numbers(0))
       assert.deepStrictEqual(succeeded(told), { command: "SELECT", rowCount: 0 })
@@ -35,7 +35,7 @@ export const laws = (dialect: Dialect) => [
     })
   ),
 
-  law("a statement that writes says how many rows it wrote", ["describes"], ({ driver }) =>
+  law("a statement that writes says how many rows it wrote", ["columnTypes"], ({ driver }) =>
     Effect.gen(function* () {
       succeeded(yield* run(driver, dialect.table))
       assert.deepStrictEqual(succeeded(yield* run(driver, dialect.insert(7, 0))), { command: "INSERT", rowCount: 1 })

@@ -93,6 +93,12 @@ export const laws = [
       assert.strictEqual(sinceCreation(yield* store.load(wanted.token)), sinceCreation(touched))
       assert.strictEqual(touched.version, created.version)
       assert.strictEqual(yield* outcome(store.touch(newToken())), "SessionMissing")
+      // Without a load in between: a load would be an activity of its own.
+      for (const instance of [store, another, store]) {
+        yield* advance("29 minutes")
+        yield* instance.touch(wanted.token)
+      }
+      assert.strictEqual(yield* outcome(another.load(wanted.token)), "ok")
     })
   ),
 
