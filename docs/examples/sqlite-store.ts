@@ -209,8 +209,15 @@ export const make = Effect.fnUntraced(function* (path: string) {
       run(
         `insert into sessions (id, place, principal, actor, device, data, data_version, version, created_at, seen_at,
            expires_at, idle, touch, renew) values (?, ${nextPlace}, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)`,
-        ...[id, principal, actor, JSON.stringify(device), JSON.stringify(data), dataVersion, now],
-        ...[...expiryOf(session, now), millis(session.renewEvery)]
+        id,
+        principal,
+        actor,
+        JSON.stringify(device),
+        JSON.stringify(data),
+        dataVersion,
+        now,
+        ...expiryOf(session, now),
+        millis(session.renewEvery)
       )
       issue(token, id, now)
       // A token that was presented in vain is from now on one that the new session replaced.
@@ -258,7 +265,12 @@ export const make = Effect.fnUntraced(function* (path: string) {
       run(
         `update sessions set place = ${nextPlace}, principal = ?, actor = null, device = ?, version = version + 1,
            created_at = ?, seen_at = ?, expires_at = ?, idle = ?, touch = ?, renew = ? where id = ?`,
-        ...[principal, JSON.stringify(device), now, ...expiryOf(login, now), millis(login.renewEvery), id]
+        principal,
+        JSON.stringify(device),
+        now,
+        ...expiryOf(login, now),
+        millis(login.renewEvery),
+        id
       )
       if (data !== undefined) {
         run("update sessions set data = ?, data_version = ? where id = ?", JSON.stringify(data.value), data.version, id)

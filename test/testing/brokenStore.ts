@@ -206,10 +206,14 @@ export const faults: ReadonlyArray<readonly [law: string, fault: string, broken:
         create,
         load,
         setExpiry: (expiry) =>
-          Effect.catch(store.setExpiry(expiry), (error) => {
-            const record = records.get(expiry.id)
-            return record === undefined ? Effect.fail(error) : Effect.succeed(record)
-          })
+          Effect.catchIf(
+            store.setExpiry(expiry),
+            () => true,
+            (error) => {
+              const record = records.get(expiry.id)
+              return record === undefined ? Effect.fail(error) : Effect.succeed(record)
+            }
+          )
       }
     }
   ],

@@ -17,7 +17,7 @@ import {
   type Summary
 } from "../../src/query/QueryDriver.ts"
 import { QueryError, StatementFailed } from "../../src/query/QueryError.ts"
-import * as QueryDriverLaws from "../../src/testing/QueryDriverLaws.ts"
+import type * as QueryDriverLaws from "../../src/testing/QueryDriverLaws.ts"
 
 /** What can be wrong with the engine. Each is a name for one place below. */
 export type Fault =
