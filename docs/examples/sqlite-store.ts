@@ -172,12 +172,16 @@ export const make = Effect.fnUntraced(function* (path: string) {
   const finish = (session: Session, now: number): boolean => {
     if (session.ended_at !== null) return false
     const wasLive = isLive(session, now)
-    run("update sessions set ended_at = ?, is_expired = ? where id = ?", now, wasLive ? 0 : 1, session.id)
+    const at = Math.min(now, session.expires_at)
+    run("update sessions set ended_at = ?, is_expired = ? where id = ?", at, wasLive ? 0 : 1, session.id)
     return wasLive
   }
 
   /** The oldest end, so that there is room for one more. */
   const makeRoom = (principal: string, { maxPerPrincipal }: SessionStore.Limits, now: number, but?: string) => {
+    // What is past its time is not counted, so it is over for good: the clock may be set back.
+    const theirs = all(Session, "select * from sessions where principal = ? and ended_at is null", principal)
+    for (const session of theirs) if (!isLive(session, now)) finish(session, now)
     const others = liveOf(principal, now).filter(({ id }) => id !== but)
     const displaced = others.slice(0, Math.max(others.length - Math.max(maxPerPrincipal - 1, 0), 0))
     for (const session of displaced) finish(session, now)

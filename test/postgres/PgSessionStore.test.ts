@@ -177,7 +177,7 @@ describe("PgSessionStore", () => {
         yield* blocker.query("select pg_advisory_lock(1)")
         const wanted = session({ principal })
         const creating = yield* fork(create(store, wanted))
-        yield* until(connection, waitsForLock("insert into"))
+        yield* until(connection, waitsForLock("displaced"))
         const revoke = yield* fork(another.revokeAll(principal))
         yield* until(connection, waitsForLock("principals"))
         yield* blocker.query("select pg_advisory_unlock(1)")

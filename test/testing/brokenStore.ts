@@ -10,7 +10,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import { SessionError, SessionExpired, SessionMissing, SessionsUnavailable } from "../../src/session/SessionError.ts"
-import type { SessionId } from "../../src/session/SessionId.ts"
+import * as SessionId from "../../src/session/SessionId.ts"
 import type { SessionRecord } from "../../src/session/SessionRecord.ts"
 import type { SessionStore } from "../../src/session/SessionStore.ts"
 import type { TokenHash } from "../../src/session/SessionToken.ts"
@@ -35,7 +35,7 @@ const aliases = (store: Store) => {
 
 /** The last record of each session that was answered. */
 const remembering = (store: Store) => {
-  const records = new Map<SessionId, SessionRecord>()
+  const records = new Map<SessionId.SessionId, SessionRecord>()
   const load = (token: TokenHash) =>
     Effect.tap(store.load(token), (record) => Effect.sync(() => records.set(record.id, record)))
   const create: Store["create"] = (session) =>
@@ -368,7 +368,7 @@ export const faults: ReadonlyArray<readonly [law: string, fault: string, broken:
     "S6 an update begun before a login takes no effect",
     "a login leaves the version as it was",
     (store) => {
-      const logins = new Map<SessionId, number>()
+      const logins = new Map<SessionId.SessionId, number>()
       const shown = (record: SessionRecord) => ({ ...record, version: record.version - (logins.get(record.id) ?? 0) })
       return {
         load: (token) => Effect.map(store.load(token), shown),
@@ -413,7 +413,7 @@ export const faults: ReadonlyArray<readonly [law: string, fault: string, broken:
     "S8 sessions that are over take no place under the cap, and visitors have none",
     "visitors share one cap",
     (store) => {
-      const visitors: Array<SessionId> = []
+      const visitors: Array<SessionId.SessionId> = []
       return {
         create: (session) =>
           Effect.tap(store.create(session), ({ record }) => {
@@ -421,6 +421,27 @@ export const faults: ReadonlyArray<readonly [law: string, fault: string, broken:
             visitors.push(record.id)
             return Effect.forEach(visitors.slice(0, -session.maxPerPrincipal), store.revoke)
           })
+      }
+    }
+  ],
+  [
+    "S8 a session that a login did not count any more is over for good, also when the clock is set back",
+    "what expired is looked up, and never written down",
+    (store) => {
+      const { create, load, records } = remembering(store)
+      const ids = new Map<TokenHash, SessionId.SessionId>()
+      return {
+        create: (session) =>
+          Effect.tap(create(session), ({ record }) => Effect.sync(() => ids.set(session.token, record.id))),
+        load: (token) =>
+          orElse<SessionRecord>("SessionExpired", () =>
+            Effect.flatMap(Clock.currentTimeMillis, (now) => {
+              const record = records.get(ids.get(token) ?? SessionId.make())
+              return record !== undefined && now < DateTime.toEpochMillis(record.idleExpiresAt)
+                ? Effect.succeed(record)
+                : Effect.fail(new SessionError({ reason: new SessionExpired() }))
+            })
+          )(load(token))
       }
     }
   ]

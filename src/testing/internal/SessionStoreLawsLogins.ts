@@ -237,5 +237,31 @@ export const laws = [
         yield* all(visitors.map((visitor) => create(store, visitor)))
         for (const { token } of visitors) assert.strictEqual(yield* outcome(store.load(token)), "ok")
       })
+  ),
+
+  law(
+    "S8 a session that a login did not count any more is over for good, also when the clock is set back",
+    ["clock", "clockBack"],
+    ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        for (const isNew of [true, false]) {
+          const principal = isNew ? "alice" : "bob"
+          const old = times(2, () => session({ principal, maxPerPrincipal: 2 }))
+          for (const one of old) yield* create(store, one)
+          yield* another.load(old[0]?.token ?? newToken())
+          yield* advance("2 hours")
+          const visitor = session({ principal: null })
+          yield* create(store, visitor)
+          const room = isNew
+            ? yield* store.create(session({ principal, maxPerPrincipal: 2 }))
+            : yield* store.authenticate(authentication({ token: visitor.token, principal, maxPerPrincipal: 2 }))
+          assert.isEmpty(room.displaced)
+          yield* advance(Duration.hours(-2))
+          for (const instance of [store, another]) {
+            for (const { token } of old) assert.strictEqual(yield* outcome(instance.load(token)), "SessionExpired")
+            assert.isAtMost((yield* instance.list(principal)).length, 1)
+          }
+        }
+      })
   )
 ]
