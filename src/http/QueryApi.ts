@@ -173,6 +173,20 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
       100
     )
   ),
+  HttpApiEndpoint.get("feed", "/queries/events", {
+    headers: {
+      "last-event-id": Schema.optionalKey(
+        Schema.String.check(Schema.isPattern(/^\d{1,16}$/u, { message: "Expected the id of an event" }))
+      )
+    },
+    success: HttpApiSchema.StreamSse({ events: QueryEvent }),
+    error: [QueryProblem.QueriesNotConfigured, QueryProblem.TooManyStreams]
+  }).annotateMerge(
+    about(
+      "Watch one's own queries",
+      "Server-sent events: the queries as they are, the oldest first, then every state that they come to. With Last-Event-ID, those that were over a minute before that event are left out; an event may be told twice, and none is lost. The stream ends with the session, and when the service stops."
+    )
+  ),
   HttpApiEndpoint.get("status", "/queries/:id", {
     ...byId,
     success: QueryInfo,

@@ -16,7 +16,7 @@ import * as SessionApi from "../http/SessionApi.ts"
 import { Holdings } from "./Holdings.ts"
 import { about, aboutLimited, limit } from "../http/internal/Wire.ts"
 import * as Metrics from "./Metrics.ts"
-import { Required } from "./ServiceSession.ts"
+import { Required } from "./ServiceGate.ts"
 
 /** A store or database that the service uses cannot be reached. */
 export class NotReady extends Problem.Class<NotReady>()("NotReady", 503, "The service is not ready", {
@@ -27,6 +27,7 @@ class SessionsGroup extends HttpApiGroup.make("sessions").add(
   SessionApi.login.middleware(Preconditions),
   SessionApi.logout.middleware(Preconditions),
   SessionApi.current.middleware(Preconditions).middleware(Required),
+  SessionApi.events.middleware(Preconditions).middleware(Required),
   SessionApi.data.middleware(Preconditions).middleware(Required),
   SessionApi.patchData.middleware(Preconditions).middleware(Required),
   SessionApi.putData.middleware(Preconditions).middleware(Required),

@@ -29,6 +29,8 @@ const calls = [
   "GET /queries/{id}",
   "GET /queries/{id}/rows",
   "GET /queries/{id}/events",
+  "GET /queries/events",
+  "GET /session/events",
   "DELETE /queries/{id}",
   "POST /functions",
   "GET /functions",
