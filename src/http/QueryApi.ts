@@ -212,6 +212,8 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
     ...byId,
     query: {
       cursor: Schema.optionalKey(Schema.String),
+      /** Rows to leave out, instead of a cursor. Default: none. */
+      offset: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))),
       limit: limit(10_000)
     },
     success: RowsPage,
@@ -219,7 +221,7 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
   }).annotateMerge(
     aboutLimited(
       "The rows of a query",
-      "A page of them; next leads to the following one. A page ends early with about 4 MiB, and has one row at least, however long that is. It is sent as it is read, in chunks where it is long: it is whole when its JSON is. A connection whose reader takes nothing for 30 seconds is closed.",
+      "A page of them; next leads to the following one. offset leads anywhere else; a cursor, where there is one, counts. A page ends early with about 4 MiB, and has one row at least, however long that is. It is sent as it is read, in chunks where it is long: it is whole when its JSON is. A connection whose reader takes nothing for 30 seconds is closed.",
       10_000,
       1000
     )

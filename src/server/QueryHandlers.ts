@@ -228,7 +228,10 @@ export const layer = HttpApiBuilder.group(
         Effect.fnUntraced(function* ({ params, query }) {
           const id = yield* idOf(params.id)
           const cursors = rowCursors(id)
-          const options = { offset: (yield* cursors.decode(query.cursor)) ?? 0, limit: query.limit ?? 1000 }
+          const options = {
+            offset: (yield* cursors.decode(query.cursor)) ?? query.offset ?? 0,
+            limit: query.limit ?? 1000
+          }
           const mine = yield* principal
           const page = yield* Effect.mapError((yield* registry).pageText(mine, id, options), QueryProblem.fromRead)
           const nextOf = () => {

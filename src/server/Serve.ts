@@ -32,6 +32,7 @@ import * as Sessions from "../session/Sessions.ts"
 import * as ClearText from "./ClearText.ts"
 import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
+import * as ConsolePage from "./ConsolePage.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
 import * as Edge from "./Edge.ts"
@@ -98,7 +99,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
   const edge = Edge.layer(origin).pipe(Layer.provide(SlowReaders.layer(settings.writeTimeout)))
-  return Layer.mergeAll(edge, api, HttpApiSwagger.layer(described, { path: "/docs" }))
+  return Layer.mergeAll(edge, api, ConsolePage.layer, HttpApiSwagger.layer(described, { path: "/docs" }))
 }
 
 const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>

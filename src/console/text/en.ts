@@ -8,7 +8,7 @@ export const en = {
   language: "English",
   languageLabel: "Language",
   theme: "Theme",
-  themes: { system: "As the system", light: "Light", dark: "Dark" },
+  themes: { system: "System", light: "Light", dark: "Dark" },
   views: { sql: "SQL", queries: "Queries", functions: "Functions", sessions: "Sessions", holdings: "Holdings" },
   navigation: "Views",
   skip: "Skip to the content",

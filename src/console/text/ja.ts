@@ -7,7 +7,7 @@ export const ja: Words = {
   language: "日本語",
   languageLabel: "言語",
   theme: "テーマ",
-  themes: { system: "システムに合わせる", light: "ライト", dark: "ダーク" },
+  themes: { system: "自動", light: "ライト", dark: "ダーク" },
   views: { sql: "SQL", queries: "クエリ", functions: "関数", sessions: "セッション", holdings: "保持状況" },
   navigation: "画面",
   skip: "本文へ移動",

@@ -39,7 +39,7 @@ export const span = (millis: number): string => {
 
 /** A countdown such as 29:59. */
 export const countdown = (millis: number): string => {
-  const all = Math.max(0, Math.ceil(millis / 1000))
+  const all = Math.max(0, Math.floor(millis / 1000))
   const [h, m, s] = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60]
   const two = (value: number) => String(value).padStart(2, "0")
   return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`
