@@ -45,7 +45,7 @@ const peers: Readonly<Record<string, ReadonlyArray<string>>> = {
   quickjs: ["quickjs-emscripten-core", "@jitl/quickjs-wasmfile-release-sync", "amaro"],
   micropython: ["@micropython/micropython-webassembly-pyscript"],
   server: ["@effect/platform-node"],
-  console: ["preact", "uplot", "vite", "@codemirror/*"],
+  console: ["preact", "uplot", "vite", "@codemirror/*", "@lezer/highlight"],
   "bin.ts": ["@effect/platform-node"]
 }
 

@@ -71,6 +71,23 @@ const colours = syntaxHighlighting(
   ])
 )
 
+/**
+ * Text that takes the place of a selection. The browser would give it the colours of what was there, as a style in its markup, which
+ * the page's policy forbids. What an input method composes is left to the browser.
+ */
+const replacing = EditorView.domEventHandlers({
+  beforeinput: (event, view) => {
+    if (event.inputType !== "insertText" || event.data === null || event.isComposing) return false
+    if (view.state.selection.main.empty) return false
+    event.preventDefault()
+    view.dispatch(view.state.replaceSelection(event.data), {
+      userEvent: event.data.length === 1 ? "input.type" : "input.paste",
+      scrollIntoView: true
+    })
+    return true
+  }
+})
+
 const languageOf = (kind: string, catalogue: Catalogue) =>
   sql({ dialect: dialects[kind] ?? StandardSQL, schema: catalogue, upperCaseKeywords: false })
 
@@ -105,6 +122,7 @@ export const Editor = (props: EditorProps) => {
             // Tab goes on to the next control, as everywhere; Ctrl+] indents.
             ...defaultKeymap.filter(({ key }) => key !== indentWithTab.key)
           ]),
+          replacing,
           history(),
           lineNumbers(),
           drawSelection(),

@@ -20,6 +20,9 @@ const search = Store.make("")
 
 const rowHeight = 52
 
+/** What runs comes first, then what waits. */
+const rankOf = (query: Queries.Query): number => (Queries.isOver(query) ? 2 : query.state === "Queued" ? 1 : 0)
+
 const Took = ({ query }: { readonly query: Queries.Query }) => {
   const isOver = Queries.isOver(query)
   const now = useNow(100, !isOver)
@@ -75,7 +78,7 @@ const List = () => {
   const words = useWords()
   const all = Array.from(Store.useStore(feed.queries).values())
     .filter(({ sql }) => !sql.startsWith(comment))
-    .toSorted((a, b) => Date.parse(b.submittedAt) - Date.parse(a.submittedAt))
+    .toSorted((a, b) => rankOf(a) - rankOf(b) || Date.parse(b.submittedAt) - Date.parse(a.submittedAt))
   const isLive = Store.useStore(feed.isLive)
   const state = Store.useStore(filter)
   const text = Store.useStore(search).toLowerCase()

@@ -29,7 +29,12 @@ export const SessionsView = () => {
   const act = async (name: string, work: () => Promise<unknown>, done: string) => {
     setBusy(name)
     setSure(false)
-    await work().then(() => say(done), sayError)
+    try {
+      await work()
+      say(done)
+    } catch (error) {
+      sayError(error)
+    }
     await load()
     setBusy("")
   }
