@@ -15,6 +15,9 @@ export interface ChartProps {
   readonly data: ReadonlyArray<ReadonlyArray<number | null>>
 }
 
+/** Seconds that are shown. */
+const shown = 120
+
 const colours = ["--accent", "--info", "--warn", "--danger", "--ok"]
 
 /** A colour as the canvas takes it: it knows no variables. */
@@ -47,7 +50,10 @@ export const Chart = ({ data, names, title }: ChartProps) => {
         height: 170,
         cursor: { y: false },
         legend: { live: false },
-        scales: { y: { range: (_, __, max) => [0, Math.max(4, max * 1.1)] } },
+        scales: {
+          x: { range: (_, __, max) => [max - shown, max] },
+          y: { range: (_, __, max) => [0, Math.max(4, max * 1.1)] }
+        },
         axes: [
           {
             ...axis,

@@ -47,7 +47,7 @@ const faults = StateField.define<DecorationSet>({
 
 const theme = EditorView.theme({
   "&": { height: "100%", fontSize: "13.5px", color: "var(--text)", backgroundColor: "var(--panel)" },
-  "&.cm-focused": { outline: "2px solid var(--accent)", outlineOffset: "-2px" },
+  "&.cm-focused": { outline: "none" },
   ".cm-scroller": { fontFamily: "var(--mono)", lineHeight: "1.55" },
   ".cm-content": { caretColor: "var(--text)", padding: "10px 0" },
   ".cm-gutters": { backgroundColor: "var(--panel)", color: "var(--muted)", border: "none", paddingLeft: "6px" },

@@ -96,7 +96,7 @@ export const en = {
   timeline: "Timeline",
   session: "Session",
   thisSession: "This session",
-  queryCanceled: "The query was canceled.",
+  queryCanceled: "The query was cancelled.",
   queriesShown: (shown: number, all: number) => `${shown} of ${plural(all, "query", "queries")}`,
   back: "Back",
   keptUntil: "Kept until",

@@ -62,6 +62,7 @@ const run = async (cursor: number): Promise<void> => {
   const query = await feed.outcome(id)
   feed.take(query)
   if (query.state === "Succeeded") say(wordsNow().rowsIn(query.rowCount ?? 0, span(Queries.tookOf(query, Date.now()))))
+  else if (query.state === "Canceled") say(wordsNow().queryCanceled)
   else if (query.error !== null) sayError(query.error.message)
 }
 
