@@ -70,7 +70,7 @@ const isHome = (page: Page) => says(page, "Hello alice")
 const streams = (page: Page) =>
   Effect.promise(() => page.evaluate(() => navigator.locks.query().then(({ held = [] }) => held.length)))
 
-layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeout: "60 seconds" })(
+layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeout: "120 seconds" })(
   "SessionState in a page without a build",
   (it) => {
     it.effect("logs in, counts down by the server's clock, and logs out", () =>

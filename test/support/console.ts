@@ -39,7 +39,7 @@ const isExpected = (text: string): boolean => /Failed to load resource|net::ERR/
 export const person = Effect.fnUntraced(function* (options: BrowserContextOptions = {}) {
   const { browser, complaints } = yield* Console
   const context = yield* Chromium.person(browser, options)
-  context.setDefaultTimeout(15_000)
+  context.setDefaultTimeout(60_000)
   context.on("console", (message) => {
     if (message.type() === "error" && !isExpected(message.text())) complaints.push(message.text())
   })
