@@ -108,6 +108,11 @@ export interface SessionState {
   readonly remaining: () => number
   /** Asks again. This is activity. */
   readonly refresh: () => Promise<void>
+  /**
+   * Tells that another call of the app was answered 401, with the `code` of the problem. The answer that says why also removes the
+   * cookie, so that who asks afterwards only learns that there is no session.
+   */
+  readonly unauthorized: (code: string) => void
   /** Logs in with what the app's login takes. Fails with {@link SessionRefused}. */
   readonly login: (credentials: unknown) => Promise<Session>
   /** Logs out, in all tabs. Answers when the server has released what the session held. Fails with {@link SessionRefused}. */
@@ -339,6 +344,10 @@ export const make = (options: Options = {}): SessionState => {
           )
         : 0,
     refresh,
+    unauthorized: (code) => {
+      if (code === "SessionExpired" || code === "SessionRevoked") over(code)
+      else void refresh()
+    },
     login: async (credentials) => {
       const found = (await (await call(login, "POST", credentials)).json()) as Session
       // The stream is that of the session before.

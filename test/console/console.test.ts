@@ -376,6 +376,23 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
         )
         yield* again()
 
+        // By an operator, who looks at what is held.
+        const { page: operator } = yield* Console.loggedIn()
+        yield* Console.goTo(operator, "Holdings")
+        const mine = yield* does(() => page.evaluate("fetch('/session').then((it) => it.json()).then((it) => it.id)"))
+        yield* timed(
+          "ended by an operator",
+          "You were logged out on another device",
+          does(() =>
+            operator
+              .getByRole("treeitem", { level: 1 })
+              .filter({ hasText: String(mine) })
+              .getByRole("button", { name: "End", exact: true })
+              .click()
+          )
+        )
+        yield* again()
+
         // Nobody asks meanwhile.
         yield* does(() => context.setOffline(true))
         yield* does(() => page.getByText("There is no network.").waitFor())
@@ -389,6 +406,40 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
           does(() => page.getByRole("navigation").getByRole("link", { name: "Sessions" }).click())
         )
         yield* Effect.logInfo(figures.join(", "))
+      }),
+    patience
+  )
+
+  it.effect(
+    "stays logged in while the service is restarted, and says meanwhile that it does not answer",
+    () =>
+      Effect.gen(function* () {
+        const { env } = yield* Service.Shared
+        const first = yield* Service.launch({ args: ["serve"], env })
+        const url = yield* Service.listening(first)
+        yield* Service.ready(url)
+        const context = yield* Console.person()
+        const page = yield* does(async () => {
+          const page = await context.newPage()
+          await page.goto(`${url}/console`)
+          return page
+        })
+        yield* Console.logIn(page)
+        yield* Console.write(page, "select 'survives'")
+        const began = performance.now()
+        yield* Effect.andThen(first.signal("SIGTERM"), first.exited)
+        yield* does(() => page.getByText("The service does not answer.").waitFor())
+        const noticed = performance.now() - began
+        yield* Service.launch({ args: ["serve"], env: { ...env, PORT: new URL(url).port } })
+        yield* Service.ready(url)
+        const ready = performance.now()
+        yield* does(() => page.getByText("The service does not answer.").waitFor({ state: "detached" }))
+        yield* Effect.logInfo(
+          `restart: said after ${Math.round(noticed)} ms, well again ${Math.round(performance.now() - ready)} ms after it was ready`
+        )
+        yield* does(() => page.getByText("select 'survives'").waitFor())
+        yield* does(() => page.getByRole("button", { name: "Run" }).click())
+        yield* does(() => grid(page).getByRole("gridcell", { name: "survives" }).waitFor())
       }),
     patience
   )

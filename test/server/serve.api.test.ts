@@ -30,6 +30,7 @@ const calls = [
   "GET /queries/{id}/rows",
   "GET /queries/{id}/events",
   "GET /queries/events",
+  "DELETE /holdings/{kind}/{id}",
   "GET /session/events",
   "DELETE /queries/{id}",
   "POST /functions",

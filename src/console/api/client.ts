@@ -33,10 +33,10 @@ interface Told {
   readonly message?: string
 }
 
-let onUnauthorized: () => void = () => undefined
+let onUnauthorized: (code: string) => void = () => undefined
 
 /** What is to be done when the service says that there is no session. */
-export const whenUnauthorized = (listener: () => void): void => {
+export const whenUnauthorized = (listener: (code: string) => void): void => {
   onUnauthorized = listener
 }
 
@@ -49,7 +49,7 @@ export const failureOf = (told: Told): CallFailed => {
     return new CallFailed("Unreachable", "The service does not answer. Check the network, then try again.")
   }
   const code = told.code ?? told._tag ?? "Failed"
-  if (over.has(code)) onUnauthorized()
+  if (over.has(code)) onUnauthorized(code)
   return new CallFailed(code, told.detail ?? told.title ?? told.message ?? code)
 }
 

@@ -6,6 +6,9 @@ import { client, run } from "./client.ts"
 export const holdings = () => run(client.operators.holdings({ query: { limit: 2000 } }))
 export type Holding = Awaited<ReturnType<typeof holdings>>["holdings"][number]
 
+/** Ends a session, or cancels a query; settles when what this instance held for it is released. */
+export const end = (kind: string, id: string) => run(client.operators.end({ params: { kind, id } }))
+
 const anonymous = { credentials: "omit" } as const
 
 export interface Readiness {

@@ -6,7 +6,7 @@ import { whenUnauthorized } from "../api/client.ts"
 import type { Readable } from "./store.ts"
 
 export const session = SessionState.make()
-whenUnauthorized(() => void session.refresh())
+whenUnauthorized(session.unauthorized)
 
 /** What is known of it, for components. */
 export const sessionStore: Readable<SessionState.Snapshot> = { get: session.snapshot, subscribe: session.subscribe }

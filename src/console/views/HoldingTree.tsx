@@ -2,8 +2,10 @@
  * The tree of what is held (WAI-ARIA Authoring Practices, "Tree View"): arrows move, open and close.
  */
 import { useRef, useState } from "preact/hooks"
+import * as Operators from "../api/operators.ts"
 import type { Holding } from "../api/operators.ts"
 import { useNow } from "../app/clock.ts"
+import { say, sayError } from "../app/status.ts"
 import { useWords } from "../text/text.ts"
 import { millisOf, moment, span } from "../text/times.ts"
 
@@ -43,8 +45,22 @@ const Attributes = ({ attributes }: { readonly attributes: Holding["attributes"]
 
 const most = 500
 
+/** What an operator can end by hand. */
+const endable = new Set(["session", "query"])
+
 export const HoldingTree = ({ holdings }: { readonly holdings: ReadonlyArray<Holding> }) => {
   const words = useWords()
+  const [ending, setEnding] = useState("")
+  const end = async ({ id, kind }: Holding) => {
+    setEnding(id)
+    try {
+      await Operators.end(kind, id)
+      say(kind === "query" ? words.queryCanceled : words.sessionEnded)
+    } catch (error) {
+      sayError(error)
+    }
+    setEnding("")
+  }
   const now = useNow(1000)
   const tree = useRef<HTMLDivElement>(null)
   const [closed, setClosed] = useState<ReadonlySet<string>>(new Set())
@@ -77,7 +93,8 @@ export const HoldingTree = ({ holdings }: { readonly holdings: ReadonlyArray<Hol
         line.isOpen
           ? toggle(line.key, true)
           : go(lines.findLastIndex(({ level }, at) => at < index && level < line.level)),
-      Enter: () => has && toggle(line.key, line.isOpen)
+      Enter: () => has && toggle(line.key, line.isOpen),
+      Delete: () => endable.has(line.holding.kind) && void end(line.holding)
     }
     const act = acts[event.key]
     if (act === undefined) return
@@ -109,7 +126,20 @@ export const HoldingTree = ({ holdings }: { readonly holdings: ReadonlyArray<Hol
             {state !== "held" && <span class={`badge ${tones[state]}`}>{state}</span>}
             <span class="mono muted id">{id}</span>
             <Attributes attributes={attributes} />
-            <span class="push muted num" title={`${moment(since)}${site === null ? "" : ` ${site}`}`}>
+            {endable.has(kind) && (
+              <button
+                class="compact danger push"
+                tabIndex={-1}
+                disabled={ending !== "" || state !== "held"}
+                onClick={() => void end(holding)}
+              >
+                {kind === "query" ? words.cancel : words.end}
+              </button>
+            )}
+            <span
+              class={`${endable.has(kind) ? "" : "push"} muted num`}
+              title={`${moment(since)}${site === null ? "" : ` ${site}`}`}
+            >
               {span(Math.max(0, now - millisOf(since)))}
             </span>
           </div>
