@@ -32,6 +32,7 @@ import * as Sessions from "../session/Sessions.ts"
 import * as ClearText from "./ClearText.ts"
 import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
+import * as ConsolePage from "./ConsolePage.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
 import * as Edge from "./Edge.ts"
@@ -46,6 +47,7 @@ import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
+import * as QueryNews from "./QueryNews.ts"
 import * as QueryPriority from "./QueryPriority.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryRoles from "./QueryRoles.ts"
@@ -56,6 +58,7 @@ import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
+import * as SessionNews from "../http/internal/SessionNews.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
@@ -87,6 +90,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide([
       Logins.layer,
       Answers.layer(settings),
+      QueryNews.layer,
       Layer.succeed(QueryTimeouts.QueryTimeouts, settings.queryTimeouts),
       QueryRoleMap.layerHasRole(settings.queryRoles)
     ]),
@@ -95,11 +99,12 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
   const edge = Edge.layer(origin).pipe(Layer.provide(SlowReaders.layer(settings.writeTimeout)))
-  return Layer.mergeAll(edge, api, HttpApiSwagger.layer(described, { path: "/docs" }))
+  return Layer.mergeAll(edge, api, ConsolePage.layer, HttpApiSwagger.layer(described, { path: "/docs" }))
 }
 
 const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>
-  Sessions.layer().pipe(
+  SessionNews.layer.pipe(
+    Layer.provide(Sessions.layer()),
     Layer.provideMerge(SessionStores.layer(settings, databases)),
     Layer.provideMerge(
       Users.layer.pipe(

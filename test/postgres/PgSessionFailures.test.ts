@@ -16,7 +16,7 @@ import type { SessionStore } from "../../src/session/SessionStore.ts"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { eventually } from "../support/conditions.ts"
 import { instance, pgWorld } from "../support/sessions.ts"
-import { authentication, create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 type Store = SessionStore["Service"]
 

@@ -18,7 +18,7 @@ import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { advanceOf, instance, pgWorld } from "../support/sessions.ts"
-import { authentication, create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(effects, { concurrency: "unbounded" })
 
@@ -177,7 +177,7 @@ describe("PgSessionStore", () => {
         yield* blocker.query("select pg_advisory_lock(1)")
         const wanted = session({ principal })
         const creating = yield* fork(create(store, wanted))
-        yield* until(connection, waitsForLock("insert into"))
+        yield* until(connection, waitsForLock("displaced"))
         const revoke = yield* fork(another.revokeAll(principal))
         yield* until(connection, waitsForLock("principals"))
         yield* blocker.query("select pg_advisory_unlock(1)")

@@ -18,8 +18,8 @@ import { freshDatabase } from "../support/postgres.ts"
 import { instance } from "../support/sessions.ts"
 import { aftermath, found, tell } from "../support/silence.ts"
 import { keys, tokenDatabase } from "../support/tokens.ts"
-import { create, session } from "../session/sessionStoreLaws.ts"
-import { claim } from "../token/tokenRepositoryLaws.ts"
+import { create, session } from "../../src/testing/internal/SessionSamples.ts"
+import { claim } from "../../src/testing/internal/TokenSamples.ts"
 
 const all = <A, E>(count: number, effect: Effect.Effect<A, E>) =>
   Effect.all(

@@ -12,8 +12,8 @@ import { freshPrefix, redisUrl } from "../support/redis.ts"
 import { instance } from "../support/redisSessions.ts"
 import { aftermath, found, tell } from "../support/silence.ts"
 import { keys } from "../support/tokens.ts"
-import { create, session } from "../session/sessionStoreLaws.ts"
-import { claim } from "../token/tokenRepositoryLaws.ts"
+import { create, session } from "../../src/testing/internal/SessionSamples.ts"
+import { claim } from "../../src/testing/internal/TokenSamples.ts"
 
 const network = Effect.flatMap(redisUrl, FaultProxy.to)
 

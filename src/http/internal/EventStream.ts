@@ -11,7 +11,7 @@
 import * as Sse from "effect/encoding/Sse"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Stream from "effect/Stream"
-import * as Turns from "../lifetime/internal/Turns.ts"
+import * as Turns from "../../lifetime/internal/Turns.ts"
 
 /** An event as it is sent. Its data may be pieces of a text without line breaks, which are made as they are sent. */
 export interface Event extends Pick<Sse.Event, "id" | "event"> {
