@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, beforeAll, beforeEach, describe, it } from "@effect/vitest"
 import { NodeHttpServer } from "@effect/platform-node"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -16,8 +16,11 @@ import * as MemorySessions from "../../src/http/MemorySessions.ts"
 import * as SessionMiddleware from "../../src/http/SessionMiddleware.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as Session from "../../src/session/Session.ts"
+import * as LeakCheck from "../../src/testing/LeakCheck.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import * as TestHttp from "../../src/testing/TestHttp.ts"
+
+LeakCheck.suite({ beforeAll, beforeEach, afterAll })
 
 class AppSession extends Session.Service<AppSession>()("test/AppSession", { data: Schema.Int, initial: 0 }) {}
 const Http = SessionMiddleware.make(AppSession)

@@ -1,4 +1,4 @@
-import { assert, layer } from "@effect/vitest"
+import { afterAll, assert, beforeAll, beforeEach, layer } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -18,10 +18,13 @@ import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import * as Query from "../../src/query/Query.ts"
 import * as Session from "../../src/session/Session.ts"
 import * as Sessions from "../../src/session/Sessions.ts"
+import * as LeakCheck from "../../src/testing/LeakCheck.ts"
 import * as TestSql from "../../src/testing/TestSql.ts"
 import { eventually } from "../support/conditions.ts"
 import { administer } from "../support/service.ts"
 import { superuserUrl } from "../support/postgres.ts"
+
+LeakCheck.suite({ beforeAll, beforeEach, afterAll })
 
 const tables = `create table fruit (name text primary key, price int check (price > 0), picked timestamptz not null default now());
   create table basket (id int primary key, fruit text references fruit deferrable initially deferred)`
