@@ -43,8 +43,7 @@ import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
-import type { ConnectionError } from "../connection/ConnectionError.ts"
-import type { ConnectionSource } from "../connection/ConnectionSource.ts"
+import { ConnectionSource } from "../connection/ConnectionSource.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
 import * as Sandbox from "./internal/Sandbox.ts"
 import * as TestSqlClient from "./internal/TestSqlClient.ts"
@@ -144,20 +143,51 @@ export const connect = <A, E, R>(
 /** What a test gets: its database, an ordinary `SqlClient`, and a source of connections for a `ConnectionPool`. */
 export type Provided = TestSql | SqlClient.SqlClient | ConnectionSource | ConnectionPool.ConnectionPool
 
-const providing = <E, R>(test: Layer.Layer<TestSql, E, R>): Layer.Layer<Provided, E | ConnectionError, R> =>
+/** A pool and its source, which are made when somebody first uses one of them: most tests use neither. */
+const pooled = (url: Redacted.Redacted<string>) =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const scope = yield* Effect.scope
+      const made = yield* Effect.cached(
+        Layer.buildWithScope(
+          ConnectionPool.layer().pipe(Layer.provideMerge(PgConnectionSource.layer({ url })), Layer.fresh),
+          scope
+        )
+      )
+      const pool = Effect.map(made, (context) => Context.get(context, ConnectionPool.ConnectionPool))
+      const certain = Effect.orDie(pool)
+      return Context.make(
+        ConnectionPool.ConnectionPool,
+        ConnectionPool.ConnectionPool.of({
+          lease: (options) => Effect.flatMap(pool, ({ lease }) => lease(options)),
+          stats: Effect.flatMap(certain, ({ stats }) => stats),
+          ping: Effect.flatMap(pool, ({ ping }) => ping),
+          evictAll: Effect.flatMap(certain, ({ evictAll }) => evictAll),
+          suspend: Effect.flatMap(certain, ({ suspend }) => suspend)
+        })
+      ).pipe(
+        Context.add(
+          ConnectionSource,
+          ConnectionSource.of({
+            name: PgTarget.whereOf(url),
+            open: Effect.flatMap(made, (context) => Context.get(context, ConnectionSource).open)
+          })
+        )
+      )
+    })
+  )
+
+const providing = <E, R>(test: Layer.Layer<TestSql, E, R>): Layer.Layer<Provided, E, R> =>
   Layer.unwrap(
     Effect.map(TestSql, ({ url }) =>
-      Layer.mergeAll(
-        Layer.effect(SqlClient.SqlClient, TestSqlClient.make(url)),
-        ConnectionPool.layer().pipe(Layer.provideMerge(PgConnectionSource.layer({ url })))
-      )
+      Layer.merge(Layer.effect(SqlClient.SqlClient, TestSqlClient.make(url)), pooled(url))
     )
   ).pipe(Layer.provideMerge(test), Layer.provide(Reactivity.layer), Layer.fresh)
 
 /**
  * A transaction for a test, rolled back at its end. Dies at the end where the transaction was ended before.
  */
-export const layerSandbox: Layer.Layer<Provided, SqlError | ConnectionError, TestDatabase> = providing(
+export const layerSandbox: Layer.Layer<Provided, SqlError, TestDatabase> = providing(
   Layer.effect(
     TestSql,
     Effect.flatMap(TestDatabase, ({ sandbox }) => sandbox)
@@ -168,7 +198,7 @@ export const layerSandbox: Layer.Layer<Provided, SqlError | ConnectionError, Tes
  * A database for one test alone, copied from the one with the app's tables: for what a sandbox cannot do. Dies at the end where a
  * connection to it was left open, and names it.
  */
-export const layerTemplate: Layer.Layer<Provided, SqlError | ConnectionError, TestDatabase> = providing(
+export const layerTemplate: Layer.Layer<Provided, SqlError, TestDatabase> = providing(
   Layer.effect(
     TestSql,
     Effect.flatMap(TestDatabase, ({ copy }) => copy)
