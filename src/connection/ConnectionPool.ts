@@ -117,7 +117,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   const limits = yield* ConnectionPoolOptions.decode(options)
   const source = yield* ConnectionSource
   const clock = yield* Clock.Clock
-  const metrics = yield* ConnectionPoolMetrics.make(source.name)
+  const metrics = yield* ConnectionPoolMetrics.make(options.name ?? source.name)
   const now = () => SteadyClock.millis(clock)
   const poolId = ++pools
   const attributes = { source: source.name, pool: poolId }

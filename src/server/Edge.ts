@@ -15,6 +15,7 @@ import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
 import * as Problem from "../http/Problem.ts"
 import * as SameOrigin from "../http/SameOrigin.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
+import * as RequestObservers from "./RequestObservers.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import * as SecurityHeaders from "./SecurityHeaders.ts"
 import { SlowReaders } from "./SlowReaders.ts"
@@ -28,8 +29,9 @@ export const layer = (origin: URL) =>
       const everywhere = yield* Problem.everywhere(HoldfastApi)
       const isForeign = SameOrigin.refusal(origin.origin)
       const secured = SecurityHeaders.adding(origin)
+      const isSeen = (yield* RequestObservers.RequestObservers).length > 0
       return (handled) => {
-        const answered = everywhere(handled)
+        const answered = everywhere(isSeen ? RequestObservers.routed(handled) : handled)
         return Effect.withFiber(({ context }) => {
           const request = Context.getUnsafe(context, HttpServerRequest.HttpServerRequest)
           watch(NodeHttpServerRequest.toIncomingMessage(request).socket as Socket)

@@ -38,6 +38,8 @@ export interface Options extends ListenerLimits.Limits {
   readonly port: number
   readonly host: string
   readonly timeouts?: Timeouts | undefined
+  /** Called for each request when its headers were read. Default: nobody is. */
+  readonly watch?: ((request: IncomingMessage, response: ServerResponse) => void) | undefined
 }
 
 const answer = (
@@ -103,7 +105,7 @@ const unmet = (_: unknown, response: ServerResponse): void => {
 }
 
 /** Connections are accepted a moment before there is a router: who is that early gets an answer too. */
-const serverOf = ({ timeouts = {} }: Options) => {
+const serverOf = ({ timeouts = {}, watch }: Options) => {
   const server = createServer({
     // Its hosts are looked at with its path.
     requireHostHeader: false,
@@ -117,6 +119,7 @@ const serverOf = ({ timeouts = {} }: Options) => {
     .setTimeout(Duration.toMillis(timeouts.idle ?? "2 minutes"))
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
     responses.set(request.socket, response)
+    watch?.(request, response)
     // As Node does where nobody listens.
     if (server.listenerCount("checkContinue") > 1) return
     response.writeContinue()
@@ -124,6 +127,7 @@ const serverOf = ({ timeouts = {} }: Options) => {
   })
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {
     responses.set(request.socket, response)
+    watch?.(request, response)
     if (server.listenerCount("request") > 1) return
     const body = RawAnswer.body(
       503,

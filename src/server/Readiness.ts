@@ -36,6 +36,8 @@ export class Readiness extends Context.Service<
      * there.
      */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
+    /** All that it may wait for. */
+    readonly parts: ReadonlyArray<string>
     /**
      * Whether queries can run now on an engine, give or take a second: the pool that they run on has a connection that answers, or
      * lends all it has. What is submitted in that second is taken in and fails: asking the database for
@@ -132,6 +134,13 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   return Readiness.of({
     prepared: Deferred.await(prepared),
     waitingFor,
+    parts: [
+      "tables",
+      "sessions",
+      ...(Option.isSome(settings.redisUrl) ? ["users"] : []),
+      ...(Option.isSome(results) ? ["results"] : []),
+      ...(engines.size > 0 ? ["queries"] : [])
+    ],
     runsQueries: ({ isReady }) => isReady,
     enginesAway: away
   })

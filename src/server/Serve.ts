@@ -36,6 +36,7 @@ import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
 import * as Edge from "./Edge.ts"
 import * as Engines from "./Engines.ts"
+import * as EngineSettings from "./EngineSettings.ts"
 import * as FailureCounts from "./FailureCounts.ts"
 import * as FunctionHandlers from "./FunctionHandlers.ts"
 import * as FunctionServices from "./FunctionServices.ts"
@@ -55,7 +56,11 @@ import * as QueryRole from "./QueryRole.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
+import * as ProcessMetrics from "./ProcessMetrics.ts"
+import * as RequestMetrics from "./RequestMetrics.ts"
+import * as RequestObservers from "./RequestObservers.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
+import * as SessionStoreMetrics from "./SessionStoreMetrics.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
@@ -100,7 +105,11 @@ const routes = (settings: Settings.Settings, origin: URL) => {
 
 const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>
   Sessions.layer().pipe(
-    Layer.provideMerge(SessionStores.layer(settings, databases)),
+    Layer.provideMerge(
+      settings.requestMetrics
+        ? SessionStoreMetrics.layer(SessionStores.layer(settings, databases))
+        : SessionStores.layer(settings, databases)
+    ),
     Layer.provideMerge(
       Users.layer.pipe(
         Layer.provide(
@@ -173,7 +182,7 @@ const usual = (settings: Settings.Settings, databases: Databases.Databases) =>
       const own = Option.isSome(settings.queryUrl) ? Option.none() : databases.embedded
       const { maxQueries, maxQueriesPerUser } = settings.usualLimits
       const stands = ConnectionPool.layer({
-        ...Engines.poolOptions(maxQueries),
+        ...Engines.poolOptions(EngineSettings.usual, maxQueries),
         onOpen: Effect.andThen(
           settings.allowsSuperuser ? Effect.void : QueryRole.ordinary,
           Option.isSome(own) ? QueryPriority.behindTheService : Effect.void
@@ -239,6 +248,16 @@ const announce = (databases: Databases.Databases, url: string) =>
     yield* Console.log(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
   })
 
+/** The listener, for which everything is watched that somebody looks at. */
+const listener = (settings: Settings.Settings) =>
+  Effect.map(RequestObservers.RequestObservers, (observers) =>
+    Listener.layer({ ...settings, watch: RequestObservers.watcher(observers) })
+  ).pipe(Layer.unwrap)
+
+/** Those who look at requests. */
+const observers = (settings: Settings.Settings) =>
+  Layer.effect(RequestObservers.RequestObservers, Effect.all(settings.requestMetrics ? [RequestMetrics.make] : []))
+
 const quietly = { disableLogger: true, disableListenLog: true }
 
 /** Runs the service until it is interrupted, or until its embedded database is gone. */
@@ -276,7 +295,7 @@ export const serve = Effect.gen(function* () {
     })
   )
   const service = app.pipe(
-    Layer.provide(Listener.layer(settings)),
+    Layer.provide(listener(settings)),
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
     Layer.provide(queries(settings)),
     Layer.provide(FunctionServices.layer(settings, databases)),
@@ -284,7 +303,8 @@ export const serve = Effect.gen(function* () {
     Layer.provide(Readiness.layer(settings, databases)),
     Layer.provide(foundation(settings, databases)),
     Layer.provide(failureCounts(settings)),
-    Layer.provide(sessions(settings, databases))
+    Layer.provide(sessions(settings, databases)),
+    Layer.provide([observers(settings), ProcessMetrics.layer])
   )
   return yield* Option.match(databases.embedded, {
     onNone: () => Layer.launch(service),

@@ -79,6 +79,8 @@ export interface Settings extends FunctionSettings.FunctionSettings {
   readonly maxAnswersPerUser: number
   /** Event streams of one user. */
   readonly maxStreamsPerUser: number
+  /** Whether requests and what the session store is asked are counted and measured. */
+  readonly requestMetrics: boolean
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
@@ -261,6 +263,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     writeTimeout: yield* duration("HOLDFAST_WRITE_TIMEOUT", "30 seconds"),
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
+    requestMetrics: (yield* oneOf("HOLDFAST_REQUEST_METRICS", ["on", "off"])) === "on",
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES"),
     ...(yield* FunctionSettings.load(Option.isNone(ownUrl)))
   }

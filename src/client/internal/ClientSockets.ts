@@ -77,7 +77,7 @@ class Connection extends Client {
 export class Shared extends Context.Service<Shared, ClientSockets>()("holdfast/client/ClientSockets/Shared") {}
 
 /** Errors met while closing what outgoing HTTP holds. They are logged, and replace no result. */
-export const closeErrors = Metric.counter("holdfast_client_close_errors", {
+export const closeErrors = Metric.counter("holdfast_client_close_errors_total", {
   description: "Errors met while closing sockets of outgoing HTTP",
   incremental: true
 })

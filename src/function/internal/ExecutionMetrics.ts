@@ -1,5 +1,5 @@
 /**
- * What `Functions` counts and measures. Times are in milliseconds; gauges are sampled once a second.
+ * What `Functions` counts and measures. Times are in seconds; gauges are sampled once a second.
  */
 import * as Metric from "effect/Metric"
 import * as RunMetrics from "../../lifetime/internal/RunMetrics.ts"
@@ -11,11 +11,11 @@ const ended = count("holdfast_executions_ended_total", "Executions that are over
 
 const kept = Metric.gauge("holdfast_executions", { description: "Executions known now, by state" })
 
-const waitTime = Metric.histogram("holdfast_executions_wait_milliseconds", {
+const waitTime = Metric.histogram("holdfast_executions_wait_seconds", {
   description: "Time from the submission of an execution until its script ran",
   boundaries: RunMetrics.boundaries
 })
-const runTime = Metric.histogram("holdfast_executions_run_milliseconds", {
+const runTime = Metric.histogram("holdfast_executions_run_seconds", {
   description: "Time from when a script ran until its sandbox was released",
   boundaries: RunMetrics.boundaries
 })

@@ -1,6 +1,6 @@
 /**
- * What a registry of work counts and measures, in the metrics that its subject has named. Times are in milliseconds; gauges are
- * sampled once a second.
+ * What a registry of work counts and measures, in the metrics that its subject has named. Times are in seconds, as Prometheus has
+ * them; gauges are sampled once a second.
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -20,8 +20,8 @@ export interface Metrics {
   readonly runTime: Metric.Histogram<number>
 }
 
-/** From a millisecond to more than an hour. */
-export const boundaries = Metric.exponentialBoundaries({ start: 1, factor: 4, count: 12 })
+/** In seconds, from a millisecond to an hour. */
+export const boundaries = [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300, 1200, 3600]
 
 /** A record that says why it failed. */
 export interface Outcome extends Described {
@@ -57,8 +57,8 @@ export const make = Effect.fnUntraced(function* (metrics: Metrics, attributes: R
     /** Takes note of work that is over. */
     ended: (record: Outcome, { ran, waited }: Spans): void => {
       outcome(record).updateUnsafe(1, context)
-      if (waited !== undefined) waitTime.updateUnsafe(waited, context)
-      if (ran !== undefined) runTime.updateUnsafe(ran, context)
+      if (waited !== undefined) waitTime.updateUnsafe(waited / 1000, context)
+      if (ran !== undefined) runTime.updateUnsafe(ran / 1000, context)
     },
     /** Sets the gauges to how things are now. */
     sample: (states: Iterable<RunState.RunState>): void => {

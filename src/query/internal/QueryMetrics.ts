@@ -1,5 +1,5 @@
 /**
- * What a `QueryRegistry` counts and measures. Times are in milliseconds; gauges are sampled once a second.
+ * What a `QueryRegistry` counts and measures. Times are in seconds; gauges are sampled once a second.
  */
 import * as Metric from "effect/Metric"
 import * as RunMetrics from "../../lifetime/internal/RunMetrics.ts"
@@ -11,11 +11,11 @@ const ended = count("holdfast_queries_ended_total", "Queries that are over, by s
 
 const kept = Metric.gauge("holdfast_queries", { description: "Queries known now, by state" })
 
-const waitTime = Metric.histogram("holdfast_queries_wait_milliseconds", {
+const waitTime = Metric.histogram("holdfast_queries_wait_seconds", {
   description: "Time from the submission of a query until its statement ran",
   boundaries: RunMetrics.boundaries
 })
-const runTime = Metric.histogram("holdfast_queries_run_milliseconds", {
+const runTime = Metric.histogram("holdfast_queries_run_seconds", {
   description: "Time from when a statement ran until its connection was released",
   boundaries: RunMetrics.boundaries
 })
