@@ -8,6 +8,7 @@
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Bursts from "../lifetime/internal/Bursts.ts"
 import type { LoginsRefused } from "./Logins.ts"
 import { Users } from "./Users.ts"
@@ -44,7 +45,7 @@ export const make = Effect.gen(function* () {
   const users = yield* Users
   let last: { readonly ip: string } | undefined
   const refusing = Bursts.makeUnsafe((because: LoginsRefused["because"], count) =>
-    Effect.annotateLogs(Effect.logWarning(refusals[because][1]), { event: "login.refused", because, count, ...last })
+    LogEvent.warning({ event: "login.refused", because, count, ip: last?.ip }, refusals[because][1])
   )
   yield* Effect.forkScoped(Effect.repeat(refusing.flush, Schedule.spaced(Bursts.length)))
   yield* Effect.addFinalizer(() => refusing.flush)
@@ -54,12 +55,11 @@ export const make = Effect.gen(function* () {
     failed: Effect.fnUntraced(function* (username: string, ip: string) {
       const isUser = yield* Effect.orElseSucceed(users.isThere(username), () => false)
       yield* count("InvalidCredentials")
-      yield* Effect.annotateLogs(Effect.logWarning("A login failed"), {
-        event: "login.failed",
-        ...(isUser ? { user: username } : {}),
-        because: isUser ? "password" : "user",
-        ip
-      })
+      const user = isUser ? username : undefined
+      yield* LogEvent.warning(
+        { event: "login.failed", user, because: isUser ? "password" : "user", ip },
+        "A login failed"
+      )
     }),
     refused: (because: LoginsRefused["because"], ip: string) =>
       Effect.suspend(() => {

@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import { QueryResults } from "../query/QueryResults.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
@@ -90,7 +91,9 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   })
   // Why a server cannot be used is in the log of outages. What is left is nobody's but the service's own.
   const tell = (cause: Cause.Cause<unknown>) =>
-    (Cause.hasDies(cause) ? Effect.logError : Effect.logDebug)("The service cannot prepare its databases", cause)
+    Cause.hasDies(cause)
+      ? LogEvent.error({ event: "tables.failed" }, "The service cannot prepare its databases", cause)
+      : LogEvent.debug({ event: "tables.failed" }, "The service cannot prepare its databases", cause)
   yield* prepare.pipe(
     Effect.sandbox,
     Effect.tapError(tell),

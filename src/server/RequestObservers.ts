@@ -17,6 +17,8 @@ export interface Seen {
   readonly method: string
   /** The path as the API has it; undefined for what is no call of the service. */
   readonly route: string | undefined
+  /** As the router has it, with what a trusted proxy says of the client; undefined where it did not come so far. */
+  readonly from: HttpServerRequest.HttpServerRequest | undefined
   /** Of the answer; 499 where the client was gone before it had all of it. */
   readonly status: number
   readonly millis: number
@@ -39,6 +41,7 @@ const passage = Symbol("holdfast/server/RequestObservers/passage")
 /** What is known of a request meanwhile. On the message itself: a map from it would cost more than the rest. */
 class Passage {
   route: string | undefined = undefined
+  from: HttpServerRequest.HttpServerRequest | undefined = undefined
   readonly startedAt = performance.now()
   readonly written: number
 
@@ -63,6 +66,7 @@ export const watcher = (observers: ReadonlyArray<Observer>) => {
       request,
       method: request.method ?? "",
       route: known.route,
+      from: known.from,
       status: this.writableFinished ? this.statusCode : clientGone,
       millis: performance.now() - known.startedAt,
       bytes: request.socket.bytesWritten - known.written
@@ -74,6 +78,12 @@ export const watcher = (observers: ReadonlyArray<Observer>) => {
     request[passage] = new Passage(request)
     response.once("close", seen)
   }
+}
+
+/** Takes note of a request as the router has it. */
+export const came = (request: HttpServerRequest.HttpServerRequest): void => {
+  const known = (NodeHttpServerRequest.toIncomingMessage(request) as Watched)[passage]
+  if (known !== undefined) known.from = request
 }
 
 /** Takes note of the route that a router has found for the request in context. */

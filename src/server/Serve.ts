@@ -5,9 +5,9 @@
  * Meanwhile it closes from the outside in: open streams end, no new connection is accepted and running requests are answered; running
  * queries get two seconds, then they are cancelled; sessions end; pools close; the embedded database shuts down.
  */
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as ByteSize from "effect/ByteSize"
-import * as Console from "effect/Console"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -30,6 +30,7 @@ import type { QueryResults } from "../query/QueryResults.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as ClearText from "./ClearText.ts"
+import * as AccessLog from "./AccessLog.ts"
 import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as Databases from "./Databases.ts"
@@ -43,6 +44,7 @@ import * as FunctionServices from "./FunctionServices.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
+import * as Logging from "./Logging.ts"
 import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
@@ -59,6 +61,7 @@ import { Http } from "./ServiceSession.ts"
 import * as ProcessMetrics from "./ProcessMetrics.ts"
 import * as RequestMetrics from "./RequestMetrics.ts"
 import * as RequestObservers from "./RequestObservers.ts"
+import * as ServiceLife from "./ServiceLife.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionStoreMetrics from "./SessionStoreMetrics.ts"
 import * as SessionStores from "./SessionStores.ts"
@@ -217,12 +220,14 @@ const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) 
 const warnings = (settings: Settings.Settings, databases: Databases.Databases, origin: URL) =>
   Effect.gen(function* () {
     if (origin.protocol === "http:") {
-      yield* Effect.logWarning(
+      yield* LogEvent.warning(
+        { event: "config.insecure" },
         `Development over http: the session cookie is ${SessionCookie.forOrigin(origin).name} and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else.`
       )
     }
     for (const { remedy, variable } of ClearText.found(settings)) {
-      yield* Effect.logWarning(
+      yield* LogEvent.warning(
+        { event: "config.clear_text", variable },
         `${variable} leads beyond this machine without TLS: anybody on the way can read and change it. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
       )
     }
@@ -234,18 +239,23 @@ const warnings = (settings: Settings.Settings, databases: Databases.Databases, o
     ]
     for (const { kind, url, variable } of targets) {
       if (kind !== "postgres" || !sameTarget(databases.own, url)) continue
-      yield* Effect.logWarning(
+      yield* LogEvent.warning(
+        { event: "config.shared_database", variable },
         `${variable} has the role or the database of Holdfast's own tables: users' SQL could reach the sessions. Give it a role and a database of its own.`
       )
     }
   })
 
+/** The first lines of a start, and what the log says of it. */
 const announce = (databases: Databases.Databases, url: string) =>
   Effect.gen(function* () {
-    yield* Console.log(`Holdfast listening on ${url}`)
-    if (Option.isNone(databases.embedded)) return
-    if (Option.isSome(databases.demo)) yield* Console.log(`user demo, password ${Redacted.value(databases.demo.value)}`)
-    yield* Console.log(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
+    const { listening } = yield* ServiceLife.ServiceLife
+    const { announce } = yield* Logging.Log
+    yield* announce(`Holdfast listening on ${url}`)
+    if (Option.isNone(databases.embedded)) return yield* listening(url)
+    if (Option.isSome(databases.demo)) yield* announce(`user demo, password ${Redacted.value(databases.demo.value)}`)
+    yield* announce(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
+    yield* listening(url)
   })
 
 /** The listener, for which everything is watched that somebody looks at. */
@@ -255,14 +265,15 @@ const listener = (settings: Settings.Settings) =>
   ).pipe(Layer.unwrap)
 
 /** Those who look at requests. */
-const observers = (settings: Settings.Settings) =>
-  Layer.effect(RequestObservers.RequestObservers, Effect.all(settings.requestMetrics ? [RequestMetrics.make] : []))
+const observers = ({ accessLog, requestMetrics }: Settings.Settings) =>
+  Layer.effect(
+    RequestObservers.RequestObservers,
+    Effect.all([...(requestMetrics ? [RequestMetrics.make] : []), ...(accessLog ? [AccessLog.make] : [])])
+  )
 
 const quietly = { disableLogger: true, disableListenLog: true }
 
-/** Runs the service until it is interrupted, or until its embedded database is gone. */
-export const serve = Effect.gen(function* () {
-  const settings = yield* Settings.load
+const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
   yield* Listener.probe(settings)
   const databases = yield* Databases.serve(settings)
 
@@ -279,7 +290,7 @@ export const serve = Effect.gen(function* () {
       const prepared = Option.isSome(databases.embedded)
         ? Effect.andThen(readiness.prepared, Option.isNone(settings.queryUrl) ? rolesPrepared : Effect.void)
         : Effect.void
-      return Draining.layerSignal.pipe(
+      return Layer.merge(Draining.layerSignal, ServiceLife.layerDraining).pipe(
         Layer.provide(
           settings.trustedProxies.length === 0
             ? HttpRouter.serve(routes(settings, origin), quietly)
@@ -317,4 +328,10 @@ export const serve = Effect.gen(function* () {
         )
       )
   })
-}).pipe(Effect.scoped)
+}, Effect.scoped)
+
+/** Runs the service until it is interrupted, or until its embedded database is gone. */
+export const serve = Effect.flatMap(Settings.load, (settings) => {
+  const log = Logging.layer({ format: settings.logFormat, level: settings.logLevel }, settings.accessLog)
+  return Effect.provide(run(settings), Layer.provideMerge(ServiceLife.layer, log))
+})

@@ -14,6 +14,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as SessionCipher from "../session/SessionCipher.ts"
 import * as SessionKeys from "./SessionKeys.ts"
+import * as Logging from "./Logging.ts"
 import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as ClearText from "./ClearText.ts"
 import { databaseUrl, duration, integer, oneOf, read, refuse, SettingsError } from "./SettingsReading.ts"
@@ -28,6 +29,8 @@ import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
 
 export { SettingsError }
+
+const logLevels = ["trace", "debug", "info", "warn", "error", "none"] as const satisfies ReadonlyArray<Logging.Level>
 
 export interface Settings extends FunctionSettings.FunctionSettings {
   readonly host: string
@@ -81,6 +84,10 @@ export interface Settings extends FunctionSettings.FunctionSettings {
   readonly maxStreamsPerUser: number
   /** Whether requests and what the session store is asked are counted and measured. */
   readonly requestMetrics: boolean
+  readonly logFormat: Logging.Format
+  readonly logLevel: Logging.Level
+  /** Whether each request has a line in the log. */
+  readonly accessLog: boolean
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
@@ -264,6 +271,17 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
     requestMetrics: (yield* oneOf("HOLDFAST_REQUEST_METRICS", ["on", "off"])) === "on",
+    logFormat: yield* read(
+      "HOLDFAST_LOG_FORMAT",
+      (name) => Config.withDefault(Config.Literals(Logging.formats, name), Logging.usualFormat()),
+      Logging.formats.join(" or ")
+    ),
+    logLevel: yield* read(
+      "HOLDFAST_LOG_LEVEL",
+      (name) => Config.withDefault(Config.Literals(logLevels, name), "info" as const),
+      logLevels.join(" or ")
+    ),
+    accessLog: (yield* oneOf("HOLDFAST_ACCESS_LOG", ["off", "on"])) === "on",
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES"),
     ...(yield* FunctionSettings.load(Option.isNone(ownUrl)))
   }

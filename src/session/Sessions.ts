@@ -29,6 +29,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Lifetime from "../lifetime/Lifetime.ts"
 import * as OneEffect from "../lifetime/internal/OneEffect.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
@@ -255,7 +256,13 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         discard: true
       }
     ).pipe(
-      Effect.catchCause((cause) => Effect.logDebug("The session store could not be asked which sessions ended", cause))
+      Effect.catchCause((cause) =>
+        LogEvent.debug(
+          { event: "session.ends_unknown" },
+          "The session store could not be asked which sessions ended",
+          cause
+        )
+      )
     )
   const poll = Effect.suspend(() => ask(Array.from(entries.keys())))
   const remember = (id: SessionId) => {

@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 
 /** Why a connection was closed before its pool was. */
 export type Retirement =
@@ -63,7 +64,11 @@ export const make = Effect.fnUntraced(function* (source: string) {
   const of = <Input, State>(metric: Metric.Metric<Input, State>) => Metric.withAttributes(metric, { source })
   const times = { waited: of(waitTime), held: of(holdTime) }
   return {
-    opened: of(opened),
+    opened: (connection: string): Effect.Effect<void> =>
+      Effect.andThen(
+        Metric.update(of(opened), 1),
+        LogEvent.debug({ event: "connection.opened", source, connection }, "A connection was opened")
+      ),
     leaks: of(leaks),
     /** Notes how long a borrower waited for, or held, a connection: at once, because it happens for each lease. */
     note: (what: keyof typeof times, millis: number): void => times[what].updateUnsafe(millis / 1000, context),
@@ -80,7 +85,10 @@ export const make = Effect.fnUntraced(function* (source: string) {
         { discard: true }
       ),
     retired: (reason: Retirement): Effect.Effect<void> =>
-      Metric.update(Metric.withAttributes(retired, { source, reason }), 1)
+      Effect.andThen(
+        Metric.update(Metric.withAttributes(retired, { source, reason }), 1),
+        LogEvent.debug({ event: "connection.closed", source, reason }, "A connection was closed by its pool")
+      )
   }
 })
 

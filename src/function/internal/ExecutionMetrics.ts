@@ -2,6 +2,7 @@
  * What `Functions` counts and measures. Times are in seconds; gauges are sampled once a second.
  */
 import * as Metric from "effect/Metric"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as RunMetrics from "../../lifetime/internal/RunMetrics.ts"
 
 const count = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
@@ -20,5 +21,21 @@ const runTime = Metric.histogram("holdfast_executions_run_seconds", {
   boundaries: RunMetrics.boundaries
 })
 
+const round = (millis: number | undefined) => (millis === undefined ? undefined : Math.round(millis * 1000) / 1000)
+
+const tell: RunMetrics.Metrics["tell"] = ({ error, id, principal, state }, { ran, waited }) =>
+  LogEvent.debug(
+    {
+      event: "execution.ended",
+      execution: id,
+      principal,
+      state,
+      reason: error?._tag,
+      waitedMillis: round(waited),
+      ranMillis: round(ran)
+    },
+    "An execution ended"
+  )
+
 /** The metrics of an engine, in the registry of metrics of the current context. */
-export const make = RunMetrics.make({ submitted, rejected, ended, kept, waitTime, runTime })
+export const make = RunMetrics.make({ submitted, rejected, ended, kept, waitTime, runTime, tell })

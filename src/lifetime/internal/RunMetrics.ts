@@ -2,8 +2,11 @@
  * What a registry of work counts and measures, in the metrics that its subject has named. Times are in seconds, as Prometheus has
  * them; gauges are sampled once a second.
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
+import * as References from "effect/References"
 import type { Described, Spans } from "./Entry.ts"
 import * as RunState from "./RunState.ts"
 
@@ -18,6 +21,8 @@ export interface Metrics {
   readonly kept: Metric.Gauge<number>
   readonly waitTime: Metric.Histogram<number>
   readonly runTime: Metric.Histogram<number>
+  /** Tells the log of work that is over, at debug level; times are in milliseconds. */
+  readonly tell: (record: Outcome, spans: Spans) => Effect.Effect<void>
 }
 
 /** In seconds, from a millisecond to an hour. */
@@ -31,6 +36,8 @@ export interface Outcome extends Described {
 /** The metrics of a registry, each with the same attributes, in the registry of metrics of the current context. */
 export const make = Effect.fnUntraced(function* (metrics: Metrics, attributes: Readonly<Record<string, string>> = {}) {
   const context = yield* Effect.context<never>()
+  const isTold = LogLevel.isLessThanOrEqualTo(Context.get(context, References.MinimumLogLevel), "Debug")
+  const run = Effect.runForkWith(context)
   const submitted = Metric.withAttributes(metrics.submitted, attributes)
   const waitTime = Metric.withAttributes(metrics.waitTime, attributes)
   const runTime = Metric.withAttributes(metrics.runTime, attributes)
@@ -55,7 +62,9 @@ export const make = Effect.fnUntraced(function* (metrics: Metrics, attributes: R
     rejected: (limit: string): void =>
       Metric.withAttributes(metrics.rejected, { ...attributes, limit }).updateUnsafe(1, context),
     /** Takes note of work that is over. */
-    ended: (record: Outcome, { ran, waited }: Spans): void => {
+    ended: (record: Outcome, spans: Spans): void => {
+      const { ran, waited } = spans
+      if (isTold) run(metrics.tell(record, spans))
       outcome(record).updateUnsafe(1, context)
       if (waited !== undefined) waitTime.updateUnsafe(waited / 1000, context)
       if (ran !== undefined) runTime.updateUnsafe(ran / 1000, context)
