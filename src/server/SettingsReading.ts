@@ -2,6 +2,7 @@
  * How single variables of the environment are read, and what is said of one that makes no sense.
  */
 import * as Config from "effect/Config"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -21,9 +22,28 @@ export class SettingsError extends Schema.TaggedError<SettingsError>("holdfast/s
 /** Fails with what to change. */
 export const refuse = (variable: string, problem: string) => Effect.fail(new SettingsError({ variable, problem }))
 
+/** Takes note of what was read, for who wants to see it. Default: nobody. */
+export const Readings = Context.Reference<Map<string, unknown> | undefined>(
+  "holdfast/server/SettingsReading/Readings",
+  {
+    defaultValue: () => undefined
+  }
+)
+
+/** Where a value comes from. */
+export const originOf = (variable: string): "environment" | "default" =>
+  process.env[variable] === undefined ? "default" : "environment"
+
 /** Reads one variable; `expects` is the whole explanation, because the value may be a secret. */
 export const read = <A>(variable: string, config: (name: string) => Config.Config<A>, expects: string) =>
-  Effect.mapError(config(variable), () => new SettingsError({ variable, problem: `must be ${expects}` }))
+  Effect.gen(function* () {
+    const value = yield* Effect.mapError(
+      config(variable),
+      () => new SettingsError({ variable, problem: `must be ${expects}` })
+    )
+    ;(yield* Readings)?.set(variable, value)
+    return value
+  })
 
 /** A positive, finite duration. */
 export const duration = (variable: string, fallback: Duration.Input) =>
