@@ -281,7 +281,8 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
     Effect.gen(function* () {
       const { address } = yield* HttpServer.HttpServer
       const port = "port" in address ? address.port : settings.port
-      const url = `http://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
+      const scheme = Option.isSome(settings.tls) ? "https" : "http"
+      const url = `${scheme}://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
       const origin = Option.getOrElse(settings.origin, () => new URL(url))
       const readiness = yield* Readiness.Readiness
       // What is announced works; a client that asks earlier is told that it does not yet.
