@@ -5,6 +5,7 @@
  * from then on. While they make no sense, such as a certificate whose key is not written yet, the last ones stay, and the log says so
  * once.
  */
+import { X509Certificate } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import { readFileSync } from "node:fs"
@@ -29,6 +30,8 @@ const lookEvery = "2 seconds"
 /** Reads the files; throws what is wrong with them. */
 export const read = ({ cert, key }: Files): Pair => {
   const pair = { cert: readFileSync(cert, "utf8"), key: readFileSync(key, "utf8") }
+  // An empty file is a context without a certificate.
+  new X509Certificate(pair.cert)
   createSecureContext(pair)
   return pair
 }
