@@ -430,8 +430,8 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
         yield* Effect.andThen(first.signal("SIGTERM"), first.exited)
         yield* does(() => page.getByText("The service does not answer.").waitFor())
         const noticed = performance.now() - began
-        yield* Service.launch({ args: ["serve"], env: { ...env, PORT: new URL(url).port } })
-        yield* Service.ready(url)
+        const second = yield* Service.launch({ args: ["serve"], env: { ...env, PORT: new URL(url).port } })
+        yield* Service.ready(yield* Service.listening(second))
         const ready = performance.now()
         yield* does(() => page.getByText("The service does not answer.").waitFor({ state: "detached" }))
         yield* Effect.logInfo(
