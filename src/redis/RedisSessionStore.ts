@@ -45,6 +45,7 @@ import * as RedisSessionEnds from "./internal/RedisSessionEnds.ts"
 import * as RedisSessionLoads from "./internal/RedisSessionLoads.ts"
 import { channelOf } from "./internal/RedisSessionLua.ts"
 import * as RedisSessionReply from "./internal/RedisSessionReply.ts"
+import { RedisClock } from "./internal/RedisClock.ts"
 import * as RedisSessionScripts from "./internal/RedisSessionScripts.ts"
 import * as RedisSessionServer from "./internal/RedisSessionServer.ts"
 import * as SessionMemory from "../session/internal/SessionMemory.ts"
@@ -158,7 +159,7 @@ export const permissions = (prefix: string): ReadonlyArray<string> => [
 export const make = Effect.fnUntraced(function* (options: Options) {
   const prefix = yield* prefixOf(options)
   const cipher = yield* Effect.orDie(SessionCipher.make(options.keys))
-  const scripts = RedisSessionScripts.make(prefix)
+  const scripts = RedisSessionScripts.make(prefix, yield* RedisClock)
   const limit = Timers.clamp(Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds"))
   const { listenerCheck, url } = options
   const connection = yield* Effect.orDie(

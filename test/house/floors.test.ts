@@ -45,6 +45,7 @@ const peers: Readonly<Record<string, ReadonlyArray<string>>> = {
   quickjs: ["quickjs-emscripten-core", "@jitl/quickjs-wasmfile-release-sync", "amaro"],
   micropython: ["@micropython/micropython-webassembly-pyscript"],
   server: ["@effect/platform-node"],
+  testing: ["@effect/vitest"],
   console: ["preact", "uplot", "vite", "@codemirror/*", "@lezer/highlight"],
   "bin.ts": ["@effect/platform-node"]
 }
@@ -115,6 +116,19 @@ describe("the house", () => {
       globSync(`${room}/*.ts`, { cwd: "src" }).filter((file) => !source(file).includes(`Install \`${peer}\``))
     )
     assert.deepStrictEqual(silent, [])
+    // In the room of tests the suites of laws need a package, and nothing else does.
+    const suites = globSync("testing/**/*.ts", { cwd: "src" }).filter((file) =>
+      importsOf(file).some((to) => packageOf(to) === "@effect/vitest")
+    )
+    assert.deepStrictEqual(
+      suites.filter((file) => !/Laws?|Samples|Trial/.test(file)),
+      []
+    )
+    const open = globSync("testing/*Laws.ts", { cwd: "src" })
+    assert.deepStrictEqual(
+      open.filter((file) => !source(file).includes("Install `@effect/vitest`")),
+      []
+    )
   })
 
   it("closes what is not public", () => {

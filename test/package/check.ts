@@ -254,6 +254,9 @@ try {
     await missing(["serve"], "mysql2", env)
     return install(consumer, asHere("mysql2"))
   })
+  await step("the suites of laws have what they run with", () =>
+    install(consumer, asHere("@effect/vitest"), asHere("vitest"))
+  )
   await Promise.all([
     step("all public modules load and export what their sources do", () =>
       succeed(process.execPath, ["everything.ts"], { cwd: consumer })

@@ -42,8 +42,8 @@ import * as RedisBinary from "./internal/RedisBinary.ts"
 import * as ServerDirectory from "./internal/ServerDirectory.ts"
 
 /** The server could not be had: the message says what to do. */
-export class RedisServerError extends Schema.TaggedError<RedisServerError>("holdfast/testing/RedisServerError")(
-  "RedisServerError",
+export class TestRedisError extends Schema.TaggedError<TestRedisError>("holdfast/testing/TestRedisError")(
+  "TestRedisError",
   { problem: Schema.String }
 ) {
   override get message(): string {
@@ -60,8 +60,8 @@ export interface Options {
 }
 
 /** A running server of its own. */
-export class RedisServer extends Context.Service<
-  RedisServer,
+export class TestRedis extends Context.Service<
+  TestRedis,
   {
     readonly host: string
     readonly port: number
@@ -75,26 +75,26 @@ export class RedisServer extends Context.Service<
     /** Kills the server without a word, as a crash would. No-op when it is down. */
     readonly kill: Effect.Effect<void>
     /** Starts it again on the same port, with the data it had. No-op when it runs. */
-    readonly start: Effect.Effect<void, RedisServerError>
+    readonly start: Effect.Effect<void, TestRedisError>
     /** `stop`, then `start`. */
-    readonly restart: Effect.Effect<void, RedisServerError>
+    readonly restart: Effect.Effect<void, TestRedisError>
     /** The process stands still: connections are accepted by the system and never answered. */
     readonly pause: Effect.Effect<void>
     /** It goes on, with what arrived meanwhile first. */
     readonly resume: Effect.Effect<void>
   }
->()("holdfast/testing/RedisServer") {}
+>()("holdfast/testing/TestRedis") {}
 
 const host = "127.0.0.1"
 const prefix = "holdfast-redis-"
 const serverFile = "server.json"
 
-const failure = (problem: string) => new RedisServerError({ problem })
+const failure = (problem: string) => new TestRedisError({ problem })
 
 /** Makes a server that runs until the scope closes. */
-export const make = Effect.fn("RedisServer.make")(function* (
+export const make = Effect.fn("TestRedis.make")(function* (
   options: Options = {}
-): Effect.fn.Return<RedisServer["Service"], RedisServerError, Scope.Scope> {
+): Effect.fn.Return<TestRedis["Service"], TestRedisError, Scope.Scope> {
   yield* ServerDirectory.sweep(prefix, stopOrphan)
   const binary = yield* Effect.mapError(RedisBinary.find, failure)
   const directory = yield* ServerDirectory.make(prefix, failure)
@@ -124,7 +124,7 @@ export const make = Effect.fn("RedisServer.make")(function* (
   const signal = (name: NodeJS.Signals) =>
     one.withPermit(Effect.suspend(() => current?.server.signal(name) ?? Effect.void))
   const secret = options.password === undefined ? "" : `:${encodeURIComponent(options.password)}@`
-  return RedisServer.of({
+  return TestRedis.of({
     host,
     port,
     directory,
@@ -140,8 +140,8 @@ export const make = Effect.fn("RedisServer.make")(function* (
 })
 
 /** A server of its own for each layer. */
-export const layer = (options?: Options): Layer.Layer<RedisServer, RedisServerError> =>
-  Layer.effect(RedisServer, make(options))
+export const layer = (options?: Options): Layer.Layer<TestRedis, TestRedisError> =>
+  Layer.effect(TestRedis, make(options))
 
 /** Starts it and waits until it answers; the port may be lost again to somebody else. */
 const run = (binary: DistributionProgram.Program, directory: string, options: Options, port: number | undefined) =>

@@ -1,7 +1,8 @@
 /**
- * Preloaded into a program (`NODE_OPTIONS=--import=…`), lets its clock go wrong by `TEST_CLOCK_SKEW` milliseconds.
+ * Preloaded into a program (`NODE_OPTIONS=--import=…`), lets its clock go wrong by `HOLDFAST_TEST_CLOCK_SKEW` milliseconds, for as long as
+ * the program runs.
  */
-const skew = Number(process.env["TEST_CLOCK_SKEW"] ?? 0)
+const skew = Number(process.env.HOLDFAST_TEST_CLOCK_SKEW ?? 0)
 const RealDate = Date
 const now = () => RealDate.now() + skew
 
