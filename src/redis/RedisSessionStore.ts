@@ -37,6 +37,7 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { randomBytes } from "node:crypto"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as RedisConnection from "./RedisConnection.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Timers from "../lifetime/internal/Timers.ts"
@@ -321,7 +322,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       const read = RedisSessionReply.listed(row, cipher.open)
       if (read === undefined) continue
       if (Result.isSuccess(read)) records.push(read.success)
-      else yield* Effect.logWarning("A session was left out of a list", read.failure.message)
+      else
+        yield* LogEvent.warning({ event: "session.unlisted" }, "A session was left out of a list", read.failure.message)
     }
     return records
   })

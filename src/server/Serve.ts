@@ -5,9 +5,9 @@
  * Meanwhile it closes from the outside in: open streams end, no new connection is accepted and running requests are answered; running
  * queries get two seconds, then they are cancelled; sessions end; pools close; the embedded database shuts down.
  */
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as ByteSize from "effect/ByteSize"
-import * as Console from "effect/Console"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -30,6 +30,7 @@ import type { QueryResults } from "../query/QueryResults.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
 import * as ClearText from "./ClearText.ts"
+import * as AccessLog from "./AccessLog.ts"
 import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as ConsolePage from "./ConsolePage.ts"
@@ -37,12 +38,14 @@ import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
 import * as Edge from "./Edge.ts"
 import * as Engines from "./Engines.ts"
+import * as EngineSettings from "./EngineSettings.ts"
 import * as FailureCounts from "./FailureCounts.ts"
 import * as FunctionHandlers from "./FunctionHandlers.ts"
 import * as FunctionServices from "./FunctionServices.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
+import * as Logging from "./Logging.ts"
 import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
@@ -57,8 +60,13 @@ import * as QueryRole from "./QueryRole.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
+import * as ProcessMetrics from "./ProcessMetrics.ts"
+import * as RequestMetrics from "./RequestMetrics.ts"
+import * as RequestObservers from "./RequestObservers.ts"
+import * as ServiceLife from "./ServiceLife.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionNews from "../http/internal/SessionNews.ts"
+import * as SessionStoreMetrics from "./SessionStoreMetrics.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
@@ -105,7 +113,11 @@ const routes = (settings: Settings.Settings, origin: URL) => {
 const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>
   SessionNews.layer.pipe(
     Layer.provide(Sessions.layer()),
-    Layer.provideMerge(SessionStores.layer(settings, databases)),
+    Layer.provideMerge(
+      settings.requestMetrics
+        ? SessionStoreMetrics.layer(SessionStores.layer(settings, databases))
+        : SessionStores.layer(settings, databases)
+    ),
     Layer.provideMerge(
       Users.layer.pipe(
         Layer.provide(
@@ -178,7 +190,7 @@ const usual = (settings: Settings.Settings, databases: Databases.Databases) =>
       const own = Option.isSome(settings.queryUrl) ? Option.none() : databases.embedded
       const { maxQueries, maxQueriesPerUser } = settings.usualLimits
       const stands = ConnectionPool.layer({
-        ...Engines.poolOptions(maxQueries),
+        ...Engines.poolOptions(EngineSettings.usual, maxQueries),
         onOpen: Effect.andThen(
           settings.allowsSuperuser ? Effect.void : QueryRole.ordinary,
           Option.isSome(own) ? QueryPriority.behindTheService : Effect.void
@@ -213,12 +225,14 @@ const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) 
 const warnings = (settings: Settings.Settings, databases: Databases.Databases, origin: URL) =>
   Effect.gen(function* () {
     if (origin.protocol === "http:") {
-      yield* Effect.logWarning(
+      yield* LogEvent.warning(
+        { event: "config.insecure" },
         `Development over http: the session cookie is ${SessionCookie.forOrigin(origin).name} and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else.`
       )
     }
     for (const { remedy, variable } of ClearText.found(settings)) {
-      yield* Effect.logWarning(
+      yield* LogEvent.warning(
+        { event: "config.clear_text", variable },
         `${variable} leads beyond this machine without TLS: anybody on the way can read and change it. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
       )
     }
@@ -230,25 +244,41 @@ const warnings = (settings: Settings.Settings, databases: Databases.Databases, o
     ]
     for (const { kind, url, variable } of targets) {
       if (kind !== "postgres" || !sameTarget(databases.own, url)) continue
-      yield* Effect.logWarning(
+      yield* LogEvent.warning(
+        { event: "config.shared_database", variable },
         `${variable} has the role or the database of Holdfast's own tables: users' SQL could reach the sessions. Give it a role and a database of its own.`
       )
     }
   })
 
+/** The first lines of a start, and what the log says of it. */
 const announce = (databases: Databases.Databases, url: string) =>
   Effect.gen(function* () {
-    yield* Console.log(`Holdfast listening on ${url}`)
-    if (Option.isNone(databases.embedded)) return
-    if (Option.isSome(databases.demo)) yield* Console.log(`user demo, password ${Redacted.value(databases.demo.value)}`)
-    yield* Console.log(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
+    const { listening } = yield* ServiceLife.ServiceLife
+    const { announce } = yield* Logging.Log
+    yield* announce(`Holdfast listening on ${url}`)
+    if (Option.isNone(databases.embedded)) return yield* listening(url)
+    if (Option.isSome(databases.demo)) yield* announce(`user demo, password ${Redacted.value(databases.demo.value)}`)
+    yield* announce(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
+    yield* listening(url)
   })
+
+/** The listener, for which everything is watched that somebody looks at. */
+const listener = (settings: Settings.Settings) =>
+  Effect.map(RequestObservers.RequestObservers, (observers) =>
+    Listener.layer({ ...settings, watch: RequestObservers.watcher(observers) })
+  ).pipe(Layer.unwrap)
+
+/** Those who look at requests. */
+const observers = ({ accessLog, requestMetrics }: Settings.Settings) =>
+  Layer.effect(
+    RequestObservers.RequestObservers,
+    Effect.all([...(requestMetrics ? [RequestMetrics.make] : []), ...(accessLog ? [AccessLog.make] : [])])
+  )
 
 const quietly = { disableLogger: true, disableListenLog: true }
 
-/** Runs the service until it is interrupted, or until its embedded database is gone. */
-export const serve = Effect.gen(function* () {
-  const settings = yield* Settings.load
+const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
   yield* Listener.probe(settings)
   const databases = yield* Databases.serve(settings)
 
@@ -256,7 +286,8 @@ export const serve = Effect.gen(function* () {
     Effect.gen(function* () {
       const { address } = yield* HttpServer.HttpServer
       const port = "port" in address ? address.port : settings.port
-      const url = `http://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
+      const scheme = Option.isSome(settings.tls) ? "https" : "http"
+      const url = `${scheme}://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
       const origin = Option.getOrElse(settings.origin, () => new URL(url))
       const readiness = yield* Readiness.Readiness
       // What is announced works; a client that asks earlier is told that it does not yet.
@@ -265,7 +296,7 @@ export const serve = Effect.gen(function* () {
       const prepared = Option.isSome(databases.embedded)
         ? Effect.andThen(readiness.prepared, Option.isNone(settings.queryUrl) ? rolesPrepared : Effect.void)
         : Effect.void
-      return Draining.layerSignal.pipe(
+      return Layer.merge(Draining.layerSignal, ServiceLife.layerDraining).pipe(
         Layer.provide(
           settings.trustedProxies.length === 0
             ? HttpRouter.serve(routes(settings, origin), quietly)
@@ -281,7 +312,7 @@ export const serve = Effect.gen(function* () {
     })
   )
   const service = app.pipe(
-    Layer.provide(Listener.layer(settings)),
+    Layer.provide(listener(settings)),
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
     Layer.provide(queries(settings)),
     Layer.provide(FunctionServices.layer(settings, databases)),
@@ -289,7 +320,8 @@ export const serve = Effect.gen(function* () {
     Layer.provide(Readiness.layer(settings, databases)),
     Layer.provide(foundation(settings, databases)),
     Layer.provide(failureCounts(settings)),
-    Layer.provide(sessions(settings, databases))
+    Layer.provide(sessions(settings, databases)),
+    Layer.provide([observers(settings), ProcessMetrics.layer])
   )
   return yield* Option.match(databases.embedded, {
     onNone: () => Layer.launch(service),
@@ -302,4 +334,10 @@ export const serve = Effect.gen(function* () {
         )
       )
   })
-}).pipe(Effect.scoped)
+}, Effect.scoped)
+
+/** Runs the service until it is interrupted, or until its embedded database is gone. */
+export const serve = Effect.flatMap(Settings.load, (settings) => {
+  const log = Logging.layer({ format: settings.logFormat, level: settings.logLevel }, settings.accessLog)
+  return Effect.provide(run(settings), Layer.provideMerge(ServiceLife.layer, log))
+})

@@ -23,6 +23,7 @@ import * as ClientAddress from "./ClientAddress.ts"
 import { Draining } from "./Draining.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as JsonMergePatch from "./JsonMergePatch.ts"
+import * as LoginAudit from "./LoginAudit.ts"
 import { Logins } from "./Logins.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 import { Users } from "./Users.ts"
@@ -50,6 +51,9 @@ const deviceOf = (request: HttpServerRequest.HttpServerRequest): Device => ({
   ...(request.headers["user-agent"] !== undefined && { userAgent: request.headers["user-agent"].slice(0, 512) }),
   ...Option.match(ClientAddress.of(request), { onNone: () => ({}), onSome: (ip) => ({ ip }) })
 })
+
+const addressOf = (request: HttpServerRequest.HttpServerRequest) =>
+  Option.getOrElse(ClientAddress.of(request), () => "unknown")
 
 /** Login and logout meet one thing that is worth telling apart: the store does not answer. */
 const unavailable = (error: SessionError) =>
@@ -115,6 +119,7 @@ export const layer = (policy: Policy) =>
       const sessions = yield* Sessions
       const answers = yield* Answers.Answers
       const draining = yield* Draining
+      const audit = yield* LoginAudit.make
 
       /** Asked before the password is read, so that a revocation meanwhile counts. Not every name can be a principal. */
       const epochOf = (username: string) =>
@@ -137,29 +142,40 @@ export const layer = (policy: Policy) =>
               )
           )
           if (Option.isNone(checked)) {
+            yield* audit.failed(username, addressOf(request))
             return yield* new SessionProblem.InvalidCredentials({
               detail: "Check both; the service does not say which of them it was."
             })
           }
           const { epoch, name } = checked.value
           const session = yield* ServiceSession
-          return infoOf(yield* session.authenticate(name, { ...deviceOf(request), policy, epoch }))
+          const info = infoOf(yield* session.authenticate(name, { ...deviceOf(request), policy, epoch }))
+          yield* audit.count("Succeeded")
+          return info
         },
-        Effect.catchTag("LoginsRefused", ({ message, retryAfterSeconds }) =>
+        Effect.catchTag("LoginsRefused", ({ because, message, retryAfterSeconds }) =>
           Effect.andThen(
-            Problem.retryAfter(retryAfterSeconds),
+            Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+              Effect.andThen(audit.refused(because, addressOf(request)), Problem.retryAfter(retryAfterSeconds))
+            ),
             Effect.fail(new SessionProblem.TooManyLogins({ detail: message, retryAfterSeconds }))
           )
         ),
         Effect.catchTag("SessionError", (error) =>
-          Effect.fail(
-            error.reason._tag === "SessionRevoked"
-              ? new SessionProblem.SessionRevoked({ detail: error.message })
-              : unavailable(error)
+          Effect.andThen(
+            audit.count(error.reason._tag === "SessionRevoked" ? error.reason._tag : "Unavailable"),
+            Effect.fail(
+              error.reason._tag === "SessionRevoked"
+                ? new SessionProblem.SessionRevoked({ detail: error.message })
+                : unavailable(error)
+            )
           )
         ),
         Effect.catchTag(["UsersError", "FailuresUnavailable"], (error) =>
-          Effect.fail(new SessionProblem.SessionsUnavailable({ detail: error.message }))
+          Effect.andThen(
+            audit.count("Unavailable"),
+            Effect.fail(new SessionProblem.SessionsUnavailable({ detail: error.message }))
+          )
         )
       )
 

@@ -152,8 +152,8 @@ describe("how long queries wait and run is measured", () => {
               "buckets" in state && id.startsWith("holdfast_queries_") ? [[id, state.count, state.min, state.max]] : []
             )
             assert.sameDeepMembers(measured, [
-              ["holdfast_queries_wait_milliseconds", 2, 0, 60_000],
-              ["holdfast_queries_run_milliseconds", 2, 0, 60_000]
+              ["holdfast_queries_wait_seconds", 2, 0, 60],
+              ["holdfast_queries_run_seconds", 2, 0, 60]
             ])
           })
         )

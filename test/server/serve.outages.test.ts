@@ -13,8 +13,8 @@ import * as Service from "../support/service.ts"
 import { tlsServer } from "../support/tlsServer.ts"
 
 const tells = (program: Service.Program, what: string) =>
-  program.lines().filter((line) => /cannot be (?:used|opened)/.test(line) && line.includes(what))
-const recovers = (program: Service.Program) => program.lines().filter((line) => line.includes("can be used again"))
+  program.messages().filter((line) => /cannot be (?:used|opened)/.test(line) && line.includes(what))
+const recovers = (program: Service.Program) => program.messages().filter((line) => line.includes("can be used again"))
 
 const told = (program: Service.Program, what: string) =>
   eventually(
