@@ -447,17 +447,21 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
   it.effect(
     "is accessible in every view and both themes, on a phone and in Japanese",
     () =>
-      Effect.gen(function* () {
-        for (const [size, options] of [
+      Effect.forEach(
+        [
           ["wide", { viewport: { width: 1280, height: 800 }, colorScheme: "light" }],
           ["narrow", { viewport: { width: 390, height: 844 }, colorScheme: "dark" }]
-        ] as const) {
+        ] as const,
+        Effect.fnUntraced(function* ([size, options]) {
+          const service = yield* Service.Shared
+          yield* Service.addUser(service, size)
+          yield* Service.setOperator(service, size, true)
           const context = yield* Console.person(options)
           const page = yield* Console.open(context)
           yield* does(() => page.getByLabel("User name").waitFor())
           yield* Console.isAccessible(page, `login ${size}`)
           yield* Console.picture(page, `console-login-${size}`)
-          yield* Console.logIn(page)
+          yield* Console.logIn(page, size)
           yield* Console.run(
             page,
             "select n, md5(n::text) as hash, now() - n * interval '1 day' as at from generate_series(1, 5000) as n"
@@ -502,8 +506,9 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
           assert.strictEqual(yield* does(() => page.evaluate("document.documentElement.lang")), "ja")
           yield* does(() => page.getByLabel("テーマ").selectOption(size === "wide" ? "dark" : "light"))
           yield* Console.isAccessible(page, `Holdings ${size} in Japanese, the other theme`)
-        }
-      }),
+        }),
+        { concurrency: 2, discard: true }
+      ),
     patience
   )
 
