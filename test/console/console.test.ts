@@ -449,19 +449,19 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
     () =>
       Effect.forEach(
         [
-          ["wide", { viewport: { width: 1280, height: 800 }, colorScheme: "light" }],
-          ["narrow", { viewport: { width: 390, height: 844 }, colorScheme: "dark" }]
+          ["wide", "alice", { viewport: { width: 1280, height: 800 }, colorScheme: "light" }],
+          ["narrow", "bob", { viewport: { width: 390, height: 844 }, colorScheme: "dark" }]
         ] as const,
-        Effect.fnUntraced(function* ([size, options]) {
+        Effect.fnUntraced(function* ([size, name, options]) {
           const service = yield* Service.Shared
-          yield* Service.addUser(service, size)
-          yield* Service.setOperator(service, size, true)
+          yield* Service.addUser(service, name)
+          yield* Service.setOperator(service, name, true)
           const context = yield* Console.person(options)
           const page = yield* Console.open(context)
           yield* does(() => page.getByLabel("User name").waitFor())
           yield* Console.isAccessible(page, `login ${size}`)
           yield* Console.picture(page, `console-login-${size}`)
-          yield* Console.logIn(page, size)
+          yield* Console.logIn(page, name)
           yield* Console.run(
             page,
             "select n, md5(n::text) as hash, now() - n * interval '1 day' as at from generate_series(1, 5000) as n"
