@@ -161,8 +161,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const prefix = yield* prefixOf(options)
   const cipher = yield* Effect.orDie(SessionCipher.make(options.keys))
   const scripts = RedisSessionScripts.make(prefix, yield* RedisClock)
-  const limit = Timers.clamp(Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds"))
-  const { listenerCheck, url } = options
+  const { listenerCheck, operationTimeout = "3 seconds", url } = options
+  const limit = Timers.clamp(Duration.fromInputUnsafe(operationTimeout))
   const connection = yield* Effect.orDie(
     RedisConnection.make({
       url,
@@ -187,11 +187,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     concurrency,
     within,
     load: (tokens) => Effect.flatMap(sent(scripts.load, [nonce(), ...tokens]), RedisSessionReply.rows(tokens.length)),
-    confirm: (ids) =>
-      Effect.flatMap(
-        sent(scripts.confirm, ids.map(RedisSessionReply.short)),
-        RedisSessionReply.answers(ids.length + 1)
-      ),
+    confirm: (ids) => {
+      const read = RedisSessionReply.answers(ids.length + 1)
+      return Effect.flatMap(sent(scripts.confirm, ids.map(RedisSessionReply.short)), read)
+    },
     open: cipher.open,
     memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock))
   })

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import { QueryId } from "../query/QueryId.ts"
 import { QueryRegistry } from "../query/QueryRegistry.ts"
@@ -67,7 +68,7 @@ export const layer = HttpApiBuilder.group(
       yield* operatorsOnly
       if (!isEndable(kind)) return yield* unknown
       yield* ends[kind](id)
-      yield* Effect.logInfo(`An operator ended the ${kind} ${id}.`)
+      yield* LogEvent.info({ event: "operator.ended", kind, id }, `An operator ended the ${kind} ${id}`)
     })
 
     return handlers.handleAll({

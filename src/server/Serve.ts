@@ -5,54 +5,70 @@
  * Meanwhile it closes from the outside in: open streams end, no new connection is accepted and running requests are answered; running
  * queries get two seconds, then they are cancelled; sessions end; pools close; the embedded database shuts down.
  */
-import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as ByteSize from "effect/ByteSize"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as HttpApiSwagger from "effect/http-api/HttpApiSwagger"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
-import * as PgTarget from "../postgres/internal/PgTarget.ts"
+import * as ExactJson from "../http/ExactJson.ts"
+import * as Preconditions from "../http/Preconditions.ts"
+import * as Problem from "../http/Problem.ts"
 import * as FileQueryResults from "../node/FileQueryResults.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
 import type { QueryResults } from "../query/QueryResults.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
-import * as ClearText from "./ClearText.ts"
 import * as AccessLog from "./AccessLog.ts"
+import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
+import * as ConsolePage from "./ConsolePage.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
+import * as Edge from "./Edge.ts"
 import * as Engines from "./Engines.ts"
 import * as EngineSettings from "./EngineSettings.ts"
 import * as FailureCounts from "./FailureCounts.ts"
+import * as FunctionHandlers from "./FunctionHandlers.ts"
 import * as FunctionServices from "./FunctionServices.ts"
+import * as HealthHandlers from "./HealthHandlers.ts"
+import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
 import * as Logging from "./Logging.ts"
+import * as Logins from "./Logins.ts"
+import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
+import * as OperatorHandlers from "./OperatorHandlers.ts"
+import * as QueryNews from "./QueryNews.ts"
 import * as QueryPriority from "./QueryPriority.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryRoles from "./QueryRoles.ts"
+import * as QueryHandlers from "./QueryHandlers.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
 import * as QueryRole from "./QueryRole.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
+import { Http } from "./ServiceSession.ts"
 import * as ProcessMetrics from "./ProcessMetrics.ts"
 import * as RequestMetrics from "./RequestMetrics.ts"
 import * as RequestObservers from "./RequestObservers.ts"
 import * as ServiceLife from "./ServiceLife.ts"
+import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionNews from "../http/internal/SessionNews.ts"
 import * as SessionStoreMetrics from "./SessionStoreMetrics.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
+import * as SlowReaders from "./SlowReaders.ts"
+import * as StartMessages from "./StartMessages.ts"
 import * as Users from "./Users.ts"
-import * as Routes from "./Routes.ts"
 
 /** Where sessions are shared in Redis, so are the failures of logins: its absence stops both. */
 const failureCounts = ({ redisUrl }: Settings.Settings) =>
@@ -64,6 +80,33 @@ const failureCounts = ({ redisUrl }: Settings.Settings) =>
         Layer.unwrap
       )
   })
+
+const routes = (settings: Settings.Settings, origin: URL) => {
+  const { absoluteTimeout, idleTimeout, maxSessions, renewEvery } = settings
+  const policy = { absoluteTimeout, idleTimeout, renewEvery, maxPerPrincipal: maxSessions }
+  const described = OpenApiDocument.describe(HoldfastApi, { origin, cookie: SessionCookie.forOrigin(origin) })
+  const api = HttpApiBuilder.layer(described, { openapiPath: "/openapi.json" }).pipe(
+    Layer.provide([
+      SessionHandlers.layer(policy),
+      QueryHandlers.layer,
+      FunctionHandlers.layer,
+      OperatorHandlers.layer,
+      HealthHandlers.layer
+    ]),
+    Layer.provide([
+      Logins.layer,
+      Answers.layer(settings),
+      QueryNews.layer,
+      Layer.succeed(QueryTimeouts.QueryTimeouts, settings.queryTimeouts),
+      QueryRoleMap.layerHasRole(settings.queryRoles)
+    ]),
+    Layer.provide([Layer.mergeAll(Http.layerRequired, Http.middleware).pipe(Layer.orDie), Problem.layerRequests]),
+    Layer.provide([Preconditions.layer, ExactJson.layer]),
+    Layer.provide(SessionCookie.layerOrigin(origin))
+  )
+  const edge = Edge.layer(origin).pipe(Layer.provide(SlowReaders.layer(settings.writeTimeout)))
+  return Layer.mergeAll(edge, api, ConsolePage.layer, HttpApiSwagger.layer(described, { path: "/docs" }))
+}
 
 const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>
   SessionNews.layer.pipe(
@@ -172,52 +215,6 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
     : Layer.merge(engines, FileQueryResults.layer())
 }
 
-const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) => {
-  const [left, right] = [PgTarget.of(a), PgTarget.of(b)]
-  return left.user === right.user || left.where === right.where
-}
-
-const warnings = (settings: Settings.Settings, databases: Databases.Databases, origin: URL) =>
-  Effect.gen(function* () {
-    if (origin.protocol === "http:") {
-      yield* LogEvent.warning(
-        { event: "config.insecure" },
-        `Development over http: the session cookie is ${SessionCookie.forOrigin(origin).name} and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else.`
-      )
-    }
-    for (const { remedy, variable } of ClearText.found(settings)) {
-      yield* LogEvent.warning(
-        { event: "config.clear_text", variable },
-        `${variable} leads beyond this machine without TLS: anybody on the way can read and change it. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
-      )
-    }
-    const targets = [
-      ...Option.toArray(
-        Option.map(settings.queryUrl, (url) => ({ kind: "postgres", url, variable: "HOLDFAST_QUERY_URL" }))
-      ),
-      ...settings.engines
-    ]
-    for (const { kind, url, variable } of targets) {
-      if (kind !== "postgres" || !sameTarget(databases.own, url)) continue
-      yield* LogEvent.warning(
-        { event: "config.shared_database", variable },
-        `${variable} has the role or the database of Holdfast's own tables: users' SQL could reach the sessions. Give it a role and a database of its own.`
-      )
-    }
-  })
-
-/** The first lines of a start, and what the log says of it. */
-const announce = (databases: Databases.Databases, url: string) =>
-  Effect.gen(function* () {
-    const { listening } = yield* ServiceLife.ServiceLife
-    const { announce } = yield* Logging.Log
-    yield* announce(`Holdfast listening on ${url}`)
-    if (Option.isNone(databases.embedded)) return yield* listening(url)
-    if (Option.isSome(databases.demo)) yield* announce(`user demo, password ${Redacted.value(databases.demo.value)}`)
-    yield* announce(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
-    yield* listening(url)
-  })
-
 /** The listener, for which everything is watched that somebody looks at. */
 const listener = (settings: Settings.Settings) =>
   Effect.map(RequestObservers.RequestObservers, (observers) =>
@@ -254,14 +251,17 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
       return Layer.merge(Draining.layerSignal, ServiceLife.layerDraining).pipe(
         Layer.provide(
           settings.trustedProxies.length === 0
-            ? HttpRouter.serve(Routes.layer(settings, origin), quietly)
-            : HttpRouter.serve(Routes.layer(settings, origin), {
+            ? HttpRouter.serve(routes(settings, origin), quietly)
+            : HttpRouter.serve(routes(settings, origin), {
                 ...quietly,
                 middleware: ClientAddress.believe(settings.trustedProxies)
               })
         ),
         Layer.tap(() =>
-          prepared.pipe(Effect.andThen(announce(databases, url)), Effect.andThen(warnings(settings, databases, origin)))
+          prepared.pipe(
+            Effect.andThen(StartMessages.announce(databases, url)),
+            Effect.andThen(StartMessages.warnings(settings, databases, origin))
+          )
         )
       )
     })
