@@ -495,7 +495,7 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
           yield* does(() => page.getByRole("treeitem").first().waitFor())
           yield* does(() => page.getByRole("img", { name: /event stream [1-9]/ }).waitFor())
           yield* Console.isAccessible(page, `Holdings ${size}`)
-          yield* Console.picture(page, `console-holdings-${size}`)
+          yield* Console.picture(page, `console-holdings-${size}`, 4)
           // By the keyboard: the tree closes and opens.
           const session = page.getByRole("treeitem", { expanded: true }).first()
           yield* does(() => session.focus())
