@@ -4,6 +4,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
@@ -33,7 +34,7 @@ const serving = Effect.fnUntraced(function* (at?: number) {
   const url = `http://127.0.0.1:${port}`
   const scope = yield* Scope.fork(yield* Effect.scope)
   const server = NodeHttpServer.layer(createServer, { port, host: "127.0.0.1", gracefulShutdownTimeout: 0 })
-  yield* Layer.buildWithScope(Layer.provide(App.app(url), server), scope)
+  yield* Layer.buildWithScope(Layer.provide(App.app(url), server).pipe(Layer.provide(Logger.layer([]))), scope)
   return { url, port, stop: Scope.close(scope, Exit.void) }
 })
 

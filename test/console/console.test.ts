@@ -430,8 +430,8 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
         yield* Effect.andThen(first.signal("SIGTERM"), first.exited)
         yield* does(() => page.getByText("The service does not answer.").waitFor())
         const noticed = performance.now() - began
-        yield* Service.launch({ args: ["serve"], env: { ...env, PORT: new URL(url).port } })
-        yield* Service.ready(url)
+        const second = yield* Service.launch({ args: ["serve"], env: { ...env, PORT: new URL(url).port } })
+        yield* Service.ready(yield* Service.listening(second))
         const ready = performance.now()
         yield* does(() => page.getByText("The service does not answer.").waitFor({ state: "detached" }))
         yield* Effect.logInfo(
@@ -447,17 +447,21 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
   it.effect(
     "is accessible in every view and both themes, on a phone and in Japanese",
     () =>
-      Effect.gen(function* () {
-        for (const [size, options] of [
-          ["wide", { viewport: { width: 1280, height: 800 }, colorScheme: "light" }],
-          ["narrow", { viewport: { width: 390, height: 844 }, colorScheme: "dark" }]
-        ] as const) {
+      Effect.forEach(
+        [
+          ["wide", "alice", { viewport: { width: 1280, height: 800 }, colorScheme: "light" }],
+          ["narrow", "bob", { viewport: { width: 390, height: 844 }, colorScheme: "dark" }]
+        ] as const,
+        Effect.fnUntraced(function* ([size, name, options]) {
+          const service = yield* Service.Shared
+          yield* Service.addUser(service, name)
+          yield* Service.setOperator(service, name, true)
           const context = yield* Console.person(options)
           const page = yield* Console.open(context)
           yield* does(() => page.getByLabel("User name").waitFor())
           yield* Console.isAccessible(page, `login ${size}`)
           yield* Console.picture(page, `console-login-${size}`)
-          yield* Console.logIn(page)
+          yield* Console.logIn(page, name)
           yield* Console.run(
             page,
             "select n, md5(n::text) as hash, now() - n * interval '1 day' as at from generate_series(1, 5000) as n"
@@ -491,7 +495,7 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
           yield* does(() => page.getByRole("treeitem").first().waitFor())
           yield* does(() => page.getByRole("img", { name: /event stream [1-9]/ }).waitFor())
           yield* Console.isAccessible(page, `Holdings ${size}`)
-          yield* Console.picture(page, `console-holdings-${size}`)
+          yield* Console.picture(page, `console-holdings-${size}`, 4)
           // By the keyboard: the tree closes and opens.
           const session = page.getByRole("treeitem", { expanded: true }).first()
           yield* does(() => session.focus())
@@ -502,8 +506,9 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
           assert.strictEqual(yield* does(() => page.evaluate("document.documentElement.lang")), "ja")
           yield* does(() => page.getByLabel("テーマ").selectOption(size === "wide" ? "dark" : "light"))
           yield* Console.isAccessible(page, `Holdings ${size} in Japanese, the other theme`)
-        }
-      }),
+        }),
+        { concurrency: 2, discard: true }
+      ),
     patience
   )
 

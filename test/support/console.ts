@@ -123,10 +123,12 @@ export const isAccessible = (page: Page, what: string) =>
   })
 
 /** Saves a picture of a view where it is asked for: `HOLDFAST_TEST_IMAGES=1`. */
-export const picture = (page: Page, name: string) =>
+export const picture = (page: Page, name: string, looks = 0) =>
   process.env["HOLDFAST_TEST_IMAGES"] === undefined
     ? Effect.void
     : does(async () => {
+        // A chart needs some looks for a line.
+        for (let look = 0; look < looks; look++) await page.waitForResponse("**/metrics")
         // The browser's caret is left as it is: hiding it takes a style that the policy forbids.
         await page.screenshot({ path: Path.join(root, `docs/images/${name}.png`), caret: "initial" })
       })

@@ -69,7 +69,7 @@ export const Chart = ({ data, names, title }: ChartProps) => {
             label,
             stroke: colourOf(element, colours[index % colours.length] ?? "--accent"),
             width: 2,
-            points: { show: false }
+            points: { show: (_chart: uPlot, _series: number, from: number, to: number) => to - from < 3, size: 6 }
           }))
         ]
       },

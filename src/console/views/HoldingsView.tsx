@@ -69,7 +69,7 @@ const Charts = () => {
       const taken = (name: string, label: string) => ({ at, values: History.byLabel(samples, name, label) })
       setHeld((all) => History.add(all, taken("holdfast_held", "kind")))
       setQueries((all) => History.add(all, taken("holdfast_queries", "state")))
-      setPool((all) => History.add(all, taken("holdfast_pool_connections", "state")))
+      setPool((all) => History.add(all, taken("holdfast_connections_open", "source")))
     },
     () => undefined
   )
