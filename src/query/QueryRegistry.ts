@@ -19,8 +19,8 @@
  * `maxWaiting` wait, or `maxWaitingPerPrincipal` of one, one more is rejected at once. Every query has a deadline, so nobody
  * holds a place for ever. A terminal state becomes visible after the connection was released.
  *
- * A registry knows the queries of its own process. What is asked about another principal's query is answered as if there
- * were none.
+ * A registry knows the queries of its own process; over a `QueryJournal` that several instances share, it knows those of all,
+ * also of those that are gone. What is asked about another principal's query is answered as if there were none.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -51,8 +51,11 @@ import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./internal/QueryIdempotency.ts"
 import * as QueryMetrics from "./internal/QueryMetrics.ts"
 import type * as QueryRecord from "./QueryRecord.ts"
+import * as QueryJournal from "./QueryJournal.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
-import type { Entry } from "./internal/QueryRegistryEntry.ts"
+import { type Entry, newRecord } from "./internal/QueryRegistryEntry.ts"
+import * as QueryRegistryElsewhere from "./internal/QueryRegistryElsewhere.ts"
+import * as QueryRegistrySharing from "./internal/QueryRegistrySharing.ts"
 import type { Event } from "./internal/QueryRegistryEvents.ts"
 import * as QueryRegistryReading from "./internal/QueryRegistryReading.ts"
 import { type Page, type PageText, QueryResults } from "./QueryResults.ts"
@@ -83,6 +86,11 @@ export interface Submission {
    * `IdempotencyConflict`. A rejected submission uses up no key. Default: every submission is a new query.
    */
   readonly idempotencyKey?: string | undefined
+  /**
+   * Whether the statement may run again where its instance is gone and nobody knows how far it came. It counts only where several
+   * instances share a journal. Default: no; such a query is `Failed`, and has `written: "unknown"`.
+   */
+  readonly rerun?: boolean | undefined
 }
 
 /** Limits and times; every one is finite. */
@@ -126,6 +134,11 @@ export interface Engine {
   readonly driver: QueryDriver["Service"]
   /** Default: the registry's. */
   readonly limits?: QueryAdmission.Options | undefined
+  /**
+   * Ends from elsewhere what an instance has left running that is gone, where a journal is shared. Default: nothing can, and
+   * whether such a statement still runs is not known.
+   */
+  readonly elsewhere?: QueryJournal.Elsewhere | undefined
 }
 
 /** The name of the one engine of a registry that is made over the `QueryDriver` in context. */
@@ -146,7 +159,7 @@ export class QueryRegistry extends Context.Service<
     /** Cancels what is not over of a principal's or a session's queries, and waits for the terminal states. */
     readonly cancelAll: (
       of: { readonly principal: string } | { readonly session: string }
-    ) => Effect.Effect<ReadonlyArray<QueryRecord.QueryRecord>>
+    ) => Failed<ReadonlyArray<QueryRecord.QueryRecord>>
     /** Rows from `offset`, counted from 0. */
     readonly page: (principal: string, id: QueryId.QueryId, options: Range) => Failed<Page>
     /** The same as text, for a reader that sends it on as it is: nothing is decoded, and it is read as it is pulled. */
@@ -163,7 +176,7 @@ export class QueryRegistry extends Context.Service<
       options?: { readonly after?: number | undefined }
     ) => Stream.Stream<Event, QueryError>
     /** The principal's queries, the newest first. */
-    readonly list: (principal: string, options?: ListOptions) => Effect.Effect<Listing>
+    readonly list: (principal: string, options?: ListOptions) => Failed<Listing>
     /** Removes what is past its retention, as the registry does by itself every second. */
     readonly prune: Effect.Effect<void>
   }
@@ -197,12 +210,16 @@ export const makeEngines = Effect.fnUntraced(function* (
   const ledger = yield* Ledger.Ledger
   const results = yield* QueryResults
   const clock = yield* Clock.Clock
+  const journal = yield* QueryJournal.QueryJournal
   const names = Array.from(engines.keys())
   const places = new Map(
     yield* Effect.forEach(engines, ([name, { driver, limits }]) =>
       Effect.map(
         Effect.all({ admission: QueryAdmission.make({ ...options, ...limits }), metrics: QueryMetrics.make(name) }),
-        (at) => [name, { ...at, context: Context.add(context, QueryDriver, driver) }] as const
+        (at) => {
+          const { maxWaitingPerPrincipal = 100 } = { ...options, ...limits }
+          return [name, { ...at, maxWaitingPerPrincipal, context: Context.add(context, QueryDriver, driver) }] as const
+        }
       )
     )
   )
@@ -210,27 +227,25 @@ export const makeEngines = Effect.fnUntraced(function* (
   const maxKeptText = options.maxKeptText ?? 64 * 1024 * 1024
   /** For spans: nobody sets it. */
   const steady = () => SteadyClock.millis(clock)
-  const entries = new Entries(
-    {
-      all: { count: maxKept, text: maxKeptText },
-      ofPrincipal: { count: Math.min(options.maxKeptPerPrincipal ?? 1000, maxKept), text: maxKeptText / 4 }
-    },
-    steady()
-  )
-  const keys = new QueryIdempotency.Keys(Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24)), {
-    all: options.maxKeys ?? 100_000,
-    ofPrincipal: options.maxKeysPerPrincipal ?? 10_000
-  })
+  const bounds = {
+    all: { count: maxKept, text: maxKeptText },
+    ofPrincipal: { count: Math.min(options.maxKeptPerPrincipal ?? 1000, maxKept), text: maxKeptText / 4 }
+  }
+  const entries = new Entries(bounds, steady())
+  const idempotencyWindow = Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24))
+  const maxKeys = { all: options.maxKeys ?? 100_000, ofPrincipal: options.maxKeysPerPrincipal ?? 10_000 }
+  const keys = new QueryIdempotency.Keys(idempotencyWindow, maxKeys)
   // Nobody's child: closing ends what is in it, and a query that does not end holds up nobody.
   const running = Scope.makeUnsafe("parallel")
   // The fiber that prunes holds it, so that closing returns after all is freed.
   const freeing = Semaphore.makeUnsafe(1)
   let closing = false
+  let sharing: QueryRegistrySharing.Sharing | undefined
 
   // Thousands of queries may be told the same moment; they share it.
   let moment = DateTime.makeUnsafe(0)
   const now = () => {
-    const millis = clock.currentTimeMillisUnsafe()
+    const millis = journal?.now() ?? clock.currentTimeMillisUnsafe()
     if (moment.epochMilliseconds !== millis) moment = DateTime.makeUnsafe(millis)
     return moment
   }
@@ -243,44 +258,54 @@ export const makeEngines = Effect.fnUntraced(function* (
       : entry.free()
   }
 
-  const settle = (entry: Entry, outcome: Query.Outcome): void => {
-    const error = Exit.isSuccess(outcome) ? null : keptReason(reasonOf(outcome.cause))
-    // Before it is told, so that nobody sees one too many.
-    entries.ended(entry, entry.size + QuerySizes.sizeOfReason(error), now())
-    const spans = entry.ended(steady())
+  const comesTo = (entry: Entry, outcome: Query.Outcome): QueryRegistrySharing.Ending => {
     if (Exit.isSuccess(outcome)) {
-      entry.step("Succeeded", now(), { rowCount: outcome.value.rowCount, bytes: entry.bytes })
-    } else if (error !== null) {
-      const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
-      entry.step(isCanceled ? "Canceled" : "Failed", now(), { error })
+      return { state: "Succeeded", change: { rowCount: outcome.value.rowCount, bytes: entry.bytes } }
     }
+    const error = keptReason(reasonOf(outcome.cause))
+    const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
+    return { state: isCanceled ? "Canceled" : "Failed", change: { error } }
+  }
+
+  const tell = (entry: Entry, record: QueryRecord.QueryRecord): void => {
+    // Before it is told, so that nobody sees one too many.
+    entries.ended(entry, entry.size + QuerySizes.sizeOfReason(record.error), now())
+    const spans = entry.ended(steady())
+    entry.become(record)
     const at = places.get(entry.record.engine)
     if (spans.held !== undefined) at?.admission.took(spans.held)
     at?.metrics.ended(entry.record, spans)
   }
 
-  const start = (
-    entry: Entry,
-    { owner, statement }: Submission,
-    place: QueryAdmission.Place,
-    deadline: Duration.Duration | undefined,
-    context: Context.Context<QueryDriver>
-  ) => {
-    const { id, principal } = entry.record
+  const settle = (entry: Entry, outcome: Query.Outcome): void => {
+    const ending = comesTo(entry, outcome)
+    if (entry.sharing === undefined) tell(entry, entry.after(ending.state, now(), ending.change))
+    else sharing?.settle(entry, entry.sharing, ending)
+  }
+
+  const start: QueryRegistrySharing.Local["start"] = (entry, { owner, statement }, place, deadline) => {
+    const { engine, id, principal } = entry.record
+    const context = places.get(engine)?.context
+    if (context === undefined) return Effect.die(new Error(`There is no engine ${engine}`))
     return Query.start(
       {
         id,
         principal,
         attributes: () => ({ principal: entry.record.principal, state: entry.record.state }),
         statement,
-        sink: () => Effect.map(entry.open(results.open({ id, principal }), context), (result) => entry.sinkOf(result)),
+        sink: () =>
+          Effect.map(entry.open(results.open({ id, principal, claim: entry.sharing?.claim }), context), (result) =>
+            entry.sinkOf(result)
+          ),
         owner,
         deadline: deadline === undefined ? usualDeadline : Duration.min(deadline, maxDeadline),
         deadlines: deadline === undefined ? usualDeadlines : undefined,
         place,
         onState: (state) => {
           entry.came(state, steady())
-          entry.step(state, now())
+          // Over a shared journal it may have been told already that it starts.
+          if (state !== entry.record.state) entry.step(state, now())
+          sharing?.noted(entry)
         },
         onNotice: (notice) => entry.remark(notice),
         onReleased: (outcome) => tidy(entry, outcome),
@@ -290,37 +315,58 @@ export const makeEngines = Effect.fnUntraced(function* (
     ).pipe(Scope.provide(running))
   }
 
+  const list = (
+    { principal, ...more }: Pick<QueryRecord.QueryRecord, "id" | "principal" | "session" | "engine" | "sql">,
+    retention: Duration.Duration,
+    since: { readonly at: DateTime.Utc; readonly transitions?: QueryRecord.QueryRecord["transitions"] } = { at: now() }
+  ) =>
+    entries.add(
+      { principal, ...more, ...since, instance: journal?.instance ?? null, steadyAt: steady(), retention },
+      steady()
+    )
+
   /** Takes a query in. It is one step in which nothing else runs, so that a key starts one query. */
-  const enter = (submission: Submission, deadline: Duration.Duration | undefined) => {
+  const enter = (submission: Submission, deadline: Duration.Duration | undefined): Failed<QueryRecord.QueryRecord> => {
     if (closing) return fail(shuttingDown)
     const { engine = names[0] ?? defaultEngine, idempotencyKey: key, principal, session, statement } = submission
     const at = places.get(engine)
     if (at === undefined) return fail(new EngineUnknown({ engines: names }))
     const request = key === undefined ? undefined : { principal, key, engine, statement, deadline }
-    const answer = request && keys.answer(request, steady())
+    const answer = request && sharing === undefined ? keys.answer(request, steady()) : undefined
     if (answer !== undefined) return answer
     const kept = submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
+    const described = { id: QueryId.make(), principal, session: session ?? null, engine, sql: statement.sql }
+    const digest = request === undefined || sharing === undefined ? "" : QueryIdempotency.digestOf(request)
     const place = at.admission.enter(principal, QuerySizes.sizeOfStatement(statement))
     if ("rejection" in place) {
-      if (place.rejection.reason._tag === "QueryRejected") at.metrics.rejected(place.rejection.reason.limit)
-      return Effect.fail(place.rejection)
+      const { rejection } = place
+      if (rejection.reason._tag === "QueryRejected") at.metrics.rejected(rejection.reason.limit)
+      if (sharing === undefined || key === undefined) return Effect.fail(rejection)
+      return Effect.flatMap(sharing.known({ key, digest, submitted: newRecord(described, now()) }), (known) =>
+        Option.isSome(known) ? Effect.succeed(known.value) : Effect.fail(rejection)
+      )
     }
     at.metrics.submitted()
-    const entry = entries.add(
-      {
-        id: QueryId.make(),
-        principal,
-        session: session ?? null,
-        engine,
-        sql: statement.sql,
-        at: now(),
-        steadyAt: steady(),
-        retention: kept
-      },
-      steady()
-    )
+    const entry = list(described, kept)
+    if (sharing !== undefined) {
+      return sharing.submit(entry, submission, place, deadline, {
+        deadlineMillis: Duration.toMillis(Duration.min(deadline ?? usualDeadline, maxDeadline)),
+        retentionMillis: Duration.toMillis(kept),
+        rerun: submission.rerun ?? false,
+        maxWaitingOfPrincipal: at.maxWaitingPerPrincipal,
+        key:
+          key === undefined
+            ? undefined
+            : {
+                name: key,
+                digest,
+                windowMillis: Duration.toMillis(idempotencyWindow),
+                maxOfPrincipal: maxKeys.ofPrincipal
+              }
+      })
+    }
     if (request !== undefined) keys.keep(request, entry, steady())
-    return Effect.map(start(entry, submission, place, deadline, at.context), (lifetime) => {
+    return Effect.map(start(entry, submission, place, deadline), (lifetime) => {
       entry.begun(lifetime)
       return entry.record
     })
@@ -375,7 +421,18 @@ export const makeEngines = Effect.fnUntraced(function* (
 
   const close = Effect.suspend(() => {
     closing = true
-    return EntriesClosing.close(entries, { drain, closeTimeout, now, steady, ledger, freeing })
+    const end = EntriesClosing.close(entries, {
+      drain,
+      closeTimeout,
+      now,
+      steady,
+      ledger,
+      freeing,
+      written: sharing?.written
+    })
+    return sharing === undefined
+      ? end
+      : Effect.andThen(Effect.timeoutOption(sharing.handOverWaiting, Duration.divideUnsafe(closeTimeout, 5)), end)
   })
 
   const sample = Effect.sync(() => {
@@ -384,9 +441,35 @@ export const makeEngines = Effect.fnUntraced(function* (
     for (const [name, { metrics }] of places) metrics.sample(states.get(name) ?? [])
   })
   yield* Effect.forkScoped(Effect.repeat(Effect.andThen(prune, sample), Schedule.spaced(Duration.seconds(1))))
+  if (journal !== undefined) {
+    sharing = yield* QueryRegistrySharing.make(journal, {
+      entries,
+      engines: new Map(Array.from(engines, ([name, { elsewhere }]) => [name, elsewhere])),
+      keptOfPrincipal: bounds.ofPrincipal,
+      now,
+      isClosing: () => closing,
+      start,
+      takeIn: ({ record, retentionMillis, statement }) => {
+        const place = places
+          .get(record.engine)
+          ?.admission.enter(record.principal, QuerySizes.sizeOfStatement(statement))
+        if (place === undefined || "rejection" in place) return undefined
+        const { transitions } = record
+        const entry = list(record, Duration.millis(retentionMillis), { at: transitions[0].at, transitions })
+        return { entry, place }
+      },
+      tell,
+      undoes: (engine) => engines.get(engine)?.driver.capabilities?.undoes === true
+    })
+    yield* sharing.join
+  }
   // After the pruning was begun, which is over when nothing is left to prune.
   yield* Effect.addFinalizer(() => close)
 
+  if (journal !== undefined && sharing !== undefined) {
+    const all = QueryRegistryElsewhere.make(journal, results, entries, sharing.end)
+    return QueryRegistry.of({ submit, ...all, prune: Effect.andThen(prune, Effect.ignore(journal.prune)) })
+  }
   return QueryRegistry.of({
     submit,
     status: (principal, id) => Effect.map(find(principal, id), ({ record }) => record),
