@@ -153,11 +153,14 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const sessions = new Map<QueryId, string>()
 
   const writing = yield* Scope.provide(
-    PgQueryWriter.make({ statements, ask: bare(writer), isHeard: () => (instance?.instances() ?? 2) > 1 }),
+    PgQueryWriter.make({ statements, ask: bare(writer), isHeard: () => instance?.isAlone() !== true }),
     scope
   )
+  /** Whoever waits here is told at once, and where nobody else is, there is nobody else to tell. */
+  const change = (claim: QueryJournal.Claim, row: PgQueryRow.ChangeOf) =>
+    Effect.tap(writing.change(claim, row), () => Effect.sync(() => news.tell(claim.id)))
   const notes = yield* Scope.provide(
-    PgQueryNotes.make((claim, record) => writing.change(claim, PgQueryRow.changeOf(claim, record))),
+    PgQueryNotes.make((claim, record) => change(claim, PgQueryRow.changeOf(claim, record))),
     scope
   )
   const pruning = yield* Scope.provide(
@@ -237,7 +240,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       told: (notifications) =>
         Effect.sync(() => {
           for (const { payload } of notifications) {
-            const { canceled, changed } = PgQueryNews.parse(payload)
+            const { canceled, changed, isJoined } = PgQueryNews.parse(payload)
+            if (isJoined) instance?.joined()
             for (const id of changed) news.tell(id)
             for (const id of canceled) joining.cancel(id)
           }
@@ -321,18 +325,18 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     join,
     enter,
     keyed,
-    begin: (claim, record) => writing.change(claim, PgQueryRow.changeOf(claim, record)),
+    begin: (claim, record) => change(claim, PgQueryRow.changeOf(claim, record)),
     note: notes.note,
     end: (claim, record, rows) =>
       Effect.suspend(() => {
         over(claim)
         pruning.touched(record.principal)
-        return writing.change(claim, PgQueryRow.changeOf(claim, record, { rows }))
+        return change(claim, PgQueryRow.changeOf(claim, record, { rows }))
       }),
     handOver: (claim, { record, statement }) =>
       Effect.suspend(() => {
         over(claim)
-        return writing.change(claim, PgQueryRow.changeOf(claim, record, { work: statement }))
+        return change(claim, PgQueryRow.changeOf(claim, record, { work: statement }))
       }),
     find: (principal, id) =>
       Effect.flatMap(read(statements.find, [id, principal]), ([row]) =>

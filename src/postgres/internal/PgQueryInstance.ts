@@ -68,6 +68,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   let renewedAt = steady()
   let judgesFrom = Number.NEGATIVE_INFINITY
   let instances = 1
+  /** Until it is known that there is nobody else, there may be. */
+  let isAlone = false
   /** From our steady clock to the time of the database. */
   let ahead = clock.currentTimeMillisUnsafe() - steady()
 
@@ -86,7 +88,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     const id = randomUUID()
     const at = steady()
     const [row] = yield* ask(statements.join, [id, name, leaseMillis])
-    const [time] = yield* decodeMoment(row)
+    const [time] = yield* decodeMoment(row?.slice(0, 1))
     learn(at, time)
     incarnation = id
     renewedAt = at
@@ -115,6 +117,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     renewedAt = at
     validUntil = at + leaseMillis
     instances = alive
+    isAlone = alive === 1
     options.canceled(canceled)
     if (isDue) yield* options.due
     if (at < judgesFrom) return
@@ -142,6 +145,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     /** Milliseconds since the lease was renewed. */
     lag: () => steady() - renewedAt,
     instances: () => instances,
+    /** Another one has come. */
+    joined: (): void => {
+      isAlone = false
+    },
+    isAlone: () => isAlone,
     now: () => Math.round(steady() + ahead),
     listens: (backend: Backend | undefined) =>
       Effect.suspend(() =>

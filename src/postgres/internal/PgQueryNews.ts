@@ -10,12 +10,17 @@ import { QueryId } from "../../query/QueryId.ts"
 const isId = Schema.is(QueryId)
 
 /** What a notification says. Others may notify, too: what is none of ours says nothing. */
-export const parse = (
-  payload: string
-): { readonly changed: ReadonlyArray<QueryId>; readonly canceled: ReadonlyArray<QueryId> } => {
+export interface Said {
+  readonly changed: ReadonlyArray<QueryId>
+  readonly canceled: ReadonlyArray<QueryId>
+  /** Whether an instance has come. */
+  readonly isJoined: boolean
+}
+
+export const parse = (payload: string): Said => {
   const [what, ...ids] = payload.split(" ")
   const known = ids.filter((id) => isId(id))
-  return { changed: what === "n" ? known : [], canceled: what === "c" ? known : [] }
+  return { changed: what === "n" ? known : [], canceled: what === "c" ? known : [], isJoined: what === "j" }
 }
 
 type Listener = Deferred.Deferred<void>

@@ -35,7 +35,7 @@ export const make = (schema: string, channel: string) => {
         update ${queries} q set cancel_at = coalesce(q.cancel_at, ${now})
         where ${which} and q.expires_at is null returning q.id, q.principal
       ), told as (${tell("c", "u")})
-      select u.id, u.principal, (select count(*) from told) from u`
+      select u.id, u.principal, (select count(*)::integer from told) from u`
   return {
     /**
      * $1 new queries and $2 changes, as JSON of lists; $3 the incarnation; $4 whether anybody else is to hear of changes. A writer
@@ -110,7 +110,7 @@ export const make = (schema: string, channel: string) => {
     /** $1 principal, $2 before which place, $3 state or null, $4 how many, $5 how much text. One at least. */
     list: `
       select * from (
-        select ${record("q")}, q.seq::float8, count(*) over ()::integer, sum(q.size) over (order by q.seq desc) as total,
+        select ${record("q")}, q.seq::float8, (count(*) over ())::integer, sum(q.size) over (order by q.seq desc) as total,
           row_number() over (order by q.seq desc) as place
         from (
           select * from ${queries} q where q.principal = $1::text and q.seq < $2::float8::bigint
@@ -124,10 +124,13 @@ export const make = (schema: string, channel: string) => {
     cancelPrincipal: cancel("q.principal = $1::text"),
     /** $1 session. */
     cancelSession: cancel("q.session = $1::text"),
-    /** $1 id, $2 name, $3 the lease in milliseconds. */
+    /** $1 id, $2 name, $3 the lease in milliseconds. The others are told: one that was alone tells nobody of its queries. */
     join: `
-      insert into ${instances} (id, name, beat_at, lease_until)
-      values ($1::uuid, $2::text, ${now}, ${now} + ${span("$3::float8")}) returning ${millis(now)}`,
+      with i as (
+        insert into ${instances} (id, name, beat_at, lease_until)
+        values ($1::uuid, $2::text, ${now}, ${now} + ${span("$3::float8")}) returning id
+      )
+      select ${millis(now)}, pg_notify('${channel}', 'j ' || i.id::text)::text from i`,
     /**
      * $1 the incarnation, $2 the lease and $3 two beats, in milliseconds. Whether it is there still; who seems to be gone; which
      * of its queries are to end; what is to be pruned; how many there are; what time it is. Gone is an incarnation that was
@@ -212,7 +215,7 @@ export const make = (schema: string, channel: string) => {
           work = null, kept = 0, expires_at = ${now} + ${span("q.retention_ms")}
         from gone where q.id = gone.id returning q.id
       ), told as (${tell("n", "u")})
-      select u.id, (select count(*) from told) from u`,
+      select u.id, (select count(*)::integer from told) from u`,
     /** $1 the incarnation. Nothing is left of it. */
     cleaned: `
       with left_over as (select from ${queries} q where q.owner = $1::uuid and q.expires_at is null limit 1),
