@@ -12,7 +12,6 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import { QueryId } from "../../query/QueryId.ts"
@@ -42,6 +41,9 @@ export interface Options {
   /** Something is to be pruned. */
   readonly due: Effect.Effect<void>
 }
+
+/** An instance that could not begin, such as before its tables are there, tries again so soon. */
+const joinAgain = Duration.millis(200)
 
 const Ids = Schema.fromJsonString(Schema.Array(Schema.String))
 const decodeBeat = PgQueryRow.decode(
@@ -132,10 +134,15 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     )
   )
   const once = Effect.suspend(() => (incarnation === undefined ? begin : beat(incarnation)))
+  const pause = Effect.suspend(() =>
+    Effect.sleep(incarnation === undefined ? Duration.min(options.beat, joinAgain) : options.beat)
+  )
   yield* Effect.forkScoped(
-    Effect.repeat(
-      Effect.catchCause(once, (cause) => Effect.logDebug("The lease of this instance cannot be renewed", cause)),
-      Schedule.spaced(options.beat)
+    Effect.forever(
+      Effect.andThen(
+        Effect.catchCause(once, (cause) => Effect.logDebug("The lease of this instance cannot be renewed", cause)),
+        pause
+      )
     )
   )
 

@@ -4,7 +4,8 @@
  * **Details**
  *
  * What may hold any text (statements, parameters, errors, notices, rows) is JSON in a text column, not `jsonb`: it comes back as it
- * was, to the character. `queries.kept` counts the bytes of a result that lie in `query_rows`. A chunk of rows is stored as it is,
+ * was, to the character. `queries.seq` is the place of a query among its principal's, made of the time: a counter of all queries
+ * would tell everybody how many others submit. `queries.kept` counts the bytes of a result that lie in `query_rows`. A chunk of rows is stored as it is,
  * not compressed, so that writing it costs little processor time. The rows of one table are updated three times in their life at
  * most, and have room for that on their page (`fillfactor`).
  *
@@ -37,7 +38,7 @@ const tables = Effect.fnUntraced(function* (schema: string) {
     )`,
     `create table ${schema}.queries (
       id text primary key,
-      seq bigint generated always as identity,
+      seq bigint not null,
       principal text not null,
       session text,
       engine text not null,
@@ -63,7 +64,7 @@ const tables = Effect.fnUntraced(function* (schema: string) {
       size integer not null,
       expires_at timestamptz
     ) with (fillfactor = 70)`,
-    `create index queries_principal on ${schema}.queries (principal, seq)`,
+    `create unique index queries_principal on ${schema}.queries (principal, seq)`,
     `create index queries_owner on ${schema}.queries (owner) where expires_at is null`,
     `create index queries_waiting on ${schema}.queries (principal) where state = 'Queued'`,
     `create index queries_session on ${schema}.queries (session) where expires_at is null`,

@@ -7,6 +7,9 @@ const now = "pg_catalog.clock_timestamp()"
 const millis = (time: string) => `floor(extract(epoch from ${time}) * 1000)::float8`
 const span = (milliseconds: string) => `(${milliseconds} * interval '1 millisecond')`
 
+/** Microseconds since 2020, so that it has 15 digits. */
+const place = `floor((extract(epoch from ${now}) - 1577836800) * 1000000)::bigint`
+
 /** A record, in the order in which it is read. */
 const record = (q: string) => `${q}.id, ${q}.principal, ${q}.session, ${q}.engine, ${q}.instance, ${q}.sql, ${q}.state,
   ${q}.transitions, ${millis(`${q}.expires_at`)}, ${q}.row_count, ${q}.bytes, ${q}.notices, ${q}.notices_dropped, ${q}.error`
@@ -63,9 +66,9 @@ export const make = (schema: string, channel: string) => {
           where k.until <= ${now}
         returning k.query
       ), i as (
-        insert into ${queries} (id, principal, session, engine, instance, owner, sql, work, state, transitions, rerun,
+        insert into ${queries} (id, seq, principal, session, engine, instance, owner, sql, work, state, transitions, rerun,
           deadline_ms, retention_ms, size)
-        select t.id, t.principal, t.session, t.engine, me.name, me.id, t.sql, t.work, t.state, t.transitions, t.rerun,
+        select t.id, ${place} + row_number() over (), t.principal, t.session, t.engine, me.name, me.id, t.sql, t.work, t.state, t.transitions, t.rerun,
           t.deadline, t.retention, t.size
         from t join refused r on r.id = t.id cross join me
         where r.why is null and (t.key is null or exists (select from k where k.query = t.id))
