@@ -20,8 +20,9 @@ class Three extends Context.Service<
   Three,
   {
     readonly service: Service.Service
-    /** Starts one more, which the proxy knows. */
-    readonly another: (more?: Service.Environment) => Effect.Effect<Instance, unknown>
+    /** The others: one is killed, and one is paused and ended in the end. */
+    readonly victim: Instance
+    readonly leaving: Instance
     /** The proxy asks this one no more. */
     readonly forget: (instance: Instance) => void
     /** Whose requests go to each in turn. */
@@ -53,7 +54,7 @@ const three = Effect.gen(function* () {
       proxy.targets.push(url)
       return { ...program, url }
     }).pipe(Scope.provide(scope))
-  yield* Effect.all([another(ahead), another()], { concurrency: "unbounded" })
+  const [leaving, victim] = yield* Effect.all([another(ahead), another()], { concurrency: "unbounded" })
   const browser = yield* login(makeBrowser(proxy.url), { username: "demo", password: Service.demoPassword })
   const at = ({ url }: { readonly url: string }) => {
     const copy = makeBrowser(url)
@@ -64,7 +65,7 @@ const three = Effect.gen(function* () {
     Effect.scoped(Effect.flatMap(PgConnection.make({ url: service.queries.url }), (it) => it.queryValues(sql)))
   yield* ask("create table effects (of text, at timestamptz default clock_timestamp())")
   const forget = ({ url }: Instance) => void proxy.targets.splice(proxy.targets.indexOf(url), 1)
-  return Three.of({ service, another, forget, browser, at, ask })
+  return Three.of({ service, leaving, victim, forget, browser, at, ask })
 })
 
 const over = new Set(["Succeeded", "Failed", "Canceled"])
@@ -123,8 +124,7 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
 
     it.effect("K3 the queries of one that was killed have their outcome within the bound, and no backend left", () =>
       Effect.gen(function* () {
-        const { another, ask, at, browser, forget, service } = yield* Three
-        const victim = yield* another()
+        const { ask, at, browser, forget, service, victim } = yield* Three
         const own = at(victim)
         const plain = yield* submit(own, "select pg_sleep(601)")
         const again = yield* submit(own, "insert into effects select 'again' from pg_sleep(2)", { rerun: true })
@@ -156,11 +156,11 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
       "K2 one that stands still longer than its lease changes nothing when it goes on, and is of use again",
       () =>
         Effect.gen(function* () {
-          const { another, ask, at, browser, forget } = yield* Three
-          const paused = yield* another()
+          const { ask, at, browser, forget, leaving: paused } = yield* Three
           const own = at(paused)
           const running = yield* submit(own, "insert into effects select 'paused' from pg_sleep(9)")
           yield* runs(own, running)
+          forget(paused)
           yield* paused.signal("SIGSTOP")
           const failed = yield* settled(browser, running)
           assert.deepInclude(failed.error, { code: "QueriesUnavailable", written: "unknown" })
@@ -171,24 +171,19 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
           assert.strictEqual((yield* settled(browser, next)).state, "Succeeded")
           assert.deepStrictEqual(yield* status(browser, running), failed)
           assert.deepStrictEqual(yield* ask("select count(*)::int from effects where of = 'paused'"), [[0]])
-          forget(paused)
-          yield* paused.signal("SIGTERM")
-          assert.strictEqual((yield* paused.exited).code, 0)
         })
     )
 
     it.effect("K5 a rolling restart loses no record, no row and no query, and runs none twice", () =>
       Effect.gen(function* () {
-        const { another, ask, at, browser, forget } = yield* Three
-        const leaving = yield* another()
+        const { ask, at, browser, leaving } = yield* Three
         const own = at(leaving)
         const kept = yield* submit(own, "select generate_series(1, 5000)")
         yield* settled(own, kept)
         const ids = yield* Effect.forEach(
           Array.from({ length: 8 }, (_, at) => at),
-          (at) => submit(own, `insert into effects select 'roll ${at}' from pg_sleep(${at < 3 ? 4 : 0.1})`)
+          (at) => submit(own, `insert into effects select 'roll ${at}' from pg_sleep(${at < 3 ? 3 : 0.1})`)
         )
-        forget(leaving)
         yield* leaving.signal("SIGTERM")
         assert.strictEqual((yield* leaving.exited).code, 0)
         for (const id of ids) assert.strictEqual((yield* settled(browser, id)).state, "Succeeded")
