@@ -130,7 +130,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     open("readers", { ...connection, multiplex: true, maxConnections: options.maxConnections ?? 2 })
   )
   const writer = yield* Effect.orDie(open("writer", { ...connection, maxConnections: 1 }))
-  const keeper = yield* Effect.orDie(open("keeper", { ...connection, maxConnections: 1 }))
+  // Its beat comes once a second, and tells by itself whether the connection is there.
+  const keeper = yield* Effect.orDie(open("keeper", { ...connection, maxConnections: 1, isAsked: false }))
   const within = yield* Scope.provide(TimeLimit.make(limit, PgQueryRow.late), scope)
   const bare = (pool: PgSiblings.Connections) => (sql: string, params: ReadonlyArray<unknown>) =>
     pool.use((connection) =>
@@ -351,7 +352,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
           : of.id === undefined
             ? [statements.cancelPrincipal, [of.principal]]
             : [statements.cancelOne, [of.principal, of.id]]
-      return Effect.flatMap(keep(sql, params), (rows) =>
+      return Effect.flatMap(read(sql, params), (rows) =>
         Effect.forEach(rows, (row) => Effect.map(decodeId(row), ([id, principal]) => ({ id, principal })))
       )
     },

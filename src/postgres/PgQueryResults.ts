@@ -79,8 +79,9 @@ const gibibyte = 1024 * mebibyte
 const inlineBytes = 8 * kibibyte
 const chunkBytes = 256 * kibibyte
 const pageBytes = 4 * mebibyte
-/** Chunks that one statement reads. */
-const readChunks = 4
+/** Chunks that one statement reads, and what is given to a reader at a time. */
+const readChunks = 2
+const pieceBytes = 64 * kibibyte
 
 /** How old it may be what is known of the room that is taken, in milliseconds. */
 const roomAge = 1000
@@ -105,118 +106,93 @@ interface Store {
   readonly look: Effect.Effect<void, QueryError>
 }
 
-const Chunk = Schema.Tuple([Schema.Finite, Schema.Int, Schema.Uint8Array])
-const decodeChunk = PgQueryRow.decode(Chunk)
+const decodeData = PgQueryRow.decode(Schema.Tuple([Schema.Uint8Array]))
+const decodePlace = PgQueryRow.decode(Schema.Tuple([Schema.Int, Schema.Finite]))
 const decodeKept = PgQueryRow.decode(Schema.Tuple([Schema.String, Schema.Finite]))
 
 const asBuffer = (data: Uint8Array) => Buffer.from(data.buffer, data.byteOffset, data.length)
 
-interface Chunks {
-  readonly rowCount: number
+/** The lines of a result, from some row on. */
+interface Lines {
   readonly columns: ReadonlyArray<Column>
-  /** The chunks from the one on that holds a row. */
-  readonly from: (row: number, before: number) => Effect.Effect<ReadonlyArray<typeof Chunk.Type>, QueryError>
+  readonly rowCount: number
+  /** Finds a row: how many lines are before it in the first piece, and what reads the pieces, one after the other; none after the last. */
+  readonly from: (
+    row: number
+  ) => Effect.Effect<
+    { readonly skip: number; readonly next: Effect.Effect<Buffer | undefined, QueryError> },
+    QueryError
+  >
 }
 
-/** Reads the bytes of a page piece by piece, until `take` has enough. */
-const visit = (
-  { from }: Chunks,
-  offset: number,
-  before: number,
-  take: (piece: Buffer, skip: number) => RowLines.Enough
-): Effect.Effect<void, QueryError> =>
-  Effect.flatMap(from(offset, before), (chunks) => {
-    let next = offset
-    const go = (at: number): Effect.Effect<void, QueryError> => {
-      const chunk = chunks[at]
-      if (chunk === undefined) {
-        return chunks.length < readChunks || next >= before
-          ? Effect.void
-          : visit({ from } as Chunks, next, before, take)
-      }
-      return Effect.flatMap(Turns.next, () => {
-        const [first, count, data] = chunk
-        const isEnough = take(asBuffer(data), Math.max(next - first, 0))
-        next = first + count
-        return isEnough ? Effect.void : go(at + 1)
-      })
-    }
-    return go(0)
-  })
-
 const pageOf =
-  (chunks: Chunks): QueryResult["page"] =>
-  (offset, limit): Effect.Effect<Page, QueryError> =>
-    Effect.gen(function* () {
-      const wanted = Math.max(Math.min(limit, chunks.rowCount - offset), 0)
-      const rows: Array<Row> = []
-      let bytes = 0
-      let problem: Effect.Effect<never, QueryError> | undefined
-      const take = (piece: Buffer, skip: number) => {
-        const found = RowLines.collector({ skip, limit: wanted - rows.length, maxBytes: pageBytes - bytes })
-        found.take(piece)
-        bytes += piece.length
-        const taken = Effect.runSyncExit(found.expect(0))
-        if (taken._tag === "Failure") problem = RowLines.broken
-        else for (const row of taken.value) rows.push(row)
-        return problem !== undefined || rows.length >= wanted || (bytes >= pageBytes && rows.length > 0)
-      }
-      if (wanted > 0) yield* visit(chunks, offset, offset + wanted, take)
-      if (problem !== undefined) return yield* problem
-      if (rows.length === 0 && wanted > 0) return yield* RowLines.missing(wanted)
-      const next = offset + rows.length
-      return { columns: chunks.columns, rows, next: next < chunks.rowCount ? next : undefined }
+  ({ columns, from, rowCount }: Lines): QueryResult["page"] =>
+  (offset, limit): Effect.Effect<Page, QueryError> => {
+    const wanted = Math.max(Math.min(limit, rowCount - offset), 0)
+    if (wanted === 0) return Effect.succeed({ columns, rows: [], next: undefined })
+    return Effect.flatMap(from(offset), ({ next, skip }) => {
+      const found = RowLines.collector({ skip, limit: wanted, maxBytes: pageBytes })
+      const take: Effect.Effect<void, QueryError> = Effect.flatMap(Effect.andThen(Turns.next, next), (piece) =>
+        piece === undefined || found.take(piece) ? Effect.void : take
+      )
+      return Effect.map(
+        Effect.andThen(
+          take,
+          Effect.suspend(() => found.expect(wanted))
+        ),
+        (rows) => {
+          const next = offset + rows.length
+          return { columns, rows, next: next < rowCount ? next : undefined }
+        }
+      )
     })
+  }
 
 const textOf =
-  (chunks: Chunks): NonNullable<QueryResult["text"]> =>
-  (offset, limit): Effect.Effect<PageText, QueryError> =>
-    Effect.sync(() => {
-      const wanted = Math.max(Math.min(limit, chunks.rowCount - offset), 0)
-      let row = offset
-      let given = 0
-      let bytes = 0
-      let waiting: ReadonlyArray<typeof Chunk.Type> = []
+  ({ columns, from, rowCount }: Lines): NonNullable<QueryResult["text"]> =>
+  (offset, limit): Effect.Effect<PageText, QueryError> => {
+    const wanted = Math.max(Math.min(limit, rowCount - offset), 0)
+    if (wanted === 0) return Effect.succeed({ columns, pull: Effect.succeed(undefined), next: () => undefined })
+    return Effect.map(from(offset), ({ next, skip }) => {
+      const lines = RowLines.lines({ skip, limit: wanted, maxBytes: pageBytes })
       const pull: PageText["pull"] = Effect.suspend(() => {
-        if (given >= wanted || (bytes >= pageBytes && given > 0)) return Effect.succeed(undefined)
-        const [chunk, ...rest] = waiting
-        if (chunk === undefined) {
-          return Effect.flatMap(chunks.from(row, offset + wanted), (found) => {
-            waiting = found
-            return found.length === 0 ? RowLines.missing(wanted - given) : pull
-          })
-        }
-        waiting = rest
-        return Effect.flatMap(Turns.next, () => {
-          const [first, count, data] = chunk
-          const lines = RowLines.lines({
-            skip: Math.max(row - first, 0),
-            limit: wanted - given,
-            maxBytes: pageBytes - bytes
-          })
-          const text = lines.take(asBuffer(data))
+        if (lines.enough()) return Effect.succeed(undefined)
+        return Effect.flatMap(Effect.andThen(Turns.next, next), (piece) => {
+          if (piece === undefined) return RowLines.missing(wanted - lines.count())
+          const text = lines.take(piece)
           if (lines.isBroken()) return RowLines.broken
-          const isFirst = given === 0
-          given += lines.count()
-          row += lines.count()
-          bytes += text.length
-          // It stopped within the chunk: that is the end of the page.
-          if (row < first + count) bytes = Math.max(bytes, pageBytes)
-          if (text.length === 0) return pull
-          // Of what ends with its chunk, the last comma stands for what follows.
-          const own = text.at(-1) === comma ? text.subarray(0, -1) : text
-          return Effect.succeed(isFirst ? own : Buffer.concat([between, own]))
+          return text.length === 0 ? pull : Effect.succeed(text)
         })
       })
-      return {
-        columns: chunks.columns,
-        pull,
-        next: () => (offset + given < chunks.rowCount ? offset + given : undefined)
-      }
+      const after = () => offset + lines.count()
+      return { columns, pull, next: () => (after() < rowCount ? after() : undefined) }
     })
+  }
 
-const comma = 44
-const between = Buffer.from(",")
+/** Gives buffers one after the other, in pieces, and then what comes after them. */
+const piecesOf = (
+  more: () => Effect.Effect<ReadonlyArray<Buffer>, QueryError>
+): Effect.Effect<Buffer | undefined, QueryError> => {
+  let waiting: Array<Buffer> = []
+  let isOver = false
+  const next: Effect.Effect<Buffer | undefined, QueryError> = Effect.suspend(() => {
+    const [first] = waiting
+    if (first !== undefined) {
+      const piece = first.subarray(0, pieceBytes)
+      if (piece.length < first.length) waiting[0] = first.subarray(pieceBytes)
+      else waiting.shift()
+      return Effect.succeed(piece)
+    }
+    if (isOver) return Effect.succeed(undefined)
+    return Effect.flatMap(more(), (found) => {
+      waiting = [...found]
+      isOver = found.length === 0
+      return next
+    })
+  })
+  return next
+}
+
 const noBytes = Buffer.alloc(0)
 
 /** A result that is being written. */
@@ -225,11 +201,16 @@ class PgQueryResult implements QueryResult {
   private rowCount = 0
   private buffer = noBytes
   private used = 0
-  /** Of the row that is being added. */
+  /** Bytes of the row that is being added, those that were sent included. */
   private partial = 0
-  private firstRow = 0
+  /** Rows before the buffer, and whether it begins within one. */
+  private rowsBefore = 0
+  private isWithin = false
+  private chunks = 0
   private written = 0
   private isSealed = false
+  /** A row did not come to its end, and a part of it was sent. */
+  private isTorn = false
   private writing: Fiber.Fiber<void, QueryError> | undefined
   private readonly store: Store
   private readonly owner: Owner
@@ -260,7 +241,7 @@ class PgQueryResult implements QueryResult {
     return (offset, limit) =>
       Effect.andThen(
         this.settle(),
-        Effect.suspend(() => pageOf(this.chunks())(offset, limit))
+        Effect.suspend(() => pageOf(this.lines())(offset, limit))
       )
   }
 
@@ -268,7 +249,7 @@ class PgQueryResult implements QueryResult {
     return (offset, limit) =>
       Effect.andThen(
         this.settle(),
-        Effect.suspend(() => textOf(this.chunks())(offset, limit))
+        Effect.suspend(() => textOf(this.lines())(offset, limit))
       )
   }
 
@@ -276,10 +257,10 @@ class PgQueryResult implements QueryResult {
     return Effect.gen({ self: this }, function* () {
       this.begin()
       const { columns } = this
-      if (this.written === 0 && this.used <= inlineBytes && this.writing === undefined) {
+      if (this.isTorn) return yield* notKept
+      if (this.chunks === 0 && this.used <= inlineBytes) {
         this.isSealed = true
-        const text = this.buffer.toString("utf8", 0, this.used)
-        return { columns, inline: `[${text.slice(0, -1).replaceAll("\n", ",")}]` }
+        return { columns, inline: this.buffer.toString("utf8", 0, this.used) }
       }
       yield* this.flush()
       yield* this.settle()
@@ -295,35 +276,50 @@ class PgQueryResult implements QueryResult {
       this.store.leave(principal, this.written + this.used)
       this.buffer = noBytes
       this.used = 0
-      if (this.isSealed || claim === undefined || this.firstRow === 0) return Effect.void
+      if (this.isSealed || claim === undefined || this.chunks === 0) return Effect.void
       const remove = this.store.write(this.store.statements.removeRows, [claim.id, claim.attempt])
       return Effect.ignore(Effect.andThen(Effect.ignore(this.settle()), remove))
     })
   }
 
-  private chunks(): Chunks {
+  /** What is in the table, and then what is in the buffer. */
+  private lines(): Lines {
     const { claim, id } = this.owner
-    const inMemory = [this.firstRow, this.rowCount - this.firstRow, this.buffer.subarray(0, this.used)] as const
-    const found = tableOf(this.store, {
-      id,
-      attempt: claim?.attempt ?? 1,
-      columns: this.columns,
-      rowCount: this.rowCount
-    })
+    const { chunks, columns, isWithin, rowCount, rowsBefore } = this
+    const buffered = asBuffer(new Uint8Array(this.buffer.subarray(0, this.used - this.partial)))
+    const table = tableOf(this.store, { id, attempt: claim?.attempt ?? 1, columns, rowCount })
+    const inBuffer = (row: number) => row > rowsBefore || (row === rowsBefore && !isWithin)
+    const rest = () => {
+      let isGiven = buffered.length === 0
+      return Effect.suspend(() => {
+        if (isGiven) return Effect.succeed([])
+        isGiven = true
+        return Effect.succeed([buffered])
+      })
+    }
     return {
-      ...found,
-      from: (row, before) =>
-        row >= this.firstRow
-          ? Effect.succeed(inMemory[1] > 0 ? [inMemory] : [])
-          : Effect.map(found.from(row, before), (chunks) =>
-              chunks.length < readChunks && before > this.firstRow ? [...chunks, inMemory] : chunks
-            )
+      columns,
+      rowCount,
+      from: (row) => {
+        const own = rest()
+        if (chunks === 0 || inBuffer(row)) {
+          return Effect.succeed({ skip: row - rowsBefore, next: piecesOf(() => own) })
+        }
+        return Effect.map(table.from(row), ({ next, skip }) => {
+          const after = piecesOf(() => own)
+          return {
+            skip,
+            next: Effect.flatMap(next, (piece) => (piece === undefined ? after : Effect.succeed(piece)))
+          }
+        })
+      }
     }
   }
 
   /** Drops what there is of a row whose text did not come to its end. */
   private begin(): void {
-    this.used -= this.partial
+    if (this.partial > this.used) this.isTorn = true
+    this.used = Math.max(this.used - this.partial, 0)
     this.partial = 0
   }
 
@@ -386,6 +382,7 @@ class PgQueryResult implements QueryResult {
             return this.used >= chunkBytes ? this.flush() : Effect.void
           }
           this.buffer.set(value, at)
+          if (this.used >= chunkBytes) return Effect.andThen(this.flush(), slice)
         } while (!Turns.isSpent())
         return slice
       })
@@ -403,12 +400,14 @@ class PgQueryResult implements QueryResult {
       if (this.used === 0) return Effect.void
       if (claim === undefined) return Effect.fail(notKept)
       const data = new Uint8Array(this.buffer.subarray(0, this.used))
-      const [from, count] = [this.firstRow, this.rowCount - this.firstRow]
+      const place = 2 * this.rowsBefore + (this.isWithin ? 1 : 0)
+      const { incarnation, attempt, id } = claim
+      const params = [id, incarnation, attempt, this.chunks, place, data, data.length]
+      this.chunks++
       this.written += this.used
       this.used = 0
-      this.firstRow = this.rowCount
-      const { incarnation, attempt, id } = claim
-      const params = [id, incarnation, attempt, from, count, data, data.length]
+      this.rowsBefore = this.rowCount
+      this.isWithin = this.partial > 0
       const insert = Effect.flatMap(this.store.write(this.store.statements.addRows, params), (rows) =>
         rows.length === 0 ? Effect.fail(removed()) : Effect.void
       )
@@ -431,25 +430,39 @@ class PgQueryResult implements QueryResult {
 const tableOf = (
   { read, statements }: Store,
   { attempt, columns, id, rowCount }: Pick<Sealed, "attempt" | "columns" | "id" | "rowCount">
-): Chunks => ({
+): Lines => ({
   rowCount,
   columns,
-  from: (row, before) =>
-    Effect.flatMap(read(statements.readRows, [id, attempt, row, before, readChunks]), (rows) =>
-      Effect.forEach(rows, decodeChunk)
+  from: (row) =>
+    Effect.flatMap(read(statements.chunkOf, [id, attempt, 2 * row]), ([found]) =>
+      found === undefined
+        ? RowLines.missing(rowCount - row)
+        : Effect.map(decodePlace(found), ([first, place]) => {
+            let chunk = first
+            const more = () =>
+              Effect.flatMap(read(statements.readRows, [id, attempt, chunk, readChunks]), (rows) => {
+                chunk += rows.length
+                return Effect.forEach(rows, (row) => Effect.map(decodeData(row), ([data]) => asBuffer(data)))
+              })
+            return { skip: row - Math.floor(place / 2), next: piecesOf(more) }
+          })
     )
 })
 
 /** Rows that were written with the outcome of their query. */
-const inlineOf = (inline: string, { columns, rowCount }: Sealed): Chunks => {
-  const rows = JSON.parse(inline) as ReadonlyArray<unknown>
-  const lines = rows.map((row) => `${JSON.stringify(row)}\n`).join("")
-  return {
-    rowCount: rows.length === rowCount ? rowCount : rows.length,
-    columns,
-    from: () => Effect.succeed([[0, rows.length, Buffer.from(lines)]])
+const inlineOf = (inline: string, { columns, rowCount }: Sealed): Lines => ({
+  rowCount,
+  columns,
+  from: (row) => {
+    let isGiven = false
+    const all = Effect.sync(() => {
+      if (isGiven) return []
+      isGiven = true
+      return [Buffer.from(inline)]
+    })
+    return Effect.succeed({ skip: row, next: piecesOf(() => all) })
   }
-}
+})
 
 /** Makes a store whose connections close with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options) {
@@ -530,8 +543,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   return QueryResults.of({
     open: openResult,
     sealed: (sealed) => {
-      const chunks = sealed.inline === undefined ? tableOf(store, sealed) : inlineOf(sealed.inline, sealed)
-      return { page: pageOf(chunks), text: textOf(chunks) }
+      const lines = sealed.inline === undefined ? tableOf(store, sealed) : inlineOf(sealed.inline, sealed)
+      return { page: pageOf(lines), text: textOf(lines) }
     },
     ready: Effect.asVoid(read(statements.ping, []))
   })

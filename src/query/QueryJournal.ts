@@ -71,7 +71,7 @@ export type Entered =
 export interface Rows {
   readonly attempt: number
   readonly columns: ReadonlyArray<Column>
-  /** The rows themselves where they are few, as JSON of a list. */
+  /** The rows themselves where they are few: a line of JSON for each. */
   readonly inline: string | undefined
 }
 

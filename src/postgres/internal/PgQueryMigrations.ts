@@ -5,9 +5,11 @@
  *
  * What may hold any text (statements, parameters, errors, notices, rows) is JSON in a text column, not `jsonb`: it comes back as it
  * was, to the character. `queries.seq` is the place of a query among its principal's, made of the time: a counter of all queries
- * would tell everybody how many others submit. `queries.kept` counts the bytes of a result that lie in `query_rows`. A chunk of rows is stored as it is,
+ * would tell everybody how many others submit. `queries.kept` counts the bytes of a result that lie in `query_rows`. A chunk of the lines of rows is stored as it is,
  * not compressed, so that writing it costs little processor time. The rows of one table are updated three times in their life at
  * most, and have room for that on their page (`fillfactor`).
+ *
+ * `query_rows.place` tells where a chunk begins: twice the number of the row, and one more within the row.
  *
  * A migration adds, and takes nothing away: an instance of an older version beside a newer one goes on.
  */
@@ -82,11 +84,12 @@ const tables = Effect.fnUntraced(function* (schema: string) {
     `create table ${schema}.query_rows (
       query text not null,
       attempt integer not null,
-      first_row bigint not null,
-      rows integer not null,
+      chunk integer not null,
+      place bigint not null,
       data bytea not null,
-      primary key (query, attempt, first_row)
+      primary key (query, attempt, chunk)
     )`,
+    `create index query_rows_place on ${schema}.query_rows (query, attempt, place)`,
     `alter table ${schema}.query_rows alter column data set storage external`
   ]
   for (const statement of statements) yield* sql.unsafe(statement)

@@ -148,7 +148,7 @@ export const knownOf = (row: Row): Effect.Effect<QueryJournal.Known, QueryError>
 
 const decodePlace = Schema.decodeUnknownEffect(Schema.Tuple([Schema.Finite, Schema.Int]))
 
-/** A listing ends early with so many characters, but has one record at least. */
+/** A listing ends early with so many bytes of JSON, but has one record at least. */
 const maxListed = 4 * 1024 * 1024
 
 /** Reads a page of a principal's queries. */

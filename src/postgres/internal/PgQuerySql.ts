@@ -110,10 +110,11 @@ export const make = (schema: string, channel: string) => {
     find: `
       select ${record("q")}, q.attempt, q.columns, q.inline from ${queries} q
       where q.id = $1::text and q.principal = $2::text and ${isThere("q")}`,
-    /** $1 principal, $2 before which place, $3 state or null, $4 how many, $5 how much text. One at least. */
+    /** $1 principal, $2 before which place, $3 state or null, $4 how many, $5 how many bytes of JSON. One at least. */
     list: `
       select * from (
-        select ${record("q")}, q.seq::float8, (count(*) over ())::integer, sum(q.size) over (order by q.seq desc) as total,
+        select ${record("q")}, q.seq::float8, (count(*) over ())::integer, sum(1000 + octet_length(q.sql)
+            + coalesce(octet_length(q.error), 0) + coalesce(octet_length(q.notices), 0)) over (order by q.seq desc) as total,
           row_number() over (order by q.seq desc) as place
         from (
           select * from ${queries} q where q.principal = $1::text and q.seq < $2::float8::bigint
@@ -240,11 +241,11 @@ export const make = (schema: string, channel: string) => {
     /** $1 ids as JSON, $2 how many chunks. */
     pruneRows: `
       with gone as (
-        select r.query, r.attempt, r.first_row from ${rows} r
+        select r.query, r.attempt, r.chunk from ${rows} r
         where r.query = any (select json_array_elements_text($1::json)) limit $2::integer
       )
       delete from ${rows} r using gone
-      where r.query = gone.query and r.attempt = gone.attempt and r.first_row = gone.first_row returning 1`,
+      where r.query = gone.query and r.attempt = gone.attempt and r.chunk = gone.chunk returning 1`,
     /** $1 ids as JSON. */
     prune: `
       delete from ${queries} q using json_array_elements_text($1::json) as gone(id)
@@ -256,7 +257,7 @@ export const make = (schema: string, channel: string) => {
       delete from ${keys} k using gone where k.principal = gone.principal and k.key = gone.key`,
     /** Incarnations of which nothing is left for an hour. */
     pruneInstances: `delete from ${instances} i where i.cleaned_at < ${now} - interval '1 hour'`,
-    /** $1 id, $2 the incarnation, $3 attempt, $4 first row, $5 rows, $6 data, $7 its bytes. Nothing is returned where it is over. */
+    /** $1 id, $2 the incarnation, $3 attempt, $4 chunk, $5 place, $6 data, $7 its bytes. Nothing is returned where it is over. */
     addRows: `
       with q as (
         update ${queries} q set kept = q.kept + $7::bigint
@@ -264,15 +265,18 @@ export const make = (schema: string, channel: string) => {
           and exists (select from ${instances} i where i.id = $2::uuid and i.ended_at is null)
         returning q.id
       )
-      insert into ${rows} (query, attempt, first_row, rows, data)
-      select q.id, $3::integer, $4::float8::bigint, $5::integer, $6::bytea from q returning 1`,
-    /** $1 id, $2 attempt, $3 from which row, $4 before which. The chunk that holds the first, and those after it. */
+      insert into ${rows} (query, attempt, chunk, place, data)
+      select q.id, $3::integer, $4::integer, $5::float8::bigint, $6::bytea from q returning 1`,
+    /** $1 id, $2 attempt, $3 place. The chunk that holds it. */
+    chunkOf: `
+      select r.chunk, r.place::float8 from ${rows} r
+      where r.query = $1::text and r.attempt = $2::integer and r.place <= $3::float8::bigint
+      order by r.place desc, r.chunk desc limit 1`,
+    /** $1 id, $2 attempt, $3 from which chunk on, $4 how many. */
     readRows: `
-      select r.first_row::float8, r.rows, r.data from ${rows} r
-      where r.query = $1::text and r.attempt = $2::integer and r.first_row < $4::float8::bigint
-        and r.first_row >= coalesce((select f.first_row from ${rows} f where f.query = $1::text and f.attempt = $2::integer
-          and f.first_row <= $3::float8::bigint order by f.first_row desc limit 1), 0)
-      order by r.first_row limit $5::integer`,
+      select r.data from ${rows} r
+      where r.query = $1::text and r.attempt = $2::integer and r.chunk >= $3::integer
+      order by r.chunk limit $4::integer`,
     /** $1 id, $2 attempt. */
     removeRows: `delete from ${rows} r where r.query = $1::text and r.attempt = $2::integer`,
     /** What principals keep. */
