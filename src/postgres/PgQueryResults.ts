@@ -278,7 +278,9 @@ class PgQueryResult implements QueryResult {
       this.used = 0
       if (this.isSealed || claim === undefined || this.chunks === 0) return Effect.void
       const remove = this.store.write(this.store.statements.removeRows, [claim.id, claim.attempt])
-      return Effect.ignore(Effect.andThen(Effect.ignore(this.settle()), remove))
+      // What was on its way is given up, and may have arrived.
+      const { writing } = this
+      return Effect.ignore(Effect.andThen(writing === undefined ? Effect.void : Fiber.await(writing), remove))
     })
   }
 

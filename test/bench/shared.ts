@@ -21,20 +21,13 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import * as FileQueryResults from "../../src/node/FileQueryResults.ts"
-import * as PgConnectionSource from "../../src/postgres/PgConnectionSource.ts"
-import * as PgQueryBackends from "../../src/postgres/PgQueryBackends.ts"
-import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import * as PgQueryJournal from "../../src/postgres/PgQueryJournal.ts"
-import * as PgQueryResults from "../../src/postgres/PgQueryResults.ts"
-import * as PgRecycle from "../../src/postgres/PgRecycle.ts"
-import { QueryDriver } from "../../src/query/QueryDriver.ts"
-import * as QueryJournal from "../../src/query/QueryJournal.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as PgServer from "../../src/testing/PgServer.ts"
 import { quantile, range, ratios, takeTurns } from "./measure.ts"
+import { instance, pool } from "./sharedInstance.ts"
 import * as Races from "./sharedRaces.ts"
 
 type Registry = QueryRegistry.QueryRegistry["Service"]
@@ -44,40 +37,12 @@ const statement = { sql: "select 1", params: [] }
 const sleep = { sql: "select pg_sleep(60)", params: [] }
 const mebibyte = 1024 * 1024
 
-const pool = (url: Redacted.Redacted<string>, max: number) =>
-  PgQueryDriver.layer.pipe(
-    Layer.provide(
-      Effect.map(PgQueryBackends.make({ url, engine: QueryRegistry.defaultEngine }), ({ register }) =>
-        ConnectionPool.layer({ max, onOpen: register })
-      ).pipe(Layer.unwrap)
-    ),
-    Layer.provide(PgConnectionSource.layer({ url, recycle: PgRecycle.foreign }))
-  )
-
-/** An instance over the journal. */
-export const instance = Effect.fnUntraced(function* (
-  url: Redacted.Redacted<string>,
-  options: Partial<PgQueryJournal.Options> = {}
-) {
-  const journal = yield* PgQueryJournal.make({ url, ...options })
-  const shared = Layer.succeed(QueryJournal.QueryJournal, journal)
-  const built = yield* Layer.build(
-    Layer.mergeAll(pool(url, 10), PgQueryResults.layer({ url })).pipe(Layer.provideMerge(shared))
-  )
-  const elsewhere = yield* PgQueryBackends.make({ url, engine: QueryRegistry.defaultEngine })
-  const engine = { driver: Context.get(built, QueryDriver), elsewhere }
-  const registry = yield* QueryRegistry.makeEngines(new Map([[QueryRegistry.defaultEngine, engine]]), {
-    reservedRunning: 0,
-    retention: "10 minutes"
-  }).pipe(Effect.provideContext(built))
-  yield* Effect.repeat(Effect.sleep("20 millis"), { while: () => !journal.isValid() })
-  return { registry, journal }
-})
-
 const local = (url: Redacted.Redacted<string>, results: Layer.Layer<QueryResults.QueryResults, unknown>) =>
   Effect.map(
     Layer.build(
-      QueryRegistry.layer({ reservedRunning: 0, retention: "1 second" }).pipe(Layer.provide([results, pool(url, 10)]))
+      QueryRegistry.layer({ reservedRunning: 0, retention: "2 minutes", maxKept: 50 }).pipe(
+        Layer.provide([results, pool(url, 10)])
+      )
     ),
     (built) => Context.get(built, QueryRegistry.QueryRegistry)
   )
@@ -264,11 +229,14 @@ const many = async (url: Redacted.Redacted<string>, within: Within) => {
       `update holdfast.queries set expires_at = clock_timestamp() - interval '1 second' where seq <= 100000 and principal <> 'user 1'`
     )
   )
-  const busy: Array<number> = []
-  const pruning = Effect.runPromise(millisOf(registry.prune))
-  let isDone = false
-  void pruning.then(() => (isDone = true))
-  while (!isDone) busy.push(await within(millisOf(registry.status("user 1", first.id))))
+  const { busy, took } = await within(
+    Effect.gen(function* () {
+      const busy: Array<number> = []
+      const pruning = yield* Effect.forkChild(millisOf(registry.prune), { startImmediately: true })
+      while (pruning.pollUnsafe() === undefined) busy.push(yield* millisOf(registry.status("user 1", first.id)))
+      return { busy, took: yield* Fiber.join(pruning) }
+    })
+  )
   console.table([
     {
       what: `list of 100 among ${count}`,
@@ -277,7 +245,7 @@ const many = async (url: Redacted.Redacted<string>, within: Within) => {
     },
     { what: "status, quiet", "p50 ms": quantile(quiet, 0.5).toFixed(2), "p99 ms": quantile(quiet, 0.99).toFixed(2) },
     {
-      what: `status, while pruning (${((await pruning) / 1000).toFixed(1)} s)`,
+      what: `status, while pruning (${(took / 1000).toFixed(1)} s)`,
       "p50 ms": quantile(busy, 0.5).toFixed(2),
       "p99 ms": quantile(busy, 0.99).toFixed(2)
     }

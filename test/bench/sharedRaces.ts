@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { QueryId } from "../../src/query/QueryId.ts"
-import * as Shared from "./shared.ts"
+import * as Shared from "./sharedInstance.ts"
 
 const principal = "bench"
 const atATime = 20
