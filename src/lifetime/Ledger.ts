@@ -108,7 +108,7 @@ export interface Ledger {
   /** Calls `listener` at each change, synchronously, until the returned function is called. One that throws is dropped. */
   readonly subscribe: (listener: (change: Change) => void) => () => void
   /** @internal */
-  readonly open: (options: Options, fiber: Fiber.Fiber<unknown, unknown>) => Entry
+  readonly open: (options: Options, fiber: Fiber.Fiber<unknown, unknown>, parent?: Entry) => Entry
   /** @internal */
   readonly note: (entry: Entry, event: "ending" | "stalled") => void
   /** @internal */
@@ -126,12 +126,12 @@ class EntryImpl implements Entry {
   readonly frame: References.StackFrame | undefined
   readonly clock: Clock.Clock
 
-  constructor(key: number, options: Options, fiber: Fiber.Fiber<unknown, unknown>) {
+  constructor(key: number, options: Options, fiber: Fiber.Fiber<unknown, unknown>, parent: Entry | undefined) {
     this.key = key
     this.kind = options.kind
     this.id = options.id
     this.attributes = options.attributes ?? noAttributes
-    this.parent = fiber.getRef(Parent)?.key
+    this.parent = (parent ?? fiber.getRef(Parent))?.key
     this.frame = fiber.getRef(References.CurrentStackFrame)
     this.clock = fiber.getRef(Clock.Clock)
     this.since = this.clock.currentTimeMillisUnsafe()
@@ -193,9 +193,9 @@ export const makeUnsafe = (): Ledger => {
         (unsubscribe) => Effect.sync(unsubscribe)
       )
     ),
-    open: (options, fiber) => {
+    open: (options, fiber, parent) => {
       OneEffect.check(fiber)
-      const entry = new EntryImpl(nextKey++, options, fiber)
+      const entry = new EntryImpl(nextKey++, options, fiber, parent)
       entries.set(entry.key, entry)
       count(entry.kind, "acquired")
       tell(entry, "acquired")

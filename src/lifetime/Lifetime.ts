@@ -120,8 +120,10 @@ export const make = (parent: Scope.Scope, options: Options): Effect.Effect<Lifet
 const makeUnder = (parent: Scope.Scope, options: Options, holder: Lifetime | undefined): Effect.Effect<Lifetime> =>
   Effect.uninterruptible(
     Effect.withFiber((fiber) => {
+      holder?.enter()
       const ledger = fiber.getRef(Ledger.Ledger)
-      const lifetime = new LifetimeImpl(ledger, ledger.open(options, fiber), options, Scope.forkUnsafe(parent), holder)
+      const entry = ledger.open(options, fiber, holder?.entry)
+      const lifetime = new LifetimeImpl(ledger, entry, options, Scope.forkUnsafe(parent), holder)
       return Effect.as(Scope.addFinalizerExit(lifetime.link, lifetime.end), lifetime)
     })
   )
@@ -222,12 +224,7 @@ class LifetimeImpl implements Lifetime {
 
 /** Makes a lifetime under another one, whose last child it may be. */
 export const child = (parent: Lifetime, options: Options): Effect.Effect<Lifetime> =>
-  Effect.uninterruptible(
-    Effect.suspend(() => {
-      parent.enter()
-      return within(parent)(makeUnder(parent.scope, options, parent))
-    })
-  )
+  makeUnder(parent.scope, options, parent)
 
 /** A lifetime that ends with the current scope. */
 export const scoped = (options: Options): Effect.Effect<Lifetime, never, Scope.Scope> =>

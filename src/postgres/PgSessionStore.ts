@@ -153,13 +153,18 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     if (owed) yield* write(statements.settle, [bytes(token)])
   })
 
-  const { authenticate, create, refusal, rotate } = PgSessionLogins.make({
-    statements,
-    read,
-    write,
-    transaction,
-    cipher
-  })
+  const { authenticate, create, refusal, rotate } = yield* Scope.provide(
+    PgSessionLogins.make({
+      statements,
+      read,
+      write,
+      transaction,
+      cipher,
+      concurrency: Math.max(Math.floor(max / 2), 1),
+      within
+    }),
+    scope
+  )
 
   const renew = Effect.fn("PgSessionStore.renew")(function* ({ next, token }: Renewal) {
     const [row] = yield* write(statements.renew, [bytes(token), bytes(next), nonce()])

@@ -17,7 +17,6 @@
  * says so too, and found by asking it about the sessions held here every `pollInterval`; a store that cannot be reached
  * ends nothing. So an end reaches every instance within 2 seconds, and within 15 when hints are lost or a session expires.
  */
-import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -29,16 +28,13 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Lifetime from "../lifetime/Lifetime.ts"
 import * as OneEffect from "../lifetime/internal/OneEffect.ts"
-import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as SessionAudit from "./SessionAudit.ts"
-import { SessionError, SessionRevoked } from "./SessionError.ts"
+import type { SessionError } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import { authenticatedAt, type SessionRecord } from "./SessionRecord.ts"
 import {
   type Authentication,
-  type Ended,
   type Expiry,
   type Login,
   type NewSession,
@@ -46,14 +42,11 @@ import {
   type Update
 } from "./SessionStore.ts"
 import * as SessionToken from "./SessionToken.ts"
+import * as LocalSessions from "./internal/LocalSessions.ts"
+import type { OpenSession } from "./internal/LocalSessions.ts"
+import { RecentSessions } from "./internal/RecentSessions.ts"
 
-/** A live session, as it was when it was opened, with the lifetime that work can be tied to. */
-export interface OpenSession {
-  readonly record: SessionRecord
-  readonly lifetime: Lifetime.Lifetime
-  /** What keeps it here: a child of the lifetime, which ends before it, and with the scope that it was opened in. */
-  readonly hold: Lifetime.Lifetime
-}
+export type { OpenSession }
 
 /** A session that somebody just logged in to. The token is for the client and nobody else. */
 export interface CreatedSession {
@@ -141,152 +134,81 @@ export class Sessions extends Context.Service<
 export interface Options {
   /** How often the store is asked about the sessions held here, give or take a fifth. Default: 10 seconds. */
   readonly pollInterval?: Duration.Input | undefined
+  /**
+   * How old an answer of `open`, and so of a request's session, may be. Default: as new as the store, which is asked each time.
+   * At most 10 seconds; more is taken as that.
+   *
+   * **When to use**
+   *
+   * Where many requests of the same sessions reach the same process, and a session may go on for so long after its end elsewhere
+   * if the store's news of the end is lost.
+   *
+   * **Details**
+   *
+   * A session that was loaded within this time is not asked for again. For so long, a request may see the data that another process
+   * has just replaced, and a token that another process has just replaced is still accepted. What this process changes shows at
+   * once, and so do ends that it hears of. Times are not stretched: a session that may be over by its times is asked for. Activity
+   * is told to the store up to three times as late, so an idle session ends that much later. `modify` meets a conflict where the
+   * data was old, and runs again on what the store has.
+   */
+  readonly staleness?: Duration.Input | undefined
 }
 
-/** How many sessions the store is asked about at once. */
-const asked = 1000
+/** The longest staleness. */
+const longestStaleness = Duration.seconds(10)
+
+/** How many visitors the store is asked for at once. */
+const visitorsAtOnce = 1000
 
 /** How many visitors are ended at once. */
 const ending = 16
 
-/** Longer than any load can take: one that began before an end must not bring the session back here. */
-const rememberEndsFor = Duration.minutes(1)
-
-const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked({}) }))
-
-/** How many hints about sessions that nobody holds here are remembered, for a request that has loaded one and is about to. */
-const remembered = 4096
-
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-
 /** Makes the map; all sessions in it end with the current scope. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   yield* Effect.withFiber((fiber) => Effect.sync(() => OneEffect.check(fiber)))
-  const store = yield* SessionStore
+  const given = yield* SessionStore
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const clock = yield* Clock.Clock
-  const entries = new Map<SessionId, Lifetime.Lifetime>()
-  const endedAt = new Map<SessionId, number>()
-  const hinted = new Set<SessionId>()
-
-  // One function for all: a closure of each would be most of what an entry costs.
-  const forget = (lifetime: Lifetime.Lifetime) => {
-    const id = lifetime.entry.id as SessionId
-    if (entries.get(id) === lifetime) entries.delete(id)
-  }
-
-  const entryOf = (id: SessionId): Effect.Effect<Lifetime.Lifetime> =>
-    Effect.suspend(() => {
-      const known = entries.get(id)
-      if (known !== undefined) return Effect.succeed(known)
-      const made = Lifetime.make(scope, {
-        kind: "session",
-        id,
-        release: "parallel",
-        endWithLastChild: true,
-        onEnded: forget
-      })
-      return Effect.flatMap(made, (lifetime) => {
-        const meanwhile = entries.get(id)
-        if (meanwhile !== undefined) return Effect.as(lifetime.end(), meanwhile)
-        entries.set(id, lifetime)
-        return Effect.succeed(lifetime)
-      })
-    })
-
-  // A handle is a child, so the session cannot go while a request holds it. Made under a session that is just going,
-  // it is over at once, and the next entry is tried.
-  const hold = (record: SessionRecord, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> =>
-    Effect.suspend(() => {
-      if (endedAt.has(record.id)) return revoked
-      return Effect.flatMap(entryOf(record.id), (lifetime) =>
-        Effect.flatMap(Lifetime.child(lifetime, { kind: "handle", id: record.id }), (handle) =>
-          held({ record, lifetime, hold: handle }, restore)
-        )
-      )
-    })
-
-  const held = (opened: OpenSession, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> => {
-    const { hold: handle, lifetime, record } = opened
-    // The end may have come while the entry was being made.
-    if (endedAt.has(record.id)) return Effect.andThen(lifetime.begin(), revoked)
-    if (lifetime.isEnding()) return Effect.andThen(restore(lifetime.ended), hold(record, restore))
-    const kept = Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizerExit(scope, handle.end))
-    // Loaded before the end and held after the hint: nobody would ask before the next poll.
-    return Effect.as(
-      hinted.delete(record.id) ? Effect.andThen(kept, Effect.forkIn(ask([record.id]), scope)) : kept,
-      opened
-    )
-  }
-
-  /** Begins the end of a session here; the effect within waits for it. */
-  const close = (id: SessionId): Effect.Effect<Effect.Effect<void>> =>
-    Effect.suspend(() => {
-      // Not the time of day, which somebody may set.
-      const now = SteadyClock.millis(clock)
-      // The oldest comes first, so that ten thousand ends at once do not look through each other.
-      for (const [id, at] of endedAt) {
-        if (at >= now - Duration.toMillis(rememberEndsFor)) break
-        endedAt.delete(id)
-      }
-      endedAt.delete(id)
-      endedAt.set(id, now)
-      const lifetime = entries.get(id)
-      return lifetime === undefined ? Effect.succeed(Effect.void) : Effect.as(lifetime.begin(), lifetime.end())
-    })
-
-  const closeAll = (ids: ReadonlyArray<SessionId>) =>
-    Effect.map(Effect.forEach(ids, close), (ends) => Effect.all(ends, { concurrency: "unbounded", discard: true }))
-
+  const staleness = Duration.min(Duration.fromInputUnsafe(options.staleness ?? Duration.zero), longestStaleness)
+  const recent = Duration.isPositive(staleness) ? new RecentSessions(given.load, clock, staleness) : undefined
+  const store = recent === undefined ? given : recent.watching(given)
+  const held = LocalSessions.make(store, scope, clock, recent)
   // The waiting for the sessions that make room is left to the caller, who has the token by then and may give up.
   const begun = (login: Effect.Effect<Login, SessionError>, token: SessionToken.SessionToken) =>
     Effect.uninterruptible(
       Effect.flatMap(login, ({ displaced, record }) =>
-        Effect.map(closeAll(displaced), (roomMade) => ({ record, token, displaced, roomMade }))
+        Effect.map(held.closeAll(displaced), (roomMade) => ({ record, token, displaced, roomMade }))
       )
     )
 
-  /** Ends here those of these sessions that are over. */
-  const ask = (ids: ReadonlyArray<SessionId>) =>
-    Effect.forEach(
-      Arr.chunksOf(ids, asked),
-      (chunk) => Effect.flatMap(Effect.retry(store.endedOf(chunk), { times: 2 }), closeAll),
-      {
-        discard: true
-      }
-    ).pipe(
-      Effect.catchCause((cause) => Effect.logDebug("The session store could not be asked which sessions ended", cause))
-    )
-  const poll = Effect.suspend(() => ask(Array.from(entries.keys())))
-  const remember = (id: SessionId) => {
-    hinted.add(id)
-    const [oldest] = hinted
-    if (hinted.size > remembered && oldest !== undefined) hinted.delete(oldest)
-  }
-  const hear = (hints: ReadonlyArray<Ended>) => {
-    if (hints.some(({ _tag }) => _tag === "Unknown")) return poll
-    const ids = new Set(hints.flatMap((hint) => (hint._tag === "Session" ? [hint.id] : [])))
-    for (const id of ids) if (!entries.has(id)) remember(id)
-    return ask(Array.from(ids).filter((id) => entries.has(id)))
-  }
-  yield* Effect.forkScoped(Stream.runForEachArray(store.ended, hear), { startImmediately: true })
+  yield* Effect.forkScoped(Stream.runForEachArray(store.ended, held.hear), { startImmediately: true })
   const audit = yield* SessionAudit.SessionAudit
   const { flush = Effect.void } = audit
   yield* Effect.addFinalizer(() => flush)
   yield* Effect.forkScoped(Effect.forever(Effect.delay(flush, SessionAudit.burst)))
   yield* Effect.forkScoped(
-    Effect.repeat(poll, Schedule.jittered(Schedule.spaced(options.pollInterval ?? "10 seconds")))
+    Effect.repeat(held.poll, Schedule.jittered(Schedule.spaced(options.pollInterval ?? "10 seconds")))
   )
+
+  if (recent !== undefined) {
+    yield* Effect.addFinalizer(() => recent.settleAll)
+    yield* Effect.forkScoped(Effect.forever(Effect.delay(recent.settle, staleness)))
+  }
 
   const load = (token: SessionToken.SessionToken) => store.load(SessionToken.hash(token))
   const revoke = (id: SessionId) =>
-    Effect.uninterruptible(
-      Effect.flatMap(store.revoke(id), (wasLive) => Effect.map(close(id), (over) => ({ wasLive, over })))
+    Effect.map(
+      held.request(
+        (one) => one === id,
+        store.revoke(id),
+        () => [id]
+      ),
+      ({ answer, over }) => ({ wasLive: answer, over })
     )
   const end = (id: SessionId) => Effect.flatMap(revoke(id), ({ over, wasLive }) => Effect.as(over, wasLive))
 
   const visitors = Stream.paginate(undefined, (after: string | undefined) =>
-    Effect.map(store.visitors({ after, limit: asked }), ({ next, sessions }) => [
+    Effect.map(store.visitors({ after, limit: visitorsAtOnce }), ({ next, sessions }) => [
       sessions,
       next === undefined ? Option.none() : Option.some(next)
     ])
@@ -314,9 +236,16 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         return begun(store.create({ ...session, token: SessionToken.hash(token) }), token)
       }),
     load,
-    hold: (record) => Effect.uninterruptibleMask((restore) => hold(record, restore)),
-    open: (token) =>
-      Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(load(token)), (record) => hold(record, restore))),
+    hold: held.hold,
+    open:
+      recent === undefined
+        ? (token) => held.open(load(token))
+        : (token) =>
+            Effect.suspend(() => {
+              const hash = SessionToken.hash(token)
+              const record = recent.find(hash)
+              return record === undefined ? held.open(recent.fresh(hash)) : held.hold(record)
+            }),
     touch: (token) => store.touch(SessionToken.hash(token)),
     update: store.update,
     renew: (token, next) => store.renew({ token: SessionToken.hash(token), next: SessionToken.hash(next) }),
@@ -341,11 +270,15 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     logout: (token) => Effect.flatMap(load(token), ({ id }) => Effect.asVoid(end(id))),
     revoke,
     end,
+    // Whose the sessions held here are is not known, so news of any of them waits for the answer.
     revokeAll: (principal, options) =>
-      Effect.uninterruptible(
-        Effect.flatMap(store.revokeAll(principal, options), (ids) =>
-          Effect.map(closeAll(ids), (over) => ({ ids, over }))
-        )
+      Effect.map(
+        held.request(
+          () => true,
+          store.revokeAll(principal, options),
+          (ids) => ids
+        ),
+        ({ answer, over }) => ({ ids: answer, over })
       )
   })
 })

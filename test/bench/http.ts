@@ -29,6 +29,7 @@ const quickCalls = new Set([
   "api-unused",
   "router-read",
   "api-read",
+  "api-stale",
   "live",
   "session"
 ])

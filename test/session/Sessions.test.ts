@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -58,6 +59,9 @@ const working = Effect.gen(function* () {
   yield* started
   return { record, token, isOver, over }
 })
+
+/** Whose fiber ends a session. */
+const Ender = Context.Reference("test/Ender", { defaultValue: () => "the news" })
 
 /** Over a store of which parts are replaced. */
 const layerOver = (
@@ -123,6 +127,87 @@ describe("Sessions", () => {
       yield* store.revoke(record.id)
       assert.strictEqual(yield* over, "interrupted")
     }).pipe(Effect.provide(layerSessions))
+  )
+
+  type Ending = (
+    sessions: Sessions.Sessions["Service"],
+    id: SessionId.SessionId
+  ) => Effect.Effect<Effect.Effect<void>, SessionError>
+  const over = <E>(ended: Effect.Effect<{ readonly over: Effect.Effect<void> }, E>) =>
+    Effect.map(ended, ({ over }) => over)
+  const ends: ReadonlyArray<readonly [string, Ending]> = [
+    ["revoke", (sessions, id) => over(sessions.revoke(id))],
+    ["revokeAll", (sessions) => over(sessions.revokeAll("alice"))]
+  ]
+  for (const [how, end] of ends) {
+    it.effect(`S16 a session is ended by its own ${how}, also when the news of it comes before the answer`, () =>
+      Effect.gen(function* () {
+        const hints = yield* Queue.unbounded<SessionStore.Ended>()
+        const [committed, answer] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
+        let asked = 0
+        const late = <A>(done: Effect.Effect<A, SessionError>) =>
+          Effect.tap(done, () => Effect.andThen(Deferred.succeed(committed, undefined), Deferred.await(answer)))
+        const layer = layerOver((store) => ({
+          ended: Stream.fromQueue(hints),
+          endedOf: (ids) =>
+            Effect.tap(store.endedOf(ids), () =>
+              Effect.sync(() => {
+                asked += ids.length
+              })
+            ),
+          revoke: (id) => late(store.revoke(id)),
+          revokeAll: (principal, options) => late(store.revokeAll(principal, options))
+        }))
+        yield* Effect.gen(function* () {
+          const sessions = yield* Sessions.Sessions
+          const [own, other] = yield* Effect.all([login, AppSession.create({ principal: "bob" })])
+          const { lifetime } = yield* sessions.open(own.token)
+          yield* sessions.open(other.token)
+          const enders: Array<string> = []
+          yield* Scope.addFinalizer(
+            lifetime.scope,
+            Effect.flatMap(Ender, (ender) => Effect.sync(() => enders.push(ender)))
+          )
+          const ending = yield* Effect.forkChild(
+            Effect.provideService(Effect.flatten(end(sessions, own.record.id)), Ender, "the caller")
+          )
+          yield* Deferred.await(committed)
+          // What is heard next is asked about when what was heard first is done.
+          for (const { id } of [own.record, other.record]) {
+            const before = asked
+            yield* Queue.offer(hints, { _tag: "Session", id })
+            yield* Effect.repeat(Effect.yieldNow, { until: () => asked > before })
+          }
+          yield* Deferred.succeed(answer, undefined)
+          yield* Fiber.join(ending)
+          assert.deepStrictEqual(enders, ["the caller"])
+        }).pipe(Effect.scoped, Effect.provide(layer))
+      })
+    )
+  }
+
+  it.effect("S9 an end elsewhere that is heard while the store is asked for others is not missed when it fails", () =>
+    Effect.gen(function* () {
+      const hints = yield* Queue.unbounded<SessionStore.Ended>()
+      const [asking, answer] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
+      const away = new SessionError({ reason: new SessionsUnavailable({ cause: new Error("away") }) })
+      const layer = layerOver(() => ({
+        ended: Stream.fromQueue(hints),
+        revokeAll: () =>
+          Effect.andThen(Effect.andThen(Deferred.succeed(asking, undefined), Deferred.await(answer)), Effect.fail(away))
+      }))
+      yield* Effect.gen(function* () {
+        const [store, sessions] = [yield* SessionStore.SessionStore, yield* Sessions.Sessions]
+        const { over, record } = yield* working
+        const failing = yield* Effect.forkChild(Effect.flip(sessions.revokeAll("bob")))
+        yield* Deferred.await(asking)
+        yield* store.revoke(record.id)
+        yield* Queue.offer(hints, { _tag: "Session", id: record.id })
+        yield* Deferred.succeed(answer, undefined)
+        assert.strictEqual(yield* Fiber.join(failing), away)
+        assert.strictEqual(yield* over, "interrupted")
+      }).pipe(Effect.provide(layer))
+    })
   )
 
   it.effect("S9 the end of a session elsewhere is found by asking the store when nobody tells", () =>

@@ -1,57 +1,22 @@
 /**
  * The statements of `PgSessionStore`.
- *
- * **Details**
- *
- * The database's clock decides everything, in `timestamptz` and in intervals without days, so that no time zone and no
- * daylight saving has a say. A statement that may wait for a lock asks `clock_timestamp()`, which is read again when the
- * row is looked at again after the wait; one that never waits asks `now()`.
  */
-import * as Duration from "effect/Duration"
 import { createHash } from "node:crypto"
-import * as SessionTimes from "../../session/SessionTimes.ts"
-
-const interval = (duration: Duration.Duration) => `interval '${Duration.toMillis(duration)} milliseconds'`
-const millis = (parameter: string) => `${parameter}::float8 * interval '1 millisecond'`
-
-const touchInterval = (s: string) =>
-  `least(${s}.idle_timeout / ${SessionTimes.touchShare}, ${interval(SessionTimes.longestTouchInterval)})`
-
-const isInTime = (s: string, at: string) =>
-  `(${at} < ${s}.expires_at and ${at} < ${s}.last_seen_at + ${s}.idle_timeout + ${touchInterval(s)})`
-
-const isLive = (s: string, at: string) => `(${s}.ended_at is null and ${isInTime(s, at)})`
-
-const isDue = (s: string) => `${s}.last_seen_at < now() - ${touchInterval(s)}`
-
-const state = (s: string, at: string) => `
-  case when ${s}.ended_at is null then case when ${isInTime(s, at)} then 'live' else 'expired' end
-       when ${s}.end_reason = 'expired' then 'expired'
-       else 'revoked' end`
-
-/**
- * The same as {@link isLive}, for a row that a key leads to. The planner does not recognise the condition of the index of
- * live sessions in it, which it would else read from end to end where it takes them for few.
- */
-const isStillLive = (s: string, at: string) => `${state(s, at)} = 'live'`
-
-const isAccepted = (t: string, at: string) => `(${t}.valid_until is null or ${t}.valid_until > ${at})`
-
-/** What `PgSessionRow.record` reads, in its order. */
-const columns = (s: string, lastSeenAt = `${s}.last_seen_at`, nonce = "null::text") => `
-  ${s}.id, ${s}.principal, ${s}.data::text, ${s}.data_version, ${s}.version, ${s}.device::text, ${s}.created_at,
-  ${lastSeenAt} as last_seen_at, least(${lastSeenAt} + ${s}.idle_timeout, ${s}.expires_at) as idle_expires_at,
-  ${s}.expires_at, ${nonce} as renewal_nonce, ${s}.actor`
-
-const graceEnd = `clock_timestamp() + ${interval(SessionTimes.renewalGrace)}`
-const pruneBefore = `now() - ${interval(SessionTimes.tombstoneAge)}`
-const endOf = (s: string) => `coalesce(${s}.ended_at, ${s}.expires_at)`
-
-/**
- * Makes a statement that writes nothing fail on a standby (55000), which may be behind: it would let in whom the primary has
- * refused, and take for unknown whom that has let in. Asked once per statement.
- */
-const onPrimary = "(select pg_current_wal_lsn()) is not null"
+import * as PgSessionLoginSql from "./PgSessionLoginSql.ts"
+import {
+  columns,
+  endOf,
+  graceEnd,
+  isAccepted,
+  isDue,
+  isLive,
+  isStillLive,
+  millis,
+  onPrimary,
+  over,
+  pruneBefore,
+  state
+} from "./PgSessionSqlParts.ts"
 
 /** The channel on which the ends of a schema's sessions are told; the server allows 63 bytes. */
 export const channelOf = (schema: string): string =>
@@ -61,45 +26,8 @@ export const channelOf = (schema: string): string =>
 
 /** The statements over the tables of a schema. The caller quotes the name. */
 export const make = (schema: string, channel: string) => {
-  const sessions = `${schema}.sessions`
-  const tokens = `${schema}.session_tokens`
-  const principals = `${schema}.principals`
-
-  /** Tells all instances which sessions ended, when the transaction is committed. */
-  const told = (ended: string) => `
-      told as materialized (select id, pg_notify('${channel}', id) from ${ended})`
-  const displacedIds = `coalesce((select json_agg(id) from told), '[]')::text`
-
-  /** The session of $1, a hash, if both are live, with its row and that of the token locked, in this order. */
-  const locked = (columns: string, more = "") => `
-        select ${columns} from ${sessions} s join ${tokens} t on t.session = s.id
-        where t.hash = $1::bytea and ${isAccepted("t", "clock_timestamp()")} and ${isStillLive("s", "clock_timestamp()")} ${more}
-        for no key update of s, t`
-
-  /** The tokens of a session that are dead for so long that nobody need be told any more. */
-  const forgotten = (mine: string) => `
-      forgotten as (
-        delete from ${tokens} d using ${mine} where d.session = ${mine}.id and d.valid_until < ${pruneBefore}
-      )`
-
-  /** Ends sessions; those that are past their time are expired for good, also when the clock is set back. */
-  const ended = (which: string, reason: string) => `
-      ended as (
-        update ${sessions} s set ended_at = clock_timestamp(),
-          end_reason = case when ${isInTime("s", "clock_timestamp()")} then '${reason}' else 'expired' end
-        where ${which} returning s.id, s.end_reason
-      )`
-
-  /** Ends the oldest sessions of a principal but the newest ones, which are as many as the parameter `keep` says. */
-  const displaced = (principal: string, keep: string, but = "") => `
-      displaced as (
-        update ${sessions} s set ended_at = moment.at, end_reason = 'displaced' from moment
-        where ${isStillLive("s", "moment.at")} and s.id in (
-          select l.id from ${sessions} l, moment m
-          where l.principal = ${principal} and ${isLive("l", "m.at")} ${but}
-          order by l.created_at desc, l.id desc offset ${keep}::int)
-        returning s.id
-      )`
+  const on = over(schema, channel)
+  const { ended, forgotten, locked, principals, sessions, told, tokens } = on
 
   /** The hashes in $1, 32 bytes each, by their place `a.place` from 0, with their tokens `t` and sessions `s`. */
   const tokensPresented = `generate_series(0, length($1::bytea) / 32 - 1) as a (place)
@@ -143,6 +71,7 @@ export const make = (schema: string, channel: string) => {
       from found f left join touched on touched.id = f.id left join presented on presented.hash = f.hash`
 
   return {
+    ...PgSessionLoginSql.make(on, channel),
     /** As {@link load}, but writes nothing: what is due is owed. */
     find: `
       select ${presentedState} as state, ${isDue("s")} or t.predecessor is not null as owed,
@@ -168,77 +97,6 @@ export const make = (schema: string, channel: string) => {
       )
       update ${sessions} s set last_seen_at = now() from held where s.id = held.id and ${isDue("s")}`,
 
-    /**
-     * $1 principal. Makes the row if need be, locks it and tells the epoch. Two statements, because most find the row,
-     * and then write none.
-     */
-    lockPrincipal: `
-      select ${epoch("p")} from ${principals} p where p.principal = $1 for no key update`,
-    addPrincipal: `
-      insert into ${principals} as p (principal) values ($1)
-      on conflict (principal) do update set principal = excluded.principal returning ${epoch("p")}`,
-    /** $1 principal. Locks as well, and begins a new epoch. */
-    beginEpoch: `
-      insert into ${principals} as p (principal, revoked_at) values ($1, clock_timestamp())
-      on conflict (principal) do update
-        set revoked_at = greatest(clock_timestamp(), p.revoked_at + interval '1 microsecond')`,
-    /** $1 principal. */
-    epoch: `select ${epoch("p")} from ${principals} p where p.principal = $1 and ${onPrimary}`,
-
-    /**
-     * $1 id, $2 principal, $3 data, $4 its version, $5 device, $6 idle and $7 absolute timeout and $8 age of renewal in
-     * milliseconds, $9 how many other sessions the principal may keep, $10 hash, $11 nonce, $12 the hash of a token that it
-     * takes the place of, or null, $13 the operator who acts in it, or null. The record, and the ids of those that made room.
-     */
-    create: `
-      with moment as materialized (select clock_timestamp() as at),
-      ${displaced("$2::text", "$9")}, ${told("displaced")},
-      made as (
-        insert into ${sessions} as s (id, principal, data, data_version, version, device, created_at, last_seen_at,
-          idle_timeout, renew_every, expires_at, actor)
-        select $1, $2::text, $3::json, $4, 1, $5::json, at, at, ${millis("$6")}, ${millis("$8")}, at + ${millis("$7")},
-          $13::text
-        from moment
-        returning ${columns("s")}
-      ), issued as (
-        insert into ${tokens} (hash, session, issued_at, nonce) select $10::bytea, id, created_at, $11 from made
-      ), followed as (
-        update ${tokens} t set session = made.id, valid_until = made.created_at, predecessor = null
-        from made, ${sessions} s
-        where t.hash = $12::bytea and s.id = t.session and not ${isStillLive("s", "clock_timestamp()")}
-      )
-      select made.*, ${displacedIds} from made`,
-
-    /** $1 hash. Whose the session is now. */
-    owner: `select s.principal from ${tokens} t join ${sessions} s on s.id = t.session where t.hash = $1`,
-    /** $1 hash. Before {@link authenticate}, so that it sees every token that was issued until then. */
-    lockSession: locked("s.id"),
-    /**
-     * $1 hash, $2 principal, $3 data or null, $4 its version, $5 device, $6 idle and $7 absolute timeout and $8 age of
-     * renewal in milliseconds, $9 how many other sessions the principal may keep, $10 the new hash, $11 nonce. As `create`.
-     */
-    authenticate: `
-      with moment as materialized (select clock_timestamp() as at), mine as materialized (
-        select s.id from ${tokens} t join ${sessions} s on s.id = t.session, moment
-        where t.hash = $1 and ${isAccepted("t", "moment.at")} and ${isStillLive("s", "moment.at")}
-      ), ${displaced("$2::text", "$9", "and l.id not in (select id from mine) and exists (select from mine)")},
-      ${told("displaced")},
-      dead as (
-        update ${tokens} t set valid_until = moment.at from moment, mine
-        where t.session = mine.id and ${isAccepted("t", "moment.at")}
-      ), ${forgotten("mine")},
-      issued as (
-        insert into ${tokens} (hash, session, issued_at, nonce) select $10::bytea, mine.id, at, $11 from mine, moment
-      ), made as (
-        update ${sessions} s set principal = $2::text, data = coalesce($3::json, s.data),
-          data_version = coalesce($4::int, s.data_version), version = s.version + 1, device = $5::json, created_at = at,
-          last_seen_at = at, idle_timeout = ${millis("$6")}, renew_every = ${millis("$8")}, expires_at = at + ${millis("$7")},
-          actor = null
-        from mine, moment where s.id = mine.id
-        returning ${columns("s")}
-      )
-      select made.*, ${displacedIds} from made`,
-
     /** $1 hash, $2 the next one, $3 nonce. No row when it was not done: then {@link refusal} says why. */
     renew: `
       with held as materialized (
@@ -253,23 +111,6 @@ export const make = (schema: string, channel: string) => {
         update ${tokens} p set valid_until = ${graceEnd} from held where p.hash = held.predecessor
       ), ${forgotten("held")}
       select ${columns("held")} from held`,
-
-    /**
-     * $1 hash, $2 the next one, $3 nonce. After {@link lockSession}, in its transaction. No row when it was not done: then
-     * {@link refusal} says why.
-     */
-    rotate: `
-      with moment as materialized (select clock_timestamp() as at), mine as materialized (
-        select s.* from ${tokens} t join ${sessions} s on s.id = t.session, moment
-        where t.hash = $1 and ${isAccepted("t", "moment.at")} and ${isStillLive("s", "moment.at")}
-      ), dead as (
-        update ${tokens} t set valid_until = moment.at from moment, mine
-        where t.session = mine.id and ${isAccepted("t", "moment.at")}
-      ), ${forgotten("mine")},
-      issued as (
-        insert into ${tokens} (hash, session, issued_at, nonce) select $2::bytea, mine.id, at, $3 from mine, moment
-      )
-      select ${columns("mine")} from mine`,
 
     /** $1 id, $2 idle and $3 absolute timeout in milliseconds. No row when it was not done: then {@link standing} says why. */
     setExpiry: `
@@ -390,6 +231,3 @@ export const make = (schema: string, channel: string) => {
     ping: `select now() from (select from ${sessions} limit 0) s right join (values (1)) v on true where ${onPrimary}`
   }
 }
-
-/** The time of the last revocation of all, in microseconds, which a float holds exactly until the year 2255. */
-const epoch = (p: string) => `coalesce(extract(epoch from ${p}.revoked_at) * 1000000, 0)::float8`

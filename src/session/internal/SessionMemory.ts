@@ -1,8 +1,8 @@
 /**
  * Sessions as they were loaded lately, so that a load need not fetch again what did not change.
  *
- * An entry lives for a minute at most, and not beyond the limit in bytes. Nothing is believed because it stands here: each load
- * asks the database for the session's state and for its stamp, which every write changes.
+ * An entry lives for two generations at most, and not beyond the limit in bytes. A store believes nothing because it stands here:
+ * each load asks the database for the session's state and for its stamp, which every write changes.
  */
 import * as Duration from "effect/Duration"
 import type * as Schema from "effect/Schema"
@@ -15,14 +15,14 @@ export interface Remembered {
   readonly stamp: string
 }
 
-export interface SessionMemory<R extends Remembered = Remembered> {
+export interface SessionMemory<R extends { readonly record: SessionRecord } = Remembered> {
   readonly get: (token: TokenHash) => R | undefined
   /** Remembers a session of so many bytes, and makes it unchangeable, because many will share it. */
   readonly put: (token: TokenHash, remembered: R, bytes: number) => void
 }
 
 /** The older of two generations is forgotten this often. */
-const generation = Duration.toMillis(Duration.seconds(30))
+const defaultGeneration = Duration.toMillis(Duration.seconds(30))
 
 /** About what an entry takes besides its data. */
 const entryBytes = 500
@@ -33,8 +33,12 @@ const freeze = (value: Schema.Json): void => {
   for (const part of Object.values(value)) freeze(part)
 }
 
-/** Makes a memory of up to `maxBytes`; `now` tells a time in milliseconds that nobody sets. */
-export const make = <R extends Remembered = Remembered>(maxBytes: number, now: () => number): SessionMemory<R> => {
+/** Makes a memory of up to `maxBytes`; `now` tells a time in milliseconds that nobody sets, as `generation` is. */
+export const make = <R extends { readonly record: SessionRecord } = Remembered>(
+  maxBytes: number,
+  now: () => number,
+  generation = defaultGeneration
+): SessionMemory<R> => {
   let young = new Map<TokenHash, R>()
   let old = new Map<TokenHash, R>()
   let bytes = 0

@@ -83,6 +83,13 @@ const effect = (store: "postgres" | "redis", suffix = ""): Contender => ({
   calls: { ...ours("router", suffix), ...ours("api", suffix) }
 })
 
+/** The same where an answer may be two seconds old. */
+const stale: Contender = {
+  start: { file: "effectServer.ts", store: "postgres", env: () => ({ BENCH_STALENESS: "2000" }) },
+  sessions: over("/router/login"),
+  calls: { "api-stale": getWith("/api/read") }
+}
+
 const password = "correct horse battery staple 7"
 
 const service = (store: "postgres" | "redis", suffix = ""): Contender => ({
@@ -132,6 +139,7 @@ export const contenders: Readonly<Record<string, Contender>> = {
     calls: { router: getPlain("/router/plain"), api: getPlain("/api/plain") }
   },
   holdfast: effect("postgres"),
+  "holdfast-stale": stale,
   service: service("postgres"),
   express: peer("express", "expressServer.ts", "postgres"),
   fastify: peer("fastify", "fastifyServer.ts", "postgres"),

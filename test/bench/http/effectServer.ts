@@ -1,7 +1,8 @@
 /**
  * A server on Effect for `npm run bench -- http`: the same work as routes of an `HttpRouter` and as calls of an `HttpApi`.
  *
- * `BENCH_STORE` says where its sessions are: `none` (routes without sessions alone), `postgres` or `redis`.
+ * `BENCH_STORE` says where its sessions are: `none` (routes without sessions alone), `postgres` or `redis`; `BENCH_STALENESS` how many
+ * milliseconds old an answer may be.
  */
 import { createServer } from "node:http"
 import { setFlagsFromString } from "node:v8"
@@ -128,9 +129,17 @@ const withSessions = <E>(
   sessions: Layer.Layer<Layer.Success<ReturnType<typeof PgSessions.layer>>, E, HttpRouter.HttpRouter>
 ) => sessionRoutes.pipe(Layer.provide(Layer.provideMerge(Http.layer, sessions)))
 
+const staleness = process.env.BENCH_STALENESS
 const routes = {
   none: () => plainRoutes,
-  postgres: () => withSessions(PgSessions.layer({ url: Redacted.make(storeUrl), origin })),
+  postgres: () =>
+    withSessions(
+      PgSessions.layer({
+        url: Redacted.make(storeUrl),
+        origin,
+        ...(staleness !== undefined && { staleness: `${Number(staleness)} millis` })
+      })
+    ),
   redis: () => withSessions(RedisSessions.layer({ url: Redacted.make(storeUrl), origin }))
 }[process.env.BENCH_STORE as "none" | "postgres" | "redis"]()
 

@@ -105,6 +105,7 @@ const pairs = [
   ["api-unused", "api", "cpu"],
   ["router-unused", "router", "cpu"],
   ["api-read", "api", "cpu"],
+  ["api-stale", "api", "cpu"],
   ["router-read", "router", "cpu"],
   ["live", "api", "cpu"],
   ["session", "api", "cpu"],
