@@ -16,7 +16,6 @@
  *
  * Install `@effect/sql-pg` beside Holdfast.
  */
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
@@ -115,9 +114,4 @@ export const make = Effect.fnUntraced(function* ({ engine, password, url }: Opti
         )
 
   return { register, end, missing } satisfies PgQueryBackends as PgQueryBackends
-})
-
-/** One that was made. */
-export const PgQueryBackends = Context.Reference<PgQueryBackends | undefined>("holdfast/postgres/PgQueryBackends", {
-  defaultValue: () => undefined
 })

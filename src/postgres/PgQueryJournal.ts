@@ -36,12 +36,12 @@ import * as Scope from "effect/Scope"
 import { isSqlError } from "effect/sql/SqlError"
 import { hostname } from "node:os"
 import * as Ledger from "../lifetime/Ledger.ts"
-import * as Timers from "../lifetime/internal/Timers.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
-import { QueryError, QueryRejected } from "../query/QueryError.ts"
 import { QueryId } from "../query/QueryId.ts"
 import * as QueryJournal from "../query/QueryJournal.ts"
 import * as PgListener from "./internal/PgListener.ts"
+import { config, limitOf, schemaOf } from "./internal/PgQueryConfig.ts"
+import * as PgQueryEntering from "./internal/PgQueryEntering.ts"
 import * as PgQueryInstance from "./internal/PgQueryInstance.ts"
 import * as PgQueryMigrations from "./internal/PgQueryMigrations.ts"
 import * as PgQueryNews from "./internal/PgQueryNews.ts"
@@ -51,7 +51,7 @@ import * as PgQueryRow from "./internal/PgQueryRow.ts"
 import * as PgQuerySql from "./internal/PgQuerySql.ts"
 import * as PgQueryTakeover from "./internal/PgQueryTakeover.ts"
 import * as PgQueryWriter from "./internal/PgQueryWriter.ts"
-import { connectionOf, isStandby, migrationTimeout } from "./internal/PgSessionConfig.ts"
+import { isStandby, migrationTimeout } from "./internal/PgSessionConfig.ts"
 import * as PgSiblings from "./internal/PgSiblings.ts"
 import * as PgTarget from "./internal/PgTarget.ts"
 
@@ -75,34 +75,8 @@ export interface Options {
   readonly applicationName?: string | undefined
 }
 
-const limitOf = ({ operationTimeout }: Options) =>
-  Timers.clamp(Duration.fromInputUnsafe(operationTimeout ?? "3 seconds"))
-
-/** The schema, which goes into statements as it is. */
-export const schemaOf = (options: Pick<Options, "schema" | "url">): Effect.Effect<string> => {
-  const schema = options.schema ?? "holdfast"
-  const problem = PgTarget.problemOf(options.url)
-  if (problem !== undefined) return Effect.die(new TypeError(`The URL of the queries' journal ${problem}`))
-  return /^[a-z_][a-z0-9_]{0,50}$/.test(schema)
-    ? Effect.succeed(schema)
-    : Effect.die(new TypeError("The schema of the queries must be lower-case letters, digits and underscores"))
-}
-
-const config = (options: Options, limit: Duration.Duration, connect = limit) => ({
-  ...connectionOf(
-    { ...options, applicationName: options.applicationName ?? "holdfast-queries-journal" },
-    limit,
-    connect
-  ),
-  url: options.url
-})
-
 /** A listening connection that is dead is missed by nobody for so long: what it would have told is asked for anyway. */
 const listenerCheck = Duration.minutes(1)
-
-const notJoined = PgQueryRow.unavailable(
-  "This instance has no lease in the database of query records at the moment. Try again later."
-)
 
 const decodeId = PgQueryRow.decode(Schema.Tuple([QueryId, Schema.String, Schema.Int]))
 
@@ -256,55 +230,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     }).pipe(Scope.provide(own))
   })
 
-  const enter = (query: QueryJournal.NewQuery): Effect.Effect<QueryJournal.Entered, QueryError> =>
-    Effect.suspend(() => {
-      const { id, principal, session } = query.record
-      const claim = claimOf(id)
-      if (claim === undefined || instance?.isValid() !== true) return Effect.fail(notJoined)
-      const texts = [principal, session ?? "", query.record.engine, query.key?.name ?? ""]
-      if (!texts.every(PgQueryRow.isStorable)) {
-        return Effect.fail(
-          PgQueryRow.unavailable("A principal, session or key with a null byte or half a character cannot be kept.")
-        )
-      }
-      return Effect.flatMap(
-        within(writing.insert(PgQueryRow.insertOf(query))),
-        (came): Effect.Effect<QueryJournal.Entered, QueryError> => {
-          if (came === "in") return Effect.succeed({ _tag: "Taken" as const, claim })
-          if (came === "waitingOfPrincipal" || came === "keysOfPrincipal") {
-            return Effect.flatMap(
-              query.key === undefined ? Effect.succeed(undefined) : keyed(principal, query.key.name),
-              (known) =>
-                known === undefined
-                  ? Effect.fail(
-                      new QueryError({
-                        reason: new QueryRejected({
-                          limit: came,
-                          count:
-                            came === "keysOfPrincipal" ? (query.key?.maxOfPrincipal ?? 0) : query.maxWaitingOfPrincipal,
-                          retryAfterSeconds: came === "keysOfPrincipal" ? 60 : 1
-                        })
-                      })
-                    )
-                  : Effect.succeed(known)
-            )
-          }
-          if (came === "over" || query.key === undefined) return Effect.fail(notJoined)
-          // It was forgotten in the meantime: the next submission with the key is a new query.
-          return Effect.flatMap(keyed(principal, query.key.name), (known) =>
-            known === undefined ? Effect.fail(notJoined) : Effect.succeed(known)
-          )
-        }
-      )
-    })
-
-  const decodeKey = PgQueryRow.decode(Schema.Tuple([QueryId, Schema.String]))
-  const keyed = Effect.fnUntraced(function* (principal: string, key: string) {
-    const [row] = yield* read(statements.keyed, [principal, key])
-    if (row === undefined) return undefined
-    const [id, digest] = yield* decodeKey(row.slice(0, 2))
-    const record = row[2] === null ? undefined : yield* PgQueryRow.recordOf(row.slice(2))
-    return { _tag: "Known" as const, id, digest, record }
+  const { enter, keyed } = PgQueryEntering.make({
+    claimOf: (id) => (instance?.isValid() === true ? claimOf(id) : undefined),
+    insert: (query) => within(writing.insert(PgQueryRow.insertOf(query))),
+    readKey: (principal, key) => read(statements.keyed, [principal, key])
   })
 
   const over = (claim: QueryJournal.Claim) => {
@@ -359,9 +288,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     register: (engine, handle) =>
       Effect.suspend(() => {
         const incarnation = instance?.incarnation()
-        if (incarnation === undefined || instance?.isValid() !== true) return Effect.fail(notJoined)
+        if (incarnation === undefined || instance?.isValid() !== true) return Effect.fail(PgQueryEntering.notJoined)
         return Effect.flatMap(keep(statements.register, [incarnation, engine, handle]), (rows) =>
-          rows.length === 0 ? Effect.fail(notJoined) : Effect.void
+          rows.length === 0 ? Effect.fail(PgQueryEntering.notJoined) : Effect.void
         )
       }),
     prune: pruning.now,

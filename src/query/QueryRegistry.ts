@@ -22,14 +22,12 @@
  * A registry knows the queries of its own process; over a `QueryJournal` that several instances share, it knows those of all,
  * also of those that are gone. What is asked about another principal's query is answered as if there were none.
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -38,15 +36,13 @@ import * as Semaphore from "effect/Semaphore"
 import type * as Stream from "effect/Stream"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
-import type * as Lifetime from "../lifetime/Lifetime.ts"
 import * as EntriesClosing from "../lifetime/internal/EntriesClosing.ts"
 import { inParallel } from "../lifetime/internal/Entry.ts"
-import { keptReason } from "../lifetime/internal/KeptText.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Query from "./Query.ts"
 import * as QueryAdmission from "./internal/QueryAdmission.ts"
-import { QueryDriver, type Row, type Statement } from "./QueryDriver.ts"
-import { EngineUnknown, QueriesUnavailable, QueryError, QueryNotFound, StatementFailed } from "./QueryError.ts"
+import { QueryDriver, type Row } from "./QueryDriver.ts"
+import { EngineUnknown, QueriesUnavailable, QueryError, QueryNotFound } from "./QueryError.ts"
 import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./internal/QueryIdempotency.ts"
 import * as QueryMetrics from "./internal/QueryMetrics.ts"
@@ -57,89 +53,15 @@ import { type Entry, newRecord } from "./internal/QueryRegistryEntry.ts"
 import * as QueryRegistryElsewhere from "./internal/QueryRegistryElsewhere.ts"
 import * as QueryRegistrySharing from "./internal/QueryRegistrySharing.ts"
 import type { Event } from "./internal/QueryRegistryEvents.ts"
+import * as QueryRegistryOptions from "./internal/QueryRegistryOptions.ts"
+import type { Engine, Options, Submission } from "./internal/QueryRegistryOptions.ts"
+import { comesTo, tidy } from "./internal/QueryRegistryOutcome.ts"
 import * as QueryRegistryReading from "./internal/QueryRegistryReading.ts"
 import { type Page, type PageText, QueryResults } from "./QueryResults.ts"
 import type { Range } from "./internal/QueryPages.ts"
 import * as QuerySizes from "./internal/QuerySizes.ts"
-import type { QueryState } from "./QueryState.ts"
 
-export type { Event, Listing, ListOptions }
-
-/** A query to be. */
-export interface Submission {
-  readonly statement: Statement
-  /** The name of the engine to run it on. Default: the registry's first. */
-  readonly engine?: string | undefined
-  /** Who may see it, cancel it and read it; fairness, limits and idempotency keys are between or within principals. */
-  readonly principal: string
-  /** Ends the query when it ends: the session that submitted it. */
-  readonly owner?: Lifetime.Lifetime | undefined
-  /** The public id of that session, for {@link QueryRegistry} `cancelAll`. */
-  readonly session?: string | undefined
-  /** From now until the outcome, waiting included; at most the registry's `maxDeadline`. Default: the registry's. */
-  readonly deadline?: Duration.Input | undefined
-  /** How long record and rows stay after the end. Default: the registry's. */
-  readonly retention?: Duration.Input | undefined
-  /**
-   * Makes submitting it again harmless: within the registry's window the same principal gets the same query for the same key,
-   * statement, parameters, deadline and engine, in state `Expired` after its retention; with another statement it is an
-   * `IdempotencyConflict`. A rejected submission uses up no key. Default: every submission is a new query.
-   */
-  readonly idempotencyKey?: string | undefined
-  /**
-   * Whether the statement may run again where its instance is gone and nobody knows how far it came. It counts only where several
-   * instances share a journal. Default: no; such a query is `Failed`, and has `written: "unknown"`.
-   */
-  readonly rerun?: boolean | undefined
-}
-
-/** Limits and times; every one is finite. */
-export interface Options extends QueryAdmission.Options {
-  /** Of a submission that has none: from the submission until the outcome, waiting included. Default: 1 hour, or `maxDeadline`. */
-  readonly deadline?: Duration.Input | undefined
-  /** A longer deadline of a submission is cut to this. Default: 1 day. */
-  readonly maxDeadline?: Duration.Input | undefined
-  /** How long a record and its rows stay after the end. Default: 15 minutes. */
-  readonly retention?: Duration.Input | undefined
-  /**
-   * Records of queries that are over, each with its rows; one more, and the oldest is treated as past its retention. Default:
-   * 10,000.
-   */
-  readonly maxKept?: number | undefined
-  /** Of one principal. Default: 1,000. */
-  readonly maxKeptPerPrincipal?: number | undefined
-  /**
-   * Characters that the texts of all these records may have together, a quarter of them those of one principal; with more, the
-   * oldest go, too. Statements count, errors, notices and columns. Default: 64 Mi.
-   */
-  readonly maxKeptText?: number | undefined
-  /** How long an idempotency key is remembered. Default: 24 hours. */
-  readonly idempotencyWindow?: Duration.Input | undefined
-  /** Keys remembered of all principals; a submission with one more is rejected. Default: 100,000. */
-  readonly maxKeys?: number | undefined
-  /** Keys remembered of one principal; a submission with one more is rejected. Default: 10,000. */
-  readonly maxKeysPerPrincipal?: number | undefined
-  /** How long closing waits for running queries before it cancels them. Default: half a second, in which short ones end. */
-  readonly drain?: Duration.Input | undefined
-  /**
-   * How long closing takes at most, `drain` included; a fifth of what that leaves is for freeing rows. What does not end by
-   * then, because the driver or the result store is stuck, is left behind and stands in the ledger as `stalled`. Default: 5
-   * seconds.
-   */
-  readonly closeTimeout?: Duration.Input | undefined
-}
-
-/** What a registry runs queries on, and how many at a time: each engine has places and a queue of its own. */
-export interface Engine {
-  readonly driver: QueryDriver["Service"]
-  /** Default: the registry's. */
-  readonly limits?: QueryAdmission.Options | undefined
-  /**
-   * Ends from elsewhere what an instance has left running that is gone, where a journal is shared. Default: nothing can, and
-   * whether such a statement still runs is not known.
-   */
-  readonly elsewhere?: QueryJournal.Elsewhere | undefined
-}
+export type { Engine, Event, Listing, ListOptions, Options, Submission }
 
 /** The name of the one engine of a registry that is made over the `QueryDriver` in context. */
 export const defaultEngine = "default"
@@ -186,24 +108,13 @@ const fail = (reason: QueryError["reason"]) => Effect.fail(new QueryError({ reas
 
 const shuttingDown = new QueriesUnavailable({ problem: "The service is shutting down. Try again later." })
 
-/** A defect of a driver must not leave a query without an outcome. */
-const reasonOf = (cause: Cause.Cause<QueryError>): QueryError["reason"] => {
-  const error = Cause.findErrorOption(cause)
-  return Option.isSome(error)
-    ? error.value.reason
-    : new StatementFailed({ problem: "The query failed for an internal reason, which the log tells" })
-}
-
 /** Makes a registry over several engines, by name; it closes with the current scope. The first engine is the default. */
 export const makeEngines = Effect.fnUntraced(function* (
   engines: ReadonlyMap<string, Engine>,
   options: Options = {}
 ): Effect.fn.Return<QueryRegistry["Service"], never, QueryResults | Scope.Scope> {
-  const retention = Duration.fromInputUnsafe(options.retention ?? Duration.minutes(15))
-  const drain = Duration.fromInputUnsafe(options.drain ?? Duration.millis(500))
-  const closeTimeout = Duration.fromInputUnsafe(options.closeTimeout ?? Duration.seconds(5))
-  const maxDeadline = Duration.fromInputUnsafe(options.maxDeadline ?? Duration.days(1))
-  const usualDeadline = Duration.min(Duration.fromInputUnsafe(options.deadline ?? Duration.hours(1)), maxDeadline)
+  const { bounds, closeTimeout, drain, idempotencyWindow, maxDeadline, maxKeys, retention, usualDeadline } =
+    QueryRegistryOptions.resolve(options)
   // Most queries have this one: it costs them neither fiber nor timer.
   const usualDeadlines = yield* Deadlines.make(usualDeadline)
   const context = yield* Effect.context<never>()
@@ -223,17 +134,9 @@ export const makeEngines = Effect.fnUntraced(function* (
       )
     )
   )
-  const maxKept = options.maxKept ?? 10_000
-  const maxKeptText = options.maxKeptText ?? 64 * 1024 * 1024
   /** For spans: nobody sets it. */
   const steady = () => SteadyClock.millis(clock)
-  const bounds = {
-    all: { count: maxKept, text: maxKeptText },
-    ofPrincipal: { count: Math.min(options.maxKeptPerPrincipal ?? 1000, maxKept), text: maxKeptText / 4 }
-  }
   const entries = new Entries(bounds, steady())
-  const idempotencyWindow = Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24))
-  const maxKeys = { all: options.maxKeys ?? 100_000, ofPrincipal: options.maxKeysPerPrincipal ?? 10_000 }
   const keys = new QueryIdempotency.Keys(idempotencyWindow, maxKeys)
   // Nobody's child: closing ends what is in it, and a query that does not end holds up nobody.
   const running = Scope.makeUnsafe("parallel")
@@ -248,23 +151,6 @@ export const makeEngines = Effect.fnUntraced(function* (
     const millis = journal?.now() ?? clock.currentTimeMillisUnsafe()
     if (moment.epochMilliseconds !== millis) moment = DateTime.makeUnsafe(millis)
     return moment
-  }
-
-  /** Rows that nobody may read need no room. */
-  const tidy = (entry: Entry, outcome: Query.Outcome): Effect.Effect<void> => {
-    if (Exit.isSuccess(outcome)) return entry.measure()
-    return Cause.hasDies(outcome.cause)
-      ? Effect.andThen(Effect.logError(`Query ${entry.record.id} failed`, outcome.cause), entry.free())
-      : entry.free()
-  }
-
-  const comesTo = (entry: Entry, outcome: Query.Outcome): QueryRegistrySharing.Ending => {
-    if (Exit.isSuccess(outcome)) {
-      return { state: "Succeeded", change: { rowCount: outcome.value.rowCount, bytes: entry.bytes } }
-    }
-    const error = keptReason(reasonOf(outcome.cause))
-    const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
-    return { state: isCanceled ? "Canceled" : "Failed", change: { error } }
   }
 
   const tell = (entry: Entry, record: QueryRecord.QueryRecord): void => {
@@ -435,11 +321,7 @@ export const makeEngines = Effect.fnUntraced(function* (
       : Effect.andThen(Effect.timeoutOption(sharing.handOverWaiting, Duration.divideUnsafe(closeTimeout, 5)), end)
   })
 
-  const sample = Effect.sync(() => {
-    const states = new Map(names.map((name): [string, Array<QueryState>] => [name, []]))
-    for (const { record } of entries.all()) states.get(record.engine)?.push(record.state)
-    for (const [name, { metrics }] of places) metrics.sample(states.get(name) ?? [])
-  })
+  const sample = Effect.sync(() => QueryMetrics.sample(places, entries.all()))
   yield* Effect.forkScoped(Effect.repeat(Effect.andThen(prune, sample), Schedule.spaced(Duration.seconds(1))))
   if (journal !== undefined) {
     sharing = yield* QueryRegistrySharing.make(journal, {

@@ -25,15 +25,19 @@ type Where = Pick<Databases, "own">
 /** How often it is asked whether the sessions of queries that were taken over are there still. */
 const sessionCheck = Duration.seconds(2)
 
-const gauge = (name: string, description: string) => Metric.gauge(name, { description })
 const gauges = {
-  isValid: gauge(
-    "holdfast_queries_lease_valid",
-    "Whether this instance holds its lease in the journal of queries: 1 or 0"
-  ),
-  lagMillis: gauge("holdfast_queries_lease_lag_milliseconds", "Time since this instance last renewed its lease"),
-  instances: gauge("holdfast_queries_instances", "Instances that share the journal of queries"),
-  takenOver: gauge("holdfast_queries_taken_over", "Instances that this one took over from since it started")
+  isValid: Metric.gauge("holdfast_queries_lease_valid", {
+    description: "Whether this instance holds its lease in the journal of queries: 1 or 0"
+  }),
+  lagMillis: Metric.gauge("holdfast_queries_lease_lag_milliseconds", {
+    description: "Time since this instance last renewed its lease"
+  }),
+  instances: Metric.gauge("holdfast_queries_instances", {
+    description: "Instances that share the journal of queries"
+  }),
+  takenOver: Metric.gauge("holdfast_queries_taken_over", {
+    description: "Instances that this one took over from since it started"
+  })
 }
 
 /** Makes the tables, where queries are shared. */
