@@ -228,7 +228,8 @@ export const make = Effect.fnUntraced(function* ({ ask, isHeard, statements }: O
         if (claim.incarnation !== incarnation) return Effect.succeed(false)
         const waiting = changes.get(claim.id)
         if (waiting !== undefined) {
-          waiting.row = row
+          // A state on the way may come late: it takes no outcome's place.
+          if (row.over || !waiting.row.over) waiting.row = row
           return Deferred.await(waiting.done)
         }
         const change: Change = { claim, row, done: Deferred.makeUnsafe() }
