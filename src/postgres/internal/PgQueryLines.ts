@@ -37,7 +37,7 @@ export interface Store {
 }
 
 const decodeData = PgQueryRow.decode(Schema.Tuple([Schema.Uint8Array]))
-const decodePlace = PgQueryRow.decode(Schema.Tuple([Schema.Int, Schema.Finite]))
+const decodePlace = PgQueryRow.decode(Schema.Tuple([Schema.Int, Schema.Finite, Schema.Uint8Array]))
 
 export const asBuffer = (data: Uint8Array) => Buffer.from(data.buffer, data.byteOffset, data.length)
 
@@ -133,13 +133,19 @@ export const tableOf = (
     Effect.flatMap(read(statements.chunkOf, [id, attempt, 2 * row]), ([found]) =>
       found === undefined
         ? RowLines.missing(rowCount - row)
-        : Effect.map(decodePlace(found), ([first, place]) => {
+        : Effect.map(decodePlace(found), ([first, place, data]) => {
             let chunk = first
-            const more = () =>
-              Effect.flatMap(read(statements.readRows, [id, attempt, chunk, readChunks]), (rows) => {
+            // Most pages end within the chunk that they begin in.
+            const more = () => {
+              if (chunk === first) {
+                chunk++
+                return Effect.succeed([asBuffer(data)])
+              }
+              return Effect.flatMap(read(statements.readRows, [id, attempt, chunk, readChunks]), (rows) => {
                 chunk += rows.length
                 return Effect.forEach(rows, (row) => Effect.map(decodeData(row), ([data]) => asBuffer(data)))
               })
+            }
             return { skip: row - Math.floor(place / 2), next: piecesOf(more) }
           })
     )

@@ -269,7 +269,7 @@ export const make = (schema: string, channel: string) => {
       select q.id, $3::integer, $4::integer, $5::float8::bigint, $6::bytea from q returning 1`,
     /** $1 id, $2 attempt, $3 place. The chunk that holds it. */
     chunkOf: `
-      select r.chunk, r.place::float8 from ${rows} r
+      select r.chunk, r.place::float8, r.data from ${rows} r
       where r.query = $1::text and r.attempt = $2::integer and r.place <= $3::float8::bigint
       order by r.place desc, r.chunk desc limit 1`,
     /** $1 id, $2 attempt, $3 from which chunk on, $4 how many. */
