@@ -45,6 +45,9 @@ export interface Options {
 /** An instance that could not begin, such as before its tables are there, tries again so soon. */
 const joinAgain = Duration.millis(200)
 
+/** So long it waits, in milliseconds, until what it had at the engines before is over. */
+const leftoverMillis = 10_000
+
 const Ids = Schema.fromJsonString(Schema.Array(Schema.String))
 const decodeBeat = PgQueryRow.decode(
   Schema.Tuple([
@@ -86,11 +89,19 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     ahead = time - (askedAt + took / 2)
   }
 
+  /** One that was lost, and until when what it had at the engines is waited for. */
+  let previous: { readonly id: string; readonly until: number } | undefined
+
   const begin = Effect.gen(function* () {
     const id = randomUUID()
     const at = steady()
-    const [row] = yield* ask(statements.join, [id, name, leaseMillis])
-    const [time] = yield* decodeMoment(row?.slice(0, 1))
+    const before = previous !== undefined && at < previous.until ? previous.id : null
+    // Its connections are still in the pools: what would run on them would end with them.
+    if (before !== null) yield* options.gone(before)
+    const [row] = yield* ask(statements.join, [id, name, leaseMillis, before])
+    if (row === undefined) return
+    const [time] = yield* decodeMoment(row.slice(0, 1))
+    previous = undefined
     learn(at, time)
     incarnation = id
     renewedAt = at
@@ -102,6 +113,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     yield* Effect.logWarning(
       "This instance was taken for gone, because its lease was over: what it ran is ended, and others tell what became of it. It goes on as a new one."
     )
+    if (incarnation !== undefined) previous = { id: incarnation, until: steady() + leftoverMillis }
     incarnation = undefined
     validUntil = Number.NEGATIVE_INFINITY
     became(undefined)

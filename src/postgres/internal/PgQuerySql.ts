@@ -128,11 +128,16 @@ export const make = (schema: string, channel: string) => {
     cancelPrincipal: cancel("q.principal = $1::text"),
     /** $1 session. */
     cancelSession: cancel("q.session = $1::text"),
-    /** $1 id, $2 name, $3 the lease in milliseconds. The others are told: one that was alone tells nobody of its queries. */
+    /**
+     * $1 id, $2 name, $3 the lease in milliseconds, $4 the incarnation before or null: while that has something at the engines,
+     * nothing is returned. The others are told: one that was alone tells nobody of its queries.
+     */
     join: `
       with i as (
         insert into ${instances} (id, name, beat_at, lease_until)
-        values ($1::uuid, $2::text, ${now}, ${now} + ${span("$3::float8")}) returning id
+        select $1::uuid, $2::text, ${now}, ${now} + ${span("$3::float8")}
+        where not exists (select from ${backends} b where b.instance = $4::uuid)
+        returning id
       )
       select ${millis(now)}, pg_notify('${channel}', 'j ' || i.id::text)::text from i`,
     /**
@@ -181,6 +186,10 @@ export const make = (schema: string, channel: string) => {
       )
       update ${instances} i set ended_at = coalesce(i.ended_at, ${now}) from gone where i.id = gone.id
       returning i.ended_at < ${now} - interval '1 minute'`,
+    /** $1 the incarnation, $2 engines as JSON, where nothing of it is left. */
+    forgetBackends: `
+      delete from ${backends} b where b.instance = $1::uuid
+        and b.engine = any (select json_array_elements_text($2::json))`,
     /** $1 the incarnation. What it has at the engines. */
     backendsOf: `select b.engine, b.handle from ${backends} b where b.instance = $1::uuid`,
     /**

@@ -95,6 +95,8 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
   // Where nothing can be ended from elsewhere, what was begun may run still: it must not be run a second time.
   const again = engines.filter(({ isKnown, isOver }) => isOver && isKnown).map(({ name }) => name)
 
+  if (handles.size > 0) yield* ask(statements.forgetBackends, [dead, JSON.stringify(over)])
+
   const adopt: Effect.Effect<void, QueryError> = Effect.gen(function* () {
     const me = options.incarnation()
     if (me === undefined) return
