@@ -14,6 +14,9 @@
  *
  * **Gotchas**
  *
+ * It is for one instance: another one cannot read the rows, and a restart forgets them. A kill loses what was still in memory, which
+ * is all of a small result. Rows that must outlive their instance are `PgQueryResults`'.
+ *
  * On many systems the default directory is itself in memory. Give one on a disk where results may be large.
  */
 import * as Config from "effect/Config"
