@@ -14,6 +14,7 @@ import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import * as Holdfast from "./cli/Holdfast.ts"
 import { manifest } from "./server/Manifest.ts"
 
@@ -50,6 +51,8 @@ const report = <E>(cause: Cause.Cause<E>) => {
 Command.run(Holdfast.command, { version: manifest.version }).pipe(
   Effect.tapCause(report),
   Effect.provide(NodeServices.layer),
+  // Standard output is for what a command was asked for. The service has a log of its own.
+  Effect.provideService(Logger.LogToStderr, true),
   NodeRuntime.runMain({
     disableErrorReporting: true,
     teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || isOrdered(exit.cause) ? 0 : 1)

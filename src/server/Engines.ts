@@ -69,8 +69,9 @@ export const postgres = (url: Redacted.Redacted<string>) => ({
   applicationName: "holdfast-queries"
 })
 
-/** The registry has drained when a pool closes. */
-export const poolOptions = (maxQueries: number): ConnectionPool.Options => ({
+/** Metrics say which engine it is: an address may be another one after each start. The registry has drained when a pool closes. */
+export const poolOptions = (name: string, maxQueries: number): ConnectionPool.Options => ({
+  name,
   max: maxQueries,
   closeTimeout: "500 millis"
 })
@@ -104,13 +105,13 @@ const makers = {
             ...(Option.isSome(password) && { password: Effect.succeed(password.value) })
           }),
           {
-            ...poolOptions(maxQueries),
+            ...poolOptions(name, maxQueries),
             onOpen: settings.allowsSuperuser ? register : Effect.andThen(QueryRole.ordinary, register)
           }
         )
       )
     ),
-  mysql: ({ maxQueries, password, url }: EngineSettings.EngineSettings) =>
+  mysql: ({ maxQueries, name, password, url }: EngineSettings.EngineSettings) =>
     Effect.flatMap(
       OptionalPeer.load(
         async () => ({
@@ -120,14 +121,14 @@ const makers = {
         "mysql2"
       ),
       ({ driver, layer }) =>
-        orMine(pooled(driver, layer({ url, password: Option.getOrUndefined(password) }), poolOptions(maxQueries)))
+        orMine(pooled(driver, layer({ url, password: Option.getOrUndefined(password) }), poolOptions(name, maxQueries)))
     ),
-  sqlite: ({ maxQueries, url }: EngineSettings.EngineSettings) =>
+  sqlite: ({ maxQueries, name, url }: EngineSettings.EngineSettings) =>
     orMine(
       pooled(
         SqliteQueryDriver.layer,
         SqliteConnectionSource.layer({ url: Redacted.value(url) }),
-        poolOptions(maxQueries)
+        poolOptions(name, maxQueries)
       )
     ),
   snowflake: (engine: EngineSettings.EngineSettings, settings: Settings.Settings) =>

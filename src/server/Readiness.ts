@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import { QueryResults } from "../query/QueryResults.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
@@ -36,6 +37,8 @@ export class Readiness extends Context.Service<
      * there.
      */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
+    /** All that it may wait for. */
+    readonly parts: ReadonlyArray<string>
     /**
      * Whether queries can run now on an engine, give or take a second: the pool that they run on has a connection that answers, or
      * lends all it has. What is submitted in that second is taken in and fails: asking the database for
@@ -86,7 +89,9 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   })
   // Why a server cannot be used is in the log of outages. What is left is nobody's but the service's own.
   const tell = (cause: Cause.Cause<unknown>) =>
-    (Cause.hasDies(cause) ? Effect.logError : Effect.logDebug)("The service cannot prepare its databases", cause)
+    Cause.hasDies(cause)
+      ? LogEvent.error({ event: "tables.failed" }, "The service cannot prepare its databases", cause)
+      : LogEvent.debug({ event: "tables.failed" }, "The service cannot prepare its databases", cause)
   yield* prepare.pipe(
     Effect.sandbox,
     Effect.tapError(tell),
@@ -136,6 +141,13 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   return Readiness.of({
     prepared: Deferred.await(prepared),
     waitingFor,
+    parts: [
+      "tables",
+      "sessions",
+      ...(Option.isSome(settings.redisUrl) ? ["users"] : []),
+      ...(Option.isSome(results) ? ["results"] : []),
+      ...(engines.size > 0 ? ["queries"] : [])
+    ],
     runsQueries: ({ isReady }) => isReady,
     enginesAway: away
   })

@@ -25,7 +25,7 @@ import * as FileQueryResults from "../../src/node/FileQueryResults.ts"
 import * as PgQueryJournal from "../../src/postgres/PgQueryJournal.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { quantile, range, ratios, takeTurns } from "./measure.ts"
 import { instance, pool } from "./sharedInstance.ts"
 import * as Races from "./sharedRaces.ts"
@@ -260,7 +260,7 @@ export const run = async () => {
     if (wanted !== undefined && wanted !== name) continue
     const scope = await Effect.runPromise(Scope.make())
     const within: Within = (effect) => Effect.runPromise(Scope.provide(effect, scope))
-    const { superuserUrl: url } = await within(PgServer.make())
+    const { superuserUrl: url } = await within(TestPostgres.make())
     await within(PgQueryJournal.migrate({ url }))
     await part(url, within)
     await Effect.runPromise(Scope.close(scope, Exit.void))

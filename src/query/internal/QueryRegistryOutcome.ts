@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import { keptReason } from "../../lifetime/internal/KeptText.ts"
 import * as Query from "../Query.ts"
 import { type QueryError, StatementFailed } from "../QueryError.ts"
+import * as QueryMetrics from "./QueryMetrics.ts"
 import type { Entry } from "./QueryRegistryEntry.ts"
 import type { Ending } from "./QueryRegistrySharing.ts"
 
@@ -23,7 +24,7 @@ const reasonOf = (cause: Cause.Cause<QueryError>): QueryError["reason"] => {
 export const tidy = (entry: Entry, outcome: Query.Outcome): Effect.Effect<void> => {
   if (Exit.isSuccess(outcome)) return entry.measure()
   return Cause.hasDies(outcome.cause)
-    ? Effect.andThen(Effect.logError(`Query ${entry.record.id} failed`, outcome.cause), entry.free())
+    ? Effect.andThen(QueryMetrics.failed(entry.record.id, outcome.cause), entry.free())
     : entry.free()
 }
 
