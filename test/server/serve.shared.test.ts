@@ -9,6 +9,7 @@ import { type Browser, login, make as makeBrowser, page, queryOf, submit, submit
 import { eventually } from "../support/conditions.ts"
 import * as RoundRobin from "../support/roundRobin.ts"
 import * as Service from "../support/service.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { zone } from "./twoProcessesLaws.ts"
 
 interface Instance extends Service.Program {
@@ -34,11 +35,7 @@ class Three extends Context.Service<
   }
 >()("test/Three") {}
 
-const ahead = {
-  TZ: "America/New_York",
-  NODE_OPTIONS: `--import=${new URL("../support/skewedClock.ts", import.meta.url).href}`,
-  TEST_CLOCK_SKEW: String(3_600_000)
-}
+const ahead = { TZ: "America/New_York", ...SkewedClock.environment("1 hour") }
 
 const three = Effect.gen(function* () {
   const scope = yield* Effect.scope
