@@ -41,6 +41,8 @@ export const QueryInfo = Schema.Struct({
   state: QueryStateName,
   /** The engine that it runs on. */
   engine: Schema.String,
+  /** The instance of the service that runs it, or ran it last; null where each instance knows its own queries only. */
+  instance: Schema.NullOr(Schema.String),
   sql: Schema.String,
   submittedAt: Timestamp,
   startedAt: Time,
@@ -71,7 +73,12 @@ export const QuerySubmission = Schema.Struct({
    * Milliseconds from now until the query fails with `QueryDeadlineExceeded`; at most a day, or less where the operator says so.
    * Default: what the operator says, usually an hour.
    */
-  timeoutMs: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 86_400_000 })))
+  timeoutMs: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 86_400_000 }))),
+  /**
+   * Whether the statement may run again where the instance that runs it is gone, and nobody knows how far it came. It counts only
+   * where instances share their queries. Default: no; such a query is `Failed`, and its error says `written: "unknown"`.
+   */
+  rerun: Schema.optionalKey(Schema.Boolean)
 })
 
 const Submitted = HttpApiSchema.WithHeaders(
@@ -164,7 +171,12 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
       limit: limit(1000)
     },
     success: Listed,
-    error: [QueryProblem.CursorInvalid, QueryProblem.TooManyAnswers, QueryProblem.QueriesNotConfigured]
+    error: [
+      QueryProblem.CursorInvalid,
+      QueryProblem.TooManyAnswers,
+      QueryProblem.QueriesUnavailable,
+      QueryProblem.QueriesNotConfigured
+    ]
   }).annotateMerge(
     aboutLimited(
       "One's own queries",

@@ -97,3 +97,6 @@ export const fromLook = ({ reason }: QueryError): QueryNotFound | QueriesUnavail
   reason._tag === "QueryNotFound"
     ? new QueryNotFound({ detail: reason.message })
     : new QueriesUnavailable({ detail: reason.message })
+
+/** An error of a listing as the caller sees it. */
+export const fromList = ({ message }: QueryError): QueriesUnavailable => new QueriesUnavailable({ detail: message })

@@ -14,6 +14,9 @@
  *
  * **Gotchas**
  *
+ * It is for one instance: another one cannot read the rows, and a restart forgets them. A kill loses what was still in memory, which
+ * is all of a small result. Rows that must outlive their instance are `PgQueryResults`'.
+ *
  * On many systems the default directory is itself in memory. Give one on a disk where results may be large.
  */
 import * as Config from "effect/Config"
@@ -32,6 +35,7 @@ import type { QueryId } from "../query/QueryId.ts"
 import { type Owner, type Page, type PageText, type QueryResult, QueryResults, removed } from "../query/QueryResults.ts"
 import * as Turns from "../lifetime/internal/Turns.ts"
 import * as QueryRoom from "../query/internal/QueryRoom.ts"
+import * as RowLines from "../query/internal/RowLines.ts"
 
 /** Where rows are kept, and how many. Bytes are those of the rows' JSON text. */
 export interface Options {
@@ -177,7 +181,7 @@ class FileQueryResult implements QueryResult {
   /** The row that ends here is whole. */
   private end(): void {
     if (this.whole >= indexOptions.span) (this.index ??= Index.make(indexOptions)).add(this.rowCount, this.whole)
-    this.recent[this.used - 1] = File.newline
+    this.recent[this.used - 1] = RowLines.newline
     this.whole = this.written + this.used
     this.rowCount++
   }
@@ -258,7 +262,7 @@ class FileQueryResult implements QueryResult {
     return Effect.gen({ self: this }, function* () {
       const count = this.rowCount
       const start = this.index?.before(offset) ?? { row: 0, byte: 0 }
-      const found = File.collector({ skip: offset - start.row, limit, maxBytes: pageBytes })
+      const found = RowLines.collector({ skip: offset - start.row, limit, maxBytes: pageBytes })
       const end = Math.min(this.index?.after(offset + limit)?.byte ?? Number.POSITIVE_INFINITY, this.whole)
       // What is in memory now may be in the file when that part has been read.
       for (let at = start.byte; at < end && !found.enough();) {
@@ -284,15 +288,15 @@ class FileQueryResult implements QueryResult {
       const start = this.index?.before(offset) ?? { row: 0, byte: 0 }
       const end = this.whole
       const count = Math.max(Math.min(limit, this.rowCount - offset), 0)
-      const lines = File.lines({ skip: offset - start.row, limit: count, maxBytes: pageBytes })
+      const lines = RowLines.lines({ skip: offset - start.row, limit: count, maxBytes: pageBytes })
       let at = start.byte
       const pull: PageText["pull"] = Effect.suspend(() => {
         if (lines.enough()) return Effect.succeed(undefined)
-        if (at >= end) return File.missing(count - lines.count())
+        if (at >= end) return RowLines.missing(count - lines.count())
         return Effect.flatMap(this.piece(at, end), (piece) => {
           at += piece.length
           const text = lines.take(piece)
-          if (lines.isBroken()) return File.broken
+          if (lines.isBroken()) return RowLines.broken
           return text.length === 0 ? pull : Effect.succeed(text)
         })
       })

@@ -31,6 +31,8 @@ export const QueryRecord = Schema.Struct({
   session: Schema.NullOr(Schema.String),
   /** The engine that it runs on. */
   engine: Schema.String,
+  /** The name of the instance that runs it, or ran it last; null where each instance knows its own queries only. */
+  instance: Schema.NullOr(Schema.String),
   sql: Schema.String,
   state: Schema.Literals(QueryState.all),
   /** Every state so far in order: `Queued` is the first, and `state` the last. */

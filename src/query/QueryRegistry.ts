@@ -19,17 +19,15 @@
  * `maxWaiting` wait, or `maxWaitingPerPrincipal` of one, one more is rejected at once. Every query has a deadline, so nobody
  * holds a place for ever. A terminal state becomes visible after the connection was released.
  *
- * A registry knows the queries of its own process. What is asked about another principal's query is answered as if there
- * were none.
+ * A registry knows the queries of its own process; over a `QueryJournal` that several instances share, it knows those of all,
+ * also of those that are gone. What is asked about another principal's query is answered as if there were none.
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -38,95 +36,32 @@ import * as Semaphore from "effect/Semaphore"
 import type * as Stream from "effect/Stream"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
-import type * as Lifetime from "../lifetime/Lifetime.ts"
 import * as EntriesClosing from "../lifetime/internal/EntriesClosing.ts"
 import { inParallel } from "../lifetime/internal/Entry.ts"
-import { keptReason } from "../lifetime/internal/KeptText.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Query from "./Query.ts"
 import * as QueryAdmission from "./internal/QueryAdmission.ts"
-import { QueryDriver, type Row, type Statement } from "./QueryDriver.ts"
-import { EngineUnknown, QueriesUnavailable, QueryError, QueryNotFound, StatementFailed } from "./QueryError.ts"
+import { QueryDriver, type Row } from "./QueryDriver.ts"
+import { EngineUnknown, QueriesUnavailable, QueryError, QueryNotFound } from "./QueryError.ts"
 import * as QueryId from "./QueryId.ts"
 import * as QueryIdempotency from "./internal/QueryIdempotency.ts"
 import * as QueryMetrics from "./internal/QueryMetrics.ts"
 import type * as QueryRecord from "./QueryRecord.ts"
+import * as QueryJournal from "./QueryJournal.ts"
 import { Entries, type Listing, type ListOptions } from "./internal/QueryRegistryEntries.ts"
-import type { Entry } from "./internal/QueryRegistryEntry.ts"
+import { type Entry, newRecord } from "./internal/QueryRegistryEntry.ts"
+import * as QueryRegistryElsewhere from "./internal/QueryRegistryElsewhere.ts"
+import * as QueryRegistrySharing from "./internal/QueryRegistrySharing.ts"
 import type { Event } from "./internal/QueryRegistryEvents.ts"
+import * as QueryRegistryOptions from "./internal/QueryRegistryOptions.ts"
+import type { Engine, Options, Submission } from "./internal/QueryRegistryOptions.ts"
+import { comesTo, tidy } from "./internal/QueryRegistryOutcome.ts"
 import * as QueryRegistryReading from "./internal/QueryRegistryReading.ts"
 import { type Page, type PageText, QueryResults } from "./QueryResults.ts"
 import type { Range } from "./internal/QueryPages.ts"
 import * as QuerySizes from "./internal/QuerySizes.ts"
-import type { QueryState } from "./QueryState.ts"
 
-export type { Event, Listing, ListOptions }
-
-/** A query to be. */
-export interface Submission {
-  readonly statement: Statement
-  /** The name of the engine to run it on. Default: the registry's first. */
-  readonly engine?: string | undefined
-  /** Who may see it, cancel it and read it; fairness, limits and idempotency keys are between or within principals. */
-  readonly principal: string
-  /** Ends the query when it ends: the session that submitted it. */
-  readonly owner?: Lifetime.Lifetime | undefined
-  /** The public id of that session, for {@link QueryRegistry} `cancelAll`. */
-  readonly session?: string | undefined
-  /** From now until the outcome, waiting included; at most the registry's `maxDeadline`. Default: the registry's. */
-  readonly deadline?: Duration.Input | undefined
-  /** How long record and rows stay after the end. Default: the registry's. */
-  readonly retention?: Duration.Input | undefined
-  /**
-   * Makes submitting it again harmless: within the registry's window the same principal gets the same query for the same key,
-   * statement, parameters, deadline and engine, in state `Expired` after its retention; with another statement it is an
-   * `IdempotencyConflict`. A rejected submission uses up no key. Default: every submission is a new query.
-   */
-  readonly idempotencyKey?: string | undefined
-}
-
-/** Limits and times; every one is finite. */
-export interface Options extends QueryAdmission.Options {
-  /** Of a submission that has none: from the submission until the outcome, waiting included. Default: 1 hour, or `maxDeadline`. */
-  readonly deadline?: Duration.Input | undefined
-  /** A longer deadline of a submission is cut to this. Default: 1 day. */
-  readonly maxDeadline?: Duration.Input | undefined
-  /** How long a record and its rows stay after the end. Default: 15 minutes. */
-  readonly retention?: Duration.Input | undefined
-  /**
-   * Records of queries that are over, each with its rows; one more, and the oldest is treated as past its retention. Default:
-   * 10,000.
-   */
-  readonly maxKept?: number | undefined
-  /** Of one principal. Default: 1,000. */
-  readonly maxKeptPerPrincipal?: number | undefined
-  /**
-   * Characters that the texts of all these records may have together, a quarter of them those of one principal; with more, the
-   * oldest go, too. Statements count, errors, notices and columns. Default: 64 Mi.
-   */
-  readonly maxKeptText?: number | undefined
-  /** How long an idempotency key is remembered. Default: 24 hours. */
-  readonly idempotencyWindow?: Duration.Input | undefined
-  /** Keys remembered of all principals; a submission with one more is rejected. Default: 100,000. */
-  readonly maxKeys?: number | undefined
-  /** Keys remembered of one principal; a submission with one more is rejected. Default: 10,000. */
-  readonly maxKeysPerPrincipal?: number | undefined
-  /** How long closing waits for running queries before it cancels them. Default: half a second, in which short ones end. */
-  readonly drain?: Duration.Input | undefined
-  /**
-   * How long closing takes at most, `drain` included; a fifth of what that leaves is for freeing rows. What does not end by
-   * then, because the driver or the result store is stuck, is left behind and stands in the ledger as `stalled`. Default: 5
-   * seconds.
-   */
-  readonly closeTimeout?: Duration.Input | undefined
-}
-
-/** What a registry runs queries on, and how many at a time: each engine has places and a queue of its own. */
-export interface Engine {
-  readonly driver: QueryDriver["Service"]
-  /** Default: the registry's. */
-  readonly limits?: QueryAdmission.Options | undefined
-}
+export type { Engine, Event, Listing, ListOptions, Options, Submission }
 
 /** The name of the one engine of a registry that is made over the `QueryDriver` in context. */
 export const defaultEngine = "default"
@@ -146,7 +81,7 @@ export class QueryRegistry extends Context.Service<
     /** Cancels what is not over of a principal's or a session's queries, and waits for the terminal states. */
     readonly cancelAll: (
       of: { readonly principal: string } | { readonly session: string }
-    ) => Effect.Effect<ReadonlyArray<QueryRecord.QueryRecord>>
+    ) => Failed<ReadonlyArray<QueryRecord.QueryRecord>>
     /** Rows from `offset`, counted from 0. */
     readonly page: (principal: string, id: QueryId.QueryId, options: Range) => Failed<Page>
     /** The same as text, for a reader that sends it on as it is: nothing is decoded, and it is read as it is pulled. */
@@ -163,7 +98,7 @@ export class QueryRegistry extends Context.Service<
       options?: { readonly after?: number | undefined }
     ) => Stream.Stream<Event, QueryError>
     /** The principal's queries, the newest first. */
-    readonly list: (principal: string, options?: ListOptions) => Effect.Effect<Listing>
+    readonly list: (principal: string, options?: ListOptions) => Failed<Listing>
     /** Removes what is past its retention, as the registry does by itself every second. */
     readonly prune: Effect.Effect<void>
   }
@@ -173,114 +108,90 @@ const fail = (reason: QueryError["reason"]) => Effect.fail(new QueryError({ reas
 
 const shuttingDown = new QueriesUnavailable({ problem: "The service is shutting down. Try again later." })
 
-/** A defect of a driver must not leave a query without an outcome. */
-const reasonOf = (cause: Cause.Cause<QueryError>): QueryError["reason"] => {
-  const error = Cause.findErrorOption(cause)
-  return Option.isSome(error)
-    ? error.value.reason
-    : new StatementFailed({ problem: "The query failed for an internal reason, which the log tells" })
-}
-
 /** Makes a registry over several engines, by name; it closes with the current scope. The first engine is the default. */
 export const makeEngines = Effect.fnUntraced(function* (
   engines: ReadonlyMap<string, Engine>,
   options: Options = {}
 ): Effect.fn.Return<QueryRegistry["Service"], never, QueryResults | Scope.Scope> {
-  const retention = Duration.fromInputUnsafe(options.retention ?? Duration.minutes(15))
-  const drain = Duration.fromInputUnsafe(options.drain ?? Duration.millis(500))
-  const closeTimeout = Duration.fromInputUnsafe(options.closeTimeout ?? Duration.seconds(5))
-  const maxDeadline = Duration.fromInputUnsafe(options.maxDeadline ?? Duration.days(1))
-  const usualDeadline = Duration.min(Duration.fromInputUnsafe(options.deadline ?? Duration.hours(1)), maxDeadline)
+  const { bounds, closeTimeout, drain, idempotencyWindow, maxDeadline, maxKeys, retention, usualDeadline } =
+    QueryRegistryOptions.resolve(options)
   // Most queries have this one: it costs them neither fiber nor timer.
   const usualDeadlines = yield* Deadlines.make(usualDeadline)
   const context = yield* Effect.context<never>()
   const ledger = yield* Ledger.Ledger
   const results = yield* QueryResults
   const clock = yield* Clock.Clock
+  const journal = yield* QueryJournal.QueryJournal
   const names = Array.from(engines.keys())
   const places = new Map(
     yield* Effect.forEach(engines, ([name, { driver, limits }]) =>
       Effect.map(
         Effect.all({ admission: QueryAdmission.make({ ...options, ...limits }), metrics: QueryMetrics.make(name) }),
-        (at) => [name, { ...at, context: Context.add(context, QueryDriver, driver) }] as const
+        (at) => {
+          const { maxWaitingPerPrincipal = 100 } = { ...options, ...limits }
+          return [name, { ...at, maxWaitingPerPrincipal, context: Context.add(context, QueryDriver, driver) }] as const
+        }
       )
     )
   )
-  const maxKept = options.maxKept ?? 10_000
-  const maxKeptText = options.maxKeptText ?? 64 * 1024 * 1024
   /** For spans: nobody sets it. */
   const steady = () => SteadyClock.millis(clock)
-  const entries = new Entries(
-    {
-      all: { count: maxKept, text: maxKeptText },
-      ofPrincipal: { count: Math.min(options.maxKeptPerPrincipal ?? 1000, maxKept), text: maxKeptText / 4 }
-    },
-    steady()
-  )
-  const keys = new QueryIdempotency.Keys(Duration.fromInputUnsafe(options.idempotencyWindow ?? Duration.hours(24)), {
-    all: options.maxKeys ?? 100_000,
-    ofPrincipal: options.maxKeysPerPrincipal ?? 10_000
-  })
+  const entries = new Entries(bounds, steady())
+  const keys = new QueryIdempotency.Keys(idempotencyWindow, maxKeys)
   // Nobody's child: closing ends what is in it, and a query that does not end holds up nobody.
   const running = Scope.makeUnsafe("parallel")
   // The fiber that prunes holds it, so that closing returns after all is freed.
   const freeing = Semaphore.makeUnsafe(1)
   let closing = false
+  let sharing: QueryRegistrySharing.Sharing | undefined
 
   // Thousands of queries may be told the same moment; they share it.
   let moment = DateTime.makeUnsafe(0)
   const now = () => {
-    const millis = clock.currentTimeMillisUnsafe()
+    const millis = journal?.now() ?? clock.currentTimeMillisUnsafe()
     if (moment.epochMilliseconds !== millis) moment = DateTime.makeUnsafe(millis)
     return moment
   }
 
-  /** Rows that nobody may read need no room. */
-  const tidy = (entry: Entry, outcome: Query.Outcome): Effect.Effect<void> => {
-    if (Exit.isSuccess(outcome)) return entry.measure()
-    return Cause.hasDies(outcome.cause)
-      ? Effect.andThen(QueryMetrics.failed(entry.record.id, outcome.cause), entry.free())
-      : entry.free()
-  }
-
-  const settle = (entry: Entry, outcome: Query.Outcome): void => {
-    const error = Exit.isSuccess(outcome) ? null : keptReason(reasonOf(outcome.cause))
+  const tell = (entry: Entry, record: QueryRecord.QueryRecord): void => {
     // Before it is told, so that nobody sees one too many.
-    entries.ended(entry, entry.size + QuerySizes.sizeOfReason(error), now())
+    entries.ended(entry, entry.size + QuerySizes.sizeOfReason(record.error), now())
     const spans = entry.ended(steady())
-    if (Exit.isSuccess(outcome)) {
-      entry.step("Succeeded", now(), { rowCount: outcome.value.rowCount, bytes: entry.bytes })
-    } else if (error !== null) {
-      const isCanceled = entry.record.state === "Canceling" && Query.isCancel(error)
-      entry.step(isCanceled ? "Canceled" : "Failed", now(), { error })
-    }
+    entry.become(record)
     const at = places.get(entry.record.engine)
     if (spans.held !== undefined) at?.admission.took(spans.held)
     at?.metrics.ended(entry.record, spans)
   }
 
-  const start = (
-    entry: Entry,
-    { owner, statement }: Submission,
-    place: QueryAdmission.Place,
-    deadline: Duration.Duration | undefined,
-    context: Context.Context<QueryDriver>
-  ) => {
-    const { id, principal } = entry.record
+  const settle = (entry: Entry, outcome: Query.Outcome): void => {
+    const ending = comesTo(entry, outcome)
+    if (entry.sharing === undefined) tell(entry, entry.after(ending.state, now(), ending.change))
+    else sharing?.settle(entry, entry.sharing, ending)
+  }
+
+  const start: QueryRegistrySharing.Local["start"] = (entry, { owner, statement }, place, deadline) => {
+    const { engine, id, principal } = entry.record
+    const context = places.get(engine)?.context
+    if (context === undefined) return Effect.die(new Error(`There is no engine ${engine}`))
     return Query.start(
       {
         id,
         principal,
         attributes: () => ({ principal: entry.record.principal, state: entry.record.state }),
         statement,
-        sink: () => Effect.map(entry.open(results.open({ id, principal }), context), (result) => entry.sinkOf(result)),
+        sink: () =>
+          Effect.map(entry.open(results.open({ id, principal, claim: entry.sharing?.claim }), context), (result) =>
+            entry.sinkOf(result)
+          ),
         owner,
         deadline: deadline === undefined ? usualDeadline : Duration.min(deadline, maxDeadline),
         deadlines: deadline === undefined ? usualDeadlines : undefined,
         place,
         onState: (state) => {
           entry.came(state, steady())
-          entry.step(state, now())
+          // Over a shared journal it may have been told already that it starts.
+          if (state !== entry.record.state) entry.step(state, now())
+          sharing?.noted(entry)
         },
         onNotice: (notice) => entry.remark(notice),
         onReleased: (outcome) => tidy(entry, outcome),
@@ -290,37 +201,58 @@ export const makeEngines = Effect.fnUntraced(function* (
     ).pipe(Scope.provide(running))
   }
 
+  const list = (
+    { principal, ...more }: Pick<QueryRecord.QueryRecord, "id" | "principal" | "session" | "engine" | "sql">,
+    retention: Duration.Duration,
+    since: { readonly at: DateTime.Utc; readonly transitions?: QueryRecord.QueryRecord["transitions"] } = { at: now() }
+  ) =>
+    entries.add(
+      { principal, ...more, ...since, instance: journal?.instance ?? null, steadyAt: steady(), retention },
+      steady()
+    )
+
   /** Takes a query in. It is one step in which nothing else runs, so that a key starts one query. */
-  const enter = (submission: Submission, deadline: Duration.Duration | undefined) => {
+  const enter = (submission: Submission, deadline: Duration.Duration | undefined): Failed<QueryRecord.QueryRecord> => {
     if (closing) return fail(shuttingDown)
     const { engine = names[0] ?? defaultEngine, idempotencyKey: key, principal, session, statement } = submission
     const at = places.get(engine)
     if (at === undefined) return fail(new EngineUnknown({ engines: names }))
     const request = key === undefined ? undefined : { principal, key, engine, statement, deadline }
-    const answer = request && keys.answer(request, steady())
+    const answer = request && sharing === undefined ? keys.answer(request, steady()) : undefined
     if (answer !== undefined) return answer
     const kept = submission.retention === undefined ? retention : Duration.fromInputUnsafe(submission.retention)
+    const described = { id: QueryId.make(), principal, session: session ?? null, engine, sql: statement.sql }
+    const digest = request === undefined || sharing === undefined ? "" : QueryIdempotency.digestOf(request)
     const place = at.admission.enter(principal, QuerySizes.sizeOfStatement(statement))
     if ("rejection" in place) {
-      if (place.rejection.reason._tag === "QueryRejected") at.metrics.rejected(place.rejection.reason.limit)
-      return Effect.fail(place.rejection)
+      const { rejection } = place
+      if (rejection.reason._tag === "QueryRejected") at.metrics.rejected(rejection.reason.limit)
+      if (sharing === undefined || key === undefined) return Effect.fail(rejection)
+      return Effect.flatMap(sharing.known({ key, digest, submitted: newRecord(described, now()) }), (known) =>
+        Option.isSome(known) ? Effect.succeed(known.value) : Effect.fail(rejection)
+      )
     }
     at.metrics.submitted()
-    const entry = entries.add(
-      {
-        id: QueryId.make(),
-        principal,
-        session: session ?? null,
-        engine,
-        sql: statement.sql,
-        at: now(),
-        steadyAt: steady(),
-        retention: kept
-      },
-      steady()
-    )
+    const entry = list(described, kept)
+    if (sharing !== undefined) {
+      return sharing.submit(entry, submission, place, deadline, {
+        deadlineMillis: Duration.toMillis(Duration.min(deadline ?? usualDeadline, maxDeadline)),
+        retentionMillis: Duration.toMillis(kept),
+        rerun: submission.rerun ?? false,
+        maxWaitingOfPrincipal: at.maxWaitingPerPrincipal,
+        key:
+          key === undefined
+            ? undefined
+            : {
+                name: key,
+                digest,
+                windowMillis: Duration.toMillis(idempotencyWindow),
+                maxOfPrincipal: maxKeys.ofPrincipal
+              }
+      })
+    }
     if (request !== undefined) keys.keep(request, entry, steady())
-    return Effect.map(start(entry, submission, place, deadline, at.context), (lifetime) => {
+    return Effect.map(start(entry, submission, place, deadline), (lifetime) => {
       entry.begun(lifetime)
       return entry.record
     })
@@ -375,18 +307,51 @@ export const makeEngines = Effect.fnUntraced(function* (
 
   const close = Effect.suspend(() => {
     closing = true
-    return EntriesClosing.close(entries, { drain, closeTimeout, now, steady, ledger, freeing })
+    const end = EntriesClosing.close(entries, {
+      drain,
+      closeTimeout,
+      now,
+      steady,
+      ledger,
+      freeing,
+      written: sharing?.written
+    })
+    return sharing === undefined
+      ? end
+      : Effect.andThen(Effect.timeoutOption(sharing.handOverWaiting, Duration.divideUnsafe(closeTimeout, 5)), end)
   })
 
-  const sample = Effect.sync(() => {
-    const states = new Map(names.map((name): [string, Array<QueryState>] => [name, []]))
-    for (const { record } of entries.all()) states.get(record.engine)?.push(record.state)
-    for (const [name, { metrics }] of places) metrics.sample(states.get(name) ?? [])
-  })
+  const sample = Effect.sync(() => QueryMetrics.sample(places, entries.all()))
   yield* Effect.forkScoped(Effect.repeat(Effect.andThen(prune, sample), Schedule.spaced(Duration.seconds(1))))
+  if (journal !== undefined) {
+    sharing = yield* QueryRegistrySharing.make(journal, {
+      entries,
+      engines: new Map(Array.from(engines, ([name, { elsewhere }]) => [name, elsewhere])),
+      keptOfPrincipal: bounds.ofPrincipal,
+      now,
+      isClosing: () => closing,
+      start,
+      takeIn: ({ record, retentionMillis, statement }) => {
+        const place = places
+          .get(record.engine)
+          ?.admission.enter(record.principal, QuerySizes.sizeOfStatement(statement))
+        if (place === undefined || "rejection" in place) return undefined
+        const { transitions } = record
+        const entry = list(record, Duration.millis(retentionMillis), { at: transitions[0].at, transitions })
+        return { entry, place }
+      },
+      tell,
+      undoes: (engine) => engines.get(engine)?.driver.capabilities?.undoes === true
+    })
+    yield* sharing.join
+  }
   // After the pruning was begun, which is over when nothing is left to prune.
   yield* Effect.addFinalizer(() => close)
 
+  if (journal !== undefined && sharing !== undefined) {
+    const all = QueryRegistryElsewhere.make(journal, results, entries, sharing.end)
+    return QueryRegistry.of({ submit, ...all, prune: Effect.andThen(prune, Effect.ignore(journal.prune)) })
+  }
   return QueryRegistry.of({
     submit,
     status: (principal, id) => Effect.map(find(principal, id), ({ record }) => record),

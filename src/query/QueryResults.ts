@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import type { Column, Row, RowSink } from "./QueryDriver.ts"
 import { QueryError, ResultsUnavailable } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
+import type { Claim, Rows } from "./QueryJournal.ts"
 import * as QueryRoom from "./internal/QueryRoom.ts"
 import { sizeOf } from "./internal/QuerySizes.ts"
 
@@ -43,12 +44,25 @@ export interface QueryResult {
   readonly text?: ((offset: number, limit: number) => Effect.Effect<PageText, QueryError>) | undefined
   /** The bytes that its rows take up where they are kept. */
   readonly bytes: Effect.Effect<number>
+  /**
+   * Makes what was added last, and outlive the scope. Tells what a reader on another instance needs. Default: the rows are gone
+   * with the scope.
+   */
+  readonly seal?: Effect.Effect<Pick<Rows, "columns" | "inline">, QueryError> | undefined
 }
 
 /** Whose rows they are. */
 export interface Owner {
   readonly id: QueryId
   readonly principal: string
+  /** By which right they are written, where there is a shared journal. */
+  readonly claim?: Claim | undefined
+}
+
+/** Rows of a query that another instance ran, or an earlier life of this one. */
+export interface Sealed extends Rows {
+  readonly id: QueryId
+  readonly rowCount: number
 }
 
 export class QueryResults extends Context.Service<
@@ -56,6 +70,8 @@ export class QueryResults extends Context.Service<
   {
     /** Opens the result of a query, which is empty yet; closing the scope frees its space. */
     readonly open: (query: Owner) => Effect.Effect<QueryResult, never, Scope.Scope>
+    /** Reads rows that were sealed. Default: they can be read on the instance only that ran the query, while it lives. */
+    readonly sealed?: ((rows: Sealed) => Pick<QueryResult, "page" | "text">) | undefined
     /** Whether rows can be kept now. Puts in order what can be. */
     readonly ready: Effect.Effect<void, QueryError>
   }

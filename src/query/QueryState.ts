@@ -8,6 +8,9 @@
  *    └──────────┴──────────┴─► Canceling ─► Canceled | Succeeded | Failed   (whichever the server says)
  * ```
  *
+ * Over a journal that several instances share, a query that goes from one instance to another is `Queued` again, from whichever state
+ * it was in.
+ *
  * A terminal state is published after everything the query held was released, never before.
  */
 import * as RunState from "../lifetime/internal/RunState.ts"

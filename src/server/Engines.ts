@@ -27,6 +27,7 @@ import * as OptionalPeer from "./OptionalPeer.ts"
 import * as QueryRole from "./QueryRole.ts"
 import * as QueryRoles from "./QueryRoles.ts"
 import type * as Settings from "./Settings.ts"
+import * as SharedQueries from "./SharedQueries.ts"
 import * as SnowflakeEngine from "./SnowflakeEngine.ts"
 
 /** An engine as the service sees it. */
@@ -95,17 +96,19 @@ const orMine = <A, R>(effect: Effect.Effect<A, ConnectionError, R>) => Effect.or
 
 const makers = {
   postgres: ({ maxQueries, name, password, url }: EngineSettings.EngineSettings, settings: Settings.Settings) =>
-    orMine(
-      pooled(
-        PgQueryDriver.layer,
-        PgConnectionSource.layer({
-          ...postgres(url),
-          ...(Option.isSome(password) && { password: Effect.succeed(password.value) })
-        }),
-        {
-          ...poolOptions(name, maxQueries),
-          onOpen: settings.allowsSuperuser ? undefined : QueryRole.ordinary
-        }
+    Effect.flatMap(SharedQueries.register(name, url, Option.getOrUndefined(password)), (register) =>
+      orMine(
+        pooled(
+          PgQueryDriver.layer,
+          PgConnectionSource.layer({
+            ...postgres(url),
+            ...(Option.isSome(password) && { password: Effect.succeed(password.value) })
+          }),
+          {
+            ...poolOptions(name, maxQueries),
+            onOpen: settings.allowsSuperuser ? register : Effect.andThen(QueryRole.ordinary, register)
+          }
+        )
       )
     ),
   mysql: ({ maxQueries, name, password, url }: EngineSettings.EngineSettings) =>

@@ -5,6 +5,7 @@
  * the session, as `event stream`.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Ledger from "../lifetime/Ledger.ts"
 import type * as Lifetime from "../lifetime/Lifetime.ts"
@@ -22,9 +23,12 @@ export interface Watch {
   readonly end: Effect.Effect<void>
 }
 
+/** How long the stream waits for a query that is being ended. */
+const lastWords = "2 seconds"
+
 /** The events after those that the watcher has. What has happened by the end of the stream is told, whatever ended it. */
 export const watch = (
-  queries: Pick<QueryRegistry["Service"], "events" | "status">,
+  queries: Pick<QueryRegistry["Service"], "await" | "events" | "status">,
   { after, end, id, principal, session }: Watch
 ): Stream.Stream<Event> => {
   let seen = after
@@ -36,8 +40,15 @@ export const watch = (
       })
     )
   )
-  // The end of a session is over after that of its queries, and may be heard of before it.
-  const rest = Effect.map(queries.status(principal, id), ({ transitions }) =>
+  // The end of a session is over after that of its queries, and may be heard of before it. One that ends is over in a moment.
+  const last = Effect.flatMap(queries.status(principal, id), (record) =>
+    record.state === "Canceling"
+      ? Effect.map(Effect.timeoutOption(queries.await(principal, id), lastWords), (over) =>
+          Option.getOrElse(over, () => record)
+        )
+      : Effect.succeed(record)
+  )
+  const rest = Effect.map(last, ({ transitions }) =>
     transitions.length > seen
       ? Stream.take(queries.events(principal, id, { after: seen }), transitions.length - seen)
       : Stream.empty

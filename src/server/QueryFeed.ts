@@ -119,7 +119,8 @@ export const watch = (
       ),
       (leave) => Effect.sync(leave)
     )
-    yield* Effect.repeat(look, Schedule.spaced(every))
+    // Where the list cannot be read now, it is looked at again.
+    yield* Effect.repeat(Effect.ignore(look), Schedule.spaced(every))
   })
 
   const told = Stream.callback<QueryRecord>(follow, { bufferSize, strategy: "suspend" }).pipe(

@@ -66,6 +66,7 @@ const infoOf = (record: QueryRecord.QueryRecord): QueryInfo => ({
     "session",
     "state",
     "engine",
+    "instance",
     "sql",
     "expiresAt",
     "rowCount",
@@ -208,7 +209,9 @@ export const layer = HttpApiBuilder.group(
           const after = yield* queryCursors.decode(cursor)
           const mine = yield* principal
           yield* Turns.next
-          const { next, queries } = yield* (yield* registry).list(mine, { ...rest, after })
+          const { next, queries } = yield* (yield* registry)
+            .list(mine, { ...rest, after })
+            .pipe(Effect.mapError(QueryProblem.fromList))
           const list = JsonPieces.ofList(queries, (record) => encodeInfo(infoOf(record)))
           return yield* answers.json(Answers.ofText(list), {
             principal: mine,
@@ -306,6 +309,7 @@ export const layer = HttpApiBuilder.group(
             owner: yield* Effect.mapError(session.lifetime, SessionProblem.from),
             session: yield* Effect.mapError(session.id, SessionProblem.from),
             ...(key !== undefined && { idempotencyKey: key }),
+            ...(payload.rerun !== undefined && { rerun: payload.rerun }),
             ...(deadline !== undefined && { deadline })
           })
           .pipe(Effect.mapError(QueryProblem.fromSubmit), Effect.tapError(retryAfter))

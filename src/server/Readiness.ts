@@ -20,6 +20,7 @@ import { FailureCounts } from "./FailureCounts.ts"
 import { type Engine, Engines, onceASecond } from "./Engines.ts"
 import * as FunctionServices from "./FunctionServices.ts"
 import * as SessionStores from "./SessionStores.ts"
+import * as SharedQueries from "./SharedQueries.ts"
 import type { Settings } from "./Settings.ts"
 import { Users } from "./Users.ts"
 import * as UsersMigrations from "./UsersMigrations.ts"
@@ -32,7 +33,7 @@ export class Readiness extends Context.Service<
     /**
      * What is being waited for; empty when the service is ready. `tables` are not there yet, `sessions`, `users` or `queries`
      * are where nobody answers, with several engines when no engine does; `users` is not told apart from `sessions` where both are in one database. `sessions` stands
-     * for the counts of failed logins, too. `results` is the place where rows of queries are kept, when nothing can be written
+     * for the counts of failed logins, too. `lease` is this instance's in the journal of queries, where instances share that. `results` is the place where rows of queries are kept, when nothing can be written
      * there.
      */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
@@ -65,6 +66,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const users = yield* Users
   const engines = Option.getOrElse(yield* Effect.serviceOption(Engines), () => new Map<string, Engine>())
   const results = yield* Effect.serviceOption(QueryResults)
+  const isLeased = yield* SharedQueries.leased
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
@@ -76,6 +78,7 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
     yield* FunctionServices.migrate(settings, databases)
+    yield* SharedQueries.migrate(settings, databases)
     if (Option.isSome(databases.demo))
       yield* users.ensure({ name: demo, operator: true, password: databases.demo.value })
     // Before anybody is told the new password, where the sessions can be reached.
@@ -119,6 +122,12 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
           check("sessions", Effect.andThen(store.ping, failures.wait([nobody]))),
           // On the connections that logins use.
           Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", users.isOperator(demo)),
+          engines.size === 0
+            ? Effect.succeed([])
+            : check(
+                "lease",
+                Effect.filterOrFail(Effect.sync(isLeased), (is) => is)
+              ),
           Option.match(results, { onNone: () => Effect.succeed([]), onSome: ({ ready }) => check("results", ready) }),
           // One engine that is away must not stop what runs on another.
           Effect.map(away, ({ length }) => (length > 0 && length === engines.size ? ["queries"] : []))

@@ -22,7 +22,6 @@ import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
 import * as ExactJson from "../http/ExactJson.ts"
 import * as Preconditions from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
-import * as FileQueryResults from "../node/FileQueryResults.ts"
 import * as QueryRegistry from "../query/QueryRegistry.ts"
 import type { QueryResults } from "../query/QueryResults.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
@@ -65,6 +64,7 @@ import * as SessionHandlers from "./SessionHandlers.ts"
 import * as SessionNews from "../http/internal/SessionNews.ts"
 import * as SessionStoreMetrics from "./SessionStoreMetrics.ts"
 import * as SessionStores from "./SessionStores.ts"
+import * as SharedQueries from "./SharedQueries.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
 import * as StartMessages from "./StartMessages.ts"
@@ -126,27 +126,33 @@ const sessions = (settings: Settings.Settings, databases: Databases.Databases) =
   )
 
 /** Over the engines in context, where there are some. */
-const queries = (settings: Settings.Settings) =>
-  Effect.map(Effect.all([Engines.Engines, Effect.context<never>()]), ([engines, context]) =>
-    engines.size === 0
-      ? Layer.empty
-      : Layer.effect(
-          QueryRegistry.QueryRegistry,
-          QueryRegistry.makeEngines(
-            new Map(
-              Array.from(engines, ([name, { driver, maxQueries, maxQueriesPerUser }]) => [
-                name,
-                { driver, limits: { maxRunning: maxQueries, maxRunningPerPrincipal: maxQueriesPerUser } }
-              ])
-            ),
-            {
-              deadline: settings.queryTimeouts.usual,
-              maxDeadline: QueryTimeouts.longest,
-              retention: settings.queryRetention,
-              drain: "2 seconds"
-            }
-          )
-        ).pipe(Layer.provide(Layer.succeedContext(context as Context.Context<QueryResults>)))
+const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
+  Effect.map(
+    Effect.all([Engines.Engines, SharedQueries.elsewhere(settings, databases), Effect.context<never>()]),
+    ([engines, elsewhere, context]) =>
+      engines.size === 0
+        ? Layer.empty
+        : Layer.effect(
+            QueryRegistry.QueryRegistry,
+            QueryRegistry.makeEngines(
+              new Map(
+                Array.from(engines, ([name, { driver, maxQueries, maxQueriesPerUser }]) => [
+                  name,
+                  {
+                    driver,
+                    limits: { maxRunning: maxQueries, maxRunningPerPrincipal: maxQueriesPerUser },
+                    elsewhere: elsewhere.get(name)?.backends
+                  }
+                ])
+              ),
+              {
+                deadline: settings.queryTimeouts.usual,
+                maxDeadline: QueryTimeouts.longest,
+                retention: settings.queryRetention,
+                drain: "2 seconds"
+              }
+            )
+          ).pipe(Layer.provide(Layer.succeedContext(context as Context.Context<QueryResults>)))
   ).pipe(Layer.unwrap)
 
 /** How connections for users' SQL are opened. */
@@ -187,13 +193,16 @@ const usual = (settings: Settings.Settings, databases: Databases.Databases) =>
     onSome: (url) => {
       const own = Option.isSome(settings.queryUrl) ? Option.none() : databases.embedded
       const { maxQueries, maxQueriesPerUser } = settings.usualLimits
-      const stands = ConnectionPool.layer({
-        ...Engines.poolOptions(EngineSettings.usual, maxQueries),
-        onOpen: Effect.andThen(
-          settings.allowsSuperuser ? Effect.void : QueryRole.ordinary,
-          Option.isSome(own) ? QueryPriority.behindTheService : Effect.void
-        )
-      })
+      const prepare = Effect.andThen(
+        settings.allowsSuperuser ? Effect.void : QueryRole.ordinary,
+        Option.isSome(own) ? QueryPriority.behindTheService : Effect.void
+      )
+      const stands = Effect.map(SharedQueries.register("default", url), (register) =>
+        ConnectionPool.layer({
+          ...Engines.poolOptions(EngineSettings.usual, maxQueries),
+          onOpen: Effect.andThen(prepare, register)
+        })
+      ).pipe(Layer.unwrap)
       if (settings.queryRoles === "shared") return Layer.provide(stands, connections.shared(url, own))
       if (settings.queryRoles !== "per-user") {
         return Layer.provide(stands, QueryRoleMap.layer(connections.url(url), settings.queryRoles))
@@ -212,7 +221,7 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
   const engines = Engines.layer(settings).pipe(Layer.provideMerge(usual(settings, databases)))
   return settings.engines.length === 0 && Option.isNone(databases.queries)
     ? engines
-    : Layer.merge(engines, FileQueryResults.layer())
+    : Layer.merge(engines, SharedQueries.layerResults(settings, databases))
 }
 
 /** The listener, for which everything is watched that somebody looks at. */
@@ -269,11 +278,13 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
   const service = app.pipe(
     Layer.provide(listener(settings)),
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
-    Layer.provide(queries(settings)),
+    Layer.provide(SharedQueries.layerWatch(settings, databases)),
+    Layer.provide(queries(settings, databases)),
     Layer.provide(FunctionServices.layer(settings, databases)),
     Layer.provide(Draining.layer),
     Layer.provide(Readiness.layer(settings, databases)),
     Layer.provide(foundation(settings, databases)),
+    Layer.provide(SharedQueries.layerJournal(settings, databases)),
     Layer.provide(failureCounts(settings)),
     Layer.provide(sessions(settings, databases)),
     Layer.provide([observers(settings), ProcessMetrics.layer])

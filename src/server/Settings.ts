@@ -72,6 +72,8 @@ export interface Settings extends FunctionSettings.FunctionSettings {
   readonly maxQueriesPerUser: number
   readonly queryTimeouts: QueryTimeouts.Timeouts
   readonly queryRetention: Duration.Duration
+  /** Whether queries, keys and rows are those of all instances on the same database. */
+  readonly sharedQueries: boolean
   /** Whether users' SQL may run as a role that stands above the rules of the database. */
   readonly allowsSuperuser: boolean
   /** What the data of sessions is encrypted with where it is stored, the first one; none: it is not. */
@@ -233,6 +235,10 @@ const queryRoles = Effect.fnUntraced(function* (usual: "per-user" | "shared") {
   )
 })
 
+/** An embedded database is one instance's alone. */
+const sharedQueries = (isOwn: boolean) =>
+  Effect.map(oneOf("HOLDFAST_SHARED_QUERIES", isOwn ? ["on", "off"] : ["off", "on"]), (way) => way === "on")
+
 /** Decodes the environment. */
 export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMissing> = Effect.gen(function* () {
   const unknown = SettingsNames.unknown(process.env)
@@ -278,6 +284,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxQueriesPerUser,
     queryTimeouts: yield* queryTimeouts,
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
+    sharedQueries: yield* sharedQueries(Option.isSome(ownUrl)),
     allowsSuperuser: (yield* oneOf("HOLDFAST_QUERY_SUPERUSER", ["refuse", "allow"])) === "allow",
     sessionKeys: yield* sessionKeys,
     maxConnections,

@@ -20,6 +20,7 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   queries: () => import("./queries.ts"),
   queriesClosing: () => import("./queriesClosing.ts"),
   queriesMemory: () => import("./queriesMemory.ts"),
+  shared: () => import("./shared.ts"),
   functions: () => import("./functions.ts"),
   clientSessions: () => import("./clientSessions.ts"),
   isolation: () => import("./isolation.ts"),

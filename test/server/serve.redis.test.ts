@@ -73,7 +73,7 @@ it.live(
 
       yield* Service.administer(`alter database ${own.name} with allow_connections false`)
       yield* Service.administer(`select pg_terminate_backend(pid) from pg_stat_activity where datname = '${own.name}'`)
-      yield* eventually(waitingFor(browser), (names) => String(names) === "users")
+      yield* eventually(waitingFor(browser), (names) => String(names) === "users,lease,results")
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), [200, ""])
       assert.deepStrictEqual(yield* inTime(browser.send("PATCH", "/session/data", { json: { a: 1 } })), [200, ""])
       assert.deepStrictEqual(yield* inTime(login(makeBrowser(browser.url))), unavailable)

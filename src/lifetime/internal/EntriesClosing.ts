@@ -24,6 +24,8 @@ export interface Closing {
   readonly ledger: Ledger.Ledger
   /** Held by the fiber that frees already. */
   readonly freeing: Semaphore.Semaphore
+  /** Waits until what is over is written, where that takes time. */
+  readonly written?: Effect.Effect<void> | undefined
 }
 
 /** The part of what is left of the time that ending the work has; the rest is for freeing what is kept. */
@@ -32,7 +34,7 @@ const endingShare = 0.8
 /** Ends what is in a registry that takes nothing in any more. */
 export const close = Effect.fnUntraced(function* <Record extends Described, E extends Entry<Record>>(
   entries: Entries<Record, E>,
-  { closeTimeout, drain, freeing, ledger, now, steady }: Closing
+  { closeTimeout, drain, freeing, ledger, now, steady, written = Effect.void }: Closing
 ) {
   const until = steady() + Duration.toMillis(closeTimeout)
   const left = () => Math.max(until - steady(), 0)
@@ -45,7 +47,10 @@ export const close = Effect.fnUntraced(function* <Record extends Described, E ex
     drain
   )
   yield* Effect.timeoutOption(
-    inParallel(entries.all(), (entry) => entry.end()),
+    Effect.andThen(
+      inParallel(entries.all(), (entry) => entry.end()),
+      written
+    ),
     left() * endingShare
   )
   yield* inParallel(entries.all(), abandon)

@@ -1,99 +1,41 @@
 /**
- * Hears of sessions that ended, on a connection of its own.
+ * Hears of sessions that ended, on a connection of its own, see `PgListener`.
  *
- * The connection is opened with the scope, again whenever it is lost, and closed with it. While there is none, hints are lost;
- * so each time it is there again, readers are told to ask about everything (`Unknown`). A connection that answers nothing,
- * as behind a network that is gone, is found out by asking it every few seconds.
+ * It listens as long as the scope it was made in. While it cannot, hints are lost; so each time it listens again, readers are told
+ * to ask about everything (`Unknown`).
  */
-import type * as PgConnection from "@effect/sql-pg/PgConnection"
-import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as PubSub from "effect/PubSub"
-import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
-import * as PgOpening from "./PgOpening.ts"
-import * as PgOutages from "./PgOutages.ts"
-import * as Ledger from "../../lifetime/Ledger.ts"
+import * as PgListener from "./PgListener.ts"
 import { SessionId } from "../../session/SessionId.ts"
 import type { Ended } from "../../session/SessionStore.ts"
 
 /** Where to listen. */
-export interface Options {
-  readonly connection: PgConnection.Config & Pick<PgOutages.Use, "url">
-  readonly channel: string
-  /** How often the connection is asked whether it is there. */
-  readonly checkInterval: Duration.Duration
-  /** How long it has to answer. */
-  readonly answerWithin: Duration.Duration
-  /** Names the database in the ledger. */
-  readonly id: string
-}
+export type Options = Pick<PgListener.Options, "connection" | "channel" | "checkInterval" | "answerWithin" | "id">
 
 /** How many hints a reader may be behind. What is lost then, it finds by polling. */
 const hints = 16_384
 
-/** Between attempts, in milliseconds, give or take a fifth. */
-const shortestWait = 100
-const longestWait = 5000
-
 const isSessionId = Schema.is(SessionId)
-
-/** In a line. */
-const why = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
-  return Cause.hasInterruptsOnly(cause) || Cause.isTimeoutError(error)
-    ? "the connection that listens for the ends of sessions did not answer"
-    : PgOutages.why(error)
-}
 
 /** Listens until the scope closes; a reader hears everything from when it began to read. */
 export const make = Effect.fnUntraced(function* (options: Options) {
   const ended = yield* PubSub.sliding<Ended>(hints)
-  const outage = yield* PgOutages.source({ of: "sessions", url: options.connection.url, source: "sessions: listener" })
-  /** Attempts to listen that failed, one after the other. */
-  let failed = 0
-
-  const tell = (notifications: ReadonlyArray<PgConnection.Notification>) =>
-    PubSub.publishAll(
-      ended,
-      notifications.flatMap(({ payload }) => (isSessionId(payload) ? [{ _tag: "Session" as const, id: payload }] : []))
-    )
-
-  // Where the network is gone nothing can be taken back, neither a LISTEN nor a question: the connection is closed instead,
-  // and before the listener is, which would send an UNLISTEN and wait.
-  const listen = Effect.gen(function* () {
-    const own = yield* Ledger.hold({ kind: "session listener", id: options.id }, Scope.make(), Scope.close)
-    const connection = yield* Scope.provide(PgOpening.make(options.connection), own)
-    const bounded = <A>(statement: Effect.Effect<A, SqlError>) =>
-      Effect.timeout(PgOpening.orClose(own, statement), options.answerWithin)
-    const pinned = yield* connection.pin
-    const scope = yield* Effect.scope
-    const notifications = yield* bounded(Scope.provide(pinned.listen(options.channel), scope))
-    yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
-    failed = 0
-    yield* PubSub.publish(ended, { _tag: "Unknown" })
-    yield* Effect.raceFirst(
-      Stream.runForEachArray(Stream.fromQueue(notifications), tell),
-      Effect.repeat(
-        Effect.tap(bounded(pinned.query("select 1")), outage.recovered),
-        Schedule.spaced(options.checkInterval)
-      )
-    )
-  }).pipe(Effect.scoped)
-
-  const again = Effect.gen(function* () {
-    const exit = yield* Effect.exit(listen)
-    if (Exit.isFailure(exit)) yield* outage.failed(why(exit.cause))
-    const wait = Math.min(shortestWait * 2 ** failed, longestWait)
-    failed++
-    yield* Effect.sleep(Duration.millis(yield* Random.nextBetween(wait * 0.8, wait * 1.2)))
+  yield* PgListener.make({
+    ...options,
+    of: "sessions",
+    hears: "the ends of sessions",
+    kind: "session listener",
+    told: (notifications) =>
+      PubSub.publishAll(
+        ended,
+        notifications.flatMap(({ payload }) =>
+          isSessionId(payload) ? [{ _tag: "Session" as const, id: payload }] : []
+        )
+      ),
+    listens: () => PubSub.publish(ended, { _tag: "Unknown" })
   })
-  yield* Effect.forkScoped(Effect.forever(again))
   return Stream.fromPubSub(ended)
 })

@@ -55,6 +55,8 @@ export type Siblings = (
   name: string,
   config: PgPool.Config &
     Pick<PgOutages.Use, "url"> & {
+      /** Whether one that was silent for a second is asked before it gets a statement. Default: yes. */
+      readonly isAsked?: boolean | undefined
       /** Told of each connection that is given up because nothing was heard on it. */
       readonly onCondemned?: ((connection: PgConnection.PgConnection) => Effect.Effect<void>) | undefined
     }
@@ -185,7 +187,7 @@ export const make = Effect.fnUntraced(function* (of: string, limit: Duration.Dur
       const is = known.get(connection)
       if (is === undefined || is.state() === "dead") return Effect.as(invalidate(connection), false)
       const since = now()
-      if (since - is.heardAt < idle) return undefined
+      if (config.isAsked === false || since - is.heardAt < idle) return undefined
       return asking(connection.query("select 1", [], false)).pipe(
         Effect.onInterrupt(() => Effect.sync(() => condemn(connection, since))),
         Effect.matchEffect({

@@ -32,7 +32,12 @@ interface Kept {
   readonly until: number
 }
 
-const digestOf = ({ deadline, engine, statement: { params, settings, sql } }: Request): string =>
+/** Of what has to be the same in two submissions of one key. */
+export const digestOf = ({
+  deadline,
+  engine,
+  statement: { params, settings, sql }
+}: Omit<Request, "key" | "principal">): string =>
   createHash("sha256")
     .update(
       ExactJson.stringify(

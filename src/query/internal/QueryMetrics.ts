@@ -2,9 +2,11 @@
  * What a `QueryRegistry` counts and measures. Times are in seconds; gauges are sampled once a second.
  */
 import type * as Cause from "effect/Cause"
+import type * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as RunMetrics from "../../lifetime/internal/RunMetrics.ts"
+import type { QueryRecord } from "../QueryRecord.ts"
 
 const count = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
 const submitted = count("holdfast_queries_submitted_total", "Queries taken in")
@@ -45,3 +47,13 @@ export const failed = (query: string, cause: Cause.Cause<unknown>) =>
 /** The metrics of one engine of a registry, in the registry of metrics of the current context. */
 export const make = (engine: string) =>
   RunMetrics.make({ submitted, rejected, ended, kept, waitTime, runTime, tell }, { engine })
+
+/** Sets the gauges of each engine to how its queries are now. */
+export const sample = (
+  engines: ReadonlyMap<string, { readonly metrics: Effect.Success<ReturnType<typeof make>> }>,
+  queries: ReadonlyArray<{ readonly record: Pick<QueryRecord, "engine" | "state"> }>
+): void => {
+  for (const [name, { metrics }] of engines) {
+    metrics.sample(queries.flatMap(({ record }) => (record.engine === name ? [record.state] : [])))
+  }
+}

@@ -26,5 +26,7 @@ const textOf = ({ columns, next, rows }: Page): PageText => {
 }
 
 /** Reads a page of a result as text. */
-export const readText = (result: QueryResult, { limit, offset }: Range): Effect.Effect<PageText, QueryError> =>
-  result.text?.(offset, limit) ?? Effect.map(result.page(offset, limit), textOf)
+export const readText = (
+  result: Pick<QueryResult, "page" | "text">,
+  { limit, offset }: Range
+): Effect.Effect<PageText, QueryError> => result.text?.(offset, limit) ?? Effect.map(result.page(offset, limit), textOf)

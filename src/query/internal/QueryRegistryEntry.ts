@@ -5,6 +5,7 @@
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
+import type * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -14,23 +15,25 @@ import * as Ledger from "../../lifetime/Ledger.ts"
 import * as Submission from "../../lifetime/internal/Entry.ts"
 import type * as QueryId from "../QueryId.ts"
 import type { RowSink } from "../QueryDriver.ts"
+import type { Claim, Work } from "../QueryJournal.ts"
 import type { Notice, QueryRecord } from "../QueryRecord.ts"
 import type { QueryResult } from "../QueryResults.ts"
 import { keptReason } from "../../lifetime/internal/KeptText.ts"
 import * as QuerySizes from "./QuerySizes.ts"
 import * as QueryState from "../QueryState.ts"
 
+/** What a record says from the beginning. */
+export type Described = Pick<QueryRecord, "id" | "principal" | "session" | "engine" | "sql"> &
+  Partial<Pick<QueryRecord, "instance">>
+
 /** What an entry begins with. */
-export interface Submitted {
-  readonly id: QueryId.QueryId
-  readonly principal: string
-  readonly session: string | null
-  readonly engine: string
-  readonly sql: string
+export interface Submitted extends Described {
   readonly at: DateTime.Utc
   /** The same moment on the steady clock, in milliseconds. */
   readonly steadyAt: number
   readonly retention: Duration.Duration
+  /** Of one that was another instance's before, `Queued` again. Default: it is `Queued` from now on. */
+  readonly transitions?: QueryRecord["transitions"] | undefined
 }
 
 /** What may change in a record besides its state. */
@@ -40,6 +43,44 @@ export type Change = Partial<Pick<QueryRecord, "rowCount" | "bytes" | "error">>
 const maxNotices = 100
 const maxNoticesSize = 32 * 1024
 
+/** The record of a query that is `Queued`. */
+export const newRecord = (
+  { engine, id, instance = null, principal, session, sql }: Described,
+  at: DateTime.Utc,
+  transitions: QueryRecord["transitions"] = [{ state: "Queued", at }]
+): QueryRecord => ({
+  id,
+  principal,
+  session,
+  engine,
+  instance,
+  sql,
+  state: "Queued",
+  transitions,
+  expiresAt: null,
+  rowCount: null,
+  bytes: null,
+  notices: [],
+  noticesDropped: 0,
+  error: null
+})
+
+/** How a query stands with a shared journal. */
+export interface Sharing {
+  /** What another instance would need to run it. */
+  readonly work: Work
+  /** Waits until the journal has taken it in or refused it. */
+  readonly entered: Deferred.Deferred<void>
+  /** There once the journal has taken it in. */
+  claim: Claim | undefined
+  /** Whether it is written as `Queued`, and so has to be written as begun first. */
+  isWaiting: boolean
+  /** Whether somebody asked for its end. */
+  isCanceled: boolean
+  /** Whether all of it is found in the journal, so that nothing need be kept here. */
+  isElsewhere: boolean
+}
+
 /** Of one that is past its retention nobody asks why it failed. */
 const expiredText = 200
 
@@ -48,28 +89,16 @@ export class Entry extends Submission.Entry<QueryRecord> {
   private current: QueryRecord
   /** What its rows take up, as far as it was measured. */
   bytes = 0
+  /** How it stands with a journal that is shared, where there is one. */
+  sharing: Sharing | undefined
   private noticesSize = 0
   private columnsSize = 0
   private scope: Scope.Closeable | undefined
   private opened: QueryResult | undefined
 
-  constructor(order: number, { at, engine, id, principal, retention, session, sql, steadyAt }: Submitted) {
-    super(order, { retention, steadyAt })
-    this.current = {
-      id,
-      principal,
-      session,
-      engine,
-      sql,
-      state: "Queued",
-      transitions: [{ state: "Queued", at }],
-      expiresAt: null,
-      rowCount: null,
-      bytes: null,
-      notices: [],
-      noticesDropped: 0,
-      error: null
-    }
+  constructor(order: number, submitted: Submitted) {
+    super(order, submitted)
+    this.current = newRecord(submitted, submitted.at, submitted.transitions)
   }
 
   /** Characters that are kept of it, its rows aside. */
@@ -106,15 +135,27 @@ export class Entry extends Submission.Entry<QueryRecord> {
 
   /** Goes from state to state. */
   step(state: QueryState.QueryState, at: DateTime.Utc, change: Change = {}): void {
+    this.become(this.after(state, at, change))
+  }
+
+  /** Goes on as a record that is {@link after} its own. */
+  become(record: QueryRecord): void {
+    this.current = record
+    this.stepped()
+  }
+
+  /** Its record as it will be in a state. */
+  after(state: QueryState.QueryState, at: DateTime.Utc, change: Change = {}): QueryRecord {
     const { current } = this
-    const { bytes, engine, error, expiresAt, id, principal, rowCount, session, sql, state: from, transitions } = current
-    if (!QueryState.isStep(from, state)) throw new Error(`A query cannot go from ${from} to ${state}`)
+    const { bytes, engine, error, expiresAt, id, instance, principal, rowCount, session, sql, transitions } = current
+    if (!QueryState.isStep(current.state, state)) throw new Error(`A query cannot go from ${current.state} to ${state}`)
     const isExpired = state === "Expired"
-    this.current = {
+    return {
       id,
       principal,
       session,
       engine,
+      instance,
       // An idempotency key remembers the entry for long.
       sql: isExpired ? "" : sql,
       state,
@@ -126,11 +167,16 @@ export class Entry extends Submission.Entry<QueryRecord> {
       noticesDropped: current.noticesDropped,
       error: isExpired && error !== null ? keptReason(error, expiredText) : (change.error ?? error)
     }
-    this.stepped()
+  }
+
+  override isPast(now: number): boolean {
+    return super.isPast(now) || (this.isOver && this.sharing?.isElsewhere === true)
   }
 
   expire(at: DateTime.Utc): void {
-    this.step("Expired", at)
+    // What is kept elsewhere is over there, when its retention is.
+    if (this.sharing === undefined) this.step("Expired", at)
+    else this.tell()
   }
 
   /**

@@ -1,0 +1,129 @@
+/**
+ * Queries that all instances of the service share: their journal, their rows, and what each instance has at the engines.
+ *
+ * They live as long as the layer, which has to outlive the engines and the registry.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as FileQueryResults from "../node/FileQueryResults.ts"
+import * as PgQueryBackends from "../postgres/PgQueryBackends.ts"
+import * as PgQueryJournal from "../postgres/PgQueryJournal.ts"
+import * as PgQueryResults from "../postgres/PgQueryResults.ts"
+import { QueryJournal } from "../query/QueryJournal.ts"
+import { QueryRegistry } from "../query/QueryRegistry.ts"
+import { SessionStore } from "../session/SessionStore.ts"
+import type { Databases } from "./Databases.ts"
+import type { Settings } from "./Settings.ts"
+
+type Where = Pick<Databases, "own">
+
+/** How often it is asked whether the sessions of queries that were taken over are there still. */
+const sessionCheck = Duration.seconds(2)
+
+const gauges = {
+  isValid: Metric.gauge("holdfast_queries_lease_valid", {
+    description: "Whether this instance holds its lease in the journal of queries: 1 or 0"
+  }),
+  lagMillis: Metric.gauge("holdfast_queries_lease_lag_milliseconds", {
+    description: "Time since this instance last renewed its lease"
+  }),
+  instances: Metric.gauge("holdfast_queries_instances", {
+    description: "Instances that share the journal of queries"
+  }),
+  takenOver: Metric.gauge("holdfast_queries_taken_over", {
+    description: "Instances that this one took over from since it started"
+  })
+}
+
+/** Makes the tables, where queries are shared. */
+export const migrate = ({ sharedQueries }: Settings, { own }: Where) =>
+  sharedQueries ? PgQueryJournal.migrate({ url: own }) : Effect.void
+
+/** The journal, where queries are shared. */
+export const layerJournal = ({ sharedQueries }: Settings, { own }: Where): Layer.Layer<never> =>
+  sharedQueries ? PgQueryJournal.layer({ url: own }) : Layer.empty
+
+/** Where rows are kept: for all instances, or for this one. */
+export const layerResults = ({ sharedQueries }: Settings, { own }: Where) =>
+  sharedQueries ? PgQueryResults.layer({ url: own }) : FileQueryResults.layer()
+
+/** What notes a new connection of an engine, for `onOpen` of its pool. */
+export const register = (engine: string, url: Redacted.Redacted<string>, password?: Redacted.Redacted<string>) =>
+  Effect.map(PgQueryBackends.make({ engine, url, password }), ({ register }) => register)
+
+/** What ends statements of an instance that is gone, for those engines where something can. */
+export const elsewhere = (settings: Settings, { queries }: Pick<Databases, "queries">) =>
+  Effect.map(
+    Effect.forEach(
+      [
+        ...Option.match(queries, {
+          onNone: () => [],
+          onSome: (url) => [{ name: "default", url, password: undefined, others: settings.queryRoles !== "shared" }]
+        }),
+        ...settings.engines
+          .filter(({ kind }) => kind === "postgres")
+          .map(({ name, password, url }) => ({ name, url, password: Option.getOrUndefined(password), others: false }))
+      ],
+      ({ name, others, password, url }) =>
+        Effect.map(PgQueryBackends.make({ engine: name, url, password }), (backends) => ({ name, others, backends }))
+    ),
+    (all) => new Map(all.map(({ backends, name, others }) => [name, { backends, others }]))
+  )
+
+/** Says at start what is missing to end statements of an instance that is gone. */
+const warnings = (settings: Settings, databases: Pick<Databases, "queries">) =>
+  Effect.flatMap(elsewhere(settings, databases), (all) =>
+    Effect.forEach(
+      all,
+      ([name, { backends, others }]) =>
+        Effect.matchCauseEffect(backends.missing(others ? "others" : "own"), {
+          onSuccess: (missing) =>
+            missing === undefined ? Effect.void : Effect.logWarning(`On the engine ${name}, ${missing}.`),
+          onFailure: () => Effect.fail("away" as const)
+        }).pipe(Effect.retry(Schedule.spaced("5 seconds"))),
+      { concurrency: "unbounded", discard: true }
+    )
+  )
+
+/**
+ * What the service does besides: the end of a session reaches the queries that were taken over from another instance, and the
+ * metrics tell how this one stands.
+ */
+export const layerWatch = (settings: Settings, databases: Pick<Databases, "queries">) =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const journal = yield* QueryJournal
+      const registry = yield* Effect.serviceOption(QueryRegistry)
+      if (journal === undefined || Option.isNone(registry)) return
+      const store = yield* SessionStore
+      const sessions = Effect.gen(function* () {
+        const held = yield* journal.sessions
+        if (held.length === 0) return
+        for (const session of yield* store.endedOf(held as Parameters<typeof store.endedOf>[0])) {
+          yield* registry.value.cancelAll({ session })
+        }
+      })
+      const sample = Effect.flatMap(journal.standing, ({ instances, isValid, lagMillis, takenOver }) =>
+        Effect.all([
+          Metric.update(gauges.isValid, isValid ? 1 : 0),
+          Metric.update(gauges.lagMillis, lagMillis),
+          Metric.update(gauges.instances, instances),
+          Metric.update(gauges.takenOver, takenOver)
+        ])
+      )
+      yield* Effect.forkScoped(Effect.repeat(Effect.ignore(sessions), Schedule.spaced(sessionCheck)))
+      yield* Effect.forkScoped(Effect.repeat(sample, Schedule.spaced("1 second")))
+      yield* Effect.forkScoped(warnings(settings, databases))
+    })
+  )
+
+/** Tells whether this instance may speak for its queries, which it may where they are not shared. */
+export const leased: Effect.Effect<() => boolean> = Effect.map(
+  QueryJournal,
+  (journal) => () => journal?.isValid() ?? true
+)
