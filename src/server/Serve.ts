@@ -67,6 +67,7 @@ import * as SessionStoreMetrics from "./SessionStoreMetrics.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
+import * as Telemetry from "./Telemetry.ts"
 import * as Users from "./Users.ts"
 
 /** Where sessions are shared in Redis, so are the failures of logins: its absence stops both. */
@@ -334,5 +335,9 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
 /** Runs the service until it is interrupted, or until its embedded database is gone. */
 export const serve = Effect.flatMap(Settings.load, (settings) => {
   const log = Logging.layer({ format: settings.logFormat, level: settings.logLevel }, settings.accessLog)
-  return Effect.provide(run(settings), Layer.provideMerge(ServiceLife.layer, log))
+  // The exporter is the last to close, so that it sends what is said at the end.
+  return Effect.provide(
+    run(settings),
+    ServiceLife.layer.pipe(Layer.provideMerge(Telemetry.layer), Layer.provideMerge(log))
+  )
 })
