@@ -5,7 +5,6 @@
  * Meanwhile it closes from the outside in: open streams end, no new connection is accepted and running requests are answered; running
  * queries get two seconds, then they are cancelled; sessions end; pools close; the embedded database shuts down.
  */
-import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as ByteSize from "effect/ByteSize"
 import type * as Context from "effect/Context"
@@ -20,7 +19,6 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
-import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as ExactJson from "../http/ExactJson.ts"
 import * as Preconditions from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
@@ -29,7 +27,6 @@ import * as QueryRegistry from "../query/QueryRegistry.ts"
 import type { QueryResults } from "../query/QueryResults.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
-import * as ClearText from "./ClearText.ts"
 import * as AccessLog from "./AccessLog.ts"
 import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
@@ -67,6 +64,7 @@ import * as SessionStoreMetrics from "./SessionStoreMetrics.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
+import * as StartWarnings from "./StartWarnings.ts"
 import * as Telemetry from "./Telemetry.ts"
 import * as Users from "./Users.ts"
 
@@ -213,40 +211,6 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
     : Layer.merge(engines, FileQueryResults.layer())
 }
 
-const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) => {
-  const [left, right] = [PgTarget.of(a), PgTarget.of(b)]
-  return left.user === right.user || left.where === right.where
-}
-
-const warnings = (settings: Settings.Settings, databases: Databases.Databases, origin: URL) =>
-  Effect.gen(function* () {
-    if (origin.protocol === "http:") {
-      yield* LogEvent.warning(
-        { event: "config.insecure" },
-        `Development over http: the session cookie is ${SessionCookie.forOrigin(origin).name} and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else.`
-      )
-    }
-    for (const { remedy, variable } of ClearText.found(settings)) {
-      yield* LogEvent.warning(
-        { event: "config.clear_text", variable },
-        `${variable} leads beyond this machine without TLS: anybody on the way can read and change it. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
-      )
-    }
-    const targets = [
-      ...Option.toArray(
-        Option.map(settings.queryUrl, (url) => ({ kind: "postgres", url, variable: "HOLDFAST_QUERY_URL" }))
-      ),
-      ...settings.engines
-    ]
-    for (const { kind, url, variable } of targets) {
-      if (kind !== "postgres" || !sameTarget(databases.own, url)) continue
-      yield* LogEvent.warning(
-        { event: "config.shared_database", variable },
-        `${variable} has the role or the database of Holdfast's own tables: users' SQL could reach the sessions. Give it a role and a database of its own.`
-      )
-    }
-  })
-
 /** The first lines of a start, and what the log says of it. */
 const announce = (databases: Databases.Databases, url: string) =>
   Effect.gen(function* () {
@@ -292,7 +256,7 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
       const prepared = Option.isSome(databases.embedded)
         ? Effect.andThen(readiness.prepared, Option.isNone(settings.queryUrl) ? rolesPrepared : Effect.void)
         : Effect.void
-      return Layer.merge(Draining.layerSignal, ServiceLife.layerDraining).pipe(
+      return Layer.merge(Draining.layerSignal(settings.drainDelay), ServiceLife.layerDraining).pipe(
         Layer.provide(
           settings.trustedProxies.length === 0
             ? HttpRouter.serve(routes(settings, origin), quietly)
@@ -302,7 +266,10 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
               })
         ),
         Layer.tap(() =>
-          prepared.pipe(Effect.andThen(announce(databases, url)), Effect.andThen(warnings(settings, databases, origin)))
+          prepared.pipe(
+            Effect.andThen(announce(databases, url)),
+            Effect.andThen(StartWarnings.warnings(settings, databases, origin))
+          )
         )
       )
     })
