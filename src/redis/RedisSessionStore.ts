@@ -46,6 +46,7 @@ import * as RedisSessionEnds from "./internal/RedisSessionEnds.ts"
 import * as RedisSessionLoads from "./internal/RedisSessionLoads.ts"
 import { channelOf } from "./internal/RedisSessionLua.ts"
 import * as RedisSessionReply from "./internal/RedisSessionReply.ts"
+import { RedisClock } from "./internal/RedisClock.ts"
 import * as RedisSessionScripts from "./internal/RedisSessionScripts.ts"
 import * as RedisSessionServer from "./internal/RedisSessionServer.ts"
 import * as SessionMemory from "../session/internal/SessionMemory.ts"
@@ -159,9 +160,9 @@ export const permissions = (prefix: string): ReadonlyArray<string> => [
 export const make = Effect.fnUntraced(function* (options: Options) {
   const prefix = yield* prefixOf(options)
   const cipher = yield* Effect.orDie(SessionCipher.make(options.keys))
-  const scripts = RedisSessionScripts.make(prefix)
-  const limit = Timers.clamp(Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds"))
-  const { listenerCheck, url } = options
+  const scripts = RedisSessionScripts.make(prefix, yield* RedisClock)
+  const { listenerCheck, operationTimeout = "3 seconds", url } = options
+  const limit = Timers.clamp(Duration.fromInputUnsafe(operationTimeout))
   const connection = yield* Effect.orDie(
     RedisConnection.make({
       url,
@@ -186,11 +187,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     concurrency,
     within,
     load: (tokens) => Effect.flatMap(sent(scripts.load, [nonce(), ...tokens]), RedisSessionReply.rows(tokens.length)),
-    confirm: (ids) =>
-      Effect.flatMap(
-        sent(scripts.confirm, ids.map(RedisSessionReply.short)),
-        RedisSessionReply.answers(ids.length + 1)
-      ),
+    confirm: (ids) => {
+      const read = RedisSessionReply.answers(ids.length + 1)
+      return Effect.flatMap(sent(scripts.confirm, ids.map(RedisSessionReply.short)), read)
+    },
     open: cipher.open,
     memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock))
   })

@@ -11,7 +11,6 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import { QueryResults } from "../query/QueryResults.ts"
@@ -69,11 +68,6 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
-  const putDemo = Effect.fnUntraced(function* (password: Redacted.Redacted) {
-    const known = yield* (yield* users.find(demo))(password)
-    if (Option.isNone(known)) yield* users.put({ name: demo, operator: true, password })
-    else yield* users.setOperator(demo, true)
-  })
   /** Ends the sessions that began with an old password, or of users who were removed, also where the process that was about to has died. */
   const pay = Effect.flatMap(users.debts, (debts) =>
     Effect.forEach(debts, (debt) => Effect.andThen(store.revokeAll(debt.name), users.paid(debt)), { discard: true })
@@ -82,7 +76,8 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
     yield* FunctionServices.migrate(settings, databases)
-    if (Option.isSome(databases.demo)) yield* putDemo(databases.demo.value)
+    if (Option.isSome(databases.demo))
+      yield* users.ensure({ name: demo, operator: true, password: databases.demo.value })
     // Before anybody is told the new password, where the sessions can be reached.
     const isLeft = yield* Effect.isFailure(pay)
     yield* Deferred.succeed(prepared, undefined)

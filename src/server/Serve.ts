@@ -16,7 +16,7 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
 import * as ExactJson from "../http/ExactJson.ts"
@@ -30,6 +30,7 @@ import * as Sessions from "../session/Sessions.ts"
 import * as AccessLog from "./AccessLog.ts"
 import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
+import * as ConsolePage from "./ConsolePage.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
 import * as Edge from "./Edge.ts"
@@ -46,6 +47,7 @@ import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
+import * as QueryNews from "./QueryNews.ts"
 import * as QueryPriority from "./QueryPriority.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryRoles from "./QueryRoles.ts"
@@ -60,11 +62,12 @@ import * as RequestMetrics from "./RequestMetrics.ts"
 import * as RequestObservers from "./RequestObservers.ts"
 import * as ServiceLife from "./ServiceLife.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
+import * as SessionNews from "../http/internal/SessionNews.ts"
 import * as SessionStoreMetrics from "./SessionStoreMetrics.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
-import * as StartWarnings from "./StartWarnings.ts"
+import * as StartMessages from "./StartMessages.ts"
 import * as Telemetry from "./Telemetry.ts"
 import * as Users from "./Users.ts"
 
@@ -94,6 +97,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide([
       Logins.layer,
       Answers.layer(settings),
+      QueryNews.layer,
       Layer.succeed(QueryTimeouts.QueryTimeouts, settings.queryTimeouts),
       QueryRoleMap.layerHasRole(settings.queryRoles)
     ]),
@@ -102,11 +106,12 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
   const edge = Edge.layer(origin).pipe(Layer.provide(SlowReaders.layer(settings.writeTimeout)))
-  return Layer.mergeAll(edge, api, HttpApiSwagger.layer(described, { path: "/docs" }))
+  return Layer.mergeAll(edge, api, ConsolePage.layer, HttpApiSwagger.layer(described, { path: "/docs" }))
 }
 
 const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>
-  Sessions.layer().pipe(
+  SessionNews.layer.pipe(
+    Layer.provide(Sessions.layer()),
     Layer.provideMerge(
       settings.requestMetrics
         ? SessionStoreMetrics.layer(SessionStores.layer(settings, databases))
@@ -211,18 +216,6 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
     : Layer.merge(engines, FileQueryResults.layer())
 }
 
-/** The first lines of a start, and what the log says of it. */
-const announce = (databases: Databases.Databases, url: string) =>
-  Effect.gen(function* () {
-    const { listening } = yield* ServiceLife.ServiceLife
-    const { announce } = yield* Logging.Log
-    yield* announce(`Holdfast listening on ${url}`)
-    if (Option.isNone(databases.embedded)) return yield* listening(url)
-    if (Option.isSome(databases.demo)) yield* announce(`user demo, password ${Redacted.value(databases.demo.value)}`)
-    yield* announce(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
-    yield* listening(url)
-  })
-
 /** The listener, for which everything is watched that somebody looks at. */
 const listener = (settings: Settings.Settings) =>
   Effect.map(RequestObservers.RequestObservers, (observers) =>
@@ -267,8 +260,8 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
         ),
         Layer.tap(() =>
           prepared.pipe(
-            Effect.andThen(announce(databases, url)),
-            Effect.andThen(StartWarnings.warnings(settings, databases, origin))
+            Effect.andThen(StartMessages.announce(databases, url)),
+            Effect.andThen(StartMessages.warnings(settings, databases, origin))
           )
         )
       )

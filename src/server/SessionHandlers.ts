@@ -1,7 +1,6 @@
 /**
  * What the session calls do: the handle of the request does it, and the cookie follows the handle.
  */
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
@@ -15,10 +14,13 @@ import type { Policy, SessionDevice } from "../session/Session.ts"
 import type * as SessionApi from "../http/SessionApi.ts"
 import type { SessionError } from "../session/SessionError.ts"
 import { SessionId } from "../session/SessionId.ts"
+import * as SessionEvents from "../http/SessionEvents.ts"
 import * as SessionProblem from "../http/SessionProblem.ts"
-import type { Device, SessionRecord } from "../session/SessionRecord.ts"
+import type { Device } from "../session/SessionRecord.ts"
 import { Sessions } from "../session/Sessions.ts"
+import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
+import { Draining } from "./Draining.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as JsonMergePatch from "./JsonMergePatch.ts"
 import * as LoginAudit from "./LoginAudit.ts"
@@ -26,13 +28,7 @@ import { Logins } from "./Logins.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 import { Users } from "./Users.ts"
 
-const infoOf = ({ createdAt, expiresAt, id, idleExpiresAt, principal }: SessionRecord): SessionApi.SessionInfo => ({
-  id,
-  principal: principal ?? "",
-  createdAt,
-  idleExpiresAt: DateTime.min(idleExpiresAt, expiresAt),
-  expiresAt
-})
+const infoOf = SessionEvents.infoOf
 
 const deviceInfoOf = ({
   createdAt,
@@ -121,6 +117,8 @@ export const layer = (policy: Policy) =>
       const users = yield* Users
       const logins = yield* Logins
       const sessions = yield* Sessions
+      const answers = yield* Answers.Answers
+      const draining = yield* Draining
       const audit = yield* LoginAudit.make
 
       /** Asked before the password is read, so that a revocation meanwhile counts. Not every name can be a principal. */
@@ -189,25 +187,34 @@ export const layer = (policy: Policy) =>
         )
       )
 
-      return handlers.handleAll({
-        login: ({ payload }) => login(payload),
-        logout: () => logout,
-        current: Effect.fnUntraced(function* () {
-          const { record } = yield* ServiceSession
-          return infoOf(yield* Effect.mapError(record, SessionProblem.from))
-        }),
-        data: () => Effect.mapError(answer, SessionProblem.from),
-        patchData: ({ payload }) => change((data) => JsonMergePatch.apply(data, payload)),
-        putData: ({ headers, payload }) => putData(headers["if-match"], payload),
-        devices: Effect.fnUntraced(function* () {
-          const session = yield* ServiceSession
-          return (yield* Effect.mapError(session.devices, SessionProblem.from)).map(deviceInfoOf)
-        }),
-        end: ({ params }) => end(params.id),
-        endOthers: Effect.fnUntraced(function* () {
-          const session = yield* ServiceSession
-          yield* Effect.mapError(session.revokeOthers, SessionProblem.from)
-        })
+      const events = Effect.gen(function* () {
+        const own = yield* ServiceSession
+        const principal = yield* Effect.mapError(own.principal, SessionProblem.from)
+        yield* answers.stream(principal ?? "")
+        return yield* Effect.mapError(SessionEvents.response(own, { end: draining.begun }), SessionProblem.from)
       })
+
+      return handlers
+        .handleRaw("events", () => events)
+        .handleAll({
+          login: ({ payload }) => login(payload),
+          logout: () => logout,
+          current: Effect.fnUntraced(function* () {
+            const { record } = yield* ServiceSession
+            return infoOf(yield* Effect.mapError(record, SessionProblem.from))
+          }),
+          data: () => Effect.mapError(answer, SessionProblem.from),
+          patchData: ({ payload }) => change((data) => JsonMergePatch.apply(data, payload)),
+          putData: ({ headers, payload }) => putData(headers["if-match"], payload),
+          devices: Effect.fnUntraced(function* () {
+            const session = yield* ServiceSession
+            return (yield* Effect.mapError(session.devices, SessionProblem.from)).map(deviceInfoOf)
+          }),
+          end: ({ params }) => end(params.id),
+          endOthers: Effect.fnUntraced(function* () {
+            const session = yield* ServiceSession
+            yield* Effect.mapError(session.revokeOthers, SessionProblem.from)
+          })
+        })
     })
   )

@@ -21,7 +21,7 @@ import {
   SessionSuperseded,
   SessionTokenTaken
 } from "./SessionError.ts"
-import { expiryOf, type Held, isLive, recordOf, timesOf, type Token } from "./internal/MemorySession.ts"
+import { expiryOf, type Held, isLive, recordOf, timesOf, type Token, Hints } from "./internal/MemorySession.ts"
 import * as SessionPages from "./internal/SessionPages.ts"
 import * as SessionId from "./SessionId.ts"
 import { principalOf } from "./SessionRecord.ts"
@@ -52,15 +52,12 @@ const step = <A>(body: (now: number) => A | SessionError): Effect.Effect<A, Sess
     return result instanceof SessionError ? Effect.fail(result) : Effect.succeed(result)
   })
 
-/** How many hints a reader of `ended` may be behind. */
-const hints = 16_384
-
 /** Makes an empty store. */
 export const make = Effect.gen(function* () {
   const sessions = new Map<SessionId.SessionId, Held>()
   const tokens = new Map<TokenHash, Token>()
   const epochs = new Map<string, { count: number; at: number }>()
-  const ended = yield* PubSub.sliding<Ended>(hints)
+  const ended = yield* PubSub.sliding<Ended>(yield* Hints)
 
   // The last of equals was the last to be created or authenticated, which the cap and the list depend on.
   const liveOf = (principal: string, now: number) =>
@@ -70,7 +67,8 @@ export const make = Effect.gen(function* () {
   const finish = (held: Held, now: number): boolean => {
     if (held.endedAt !== undefined) return false
     held.isExpired = !isLive(held, now)
-    held.endedAt = now
+    // A tombstone that is found late is as old as the absolute end.
+    held.endedAt = Math.min(now, held.expiresAt)
     if (!held.isExpired) PubSub.publishUnsafe(ended, { _tag: "Session", id: held.id })
     return !held.isExpired
   }
@@ -123,6 +121,8 @@ export const make = Effect.gen(function* () {
 
   /** Ends the oldest so that there is room for one more. */
   const makeRoom = (principal: string, limits: Limits, now: number, except?: Held) => {
+    // Those that are past their time are over for good, also when the clock is set back: they are not counted any more.
+    for (const held of sessions.values()) if (held.principal === principal && !isLive(held, now)) finish(held, now)
     const others = liveOf(principal, now).filter((held) => held !== except)
     const displaced = others.slice(0, Math.max(others.length - Math.max(limits.maxPerPrincipal - 1, 0), 0))
     for (const held of displaced) finish(held, now)

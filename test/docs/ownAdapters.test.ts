@@ -8,32 +8,15 @@ import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as TestClock from "effect/testing/TestClock"
 import * as Own from "../../docs/examples/own-adapters.ts"
 import * as SessionMiddleware from "../../src/http/SessionMiddleware.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as Query from "../../src/query/Query.ts"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import * as Session from "../../src/session/Session.ts"
-import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
-import { pgWorld, unprunedStore } from "../support/sessions.ts"
-
-const { aTakenTokenIsRefused, activityIsCoalesced, anExpiredSessionStaysExpired, pruningLagsBehind, theCapHolds } = Own
-const laws = { aTakenTokenIsRefused, activityIsCoalesced, anExpiredSessionStaysExpired, pruningLagsBehind, theCapHolds }
 
 describe("docs/examples/own-adapters.ts", () => {
-  for (const [name, law] of Object.entries(laws)) {
-    it.effect(`${name} in memory`, () =>
-      Effect.flatMap(SessionStore, (store) => law({ store, another: store, advance: TestClock.adjust })).pipe(
-        Effect.provide(unprunedStore)
-      )
-    )
-    it.live(`${name} in PostgreSQL`, () =>
-      Effect.flatMap(pgWorld, (world) => law({ ...world, advance: (by) => Effect.orDie(world.advance(by)) }))
-    )
-  }
-
   it.live("a store becomes the sessions of an app", () =>
     Effect.gen(function* () {
       class Visits extends Session.Service<Visits>()("test/OwnVisits", { data: Schema.Int, initial: 0 }) {}

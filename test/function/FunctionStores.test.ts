@@ -1,4 +1,3 @@
-import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -10,39 +9,34 @@ import type { FunctionError } from "../../src/function/FunctionError.ts"
 import * as FunctionId from "../../src/function/FunctionId.ts"
 import { FunctionStore } from "../../src/function/FunctionStore.ts"
 import * as MemoryFunctionStore from "../../src/function/MemoryFunctionStore.ts"
+import * as FunctionStoreLaws from "../../src/testing/FunctionStoreLaws.ts"
 import * as PgFunctionStore from "../../src/postgres/PgFunctionStore.ts"
-import { freshDatabase } from "../support/postgres.ts"
-import { inZone } from "../support/sessions.ts"
-import { laws } from "./functionStoreLaws.ts"
+import { clockDatabase } from "../support/storeClocks.ts"
 
-laws(
-  "functions in memory",
-  Effect.map(MemoryFunctionStore.make, (store) => ({ store, another: store, advance: TestClock.adjust })),
-  "effect"
+FunctionStoreLaws.run(
+  Layer.effect(
+    FunctionStoreLaws.World,
+    Effect.map(MemoryFunctionStore.make, (store) => ({ store, another: store, advance: TestClock.adjust }))
+  ),
+  { name: "functions in memory", clock: "test" }
 )
 
 const instance = (options: PgFunctionStore.Options) =>
   Effect.map(Layer.build(Layer.fresh(PgFunctionStore.layer(options))), (context) => Context.get(context, FunctionStore))
 
 const pgWorld = Effect.gen(function* () {
-  const { url } = yield* freshDatabase
+  const { advance, by, connection, url } = yield* clockDatabase
   // Instances that start together make the table once.
   yield* Effect.all([PgFunctionStore.migrate({ url }), PgFunctionStore.migrate({ url })], { concurrency: 2 })
-  const connection = yield* PgConnection.make({ url, applicationName: "test" })
-  const store = yield* instance({ url: inZone(url, "Asia/Tokyo") })
-  const another = yield* instance({ url: inZone(url, "America/New_York") })
-  const advance = (by: Duration.Input) =>
-    Effect.asVoid(
-      connection.query(
-        `update holdfast.functions set created_at = created_at - d, used_at = used_at - d, until = until - d, due_at = due_at - d
-         from (select $1::float8 * interval '1 millisecond' as d) by`,
-        [Duration.toMillis(by)]
-      )
-    )
+  const store = yield* instance({ url: by("Asia/Tokyo") })
+  const another = yield* instance({ url: by("America/New_York") })
   return { store, another, advance, connection }
 })
 
-laws("functions in PostgreSQL", pgWorld, "live")
+FunctionStoreLaws.run(Layer.effect(FunctionStoreLaws.World, pgWorld), {
+  name: "functions in PostgreSQL",
+  clock: "server"
+})
 
 describe("PgFunctionStore", () => {
   it.live("finds by indexes, also when there are many", () =>

@@ -4,6 +4,7 @@ import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { assert, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -17,7 +18,9 @@ import { leftOut } from "../../src/query/QueryCapabilities.ts"
 import { QueryDriver } from "../../src/query/QueryDriver.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
-import { queryDriverLaws } from "../query/queryDriverLaws.ts"
+import { ConnectionSource } from "../../src/connection/ConnectionSource.ts"
+import * as ConnectionSourceLaws from "../../src/testing/ConnectionSourceLaws.ts"
+import * as QueryDriverLaws from "../../src/testing/QueryDriverLaws.ts"
 import { eventually } from "../support/conditions.ts"
 import * as MariaDb from "../support/mariadb.ts"
 
@@ -62,65 +65,109 @@ const withRegistry = <A, E>(
     yield* eventually(MariaDb.connections(server), (count) => count === 0)
   }).pipe(Effect.provide(Layer.fresh(Ledger.layer)))
 
-layer(MariaDb.layer, { excludeTestServices: true, timeout: "60 seconds" })("MariaDB", (it) => {
-  queryDriverLaws({
-    name: "MariaDB",
-    capabilities: MysqlQueryDriver.capabilities,
-    dialect: {
-      numbers: (count) =>
-        `select seq as n, concat('row ', seq) as label from seq_1_to_20000 where seq <= ${count} order by seq`,
-      trickle: (count, seconds) =>
-        `select seq as n, concat(repeat('x', 20000), sleep(if(seq < 100, 0, ${seconds / count}))) as label from seq_1_to_${count}`,
-      number: String,
-      sleep: (seconds) => `select sleep(${seconds})`,
-      table: "create or replace table written (n bigint)",
-      insert: (value, seconds) => `insert into written select ${value} from (select sleep(${seconds}) as s) as late`,
-      written: "select n from written order by n",
-      missing: { sql: "select * from nowhere_to_be_found", code: "42S02" },
-      values: [
-        { sql: "true", json: 1, back: { sql: "cast(? as int)", param: 1 } },
-        {
-          sql: "cast(9007199254740993 as signed)",
-          json: "9007199254740993",
-          back: { sql: "cast(? as signed)", param: "9007199254740993" }
-        },
-        {
-          sql: "cast('12345678901234567890.123' as decimal(30, 3))",
-          json: "12345678901234567890.123",
-          back: { sql: "cast(? as decimal(30, 3))", param: "12345678901234567890.123" }
-        },
-        { sql: "cast(0.1 as double)", json: 0.1, back: { sql: "cast(? as double)", param: 0.1 } },
-        { sql: "cast(0.1 as float)", json: 0.1, back: { sql: "cast(? as float)", param: 0.1 } },
-        { sql: "'ü😀'", json: "ü😀", back: { sql: "?", param: "ü😀" } },
-        { sql: "x'00ff'", json: "AP8=", back: { sql: "?", param: { base64: "AP8=" } } },
-        {
-          sql: "cast('2026-01-02 03:04:05.123456' as datetime(6))",
-          json: "2026-01-02T03:04:05.123456",
-          back: { sql: "cast(? as datetime(6))", param: "2026-01-02T03:04:05.123456" }
-        },
-        {
-          sql: "cast('2026-01-02' as date)",
-          json: "2026-01-02",
-          back: { sql: "cast(? as date)", param: "2026-01-02" }
-        },
-        { sql: "cast('-12:00:01' as time)", json: "-12:00:01", back: { sql: "cast(? as time)", param: "-12:00:01" } },
-        { sql: "null", json: null, back: { sql: "?", param: null } }
-      ],
-      setting: { name: "lc_time_names", value: "de_DE", shown: "select @@lc_time_names", unknown: "no_such_variable" }
-    },
-    law: (name, body) =>
-      it.effect(
-        name,
-        () =>
-          Effect.gen(function* () {
-            const server = yield* MariaDb.Shared
-            yield* Effect.flatMap(QueryDriver, (driver) =>
-              body({ driver, running: Effect.map(MariaDb.statements(server), ({ length }) => length) })
-            ).pipe(Effect.scoped, Effect.provide(drivers(server)))
-          }).pipe(Effect.provide(Layer.fresh(Ledger.layer))),
-        60_000
-      )
+const world = Layer.effect(
+  QueryDriverLaws.World,
+  Effect.gen(function* () {
+    const server = yield* MariaDb.Shared
+    const driver = Context.get(yield* Layer.build(drivers(server)), QueryDriver)
+    return { driver, running: Effect.map(MariaDb.statements(server), ({ length }) => length) }
   })
+)
+
+const sourceWorld = Layer.effect(
+  ConnectionSourceLaws.World,
+  Effect.gen(function* () {
+    const server = yield* MariaDb.Shared
+    const { password, url } = server
+    const sourceOf = (url: string, password: Redacted.Redacted<string>) =>
+      Effect.map(Layer.build(MysqlConnectionSource.layer({ url: Redacted.make(url), password })), (context) =>
+        Context.get(context, ConnectionSource)
+      )
+    return {
+      source: yield* sourceOf(url, password),
+      connections: Effect.map(
+        server.administer("select id from information_schema.processlist where user = 'reporter'"),
+        (rows) => rows.map((row) => String(row["id"]))
+      ),
+      kill: (id: string) => Effect.asVoid(server.administer(`kill ${id}`)),
+      unreachable: yield* sourceOf("mysql://nobody@127.0.0.1:1/nowhere", Redacted.make("secret"))
+    }
+  })
+)
+
+layer(MariaDb.layer, { excludeTestServices: true, timeout: "60 seconds" })("MariaDB", (it) => {
+  ConnectionSourceLaws.run(
+    sourceWorld,
+    {
+      name: "MariaDB",
+      dialect: {
+        nothing: "select 1",
+        id: "select connection_id() as id",
+        sleep: "select sleep(60)",
+        dirt: [
+          "set @mine = 1",
+          "set lc_time_names = 'de_DE'",
+          "create temporary table mine (a int)",
+          "select get_lock('mine', 0)",
+          "begin"
+        ],
+        traces: `select @mine as mine, @@lc_time_names as names, is_used_lock('mine') as locks, @@in_transaction as open,
+          (select count(*) from information_schema.tables where table_name = 'mine') as tables`
+      }
+    },
+    { test: it.effect }
+  )
+
+  QueryDriverLaws.run(
+    world,
+    {
+      name: "MariaDB",
+      engine: MysqlQueryDriver.capabilities,
+      dialect: {
+        numbers: (count) =>
+          `select seq as n, concat('row ', seq) as label from seq_1_to_20000 where seq <= ${count} order by seq`,
+        trickle: (count, seconds) =>
+          `select seq as n, concat(repeat('x', 20000), sleep(if(seq < 100, 0, ${seconds / count}))) as label from seq_1_to_${count}`,
+        number: String,
+        sleep: (seconds) => `select sleep(${seconds})`,
+        table: "create or replace table written (n bigint)",
+        insert: (value, seconds) => `insert into written select ${value} from (select sleep(${seconds}) as s) as late`,
+        written: "select n from written order by n",
+        missing: { sql: "select * from nowhere_to_be_found", code: "42S02" },
+        values: [
+          { sql: "true", json: 1, back: { sql: "cast(? as int)", param: 1 } },
+          {
+            sql: "cast(9007199254740993 as signed)",
+            json: "9007199254740993",
+            back: { sql: "cast(? as signed)", param: "9007199254740993" }
+          },
+          {
+            sql: "cast('12345678901234567890.123' as decimal(30, 3))",
+            json: "12345678901234567890.123",
+            back: { sql: "cast(? as decimal(30, 3))", param: "12345678901234567890.123" }
+          },
+          { sql: "cast(0.1 as double)", json: 0.1, back: { sql: "cast(? as double)", param: 0.1 } },
+          { sql: "cast(0.1 as float)", json: 0.1, back: { sql: "cast(? as float)", param: 0.1 } },
+          { sql: "'ü😀'", json: "ü😀", back: { sql: "?", param: "ü😀" } },
+          { sql: "x'00ff'", json: "AP8=", back: { sql: "?", param: { base64: "AP8=" } } },
+          {
+            sql: "cast('2026-01-02 03:04:05.123456' as datetime(6))",
+            json: "2026-01-02T03:04:05.123456",
+            back: { sql: "cast(? as datetime(6))", param: "2026-01-02T03:04:05.123456" }
+          },
+          {
+            sql: "cast('2026-01-02' as date)",
+            json: "2026-01-02",
+            back: { sql: "cast(? as date)", param: "2026-01-02" }
+          },
+          { sql: "cast('-12:00:01' as time)", json: "-12:00:01", back: { sql: "cast(? as time)", param: "-12:00:01" } },
+          { sql: "null", json: null, back: { sql: "?", param: null } }
+        ],
+        setting: { name: "lc_time_names", value: "de_DE", shown: "select @@lc_time_names", unknown: "no_such_variable" }
+      }
+    },
+    { limit: "1 minute", test: it.effect }
+  )
 
   it.effect("says what it leaves out", () =>
     Effect.sync(() => {

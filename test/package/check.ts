@@ -93,7 +93,12 @@ const contents = async (installed: string) => {
   })
     .filter((entry) => entry.isFile())
     .map((entry) => Path.relative(installed, Path.join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
-  const sources = globSync("**/*.ts", { cwd: Path.join(checkout, "src") }).map((file) => file.replaceAll("\\", "/"))
+  const sources = globSync("**/*.ts", { cwd: Path.join(checkout, "src") })
+    .map((file) => file.replaceAll("\\", "/"))
+    .filter((file) => !file.startsWith("console/"))
+  const page = globSync("**/*.{html,js,css,svg}", { cwd: Path.join(checkout, "dist/console") }).map(
+    (file) => `dist/console/${file.replaceAll("\\", "/")}`
+  )
   const documents = globSync("docs/**/*", { cwd: checkout, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => Path.relative(checkout, Path.join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
@@ -104,6 +109,7 @@ const contents = async (installed: string) => {
     "LICENSE",
     "CHANGELOG.md",
     ...documents,
+    ...page,
     ...sources.flatMap((file) => [`src/${file}`, ...built.map((end) => `dist/${file.slice(0, -".ts".length)}${end}`)])
   ])
   expect(
@@ -248,6 +254,9 @@ try {
     await missing(["serve"], "mysql2", env)
     return install(consumer, asHere("mysql2"))
   })
+  await step("the suites of laws have what they run with", () =>
+    install(consumer, asHere("@effect/vitest"), asHere("vitest"))
+  )
   await Promise.all([
     step("all public modules load and export what their sources do", () =>
       succeed(process.execPath, ["everything.ts"], { cwd: consumer })
@@ -278,6 +287,7 @@ try {
       [broken.code, /nowhere-to-be-found/.test(broken.stderr), /npm install/.test(broken.stderr)],
       [1, true, false]
     )
+    expect("the page of the console", existsSync(modules("holdfast/dist/console/index.html")), true)
     expect(
       `a service that needs neither, which wrote:\n${stdout}${stderr}`,
       [code, stdout.startsWith("Holdfast listening on http")],

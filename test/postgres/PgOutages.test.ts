@@ -9,7 +9,7 @@ import { eventually } from "../support/conditions.ts"
 import { urlOf } from "../support/postgres.ts"
 import { instance, pgWorld } from "../support/sessions.ts"
 import { keys } from "../support/tokens.ts"
-import { create, session } from "../session/sessionStoreLaws.ts"
+import { create, session } from "../../src/testing/internal/SessionSamples.ts"
 
 const recorder = () => {
   const lines: Array<string> = []

@@ -20,7 +20,7 @@ import { pgBouncer } from "../support/pgBouncer.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { launch, listening } from "../support/service.ts"
 import { instance } from "../support/sessions.ts"
-import { create, session } from "../session/sessionStoreLaws.ts"
+import { create, session } from "../../src/testing/internal/SessionSamples.ts"
 
 /** What our connections rely on, as a borrower finds it. */
 const settings = Effect.flatMap(

@@ -1,22 +1,21 @@
-import { it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import { QueryDriver } from "../../src/query/QueryDriver.ts"
-import { queryDriverLaws } from "../query/queryDriverLaws.ts"
+import * as QueryDriverLaws from "../../src/testing/QueryDriverLaws.ts"
 import { busyBackends } from "../support/conditions.ts"
 import { postgres } from "../support/driverDialects.ts"
-import { withQueries } from "../support/queries.ts"
+import { freshDatabase } from "../support/postgres.ts"
+import { layerQueries } from "../support/queries.ts"
 
-queryDriverLaws({
-  name: "PostgreSQL",
-  capabilities: PgQueryDriver.capabilities,
-  dialect: postgres,
-  law: (name, body) =>
-    it.live(name, () =>
-      withQueries(({ name }) =>
-        Effect.flatMap(QueryDriver, (driver) =>
-          body({ driver, running: Effect.map(busyBackends(name), ({ length }) => length) })
-        )
-      )
-    )
-})
+const world = Layer.effect(
+  QueryDriverLaws.World,
+  Effect.gen(function* () {
+    const { name, url } = yield* freshDatabase
+    const driver = Context.get(yield* Layer.build(layerQueries(url)), QueryDriver)
+    return { driver, running: Effect.map(busyBackends(name), ({ length }) => length) }
+  })
+)
+
+QueryDriverLaws.run(world, { name: "PostgreSQL", engine: PgQueryDriver.capabilities, dialect: postgres })

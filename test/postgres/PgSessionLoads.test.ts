@@ -17,7 +17,7 @@ import * as SessionId from "../../src/session/SessionId.ts"
 import { Device, SessionRecord } from "../../src/session/SessionRecord.ts"
 import type { TokenHash } from "../../src/session/SessionToken.ts"
 import * as TimeLimit from "../../src/lifetime/TimeLimit.ts"
-import { newToken, outcome } from "../session/sessionStoreLaws.ts"
+import { newToken, outcome } from "../../src/testing/internal/SessionSamples.ts"
 
 const moment = new Date(0)
 const cells = (principal: string) => [

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import { instance } from "../support/sessions.ts"
 import { freshDatabase } from "../support/postgres.ts"
-import { session } from "../session/sessionStoreLaws.ts"
+import { session } from "../../src/testing/internal/SessionSamples.ts"
 
 const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(effects, { concurrency: 32 })
 

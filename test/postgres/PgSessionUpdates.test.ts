@@ -4,7 +4,7 @@ import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import { eventually } from "../support/conditions.ts"
 import { pgWorld } from "../support/sessions.ts"
-import { session } from "../session/sessionStoreLaws.ts"
+import { session } from "../../src/testing/internal/SessionSamples.ts"
 
 const sessionsOf = (world: Effect.Success<typeof pgWorld>, count: number) =>
   Effect.forEach(

@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { keysOf } from "../support/redis.ts"
 import { contradictions, keptSession, redisWorld, rewrite, sessionKey } from "../support/redisSessions.ts"
-import { authentication, create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(effects, { concurrency: "unbounded" })
 const times = <A>(count: number, make: (index: number) => A) => Array.from({ length: count }, (_, index) => make(index))

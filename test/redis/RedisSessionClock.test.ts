@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { contradictions, instance, redisWorld } from "../support/redisSessions.ts"
-import { authentication, create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 const hours = (count: number) => Duration.hours(count)
 

@@ -16,7 +16,7 @@ import { scale } from "../../src/testing/InterruptSweep.ts"
 import { eventually } from "../support/conditions.ts"
 import { client, ownServer } from "../support/redis.ts"
 import { advanceOf, contradictions, instance } from "../support/redisSessions.ts"
-import { authentication, create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 type Store = Effect.Success<ReturnType<typeof instance>>
 

@@ -6,7 +6,7 @@ import type { SessionId } from "../../src/session/SessionId.ts"
 import { older } from "../support/olderRedisSessions.ts"
 import { keysOf } from "../support/redis.ts"
 import { contradictions, keptSession, redisWorld, sessionKey } from "../support/redisSessions.ts"
-import { authentication, create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 const times = <A>(count: number, make: (index: number) => A) => Array.from({ length: count }, (_, index) => make(index))
 const minutes = (count: number) => count * 60_000

@@ -7,7 +7,7 @@ import * as RedisSessionServer from "../../src/redis/internal/RedisSessionServer
 import { eventually } from "../support/conditions.ts"
 import { client, ownServer } from "../support/redis.ts"
 import { instance } from "../support/redisSessions.ts"
-import { create, newToken, outcome, session } from "../session/sessionStoreLaws.ts"
+import { create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 /** What is logged, as lines. */
 const logged = <A, E, R>(work: (lines: Array<string>) => Effect.Effect<A, E, R>) =>

@@ -8,7 +8,7 @@ import type { SessionStore } from "../../src/session/SessionStore.ts"
 import { eventually } from "../support/conditions.ts"
 import { ownServer } from "../support/redis.ts"
 import { instance, redisWorld, rewrite, sessionKey } from "../support/redisSessions.ts"
-import { authentication, create, outcome, session } from "../session/sessionStoreLaws.ts"
+import { authentication, create, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 type Store = SessionStore["Service"]
 

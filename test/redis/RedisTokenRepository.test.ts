@@ -2,27 +2,34 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as RedisTokenRepository from "../../src/redis/RedisTokenRepository.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
+import * as TokenRepositoryLaws from "../../src/testing/TokenRepositoryLaws.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { eventually } from "../support/conditions.ts"
 import { client, freshPrefix, keysOf, ownServer, redisUrl } from "../support/redis.ts"
 import { keyOf, keys } from "../support/tokens.ts"
-import { claim, laws, replace, replacement } from "../token/tokenRepositoryLaws.ts"
+import { claim, replace, replacement } from "../../src/testing/internal/TokenSamples.ts"
 
 const world = Effect.gen(function* () {
   const options = { url: yield* redisUrl, keys, prefix: yield* freshPrefix }
   return { options, repository: yield* RedisTokenRepository.make(options), redis: yield* client() }
 })
 
-describe("RedisTokenRepository", () => {
-  const pair = Effect.flatMap(world, ({ options }) =>
-    Effect.all([RedisTokenRepository.make(options), RedisTokenRepository.make(options)])
-  )
-  laws(pair)
+TokenRepositoryLaws.run(
+  Layer.effect(
+    TokenRepositoryLaws.World,
+    Effect.flatMap(world, ({ options }) =>
+      Effect.all({ one: RedisTokenRepository.make(options), other: RedisTokenRepository.make(options) })
+    )
+  ),
+  { name: "RedisTokenRepository" }
+)
 
+describe("RedisTokenRepository", () => {
   it.live("keys that are dumped show no token, and belong to the prefix and the account", () =>
     Effect.gen(function* () {
       const { options, redis, repository } = yield* world

@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { eventually } from "../support/conditions.ts"
 import { ownServer } from "../support/redis.ts"
 import * as Browser from "../support/browser.ts"
@@ -32,7 +32,7 @@ const as = (url: Redacted.Redacted, user: string, password: string, database?: s
 }
 
 const world = Effect.gen(function* () {
-  const server = yield* PgServer.make({ maxConnections: 60 })
+  const server = yield* TestPostgres.make({ maxConnections: 60 })
   const admin = yield* PgConnection.make({ url: server.superuserUrl, applicationName: "admin" })
   yield* admin.query("create role app login password 'first secret'")
   yield* admin.query("create database app")

@@ -11,7 +11,7 @@ import type * as SessionStore from "../../src/session/SessionStore.ts"
 import { keysOf } from "../support/redis.ts"
 import * as RedisSessions from "../support/redisSessions.ts"
 import * as PgSessions from "../support/sessions.ts"
-import { authentication, create, newToken, outcome, session } from "./sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 const key = (id: string, byte: number): SessionCipher.Key => ({
   id,

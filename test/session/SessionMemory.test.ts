@@ -5,7 +5,7 @@ import * as SessionMemory from "../../src/session/internal/SessionMemory.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
 import type { SessionRecord } from "../../src/session/SessionRecord.ts"
 import { pgWorld } from "../support/sessions.ts"
-import { newToken, session } from "./sessionStoreLaws.ts"
+import { newToken, session } from "../../src/testing/internal/SessionSamples.ts"
 
 const moment = DateTime.makeUnsafe(0)
 const record = (): SessionRecord => ({

@@ -11,7 +11,7 @@ import * as SessionPruning from "../../src/session/SessionPruning.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { unprunedStore } from "../support/sessions.ts"
-import { session } from "./sessionStoreLaws.ts"
+import { session } from "../../src/testing/internal/SessionSamples.ts"
 
 /** A store that counts what is asked of it, and fails as often as it is told to. */
 const watched = (batches: Array<number>, failing: { times: number }) =>

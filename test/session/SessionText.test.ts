@@ -10,7 +10,7 @@ import type { SessionError } from "../../src/session/SessionError.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { redisWorld } from "../support/redisSessions.ts"
 import { pgWorld, unprunedStore } from "../support/sessions.ts"
-import { authentication, create, newToken, outcome, session } from "./sessionStoreLaws.ts"
+import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
 
 const memoryWorld = Effect.map(Layer.build(Layer.fresh(unprunedStore)), (context) => {
   const store = Context.get(context, SessionStore)

@@ -1,6 +1,7 @@
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -18,7 +19,7 @@ import { leftOut } from "../../src/query/QueryCapabilities.ts"
 import { QueryDriver } from "../../src/query/QueryDriver.ts"
 import { QueryError, ResultTooLarge, type Written } from "../../src/query/QueryError.ts"
 import * as SqlQueryDriver from "../../src/sql/SqlQueryDriver.ts"
-import { queryDriverLaws } from "../query/queryDriverLaws.ts"
+import * as QueryDriverLaws from "../../src/testing/QueryDriverLaws.ts"
 
 /** An app's client as plain as can be: one database in memory, in this thread. `between` is in the middle of each statement. */
 const clientOf = (between: Effect.Effect<void> = Effect.void) =>
@@ -72,9 +73,17 @@ const withDriver = <A, E>(
 
 const values = "(with recursive step(i) as (select 1 union all select i + 1 from step limit 20000) select i from step)"
 
-queryDriverLaws({
+const world = Layer.effect(
+  QueryDriverLaws.World,
+  Effect.map(Layer.build(SqlQueryDriver.layer().pipe(Layer.provide(clientOf()))), (context) => ({
+    driver: Context.get(context, QueryDriver),
+    running: Effect.succeed(0)
+  }))
+)
+
+QueryDriverLaws.run(world, {
   name: "an SqlClient that nothing is known of",
-  capabilities: SqlQueryDriver.plain.capabilities,
+  engine: SqlQueryDriver.plain.capabilities,
   dialect: {
     numbers: (count) => `select i as n, 'row ' || i as label from ${values} where i <= ${count}`,
     number: (value) => value,
@@ -94,11 +103,6 @@ queryDriverLaws({
       { sql: "x'00ff'", json: "AP8=", back: { sql: "? as bytes", param: { base64: "AP8=" } } },
       { sql: "null", json: null, back: { sql: "? as none", param: null } }
     ]
-  },
-  // Columns are the names in the first row, and what a statement is, nobody says.
-  law: (name, body) => {
-    if (/columns are told where there are no rows|how many rows it wrote|in order, none while/.test(name)) return
-    it.live(name, () => withDriver((driver) => body({ driver, running: Effect.succeed(0) })))
   }
 })
 

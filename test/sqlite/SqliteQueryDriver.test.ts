@@ -4,6 +4,7 @@ import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { assert, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -16,7 +17,7 @@ import { QueryDriver, type Statement } from "../../src/query/QueryDriver.ts"
 import * as SqliteConnectionSource from "../../src/sqlite/SqliteConnectionSource.ts"
 import * as SqliteQueryDriver from "../../src/sqlite/SqliteQueryDriver.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
-import { queryDriverLaws } from "../query/queryDriverLaws.ts"
+import * as QueryDriverLaws from "../../src/testing/QueryDriverLaws.ts"
 import { eventually } from "../support/conditions.ts"
 
 /** So many steps take SQLite about a second here, and nothing ends them but the end of the process. */
@@ -29,22 +30,23 @@ const directory = Effect.acquireRelease(
   (made) => Effect.sync(() => rmSync(made, { recursive: true, force: true }))
 )
 
+/** A driver on a new file in the directory. */
+const layerFile = (directory: string, mode = "") => {
+  const path = Path.join(directory, "test.db")
+  new DatabaseSync(path).close()
+  return SqliteQueryDriver.layer.pipe(
+    Layer.provideMerge(ConnectionPool.layer({ max: 8 })),
+    Layer.provide(SqliteConnectionSource.layer({ url: `sqlite:${path}${mode}` }))
+  )
+}
+
 const withFile = <A, E>(
   test: (directory: string) => Effect.Effect<A, E, QueryDriver | ConnectionPool.ConnectionPool>,
   mode = ""
 ) =>
   Effect.gen(function* () {
     const made = yield* directory
-    const path = Path.join(made, "test.db")
-    new DatabaseSync(path).close()
-    yield* test(made).pipe(
-      Effect.provide(
-        SqliteQueryDriver.layer.pipe(
-          Layer.provideMerge(ConnectionPool.layer({ max: 8 })),
-          Layer.provide(SqliteConnectionSource.layer({ url: `sqlite:${path}${mode}` }))
-        )
-      )
-    )
+    yield* test(made).pipe(Effect.provide(layerFile(made, mode)))
     // Every process is gone, and stands in no ledger.
     yield* LedgerRecorder.assertEmpty()
   }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
@@ -58,48 +60,49 @@ const rowsOf = (sql: string, params: Statement["params"] = []) =>
   }).pipe(Effect.provide(Query.layer(sql, params)))
 const refusalOf = (sql: string) => Effect.map(Effect.flip(rowsOf(sql)), ({ message }) => message)
 
-queryDriverLaws({
-  name: "SQLite",
-  capabilities: SqliteQueryDriver.capabilities,
-  dialect: {
-    numbers: (count) =>
-      `select i as n, 'row ' || i as label from (with recursive step(i) as (select 1 union all select i + 1 from step limit 20000) select i from step where i <= ${count})`,
-    trickle: (count, seconds) =>
-      `select i as n, 'row ' || i || substr(${busy((seconds / count) * second)} + i, 1, 0) as label from (with recursive step(i) as (select 1 union all select i + 1 from step limit ${count}) select i from step) where ${busy(10)} + i > 0`,
-    number: (value) => value,
-    sleep: (seconds) => `select ${busy(seconds * second)}`,
-    table: "create table written (n integer)",
-    insert: (value, seconds) => `insert into written select ${value} where ${busy(seconds * second)} >= 0`,
-    written: "select n from written order by n",
-    missing: { sql: "select * from nowhere_to_be_found", code: "SQLITE_1" },
-    values: [
-      { sql: "true", json: 1, back: { sql: "?", param: true } },
-      {
-        sql: "9007199254740993",
-        json: "9007199254740993",
-        back: { sql: "cast(? as integer)", param: "9007199254740993" }
-      },
-      { sql: "1.5", json: 1.5, back: { sql: "?", param: 1.5 } },
-      { sql: "9e999", json: "Infinity", back: { sql: "?", param: "Infinity" } },
-      { sql: "'ü😀'", json: "ü😀", back: { sql: "?", param: "ü😀" } },
-      { sql: "x'00ff'", json: "AP8=", back: { sql: "?", param: { base64: "AP8=" } } },
-      { sql: "null", json: null, back: { sql: "?", param: null } }
-    ]
+const world = Layer.effect(
+  QueryDriverLaws.World,
+  Effect.gen(function* () {
+    const made = yield* directory
+    const context = yield* Layer.build(layerFile(made))
+    const pool = Context.get(context, ConnectionPool.ConnectionPool)
+    return { driver: Context.get(context, QueryDriver), running: Effect.map(pool.stats, ({ leased }) => leased) }
+  })
+)
+
+QueryDriverLaws.run(
+  world,
+  {
+    name: "SQLite",
+    engine: SqliteQueryDriver.capabilities,
+    dialect: {
+      numbers: (count) =>
+        `select i as n, 'row ' || i as label from (with recursive step(i) as (select 1 union all select i + 1 from step limit 20000) select i from step where i <= ${count})`,
+      trickle: (count, seconds) =>
+        `select i as n, 'row ' || i || substr(${busy((seconds / count) * second)} + i, 1, 0) as label from (with recursive step(i) as (select 1 union all select i + 1 from step limit ${count}) select i from step) where ${busy(10)} + i > 0`,
+      number: (value) => value,
+      sleep: (seconds) => `select ${busy(seconds * second)}`,
+      table: "create table written (n integer)",
+      insert: (value, seconds) => `insert into written select ${value} where ${busy(seconds * second)} >= 0`,
+      written: "select n from written order by n",
+      missing: { sql: "select * from nowhere_to_be_found", code: "SQLITE_1" },
+      values: [
+        { sql: "true", json: 1, back: { sql: "?", param: true } },
+        {
+          sql: "9007199254740993",
+          json: "9007199254740993",
+          back: { sql: "cast(? as integer)", param: "9007199254740993" }
+        },
+        { sql: "1.5", json: 1.5, back: { sql: "?", param: 1.5 } },
+        { sql: "9e999", json: "Infinity", back: { sql: "?", param: "Infinity" } },
+        { sql: "'ü😀'", json: "ü😀", back: { sql: "?", param: "ü😀" } },
+        { sql: "x'00ff'", json: "AP8=", back: { sql: "?", param: { base64: "AP8=" } } },
+        { sql: "null", json: null, back: { sql: "?", param: null } }
+      ]
+    }
   },
-  law: (name, body) =>
-    it.live(
-      name,
-      () =>
-        withFile(() =>
-          Effect.gen(function* () {
-            const driver = yield* QueryDriver
-            const pool = yield* ConnectionPool.ConnectionPool
-            yield* body({ driver, running: Effect.map(pool.stats, ({ leased }) => leased) })
-          })
-        ),
-      60_000
-    )
-})
+  { limit: "1 minute" }
+)
 
 it.live("SQLite says what it leaves out", () =>
   Effect.sync(() => {

@@ -1,6 +1,6 @@
 /** The SQL of the laws of query drivers: PostgreSQL's, which the local server for Snowflake runs, too. */
 import * as SnowflakeValues from "../../src/snowflake/internal/SnowflakeValues.ts"
-import type { Dialect } from "../query/queryDriverLaws.ts"
+import type { Dialect } from "../../src/testing/QueryDriverLaws.ts"
 
 const common = {
   numbers: (count: number) => `select n, 'row ' || n as label from generate_series(1, ${count}) n`,

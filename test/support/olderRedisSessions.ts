@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as SessionId from "../../src/session/SessionId.ts"
 import type { TokenHash } from "../../src/session/SessionToken.ts"
-import { newToken } from "../session/sessionStoreLaws.ts"
+import { newToken } from "../../src/testing/internal/SessionSamples.ts"
 import type { Client } from "./redis.ts"
 
 /** What differs from a session of alice's that was just created. */

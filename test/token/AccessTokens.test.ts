@@ -15,7 +15,7 @@ import { type Issued, TokenSource } from "../../src/token/TokenSource.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { tokensOf } from "../support/tokens.ts"
-import { claim, replace, replacement } from "./tokenRepositoryLaws.ts"
+import { claim, replace, replacement } from "../../src/testing/internal/TokenSamples.ts"
 
 const origin = "https://tokens.example.com"
 const refused = new ClientError({ reason: new TokenRefused({ origin, status: 400, code: "invalid_grant" }) })

@@ -13,7 +13,7 @@ import { eventually } from "../support/conditions.ts"
 import { freshPrefix, redisUrl } from "../support/redis.ts"
 import { keys, plainClient, tokenDatabase, tokensOf, twoStep } from "../support/tokens.ts"
 import { credentials, make as makeServer } from "../support/tokenServer.ts"
-import { replace, replacement } from "./tokenRepositoryLaws.ts"
+import { replace, replacement } from "../../src/testing/internal/TokenSamples.ts"
 
 const script = join(import.meta.dirname, "../support/tokensProgram.ts")
 

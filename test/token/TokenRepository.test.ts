@@ -3,28 +3,39 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as PgTokenRepository from "../../src/postgres/PgTokenRepository.ts"
 import { makeMemory } from "../../src/token/TokenRepository.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
+import * as TokenRepositoryLaws from "../../src/testing/TokenRepositoryLaws.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { eventually } from "../support/conditions.ts"
-import * as FreezableProxy from "../support/FreezableProxy.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { keyOf, keys, tokenDatabase } from "../support/tokens.ts"
-import { claim, laws, replace, replacement } from "./tokenRepositoryLaws.ts"
+import { claim, replace, replacement } from "../../src/testing/internal/TokenSamples.ts"
 
-describe("the memory repository", () => {
-  laws(Effect.map(makeMemory, (repository) => [repository, repository] as const))
-})
+TokenRepositoryLaws.run(
+  Layer.effect(
+    TokenRepositoryLaws.World,
+    Effect.map(makeMemory, (repository) => ({ one: repository, other: repository }))
+  ),
+  { name: "the memory repository" }
+)
+
+TokenRepositoryLaws.run(
+  Layer.effect(
+    TokenRepositoryLaws.World,
+    Effect.flatMap(tokenDatabase, (url) =>
+      Effect.all({ one: PgTokenRepository.make({ url, keys }), other: PgTokenRepository.make({ url, keys }) })
+    )
+  ),
+  { name: "PgTokenRepository" }
+)
 
 describe("PgTokenRepository", () => {
-  const pair = Effect.flatMap(tokenDatabase, (url) =>
-    Effect.all([PgTokenRepository.make({ url, keys }), PgTokenRepository.make({ url, keys })])
-  )
-  laws(pair)
-
   it.live("a table that is dumped shows no token", () =>
     Effect.gen(function* () {
       const url = yield* tokenDatabase
@@ -126,15 +137,13 @@ describe("PgTokenRepository", () => {
   it.live("a network that is gone is reported within the limit, and the end does not wait for it", () =>
     Effect.gen(function* () {
       const url = yield* tokenDatabase
-      const parsed = new URL(Redacted.value(url))
-      const proxy = yield* FreezableProxy.make({ host: parsed.hostname, port: Number(parsed.port) })
-      parsed.host = `127.0.0.1:${proxy.port}`
+      const proxy = yield* FaultProxy.to(url)
       const began = performance.now()
       yield* Effect.gen(function* () {
-        const behind = { url: Redacted.make(parsed.href), keys, operationTimeout: "500 millis" } as const
+        const behind = { url: proxy.url, keys, operationTimeout: "500 millis" } as const
         const repository = yield* PgTokenRepository.make(behind)
         yield* repository.lock("alice", claim("first", 0))
-        proxy.freeze()
+        yield* proxy.silence
         const error = yield* Effect.flip(repository.put("alice", "first", replacement("a1")))
         assert.strictEqual(error.reason._tag, "RefreshFailed")
         const waiting = yield* Effect.forkChild(repository.get("alice"), { startImmediately: true })

@@ -1,11 +1,11 @@
 /**
  * The statements by which `PgSessionStore` gives out tokens: logins, new tokens, and the epochs of principals.
  */
-import { columns, epoch, isAccepted, isLive, isStillLive, millis, onPrimary, type over } from "./PgSessionSqlParts.ts"
+import { columns, epoch, isAccepted, isStillLive, millis, onPrimary, type over } from "./PgSessionSqlParts.ts"
 
 /** The statements over the tables of a schema. */
 export const make = (on: ReturnType<typeof over>, channel: string) => {
-  const { displaced, displacedIds, forgotten, locked, principals, sessions, told, tokens } = on
+  const { displaced, displacedIds, forgotten, leaving, locked, principals, sessions, told, tokens } = on
   return {
     /**
      * $1 principal. Makes the row if need be, locks it and tells the epoch. Two statements, because most find the row,
@@ -48,7 +48,7 @@ export const make = (on: ReturnType<typeof over>, channel: string) => {
      */
     create: `
       with moment as materialized (select clock_timestamp() as at),
-      ${displaced("$2::text", "$9")}, ${told("displaced")},
+      ${displaced(leaving("$2::text", "$9::int"))}, ${told("displaced")},
       made as (
         insert into ${sessions} as s (id, principal, data, data_version, version, device, created_at, last_seen_at,
           idle_timeout, renew_every, expires_at, actor)
@@ -75,14 +75,8 @@ export const make = (on: ReturnType<typeof over>, channel: string) => {
         select * from unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::float8[], $7::float8[],
           $8::float8[], $9::int[], $10::text[], $11::text[], $12::text[]) with ordinality
           as a (id, principal, data, data_version, device, idle, absolute, renew, keep, hash, nonce, actor, place)
-      ), displaced as (
-        update ${sessions} s set ended_at = moment.at, end_reason = 'displaced' from moment
-        where ${isStillLive("s", "moment.at")} and s.id in (
-          select old.id from asked a cross join lateral (
-            select l.id from ${sessions} l, moment m where l.principal = a.principal and ${isLive("l", "m.at")}
-            order by l.created_at desc, l.id desc offset a.keep) old)
-        returning s.id, s.principal
-      ), told as materialized (select id, principal, pg_notify('${channel}', id) from displaced),
+      ), ${displaced(`asked a cross join lateral ${leaving("a.principal", "a.keep")}`)},
+      told as materialized (select id, principal, pg_notify('${channel}', id) from displaced),
       made as (
         insert into ${sessions} as s (id, principal, data, data_version, version, device, created_at, last_seen_at,
           idle_timeout, renew_every, expires_at, actor)
@@ -110,7 +104,7 @@ export const make = (on: ReturnType<typeof over>, channel: string) => {
       with moment as materialized (select clock_timestamp() as at), mine as materialized (
         select s.id from ${tokens} t join ${sessions} s on s.id = t.session, moment
         where t.hash = $1 and ${isAccepted("t", "moment.at")} and ${isStillLive("s", "moment.at")}
-      ), ${displaced("$2::text", "$9", "and l.id not in (select id from mine) and exists (select from mine)")},
+      ), ${displaced(leaving("$2::text", "$9::int", "and l.id not in (select id from mine) and exists (select from mine)"))},
       ${told("displaced")},
       dead as (
         update ${tokens} t set valid_until = moment.at from moment, mine
@@ -130,7 +124,7 @@ export const make = (on: ReturnType<typeof over>, channel: string) => {
 
     /**
      * $1 hash, $2 the next one, $3 nonce. After {@link lockSession}, in its transaction. No row when it was not done: then
-     * {@link refusal} says why.
+     * `refusal` says why.
      */
     rotate: `
       with moment as materialized (select clock_timestamp() as at), mine as materialized (

@@ -86,16 +86,27 @@ export const over = (schema: string, channel: string) => {
         where ${which} returning s.id, s.end_reason
       )`
 
-  /** Ends the oldest sessions of a principal but the newest ones, which are as many as the parameter `keep` says. */
-  const displaced = (principal: string, keep: string, but = "") => `
-      displaced as (
-        update ${sessions} s set ended_at = moment.at, end_reason = 'displaced' from moment
-        where ${isStillLive("s", "moment.at")} and s.id in (
-          select l.id from ${sessions} l, moment m
-          where l.principal = ${principal} and ${isLive("l", "m.at")} ${but}
-          order by l.created_at desc, l.id desc offset ${keep}::int)
-        returning s.id
-      )`
+  /**
+   * The sessions of a principal that a login ends: the oldest live ones but so many, and, for good, those that are past their time,
+   * which it does not count: else they would live again when the clock is set back.
+   */
+  const leaving = (principal: string, keep: string, but = "") => `(
+          (select l.id, true as is_live from ${sessions} l, moment m
+           where l.principal = ${principal} and ${isLive("l", "m.at")} ${but}
+           order by l.created_at desc, l.id desc offset ${keep})
+          union all
+          select l.id, false from ${sessions} l, moment m
+          where l.principal = ${principal} and l.ended_at is null and not ${isInTime("l", "m.at")} ${but})`
+  /** Ends those that {@link leaving} has chosen, if they are as they were. Of the live ones everybody is told. */
+  const displaced = (from: string) => `
+      leaving as (
+        update ${sessions} s set ended_at = least(moment.at, s.expires_at),
+          end_reason = case when chosen.is_live then 'displaced' else 'expired' end
+        from moment, ${from} chosen
+        where s.id = chosen.id
+          and case when s.ended_at is null then ${isInTime("s", "moment.at")} end = chosen.is_live
+        returning s.id, s.principal, s.end_reason
+      ), displaced as (select id, principal from leaving where end_reason = 'displaced')`
 
-  return { sessions, tokens, principals, told, displacedIds, locked, forgotten, ended, displaced }
+  return { sessions, tokens, principals, told, displacedIds, locked, forgotten, ended, leaving, displaced }
 }

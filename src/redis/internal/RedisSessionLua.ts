@@ -83,14 +83,14 @@ export const channelOf = (prefix: string): string => `${prefix}:ended`
 export const sessionKey = (prefix: string): string => `${prefix}:s:`
 
 /** Key names, sessions and tokens for the store with this prefix, which holds no character that means something in Lua. */
-export const prelude = (prefix: string): string => `
+export const prelude = (prefix: string, clock = "redis.call('TIME')"): string => `
 local SESSION, TOKEN, ORDER, DEADLINES = '${sessionKey(prefix)}', '${prefix}:t:', '${prefix}:p:', '${prefix}:d:'
 local BLOCK_OF, BLOCKS, DUE = '${prefix}:b:', '${prefix}:blocks', '${prefix}:due'
 local EPOCHS, CHANNEL = '${prefix}:epochs', '${channelOf(prefix)}'
 local GRACE, DAY = ${Duration.toMillis(SessionTimes.renewalGrace)}, ${Duration.toMillis(SessionTimes.tombstoneAge)}
 ${constants}
 
-local moment = redis.call('TIME')
+local moment = ${clock}
 local micros = moment[1] * 1000000 + moment[2]
 local now = math.floor(micros / 1000)
 

@@ -19,9 +19,9 @@ import { steps } from "./RedisSessionSteps.ts"
 /** Arguments are text, in the order that the script's comment says. */
 export type Script = ReturnType<typeof make>["load"]
 
-/** The scripts over the keys with this prefix. Ids come and go without `s_` and hyphens, hashes whole. */
-export const make = (prefix: string) => {
-  const common = `${prelude(prefix)}${steps}${legacy(prefix)}`
+/** The scripts over the keys with this prefix. Ids come and go without `s_` and hyphens, hashes whole. `clock`: see `RedisClock`. */
+export const make = (prefix: string, clock: string) => {
+  const common = `${prelude(prefix, clock)}${steps}${legacy(prefix)}`
   const script = (lua: string) =>
     Redis.script((...parameters: ReadonlyArray<string>) => parameters, {
       lua,
@@ -67,7 +67,7 @@ end, 2)`),
     /** Ids. The milliseconds of the clock, and for each session its stamp, null where there is none. */
     confirm: always(
       `
-local moment = redis.call('TIME')
+local moment = ${clock}
 local answers = { string.format('%.0f', moment[1] * 1000 + math.floor(moment[2] / 1000)) }
 for i, id in ipairs(ARGV) do
   -- What a user with an older version's rights may not do is done in two steps.

@@ -1,6 +1,7 @@
 /**
  * A session and its tokens as `MemorySessionStore` holds them. Moments and durations are in milliseconds.
  */
+import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import type * as SessionId from "../SessionId.ts"
@@ -8,6 +9,9 @@ import type { Device, SessionRecord } from "../SessionRecord.ts"
 import type { Limits } from "../SessionStore.ts"
 import * as SessionTimes from "../SessionTimes.ts"
 import type { TokenHash } from "../SessionToken.ts"
+
+/** How many hints a reader of `ended` may be behind. A room for as many is made at once. Default: 16,384. */
+export const Hints = Context.Reference("holdfast/session/MemorySession/Hints", { defaultValue: () => 16_384 })
 
 /** A session as it is held. The data is JSON text, so that nobody shares an object with the store. */
 export interface Held {

@@ -1,0 +1,69 @@
+/**
+ * The laws that every `QueryResults` keeps, as a suite for a store of rows of your own.
+ *
+ * Each law is one test, and has a {@link World} of its own: its layer is built before the law, fresh, and closes after it.
+ *
+ * **When to use**
+ *
+ * In the test file of a store of rows: call {@link run} at the top level. The stores that come along run the same suite.
+ *
+ * **Details**
+ *
+ * Install `@effect/vitest` and `vitest`, which run the tests. The laws run in real time.
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import type { QueryResults } from "../query/QueryResults.ts"
+import * as Laws from "./internal/Laws.ts"
+import * as All from "./internal/QueryResultsLawsAll.ts"
+
+/** How much may be kept, in bytes as the store counts them: for one query, for a principal, in all. */
+export type Limits = All.Limits
+
+/** Where a law is tried. */
+export class World extends Context.Service<
+  World,
+  {
+    /** A new, empty store with these limits, until the scope closes. Where nothing is said: the store's own limits. */
+    readonly open: (limits: Limits) => Effect.Effect<QueryResults["Service"], unknown, Scope.Scope>
+  }
+>()("holdfast/testing/QueryResultsLaws/World") {}
+
+/** What the world of a store can do. Nothing of it leaves a law out. */
+export interface Capabilities {
+  /** What the tests are called. */
+  readonly name: string
+}
+
+/** How to try the laws. */
+export interface Options {
+  /** Only the laws of these names. Default: all. A name that does not exist is an error. */
+  readonly only?: ReadonlyArray<string> | undefined
+  /** How long one law may take. Default for `run`: what vitest is configured to. For `check`: 20 seconds. */
+  readonly limit?: Duration.Input | undefined
+}
+
+/** The laws. */
+export const laws: ReadonlyArray<Laws.Law<World["Service"], never>> = All.laws
+
+const trials = ({ name }: Capabilities, options: Options) => ({
+  ...options,
+  name,
+  laws,
+  time: "real" as const,
+  has: () => true
+})
+
+/** Declares a test for each law. */
+export const run = <E>(layer: Layer.Layer<World, E>, capabilities: Capabilities, options: Options = {}): void =>
+  Laws.run(World, layer, trials(capabilities, options))
+
+/** Tries the laws one after the other without a test runner, and tells the broken ones with what the trial said. */
+export const check = <E>(
+  layer: Layer.Layer<World, E>,
+  capabilities: Capabilities,
+  options: Options = {}
+): Effect.Effect<ReadonlyArray<Laws.Broken>> => Laws.check(World, layer, trials(capabilities, options))
