@@ -25,7 +25,7 @@ const client = Effect.fnUntraced(function* ({ url, user }: Options) {
   const password = Option.isSome(given)
     ? given.value
     : process.stdin.isTTY
-      ? yield* Prompt.run(Prompt.Password({ message: `Password of ${user}` }))
+      ? yield* Prompt.run(Prompt.Hidden({ message: `Password of ${user}` }))
       : yield* new ServiceClient.ServiceRefused({ problem: `HOLDFAST_PASSWORD must hold the password of ${user}` })
   return yield* ServiceClient.login(url.replace(/\/+$/, ""), user, password)
 })

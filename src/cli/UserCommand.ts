@@ -34,7 +34,7 @@ const password = Effect.fnUntraced(function* (name: string) {
   const value = Option.isSome(given)
     ? given.value
     : process.stdin.isTTY
-      ? yield* Prompt.run(Prompt.Password({ message: `Password of ${name}` }))
+      ? yield* Prompt.run(Prompt.Hidden({ message: `Password of ${name}` }))
       : Redacted.make((yield* input).replace(/\r?\n$/, ""))
   const problem = Passwords.problemOf(value)
   if (problem !== undefined) {

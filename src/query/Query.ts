@@ -23,6 +23,7 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
 import type * as Deadlines from "../lifetime/Deadlines.ts"
 import type * as FairSemaphore from "../lifetime/FairSemaphore.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
@@ -118,6 +119,21 @@ export const start = (
   )
 }
 
+/**
+ * A span where the caller is traced. It has the first word of the statement and none of the others: there may be values among them
+ * (OpenTelemetry, "Semantic conventions for database client spans").
+ */
+const traced = <A, E, R>(running: Effect.Effect<A, E, R>, { sql }: Statement): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) =>
+    Context.getOrUndefined(fiber.context, Tracer.ParentSpan) === undefined
+      ? running
+      : Effect.withSpan(running, "statement", {
+          kind: "client",
+          attributes: { "db.operation.name": /[a-z]+/i.exec(sql.slice(0, 100))?.[0].toUpperCase() ?? "" },
+          captureStackTrace: false
+        })
+  ) as Effect.Effect<A, E, R>
+
 const execute = (
   { deadline, id, onNotice, principal, sink, statement }: StartOptions,
   told: (step: Job.Step) => void,
@@ -131,7 +147,7 @@ const execute = (
         Effect.flatMap(opened, (connection) => {
           told("Running")
           const running = connection.execute(statement, rows, { id, deadline, onDone, onGivenUp, onNotice })
-          return Ledger.during({ kind: "statement", id })(running)
+          return Ledger.during({ kind: "statement", id })(traced(running, statement))
         })
       )
     })

@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import { Draining } from "./Draining.ts"
 import { Engines } from "./Engines.ts"
 import { HoldfastApi, NotReady } from "./HoldfastApi.ts"
 import * as Metrics from "./Metrics.ts"
@@ -14,10 +15,17 @@ export const layer = HttpApiBuilder.group(
   "health",
   Effect.fnUntraced(function* (handlers) {
     const readiness = yield* Readiness
+    const draining = yield* Draining
     const metrics = yield* Metrics.make({ ...readiness, engines: yield* Engines })
     return handlers.handleAll({
       live: () => Effect.succeed({ status: "live" as const }),
       ready: Effect.fnUntraced(function* () {
+        if (draining.isAnnounced()) {
+          return yield* new NotReady({
+            detail: "The service is stopping. Ask another instance.",
+            waitingFor: ["shutdown"]
+          })
+        }
         const waitingFor = yield* readiness.waitingFor
         if (waitingFor.length > 0) {
           return yield* new NotReady({ detail: "The service keeps trying. Ask again later.", waitingFor })

@@ -68,6 +68,7 @@ import * as SharedQueries from "./SharedQueries.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
 import * as StartMessages from "./StartMessages.ts"
+import * as Telemetry from "./Telemetry.ts"
 import * as Users from "./Users.ts"
 
 /** Where sessions are shared in Redis, so are the failures of logins: its absence stops both. */
@@ -257,7 +258,7 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
       const prepared = Option.isSome(databases.embedded)
         ? Effect.andThen(readiness.prepared, Option.isNone(settings.queryUrl) ? rolesPrepared : Effect.void)
         : Effect.void
-      return Layer.merge(Draining.layerSignal, ServiceLife.layerDraining).pipe(
+      return Layer.merge(Draining.layerSignal(settings.drainDelay), ServiceLife.layerDraining).pipe(
         Layer.provide(
           settings.trustedProxies.length === 0
             ? HttpRouter.serve(routes(settings, origin), quietly)
@@ -305,5 +306,9 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
 /** Runs the service until it is interrupted, or until its embedded database is gone. */
 export const serve = Effect.flatMap(Settings.load, (settings) => {
   const log = Logging.layer({ format: settings.logFormat, level: settings.logLevel }, settings.accessLog)
-  return Effect.provide(run(settings), Layer.provideMerge(ServiceLife.layer, log))
+  // The exporter is the last to close, so that it sends what is said at the end.
+  return Effect.provide(
+    run(settings),
+    ServiceLife.layer.pipe(Layer.provideMerge(Telemetry.layer), Layer.provideMerge(log))
+  )
 })

@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Cause from "effect/Cause"
 import * as Metric from "effect/Metric"
+import * as Tracer from "effect/Tracer"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import type { SessionError } from "../session/SessionError.ts"
 import { SessionStore } from "../session/SessionStore.ts"
@@ -29,11 +30,15 @@ const outcomeOf = (exit: Exit.Exit<unknown, SessionError>): string => {
   return Cause.hasInterruptsOnly(exit.cause) ? "Interrupted" : "Defect"
 }
 
+const span = { kind: "client", captureStackTrace: false } as const
+
 /** Puts a store in the place of another that is asked the same. */
 const measured = (store: SessionStore["Service"]) =>
   Effect.gen(function* () {
     const context = yield* Effect.context<never>()
     const clock = yield* Clock.Clock
+    // Where nobody is told of spans, none is made.
+    const isTraced = (yield* Tracer.Tracer) !== Tracer.nativeTracer
     const around = (operation: string) => {
       const took = Metric.withAttributes(time, { operation })
       const outcomes = new Map<string, Metric.Counter<number>>()
@@ -47,11 +52,14 @@ const measured = (store: SessionStore["Service"]) =>
       return <A, R>(effect: Effect.Effect<A, SessionError, R>): Effect.Effect<A, SessionError, R> =>
         Effect.suspend(() => {
           const since = SteadyClock.millis(clock)
-          return Effect.onExit(effect, (exit) => {
-            outcome(outcomeOf(exit)).updateUnsafe(1, context)
-            took.updateUnsafe((SteadyClock.millis(clock) - since) / 1000, context)
-            return Effect.void
-          })
+          return Effect.onExit(
+            isTraced ? Effect.withSpan(effect, `SessionStore.${operation}`, span) : effect,
+            (exit) => {
+              outcome(outcomeOf(exit)).updateUnsafe(1, context)
+              took.updateUnsafe((SteadyClock.millis(clock) - since) / 1000, context)
+              return Effect.void
+            }
+          )
         })
     }
     const of = <Args extends ReadonlyArray<unknown>, A>(

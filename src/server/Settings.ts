@@ -15,6 +15,7 @@ import * as Result from "effect/Result"
 import * as SessionCipher from "../session/SessionCipher.ts"
 import * as SessionKeys from "./SessionKeys.ts"
 import * as Logging from "./Logging.ts"
+import * as Durations from "./Durations.ts"
 import * as ListenerTls from "./ListenerTls.ts"
 import * as SecretFiles from "./SecretFiles.ts"
 import * as Loopback from "../lifetime/internal/Loopback.ts"
@@ -90,6 +91,8 @@ export interface Settings extends FunctionSettings.FunctionSettings {
   readonly maxStreamsPerUser: number
   /** Whether requests and what the session store is asked are counted and measured. */
   readonly requestMetrics: boolean
+  /** For so long the service is not ready and serves all the same, before it ends. */
+  readonly drainDelay: Duration.Duration
   readonly logFormat: Logging.Format
   readonly logLevel: Logging.Level
   /** Whether each request has a line in the log. */
@@ -134,6 +137,17 @@ const origin = Effect.flatMap(
       : refuse("HOLDFAST_ORIGIN", "must be https: over http anybody on the way could take the session cookie")
   }
 )
+
+/** None by default: who asks for readiness once in a second or less needs two of these. */
+const drainDelay = Effect.gen(function* () {
+  const variable = "HOLDFAST_DRAIN_DELAY"
+  const text = yield* read(variable, (name) => Config.withDefault(Config.String(name), "0s"), "a duration")
+  const delay = Option.getOrUndefined(Durations.parse(text))
+  if (delay === undefined || Duration.toMillis(delay) < 0 || Duration.toMillis(delay) > 60_000) {
+    return yield* refuse(variable, "must be a duration up to a minute, such as 5s")
+  }
+  return delay
+})
 
 /** A certificate and its key, which may be in the same file. */
 const tls = Effect.gen(function* () {
@@ -298,6 +312,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
     requestMetrics: (yield* oneOf("HOLDFAST_REQUEST_METRICS", ["on", "off"])) === "on",
+    drainDelay: yield* drainDelay,
     logFormat: yield* read(
       "HOLDFAST_LOG_FORMAT",
       (name) => Config.withDefault(Config.Literals(Logging.formats, name), Logging.usualFormat()),

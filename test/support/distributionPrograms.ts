@@ -15,6 +15,30 @@ export const promtool = DistributionProgram.find({
   advice: "Install prometheus (Debian: apt-get install prometheus) so that promtool is on PATH."
 }).pipe(Effect.mapError((problem) => new Error(problem)))
 
+/** A web server in front. */
+export const nginx = DistributionProgram.find({
+  cache: "nginx",
+  names: ["nginx"],
+  packages: [{ name: "nginx", file: "nginx", argv0: "nginx" }],
+  advice: "Install nginx (Debian: apt-get install nginx) so that nginx is on PATH."
+}).pipe(Effect.mapError((problem) => new Error(problem)))
+
+/** Another one. */
+export const caddy = DistributionProgram.find({
+  cache: "caddy",
+  names: ["caddy"],
+  packages: [{ name: "caddy", file: "caddy", argv0: "caddy" }],
+  advice: "Install caddy (Debian: apt-get install caddy) so that caddy is on PATH."
+}).pipe(Effect.mapError((problem) => new Error(problem)))
+
+/** Checks units of systemd. */
+export const systemdAnalyze = DistributionProgram.find({
+  cache: "systemd",
+  names: ["systemd-analyze"],
+  packages: [{ name: "systemd", file: "systemd-analyze", argv0: "systemd-analyze" }],
+  advice: "Install systemd (Debian: apt-get install systemd) so that systemd-analyze is on PATH."
+}).pipe(Effect.mapError((problem) => new Error(problem)))
+
 /** What a program wrote, on both outputs, and its exit code. */
 export interface Ran {
   readonly code: number | null

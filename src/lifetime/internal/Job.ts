@@ -6,11 +6,12 @@
  * lifetime ends, or at its deadline, whichever comes first.
  */
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import type * as Deadlines from "../Deadlines.ts"
 import type * as FairSemaphore from "../FairSemaphore.ts"
 import type * as Ledger from "../Ledger.ts"
@@ -60,6 +61,14 @@ export interface Options<A, E, R> {
 export const start = <A, E, R>(
   options: Options<A, E, R>,
   services: Context.Context<R>
+): Effect.Effect<Lifetime.Lifetime, never, Scope.Scope> =>
+  Effect.withFiber((fiber) => begin(options, services, Context.getOrUndefined(fiber.context, Tracer.ParentSpan)))
+
+/** `parent` is the span of who submitted the job, where that is traced: the job goes on when its span is over. */
+const begin = <A, E, R>(
+  options: Options<A, E, R>,
+  services: Context.Context<R>,
+  parent: Tracer.AnySpan | undefined
 ): Effect.Effect<Lifetime.Lifetime, never, Scope.Scope> => {
   const { deadline, deadlines, id, kind, onState, owner, place } = options
   let exit: Exit.Exit<A, E> | undefined
@@ -94,6 +103,14 @@ export const start = <A, E, R>(
       news,
       Effect.suspend(() => options.work(told, done))
     ).pipe(
+      (work) =>
+        parent === undefined
+          ? work
+          : Effect.withSpan(work, kind, {
+              parent,
+              attributes: { [`holdfast.${kind}.id`]: id },
+              captureStackTrace: false
+            }),
       Effect.onExit((result) => {
         // An interruption that nobody asked for is a failure of what the work runs on, not a cancel.
         const interrupted = Exit.isFailure(result) && Cause.hasInterruptsOnly(result.cause)

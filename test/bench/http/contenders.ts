@@ -92,7 +92,7 @@ const stale: Contender = {
 
 const password = "correct horse battery staple 7"
 
-const service = (store: "postgres" | "redis", suffix = ""): Contender => ({
+const service = (store: "postgres" | "redis", suffix = "", more: Readonly<Record<string, string>> = {}): Contender => ({
   start: {
     file: "../../../src/bin.ts",
     args: ["serve"],
@@ -101,6 +101,7 @@ const service = (store: "postgres" | "redis", suffix = ""): Contender => ({
       PORT: `${port}`,
       HOLDFAST_DEMO_PASSWORD: password,
       DATABASE_URL: databaseUrl,
+      ...more,
       ...(store === "redis" && { HOLDFAST_SESSION_STORE: "redis", REDIS_URL: storeUrl })
     })
   },
@@ -141,6 +142,13 @@ export const contenders: Readonly<Record<string, Contender>> = {
   holdfast: effect("postgres"),
   "holdfast-stale": stale,
   service: service("postgres"),
+  // What an operator sees of requests: `npm run bench -- http --quick --only service-bare,service,service-watched,service-traced`.
+  "service-bare": service("postgres", "-bare", { HOLDFAST_REQUEST_METRICS: "off", HOLDFAST_LOG_LEVEL: "none" }),
+  "service-watched": service("postgres", "-watched", { HOLDFAST_ACCESS_LOG: "on" }),
+  "service-traced": service("postgres", "-traced", {
+    OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9",
+    OTEL_SERVICE_NAME: "holdfast"
+  }),
   express: peer("express", "expressServer.ts", "postgres"),
   fastify: peer("fastify", "fastifyServer.ts", "postgres"),
   "holdfast-redis": effect("redis", "-redis"),

@@ -1,0 +1,133 @@
+/**
+ * Two instances behind nginx, restarted one after the other under load.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
+import * as Browser from "../support/browser.ts"
+import { eventually } from "../support/conditions.ts"
+import * as Programs from "../support/distributionPrograms.ts"
+import { freshDatabase } from "../support/postgres.ts"
+import * as Service from "../support/service.ts"
+
+const freePort = Effect.promise(async () => {
+  const server = createServer()
+  await once(server.listen(0, "127.0.0.1"), "listening")
+  const address = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  return typeof address === "object" && address !== null ? address.port : 0
+})
+
+/** nginx over these instances, for the current scope; returns its port. */
+const proxy = Effect.fnUntraced(function* (ports: ReadonlyArray<number>) {
+  const { libraries, path } = yield* Programs.nginx
+  const port = yield* freePort
+  const directory = yield* Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(Path.join(tmpdir(), "holdfast-nginx-"))),
+    (made) => Effect.sync(() => rmSync(made, { recursive: true, force: true }))
+  )
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    .map((name) => `${name}_temp_path ${directory}/${name};`)
+    .join(" ")
+  const servers = ports.map((each) => `server 127.0.0.1:${each} max_fails=1 fail_timeout=1s;`).join(" ")
+  const file = Path.join(directory, "nginx.conf")
+  writeFileSync(
+    file,
+    `daemon off; master_process off; pid ${directory}/pid; error_log ${directory}/error.log; events {}
+    http { access_log off; ${temporary}
+      upstream holdfast { ${servers} keepalive 32; }
+      server { listen 127.0.0.1:${port};
+        proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host:$server_port;
+        proxy_next_upstream error timeout http_503;
+        location / { proxy_pass http://holdfast; } } }`
+  )
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      spawn(path, ["-c", file, "-e", `${directory}/error.log`], {
+        stdio: "ignore",
+        env: { ...process.env, ...(libraries !== undefined && { LD_LIBRARY_PATH: libraries }) }
+      })
+    ),
+    (child) =>
+      Effect.promise(async () => {
+        const gone = once(child, "exit")
+        child.kill("SIGTERM")
+        await gone
+      })
+  )
+  return port
+})
+
+describe("a rolling restart of two instances behind nginx", () => {
+  it.live(
+    "fails no request and loses no session; the one that stops is not ready first",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* freshDatabase
+        const ports = [yield* freePort, yield* freePort]
+        const port = yield* proxy(ports)
+        const front = `http://127.0.0.1:${port}`
+        const start = Effect.fnUntraced(function* (own: number) {
+          const service = yield* Service.launch({
+            args: ["serve"],
+            env: {
+              PORT: String(own),
+              DATABASE_URL: Redacted.value(url),
+              HOLDFAST_DEMO_PASSWORD: Service.demoPassword,
+              HOLDFAST_ORIGIN: front,
+              HOLDFAST_DRAIN_DELAY: "1s"
+            }
+          })
+          yield* Service.ready(yield* Service.listening(service))
+          return service
+        })
+        const instances = yield* Effect.forEach(ports, start, { concurrency: 2 })
+        const browsers = yield* Effect.forEach([1, 2, 3, 4], () =>
+          Browser.login(Browser.make(front), { username: "demo", password: Service.demoPassword })
+        )
+        const wrong: Array<string> = []
+        let asked = 0
+        const load = Effect.forEach(
+          browsers,
+          (browser, index) =>
+            Effect.forever(
+              Effect.gen(function* () {
+                for (const [method, path, options] of [
+                  ["GET", "/session", {}],
+                  ["PATCH", "/session/data", { json: { [`count${index}`]: asked } }]
+                ] as const) {
+                  const { status, text } = yield* browser.send(method, path, options)
+                  asked++
+                  if (status !== 200) wrong.push(`${method} ${path}: ${status} ${text.slice(0, 200)}`)
+                }
+              })
+            ),
+          { concurrency: "unbounded" }
+        )
+        const loading = yield* Effect.forkScoped(load)
+        // With HOLDFAST_TEST_SCALE=2 both.
+        for (const [index, instance] of instances.slice(0, Number(process.env.HOLDFAST_TEST_SCALE ?? 1)).entries()) {
+          const own = ports[index] ?? 0
+          yield* instance.signal("SIGTERM")
+          yield* eventually(
+            Browser.make(`http://127.0.0.1:${own}`).send("GET", "/health/ready"),
+            ({ status, text }) => status === 503 && text.includes("shutdown")
+          )
+          assert.strictEqual((yield* instance.exited).code, 0)
+          yield* start(own)
+        }
+        yield* Fiber.interrupt(loading)
+        assert.deepStrictEqual(wrong, [])
+        assert.isAbove(asked, 50)
+        for (const browser of browsers) assert.strictEqual((yield* browser.send("GET", "/session")).status, 200)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+})
