@@ -1,7 +1,7 @@
 // Tests of a program that uses Holdfast. Each one is the body of a test: it.live("…", () => aReportEndsWithItsSession)
 import { NodeHttpServer } from "@effect/platform-node"
-import { Context, Effect, Fiber, Layer, Ref, Schedule, Schema, Stream } from "effect"
-import { HttpBody, HttpClient, type Cookies } from "effect/http"
+import { Context, Effect, Fiber, Layer, type Redacted, Schedule, Schema, Stream } from "effect"
+import { HttpBody } from "effect/http"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { Connection, ConnectionPool, Ledger, MemorySessionStore, Query, QueryError, Session, Sessions } from "holdfast"
@@ -11,21 +11,19 @@ import * as PgSessionStore from "holdfast/postgres/PgSessionStore"
 import * as RedisSessionStore from "holdfast/redis/RedisSessionStore"
 import * as FaultProxy from "holdfast/testing/FaultProxy"
 import * as InterruptSweep from "holdfast/testing/InterruptSweep"
+import * as LeakCheck from "holdfast/testing/LeakCheck"
 import * as LedgerRecorder from "holdfast/testing/LedgerRecorder"
-import * as PgServer from "holdfast/testing/PgServer"
-import * as RedisServer from "holdfast/testing/RedisServer"
+import * as TestPostgres from "holdfast/testing/TestPostgres"
+import * as TestRedis from "holdfast/testing/TestRedis"
+import * as TestSql from "holdfast/testing/TestSql"
 import * as ScriptedConnectionSource from "holdfast/testing/ScriptedConnectionSource"
 import * as ScriptedQueryDriver from "holdfast/testing/ScriptedQueryDriver"
+import * as SkewedClock from "holdfast/testing/SkewedClock"
+import * as TestHttp from "holdfast/testing/TestHttp"
 import * as assert from "node:assert/strict"
 import { app } from "./memory-app.ts"
 
-// #region browser
-/** A client with cookies of its own, as a browser has. */
-const browser = Effect.gen(function* () {
-  const cookies = yield* Ref.make<ReadonlyArray<Cookies.Cookie>>([])
-  return HttpClient.withCookiesRef(yield* HttpClient.HttpClient, cookies)
-})
-
+// #region holds
 /** Waits until the program holds something of this kind. It waits for a condition, never for a time. */
 const holds = (kind: string) =>
   Effect.gen(function* () {
@@ -36,34 +34,58 @@ const holds = (kind: string) =>
 // #endregion
 
 // #region app
-const alice = HttpBody.jsonUnsafe({ username: "alice", password: "wonderland" })
+const origin = "http://localhost:3000"
+const alice = { body: HttpBody.jsonUnsafe({ username: "alice", password: "wonderland" }) }
 
-/** The app on a real server with a free port, and with sessions of its own. */
-const layerTest = app.pipe(Layer.provideMerge(NodeHttpServer.layerTest))
+/** The app without a socket, with sessions of its own. */
+const inProcess = app.pipe(Layer.provideMerge(TestHttp.layer({ origin })))
 
 export const aReportEndsWithItsSession = Effect.gen(function* () {
-  yield* Effect.gen(function* () {
-    const client = yield* browser
-    yield* client.post("/login", { body: alice })
-    const report = yield* Effect.forkChild(client.get("/report"))
-    yield* holds("handle")
-    yield* client.post("/logout")
-    const { status } = yield* Fiber.join(report)
-    assert.equal(status, 401)
-  }).pipe(Effect.provide(layerTest))
-  yield* LedgerRecorder.assertEmpty() // the leak check: the app has released everything
-}).pipe(Effect.provide(Ledger.layer))
+  const { client } = yield* TestHttp.browser
+  yield* client.post("/login", alice)
+  const report = yield* Effect.forkChild(client.get("/report"))
+  yield* holds("handle")
+  yield* client.post("/logout")
+  assert.equal((yield* Fiber.join(report)).status, 401)
+}).pipe(Effect.provide(inProcess), LeakCheck.around())
 // #endregion
 
 // #region two-browsers
+/** The same browsers, and the app on a port. */
+const listening = app.pipe(
+  Layer.provideMerge(TestHttp.layerListening({ origin })),
+  Layer.provideMerge(NodeHttpServer.layerTest)
+)
+
 export const oneBrowserDoesNotLogTheOtherOut = Effect.gen(function* () {
-  const [laptop, phone] = [yield* browser, yield* browser]
-  yield* laptop.post("/login", { body: alice })
-  yield* phone.post("/login", { body: alice })
-  yield* laptop.post("/logout")
-  const visit = yield* phone.get("/")
+  const [laptop, phone] = [yield* TestHttp.browser, yield* TestHttp.browser]
+  yield* laptop.client.post("/login", alice)
+  yield* phone.client.post("/login", alice)
+  yield* laptop.client.post("/logout")
+  const visit = yield* phone.client.get("/")
   assert.equal(yield* visit.text, "Visit 1\n")
-}).pipe(Effect.provide(layerTest))
+}).pipe(Effect.provide(listening))
+// #endregion
+
+// #region template
+/** What refuses to run in a transaction; it requires a `TestDatabase`, as a sandbox does. */
+export const sessionsAreVacuumed = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`vacuum holdfast.sessions`
+  assert.deepEqual(yield* sql`select count(*)::int as sessions from holdfast.sessions`, [{ sessions: 0 }])
+}).pipe(Effect.provide(TestSql.layerTemplate))
+// #endregion
+
+// #region skew
+/** Somebody sets the clock of the machine back by a day. What is to happen in a minute happens in a minute. */
+export const aTimerKnowsNothingOfTheTimeOfDay = SkewedClock.settable(({ back }) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(Effect.sleep("1 minute"))
+    yield* back("1 day")
+    yield* TestClock.adjust("1 minute")
+    yield* Fiber.join(fiber)
+  })
+)
 // #endregion
 
 // #region clock
@@ -107,27 +129,39 @@ const survives = <E>(
 
 // #region postgres
 export const postgresMayRestart = Effect.gen(function* () {
-  const server = yield* PgServer.PgServer
+  const server = yield* TestPostgres.TestPostgres
   yield* PgSessionStore.migrate({ url: server.url() })
   yield* survives(PgSessionStore.layer({ url: server.url() }), server.kill, server.start)
-}).pipe(Effect.provide(PgServer.layer({ settings: { synchronous_commit: "on" } })))
+})
+// #endregion
+
+// #region standby
+/** The primary is gone, and its standby takes its place. Nobody was logged out: a commit had waited for the standby. */
+export const aStandbyTakesOver = Effect.gen(function* () {
+  const primary = yield* TestPostgres.TestPostgres
+  yield* PgSessionStore.migrate({ url: primary.url() })
+  const standby = yield* TestPostgres.makeStandby(primary, { synchronous: true })
+  const sessionsAt = (url: Redacted.Redacted) => Sessions.layer().pipe(Layer.provide(PgSessionStore.layer({ url })))
+  const { token } = yield* AppSession.create({ principal: "alice" }).pipe(Effect.provide(sessionsAt(primary.url())))
+  yield* primary.kill
+  yield* standby.promote
+  assert.equal(yield* ownerOf(token).pipe(Effect.provide(sessionsAt(standby.url()))), "alice")
+}).pipe(Effect.scoped, Effect.provide(TestPostgres.layer()))
 // #endregion
 
 // #region redis
 export const redisMayStandStill = Effect.gen(function* () {
-  const server = yield* RedisServer.RedisServer
+  const server = yield* TestRedis.TestRedis
   yield* survives(RedisSessionStore.layer({ url: server.url }), server.pause, server.resume)
-}).pipe(Effect.provide(RedisServer.layer()))
+}).pipe(Effect.provide(TestRedis.layer()))
 // #endregion
 
 // #region proxy
 /** The network resets all connections. The pool replaces them, and the next borrower gets an answer. */
 export const thePoolReplacesWhatTheNetworkCut = Effect.gen(function* () {
-  const server = yield* PgServer.PgServer
-  const proxy = yield* FaultProxy.make(server)
-  const pool = ConnectionPool.layer({ max: 2 }).pipe(
-    Layer.provide(PgConnectionSource.layer({ url: proxy.through(server.url()) }))
-  )
+  const server = yield* TestPostgres.TestPostgres
+  const proxy = yield* FaultProxy.to(server.url())
+  const pool = ConnectionPool.layer({ max: 2 }).pipe(Layer.provide(PgConnectionSource.layer({ url: proxy.url })))
   const ask = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`select 6 * 7 as answer`).pipe(
     Effect.provide(Connection.layer)
   )
@@ -136,7 +170,7 @@ export const thePoolReplacesWhatTheNetworkCut = Effect.gen(function* () {
     yield* proxy.cut
     assert.deepEqual(yield* Effect.retry(ask, { times: 3 }), [{ answer: 42 }])
   }).pipe(Effect.provide(pool))
-}).pipe(Effect.provide(PgServer.layer()), Effect.scoped)
+}).pipe(Effect.scoped)
 // #endregion
 
 // #region sweep

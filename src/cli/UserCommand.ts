@@ -1,26 +1,22 @@
 /**
- * `holdfast user`: makes users, removes them and ends their sessions, beside a running service or without one.
+ * `holdfast users`: makes users, shows them, removes them and ends their sessions, beside a running service or without one.
  */
-import * as PgDirect from "../postgres/internal/PgDirect.ts"
+import * as Prompt from "effect/cli/Prompt"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { flow } from "effect/Function"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { buffer } from "node:stream/consumers"
-import * as Outages from "../lifetime/internal/Outages.ts"
 import { SessionStore } from "../session/SessionStore.ts"
-import * as Databases from "../server/Databases.ts"
 import * as Passwords from "../server/Passwords.ts"
 import * as QueryRoleRemoval from "../server/QueryRoleRemoval.ts"
-import * as SessionStores from "../server/SessionStores.ts"
 import * as Settings from "../server/Settings.ts"
 import * as Users from "../server/Users.ts"
-import * as UsersMigrations from "../server/UsersMigrations.ts"
+import { database, explained } from "./CommandDatabase.ts"
+import * as Output from "./Output.ts"
 
 const refuse = (problem: string) => Effect.fail(new Settings.SettingsError({ variable: "HOLDFAST_PASSWORD", problem }))
 
@@ -32,65 +28,36 @@ const input = Effect.promise(() => buffer(process.stdin)).pipe(
   Effect.catch(() => refuse("must be UTF-8, also where it is piped to standard input"))
 )
 
-/** From the environment, else all of standard input up to its last line end. */
-const password = Effect.gen(function* () {
+/** From the environment, else asked for on a terminal, else all of standard input up to its last line end. */
+const password = Effect.fnUntraced(function* (name: string) {
   const given = yield* Effect.orElseSucceed(Config.option(Config.Redacted("HOLDFAST_PASSWORD")), () => Option.none())
   const value = Option.isSome(given)
     ? given.value
     : process.stdin.isTTY
-      ? yield* refuse(
-          "must hold the password, or pipe it to standard input: printf %s 'a password' | holdfast user add NAME"
-        )
+      ? yield* Prompt.run(Prompt.Password({ message: `Password of ${name}` }))
       : Redacted.make((yield* input).replace(/\r?\n$/, ""))
   const problem = Passwords.problemOf(value)
   if (problem !== undefined) {
     return yield* refuse(
-      `${problem}. It can be piped to standard input: printf %s 'a password' | holdfast user add NAME`
+      `${problem}. It can be piped to standard input: printf %s 'a password' | holdfast users add NAME`
     )
   }
   return value
 })
 
-/** A server that a command needs cannot be used. */
-export class ServerUnusable extends Schema.TaggedError<ServerUnusable>("holdfast/cli/UserCommand/ServerUnusable")(
-  "ServerUnusable",
-  { outages: Schema.Array(Schema.String) }
+/** There is nobody of a name. */
+export class UserUnknown extends Schema.TaggedError<UserUnknown>("holdfast/cli/UserCommand/UserUnknown")(
+  "UserUnknown",
+  {
+    name: Schema.String
+  }
 ) {
   override get message(): string {
-    return `${this.outages.join(". ")}.`
+    return `There is no user ${JSON.stringify(this.name)}. holdfast users list shows those that there are.`
   }
 }
 
-/** Fails with why a server cannot be used, where that is why a command failed. Nobody tries again. */
-const explained = <A, E, R>(command: Effect.Effect<A, E, R>): Effect.Effect<A, E | ServerUnusable, R> =>
-  Effect.suspend(() => {
-    const told: Array<string> = []
-    const outages = Outages.makeUnsafe((line, isOver) => Effect.sync(() => void (isOver || told.push(line))))
-    return command.pipe(
-      Effect.mapError((error) =>
-        told.length === 0 || error instanceof Settings.SettingsError ? error : new ServerUnusable({ outages: told })
-      ),
-      Effect.provideService(Outages.Outages, outages)
-    )
-  })
-
-/** The service's own database, with its tables, and its sessions. */
-const database = Effect.gen(function* () {
-  const settings = yield* Settings.load
-  const databases = yield* Databases.join(settings)
-  yield* SessionStores.migrate(settings, databases)
-  yield* UsersMigrations.migrate(databases.own)
-  const store = yield* Layer.build(SessionStores.layer(settings, databases, { maxConnections: 2 }))
-  // Nobody is changed whose sessions could not be ended after it.
-  yield* Context.get(store, SessionStore).ping
-  const services = Layer.merge(
-    Users.layer.pipe(Layer.provide(PgDirect.layer("users", { url: databases.own, maxConnections: 1 }))),
-    Layer.succeedContext(store)
-  )
-  /** Of users' own database roles, where there are any. */
-  const roles = settings.queryRoles === "per-user" ? databases.queries : Option.none()
-  return { services, roles }
-})
+export const unknown = (name: string) => Effect.fail(new UserUnknown({ name }))
 
 /** Every instance of the service hears of it, and ends what the sessions hold. */
 const endSessionsOf = (name: string) => Effect.flatMap(SessionStore, (store) => store.revokeAll(name))
@@ -101,7 +68,7 @@ const told = (name: string, ended: ReadonlyArray<unknown>, what = "") =>
 /** Makes the user, or gives an existing one this password and role and ends their sessions. */
 export const add = Effect.fn("UserCommand.add")(
   function* (name: string, operator: boolean) {
-    const secret = yield* password
+    const secret = yield* password(name)
     yield* Effect.gen(function* () {
       const users = yield* Users.Users
       const debt = yield* users.put({ name, operator, password: secret })
@@ -115,24 +82,44 @@ export const add = Effect.fn("UserCommand.add")(
   flow(Effect.scoped, explained)
 )
 
+/** Everybody who may log in, and who is an operator. */
+export const list = (json: boolean) =>
+  Effect.flatMap(database, ({ services }) =>
+    Effect.provide(
+      Effect.gen(function* () {
+        const users = yield* Users.Users
+        const names = yield* users.names
+        const rows = yield* Effect.forEach(names, (name) =>
+          Effect.map(users.isOperator(name), (operator) => ({ name, operator }))
+        )
+        yield* Output.rows(rows, { json, none: "There are no users. Make one: holdfast users add NAME" })
+      }),
+      services
+    )
+  ).pipe(Effect.scoped, explained)
+
 /**
- * Removes the user, ends their sessions and removes their database role. One who is not there has none of it after it either.
+ * Removes the user, ends their sessions and removes their database role. Of one who is not there, what is left is removed, and it is
+ * said that there is nobody.
  */
 export const remove = Effect.fn("UserCommand.remove")(
   function* (name: string) {
     const { roles, services } = yield* database
-    const ended = yield* Effect.gen(function* () {
+    const { ended, isThere } = yield* Effect.gen(function* () {
       const users = yield* Users.Users
+      const wasThere = yield* users.isThere(name)
       const debt = yield* users.remove(name)
       // As with a new password: a login that was under way is refused.
       const ended = yield* endSessionsOf(name)
       if (Option.isSome(debt)) yield* users.paid(debt.value)
-      return ended
+      return { ended, isThere: wasThere }
     }).pipe(Effect.provide(services))
-    yield* told(name, ended, `user ${name} is removed; `)
-    if (Option.isNone(roles)) return
-    const removed = yield* QueryRoleRemoval.remove(roles.value, name)
-    if (removed !== undefined) yield* Console.log(QueryRoleRemoval.sentence(removed))
+    if (isThere) yield* told(name, ended, `user ${name} is removed; `)
+    if (Option.isSome(roles)) {
+      const removed = yield* QueryRoleRemoval.remove(roles.value, name)
+      if (removed !== undefined) yield* Console.log(QueryRoleRemoval.sentence(removed))
+    }
+    if (!isThere) return yield* unknown(name)
   },
   flow(Effect.scoped, explained)
 )
@@ -140,7 +127,11 @@ export const remove = Effect.fn("UserCommand.remove")(
 /** Ends the sessions of a user, who keeps their password. */
 export const endSessions = Effect.fn("UserCommand.endSessions")(
   function* (name: string) {
-    yield* told(name, yield* Effect.provide(endSessionsOf(name), (yield* database).services))
+    const { services } = yield* database
+    yield* Effect.gen(function* () {
+      if (!(yield* (yield* Users.Users).isThere(name))) return yield* unknown(name)
+      yield* told(name, yield* endSessionsOf(name))
+    }).pipe(Effect.provide(services))
   },
   flow(Effect.scoped, explained)
 )

@@ -31,6 +31,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import * as FairSemaphore from "../lifetime/FairSemaphore.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
@@ -117,7 +118,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
   const limits = yield* ConnectionPoolOptions.decode(options)
   const source = yield* ConnectionSource
   const clock = yield* Clock.Clock
-  const metrics = yield* ConnectionPoolMetrics.make(source.name)
+  const metrics = yield* ConnectionPoolMetrics.make(options.name ?? source.name)
   const now = () => SteadyClock.millis(clock)
   const poolId = ++pools
   const attributes = { source: source.name, pool: poolId }
@@ -145,7 +146,10 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     if (noRoom !== undefined) return Effect.fail(noRoom)
     const afterMillis = Duration.toMillis(limits.acquireTimeout)
     const reason = new AcquireTimeout({ source: source.name, afterMillis, max: limits.max, holders })
-    return Effect.andThen(Effect.logWarning(reason.message, { holders }), fail(reason))
+    return Effect.andThen(
+      LogEvent.warning({ event: "connection.timeout", source: source.name }, reason.message, { holders }),
+      fail(reason)
+    )
   })
   const refusals: Record<FairSemaphore.Refusal, Effect.Effect<never, ConnectionError>> = {
     full: Effect.suspend(() => fail(new TooManyWaiters({ source: source.name, waiting: admission.waiting() }))),
@@ -171,7 +175,10 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     const reason = new LeaseExpired({ source: source.name, afterMillis: Duration.toMillis(limits.maxLease) })
     runFork(
       Effect.andThen(
-        Effect.logWarning(`Connection ${pooled.connection.id}: ${reason.message}`),
+        LogEvent.warning(
+          { event: "connection.lease_expired", source: source.name, connection: pooled.connection.id },
+          `Connection ${pooled.connection.id}: ${reason.message}`
+        ),
         backends.recall(pooled, new ConnectionError({ reason }))
       )
     )
@@ -239,7 +246,10 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
         `connection ${connection} of ${kind} ${id}${owner === undefined ? "" : ` (${owner})`}, held for ${heldForMillis} ms, taken at ${site ?? "an unknown place"}`
     )
     const title = `Closing the pool of ${source.name} ends ${holders.length} connections that were not given back in time`
-    return Effect.logWarning([title, ...lines].join("\n"))
+    return LogEvent.warning(
+      { event: "connection.evicted", source: source.name, count: holders.length },
+      [title, ...lines].join("\n")
+    )
   })
 
   // Ended at the server, a statement fails, its borrower lets go, and the lease is released like any other. Who does not

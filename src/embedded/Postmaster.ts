@@ -15,6 +15,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import { onFiles } from "./PostgresBinaries.ts"
 import { AlreadyRunning, PostgresProcessError } from "./PostgresProcessError.ts"
 import * as ProcessTable from "../node/internal/ProcessTable.ts"
@@ -58,7 +59,10 @@ export const stopOrphan = Effect.fn("PostgresProcess.stopOrphan")(function* (
   const orphan = yield* running(directory)
   if (orphan !== undefined) {
     const { identity } = orphan
-    yield* Effect.logInfo(`Stopping the PostgreSQL server (pid ${identity.pid}) that an ended program left behind`)
+    yield* LogEvent.info(
+      { event: "embedded.orphan", pid: identity.pid },
+      `Stopping the PostgreSQL server (pid ${identity.pid}) that an ended program left behind`
+    )
     yield* shutDown(
       directory,
       (signal) => ProcessTable.signal(identity, signal),

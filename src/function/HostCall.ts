@@ -8,6 +8,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 
 /** A call by its JSON texts. Made with {@link make}. */
 export interface HostCall<R = never> {
@@ -58,7 +59,7 @@ export const make = <Args extends ReadonlyArray<unknown>, A, E, R>({
           if (Exit.isSuccess(exit)) return Effect.succeed(exit.value)
           if (!Cause.hasDies(exit.cause)) return Effect.failCause(Cause.map(exit.cause, refused))
           return Effect.andThen(
-            Effect.logError("A call of a script's failed", exit.cause),
+            LogEvent.error({ event: "function.call_failed" }, "A call of a script's failed", exit.cause),
             Effect.fail(new CallRefused({ problem: "The call failed for an internal reason." }))
           )
         })

@@ -21,6 +21,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Turns from "../lifetime/internal/Turns.ts"
 import * as ExactJson from "../query/internal/ExactJson.ts"
 import { challenge, typeOf } from "../problem/ProblemAnswer.ts"
@@ -269,7 +270,12 @@ const failed = (cause: Cause.Cause<unknown>, calls: Calls) => {
     if (methods.length > 0) return Effect.succeed(otherMethod(methods))
   }
   return Effect.flatMap(HttpServerError.causeResponse(cause), ([response]) =>
-    Effect.as(response.status < 500 ? Effect.void : Effect.logError("A request failed", cause), response)
+    Effect.as(
+      response.status < 500
+        ? Effect.void
+        : LogEvent.error({ event: "request.failed", status: response.status }, "A request failed", cause),
+      response
+    )
   )
 }
 

@@ -173,6 +173,20 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
       100
     )
   ),
+  HttpApiEndpoint.get("feed", "/queries/events", {
+    headers: {
+      "last-event-id": Schema.optionalKey(
+        Schema.String.check(Schema.isPattern(/^\d{1,16}$/u, { message: "Expected the id of an event" }))
+      )
+    },
+    success: HttpApiSchema.StreamSse({ events: QueryEvent }),
+    error: [QueryProblem.QueriesNotConfigured, QueryProblem.TooManyStreams]
+  }).annotateMerge(
+    about(
+      "Watch one's own queries",
+      "Server-sent events: the queries as they are, the oldest first, then every state that they come to. With Last-Event-ID, those that were over a minute before that event are left out; an event may be told twice, and none is lost. The stream ends with the session, and when the service stops."
+    )
+  ),
   HttpApiEndpoint.get("status", "/queries/:id", {
     ...byId,
     success: QueryInfo,
@@ -198,6 +212,8 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
     ...byId,
     query: {
       cursor: Schema.optionalKey(Schema.String),
+      /** Rows to leave out, instead of a cursor. Default: none. */
+      offset: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))),
       limit: limit(10_000)
     },
     success: RowsPage,
@@ -205,7 +221,7 @@ export class QueryApi extends HttpApiGroup.make("queries").add(
   }).annotateMerge(
     aboutLimited(
       "The rows of a query",
-      "A page of them; next leads to the following one. A page ends early with about 4 MiB, and has one row at least, however long that is. It is sent as it is read, in chunks where it is long: it is whole when its JSON is. A connection whose reader takes nothing for 30 seconds is closed.",
+      "A page of them; next leads to the following one. offset leads anywhere else; a cursor, where there is one, counts. A page ends early with about 4 MiB, and has one row at least, however long that is. It is sent as it is read, in chunks where it is long: it is whole when its JSON is. A connection whose reader takes nothing for 30 seconds is closed.",
       10_000,
       1000
     )

@@ -4,7 +4,6 @@
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Schema from "effect/Schema"
-import { Buffer } from "node:buffer"
 import { isTooDeep, maxDepth } from "../session/SessionData.ts"
 import { SessionId } from "../session/SessionId.ts"
 import { about, Timestamp } from "./internal/Wire.ts"
@@ -12,6 +11,7 @@ import { ExactJson } from "./ExactJson.ts"
 import * as Preconditions from "./Preconditions.ts"
 import * as Problem from "./Problem.ts"
 import { OriginRefused } from "./SameOrigin.ts"
+import * as QueryProblem from "./QueryProblem.ts"
 import * as SessionProblem from "./SessionProblem.ts"
 
 /** A session as its owner sees it. */
@@ -27,7 +27,7 @@ export const SessionInfo = Schema.Struct({
 export type SessionInfo = typeof SessionInfo.Type
 
 const isBytes = (most: number) =>
-  Schema.makeFilter((text: string) => Buffer.byteLength(text) <= most || `Expected at most ${most} bytes`)
+  Schema.makeFilter((text: string) => new TextEncoder().encode(text).length <= most || `Expected at most ${most} bytes`)
 
 /** User name and password; a password has at most 1,024 bytes. */
 export const Credentials = Schema.Struct({
@@ -68,6 +68,32 @@ export const logout = HttpApiEndpoint.post("logout", "/logout", {
 /** The session of the cookie. Needs a session. */
 export const current = HttpApiEndpoint.get("current", "/session", { success: SessionInfo }).annotateMerge(
   about("The session", "The session of the cookie: whose it is, and when it is over.")
+)
+
+/** What is told of a session: it, or why it is over. */
+export const SessionEvent = Schema.Union([
+  Schema.Struct({
+    /** The moment until which it lives without a request, in milliseconds. */
+    id: Schema.String,
+    event: Schema.Literal("session"),
+    data: Schema.fromJsonString(SessionInfo)
+  }),
+  Schema.Struct({
+    id: Schema.String,
+    event: Schema.Literal("ended"),
+    data: Schema.fromJsonString(Schema.Struct({ reason: Schema.Literals(["SessionExpired", "SessionRevoked"]) }))
+  })
+])
+
+/** The session now, whenever its times change, and its end. Needs a session; listening is no activity of it. */
+export const events = HttpApiEndpoint.get("events", "/session/events", {
+  success: HttpApiSchema.StreamSse({ events: SessionEvent }),
+  error: QueryProblem.TooManyStreams
+}).annotateMerge(
+  about(
+    "Watch the session",
+    "Server-sent events: the session as it is, again when its times change, and its end with the reason. Listening is no activity: the session ends on time. Every stream begins with the session as it is, so Last-Event-ID says nothing here. A stream that ends without the event `ended` says nothing of the session: ask again."
+  )
 )
 
 /** The client's own data: a JSON object of up to 64 KiB, at most {@link maxDepth} levels deep. */

@@ -28,6 +28,7 @@ import * as Queue from "effect/Queue"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as LogEvent from "./internal/LogEvent.ts"
 import * as OneEffect from "./internal/OneEffect.ts"
 
 /** What may be noted about a held thing: printable values only, never a secret. */
@@ -323,14 +324,16 @@ const releaseWithin = (
   options: Pick<Options, "releaseLimit" | "onStalled">,
   release: Effect.Effect<unknown>
 ): Effect.Effect<void> => {
-  const warn = (problem: string, ...more: ReadonlyArray<unknown>) =>
-    Effect.updateContext<void, never, never, never>(
-      Effect.logWarning(`Releasing ${entry.kind} ${entry.id} ${problem}`, ...more),
-      () => services
-    )
+  const { id, kind } = entry
+  const title = `Releasing ${kind} ${id}`
+  const warn = (line: Effect.Effect<void>) => Effect.updateContext<void, never, never, never>(line, () => services)
   const settle = (exit: Exit.Exit<unknown, unknown>) => {
     ledger.strike(entry, exit)
-    return Exit.isFailure(exit) ? warn("failed; the result of the work stands", Cause.pretty(exit.cause)) : Effect.void
+    if (Exit.isSuccess(exit)) return Effect.void
+    const why = Cause.pretty(exit.cause)
+    return warn(
+      LogEvent.warning({ event: "release.failed", kind, id }, `${title} failed; the result of the work stands`, why)
+    )
   }
   if (options.releaseLimit === "none") return Effect.flatMap(Effect.exit(release), settle)
   const limit = options.releaseLimit ?? defaultReleaseLimit
@@ -340,7 +343,12 @@ const releaseWithin = (
     return Effect.flatMap(Effect.timeoutOption(Fiber.await(fiber), limit), (exit) => {
       if (Option.isSome(exit)) return settle(exit.value)
       ledger.note(entry, "stalled")
-      return warn("takes too long; it goes on in the background").pipe(
+      return warn(
+        LogEvent.warning(
+          { event: "release.stalled", kind, id },
+          `${title} takes too long; it goes on in the background`
+        )
+      ).pipe(
         Effect.andThen(options.onStalled ?? Effect.void),
         Effect.andThen(Effect.forkDetach(Effect.flatMap(Fiber.await(fiber), settle)))
       )

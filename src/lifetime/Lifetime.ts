@@ -26,6 +26,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import * as LogEvent from "./internal/LogEvent.ts"
 import * as Ledger from "./Ledger.ts"
 
 /** A running or ended lifetime. */
@@ -215,7 +216,13 @@ class LifetimeImpl implements Lifetime {
     Deferred.doneUnsafe(this.over, Exit.void)
     if (Exit.isFailure(closed)) {
       const { id, kind } = this.entry
-      Effect.runForkWith(services)(Effect.logWarning(`Ending ${kind} ${id} met a failure`, Cause.pretty(closed.cause)))
+      Effect.runForkWith(services)(
+        LogEvent.warning(
+          { event: "release.failed", kind, id },
+          `Ending ${kind} ${id} met a failure`,
+          Cause.pretty(closed.cause)
+        )
+      )
     }
     // Its finalizer would wait for the end, which is over.
     void Scope.closeUnsafe(this.link, Exit.void)

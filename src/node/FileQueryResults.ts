@@ -21,6 +21,7 @@ import * as Os from "node:os"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import * as Directory from "./internal/FileQueryResultsDirectory.ts"
 import * as File from "./internal/FileQueryResultsFile.ts"
@@ -64,6 +65,19 @@ const pageBytes = 4 * mebibyte
 /** Two places are as far apart as one read goes; at the default limit none is ever dropped. */
 const indexOptions = { span: 64 * kibibyte, capacity: 16 * kibibyte }
 
+const heldBytes = Metric.gauge("holdfast_results_bytes", {
+  description: "Bytes of rows that are kept, in memory and files"
+})
+const heldFiles = Metric.gauge("holdfast_results_files", { description: "Results of queries that have a file" })
+
+/** A gauge that is read when somebody asks. */
+const observe = (context: Context.Context<never>, gauge: Metric.Gauge<number>, value: () => number) =>
+  Metric.registerUnsafe(gauge, context, {
+    get: () => ({ value: value() }),
+    update: () => undefined,
+    modify: () => undefined
+  })
+
 const noBytes = Buffer.alloc(0)
 
 /** What the results of one store have in common. */
@@ -75,6 +89,8 @@ interface Store {
   readonly context: Context.Context<never>
   /** Bytes of memory set aside for rows. */
   memory: number
+  /** Results that have a file. */
+  files: number
 }
 
 const isCrowded = ({ limits, memory }: Store) => memory > limits.memoryTotalBytes
@@ -129,6 +145,7 @@ class FileQueryResult implements QueryResult {
   free(): void {
     this.store.room.leave(this.principal, this.written + this.used)
     this.whole = this.written = this.used = this.rowCount = 0
+    if (this.file !== undefined) this.store.files--
     this.resize(0)
   }
 
@@ -222,7 +239,10 @@ class FileQueryResult implements QueryResult {
       File.make(directory, this.id, limits.totalBytes).pipe(
         Scope.provide(this.scope),
         Effect.provideContext(context),
-        Effect.map((file) => (this.file = file))
+        Effect.map((file) => {
+          this.store.files++
+          return (this.file = file)
+        })
       )
     )
     return Effect.flatMap(this.file === undefined ? create : Effect.succeed(this.file), (file) =>
@@ -312,8 +332,16 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     }),
     directory: yield* Directory.make(options.directory ?? Os.tmpdir()),
     context: yield* Effect.context<never>(),
-    memory: 0
+    memory: 0,
+    files: 0
   }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => [
+      observe(store.context, heldBytes, () => store.room.bytes),
+      observe(store.context, heldFiles, () => store.files)
+    ]),
+    (observed) => Effect.sync(() => observed.forEach((it) => it.remove()))
+  )
   const open = (owner: Owner) =>
     Effect.flatMap(Effect.scope, (scope) => {
       const result = new FileQueryResult(store, owner, scope)

@@ -28,6 +28,7 @@ import type * as Redacted from "effect/Redacted"
 import { hasProperty } from "effect/Predicate"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import { isSqlError } from "effect/sql/SqlError"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Deadlines from "../lifetime/Deadlines.ts"
 import { ConnectionError, InvalidConfig, NoRoom, ResetFailed, Unavailable } from "../connection/ConnectionError.ts"
 import { ConnectionSource, type Lent, type OpenConnection, type Recall, Role } from "../connection/ConnectionSource.ts"
@@ -251,7 +252,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     if (onRefused === undefined) return connected
     return Effect.catchIf(connected, isRefused, (error) =>
       onRefused(role).pipe(
-        Effect.tapCause((cause) => Effect.logWarning(`A role cannot be put right: ${role ?? "of the URL"}`, cause)),
+        Effect.tapCause((cause) =>
+          LogEvent.warning({ event: "role.failed", role }, `A role cannot be put right: ${role ?? "of the URL"}`, cause)
+        ),
         Effect.mapError(() => error),
         Effect.andThen(connected)
       )

@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import type * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import type { SessionCookieInvalid } from "../http/SessionCookie.ts"
 import * as SessionOrigin from "../http/SessionOrigin.ts"
 import type { Sessions } from "../session/Sessions.ts"
@@ -44,10 +45,14 @@ const prepare = (options: Options) =>
     const migrate = PgSessionStore.migrate(options)
     const first = yield* Effect.exit(migrate)
     if (first._tag === "Success") return
-    yield* Effect.logError("The tables of the sessions cannot be made; it is tried again until they are", first.cause)
+    yield* LogEvent.error(
+      { event: "tables.failed" },
+      "The tables of the sessions cannot be made; it is tried again until they are",
+      first.cause
+    )
     yield* migrate.pipe(
       Effect.retry(patience),
-      Effect.andThen(Effect.logInfo("The tables of the sessions are made")),
+      Effect.andThen(LogEvent.info({ event: "tables.made" }, "The tables of the sessions are made")),
       Effect.forkScoped
     )
   })

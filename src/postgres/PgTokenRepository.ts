@@ -27,6 +27,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { isSqlError } from "effect/sql/SqlError"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as PgMigrations from "./internal/PgMigrations.ts"
 import * as PgSiblings from "./internal/PgSiblings.ts"
@@ -237,7 +238,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     if (sealed === null || ageMillis === null || validForMillis === null) return absent(version)
     const tokens = cipher.open(key, sealed)
     if (tokens === undefined) {
-      yield* Effect.logWarning(TokenCipher.unreadable(key))
+      yield* LogEvent.warning({ event: "token.unreadable", key }, TokenCipher.unreadable(key))
       return absent(version)
     }
     return {

@@ -239,7 +239,7 @@ export const makeEngines = Effect.fnUntraced(function* (
   const tidy = (entry: Entry, outcome: Query.Outcome): Effect.Effect<void> => {
     if (Exit.isSuccess(outcome)) return entry.measure()
     return Cause.hasDies(outcome.cause)
-      ? Effect.andThen(Effect.logError(`Query ${entry.record.id} failed`, outcome.cause), entry.free())
+      ? Effect.andThen(QueryMetrics.failed(entry.record.id, outcome.cause), entry.free())
       : entry.free()
   }
 

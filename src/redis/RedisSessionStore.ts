@@ -37,6 +37,7 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { randomBytes } from "node:crypto"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as RedisConnection from "./RedisConnection.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Timers from "../lifetime/internal/Timers.ts"
@@ -160,8 +161,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const prefix = yield* prefixOf(options)
   const cipher = yield* Effect.orDie(SessionCipher.make(options.keys))
   const scripts = RedisSessionScripts.make(prefix, yield* RedisClock)
-  const limit = Timers.clamp(Duration.fromInputUnsafe(options.operationTimeout ?? "3 seconds"))
-  const { listenerCheck, url } = options
+  const { listenerCheck, operationTimeout = "3 seconds", url } = options
+  const limit = Timers.clamp(Duration.fromInputUnsafe(operationTimeout))
   const connection = yield* Effect.orDie(
     RedisConnection.make({
       url,
@@ -186,11 +187,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     concurrency,
     within,
     load: (tokens) => Effect.flatMap(sent(scripts.load, [nonce(), ...tokens]), RedisSessionReply.rows(tokens.length)),
-    confirm: (ids) =>
-      Effect.flatMap(
-        sent(scripts.confirm, ids.map(RedisSessionReply.short)),
-        RedisSessionReply.answers(ids.length + 1)
-      ),
+    confirm: (ids) => {
+      const read = RedisSessionReply.answers(ids.length + 1)
+      return Effect.flatMap(sent(scripts.confirm, ids.map(RedisSessionReply.short)), read)
+    },
     open: cipher.open,
     memory: SessionMemory.make(options.rememberedBytes ?? 16 * 1024 * 1024, () => SteadyClock.millis(clock))
   })
@@ -321,7 +321,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       const read = RedisSessionReply.listed(row, cipher.open)
       if (read === undefined) continue
       if (Result.isSuccess(read)) records.push(read.success)
-      else yield* Effect.logWarning("A session was left out of a list", read.failure.message)
+      else
+        yield* LogEvent.warning({ event: "session.unlisted" }, "A session was left out of a list", read.failure.message)
     }
     return records
   })

@@ -28,6 +28,7 @@ import * as Redis from "effect/persistence/Redis"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as RedisConnection from "./RedisConnection.ts"
 import * as RedisServerInfo from "./internal/RedisServerInfo.ts"
@@ -188,7 +189,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     const [version, sealed, ageMillis, validForMillis, isRefreshGood, isRejected, isSecondTry] = kept
     const tokens = cipher.open(key, Buffer.from(sealed, "base64"))
     if (tokens === undefined) {
-      yield* Effect.logWarning(TokenCipher.unreadable(key))
+      yield* LogEvent.warning({ event: "token.unreadable", key }, TokenCipher.unreadable(key))
       return { version, access: undefined, refresh: undefined }
     }
     return {

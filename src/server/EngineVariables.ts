@@ -91,8 +91,8 @@ export const engines = Effect.fnUntraced(function* (limits: EngineSettings.Limit
   }
   for (const [name, url] of named) others.push(yield* settle(name, list, url))
   for (const name of Object.keys(process.env)) {
-    const isOfEngine = /^HOLDFAST_ENGINE_.+_PASSWORD$/.test(name)
-    if (isOfEngine && !others.some((engine) => EngineSettings.passwordVariable(engine.name) === name)) {
+    const [, variable] = /^(HOLDFAST_ENGINE_.+_PASSWORD)(?:_FILE)?$/.exec(name) ?? []
+    if (variable !== undefined && !others.some((engine) => EngineSettings.passwordVariable(engine.name) === variable)) {
       return yield* refuse(name, "is of no engine that HOLDFAST_ENGINES names")
     }
   }

@@ -68,8 +68,9 @@ export const postgres = (url: Redacted.Redacted<string>) => ({
   applicationName: "holdfast-queries"
 })
 
-/** The registry has drained when a pool closes. */
-export const poolOptions = (maxQueries: number): ConnectionPool.Options => ({
+/** Metrics say which engine it is: an address may be another one after each start. The registry has drained when a pool closes. */
+export const poolOptions = (name: string, maxQueries: number): ConnectionPool.Options => ({
+  name,
   max: maxQueries,
   closeTimeout: "500 millis"
 })
@@ -93,7 +94,7 @@ const pooled = <E>(
 const orMine = <A, R>(effect: Effect.Effect<A, ConnectionError, R>) => Effect.orDie(effect)
 
 const makers = {
-  postgres: ({ maxQueries, password, url }: EngineSettings.EngineSettings, settings: Settings.Settings) =>
+  postgres: ({ maxQueries, name, password, url }: EngineSettings.EngineSettings, settings: Settings.Settings) =>
     orMine(
       pooled(
         PgQueryDriver.layer,
@@ -102,12 +103,12 @@ const makers = {
           ...(Option.isSome(password) && { password: Effect.succeed(password.value) })
         }),
         {
-          ...poolOptions(maxQueries),
+          ...poolOptions(name, maxQueries),
           onOpen: settings.allowsSuperuser ? undefined : QueryRole.ordinary
         }
       )
     ),
-  mysql: ({ maxQueries, password, url }: EngineSettings.EngineSettings) =>
+  mysql: ({ maxQueries, name, password, url }: EngineSettings.EngineSettings) =>
     Effect.flatMap(
       OptionalPeer.load(
         async () => ({
@@ -117,14 +118,14 @@ const makers = {
         "mysql2"
       ),
       ({ driver, layer }) =>
-        orMine(pooled(driver, layer({ url, password: Option.getOrUndefined(password) }), poolOptions(maxQueries)))
+        orMine(pooled(driver, layer({ url, password: Option.getOrUndefined(password) }), poolOptions(name, maxQueries)))
     ),
-  sqlite: ({ maxQueries, url }: EngineSettings.EngineSettings) =>
+  sqlite: ({ maxQueries, name, url }: EngineSettings.EngineSettings) =>
     orMine(
       pooled(
         SqliteQueryDriver.layer,
         SqliteConnectionSource.layer({ url: Redacted.value(url) }),
-        poolOptions(maxQueries)
+        poolOptions(name, maxQueries)
       )
     ),
   snowflake: (engine: EngineSettings.EngineSettings, settings: Settings.Settings) =>

@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as FunctionRuntime from "../function/FunctionRuntime.ts"
 import * as Functions from "../function/Functions.ts"
 import * as Lifetime from "../lifetime/Lifetime.ts"
@@ -86,7 +87,7 @@ export const layer = (settings: Settings, databases: Databases) =>
   }).pipe(
     Effect.catchTag("PeerMissing", (missing) =>
       settings.functions === "auto"
-        ? Effect.as(Effect.logInfo(`Functions are off: ${missing.message}`), Layer.empty)
+        ? Effect.as(LogEvent.info({ event: "functions.off" }, `Functions are off: ${missing.message}`), Layer.empty)
         : Effect.fail(missing)
     ),
     Layer.unwrap

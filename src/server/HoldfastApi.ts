@@ -12,11 +12,12 @@ import { FunctionApi } from "../http/FunctionApi.ts"
 import { Preconditions } from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import { QueryApi } from "../http/QueryApi.ts"
+import { OriginRefused } from "../http/SameOrigin.ts"
 import * as SessionApi from "../http/SessionApi.ts"
 import { Holdings } from "./Holdings.ts"
 import { about, aboutLimited, limit } from "../http/internal/Wire.ts"
 import * as Metrics from "./Metrics.ts"
-import { Required } from "./ServiceSession.ts"
+import { Required } from "./ServiceGate.ts"
 
 /** A store or database that the service uses cannot be reached. */
 export class NotReady extends Problem.Class<NotReady>()("NotReady", 503, "The service is not ready", {
@@ -27,6 +28,7 @@ class SessionsGroup extends HttpApiGroup.make("sessions").add(
   SessionApi.login.middleware(Preconditions),
   SessionApi.logout.middleware(Preconditions),
   SessionApi.current.middleware(Preconditions).middleware(Required),
+  SessionApi.events.middleware(Preconditions).middleware(Required),
   SessionApi.data.middleware(Preconditions).middleware(Required),
   SessionApi.patchData.middleware(Preconditions).middleware(Required),
   SessionApi.putData.middleware(Preconditions).middleware(Required),
@@ -60,6 +62,13 @@ class HealthGroup extends HttpApiGroup.make("health").add(
 /** Asked by somebody who is no operator. */
 export class OperatorsOnly extends Problem.Class<OperatorsOnly>()("OperatorsOnly", 403, "This is for operators only") {}
 
+/** Nothing of this kind and id is held here, or it cannot be ended by hand. */
+export class HoldingNotFound extends Problem.Class<HoldingNotFound>()(
+  "HoldingNotFound",
+  404,
+  "No such thing is held"
+) {}
+
 class OperatorsGroup extends HttpApiGroup.make("operators").add(
   HttpApiEndpoint.get("holdings", "/holdings", {
     query: {
@@ -74,6 +83,16 @@ class OperatorsGroup extends HttpApiGroup.make("operators").add(
       "For operators: the ledger as a tree, those held for longest first.",
       10_000,
       1000
+    )
+  ),
+  HttpApiEndpoint.delete("end", "/holdings/:kind/:id", {
+    params: { kind: Schema.String, id: Schema.String },
+    success: HttpApiSchema.NoContent,
+    error: [OperatorsOnly, HoldingNotFound, Problem.NotFound, OriginRefused]
+  }).annotateMerge(
+    about(
+      "End what is held",
+      "For operators: ends a `session`, anybody's and on every instance, with all that is held under it, or cancels a `query` that this instance runs. Answers after what this instance held for it is released."
     )
   )
 ) {}

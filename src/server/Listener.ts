@@ -13,9 +13,12 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { Buffer } from "node:buffer"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
+import { createServer as createSecureServer, Server as SecureServer } from "node:https"
 import type { Duplex } from "node:stream"
+import * as ListenerTls from "./ListenerTls.ts"
 import * as ListenerLimits from "./ListenerLimits.ts"
 import * as RawAnswer from "./RawAnswer.ts"
 import * as SecurityHeaders from "./SecurityHeaders.ts"
@@ -35,9 +38,13 @@ export interface Timeouts {
 
 /** Where to listen, and what a client may have. */
 export interface Options extends ListenerLimits.Limits {
+  /** None, the default: http. */
+  readonly tls?: Option.Option<ListenerTls.Files> | undefined
   readonly port: number
   readonly host: string
   readonly timeouts?: Timeouts | undefined
+  /** Called for each request when its headers were read. Default: nobody is. */
+  readonly watch?: ((request: IncomingMessage, response: ServerResponse) => void) | undefined
 }
 
 const answer = (
@@ -103,20 +110,22 @@ const unmet = (_: unknown, response: ServerResponse): void => {
 }
 
 /** Connections are accepted a moment before there is a router: who is that early gets an answer too. */
-const serverOf = ({ timeouts = {} }: Options) => {
-  const server = createServer({
+const serverOf = ({ timeouts = {}, watch }: Options, pair: ListenerTls.Pair | undefined) => {
+  const options = {
     // Its hosts are looked at with its path.
     requireHostHeader: false,
     headersTimeout: Duration.toMillis(timeouts.headers ?? "20 seconds"),
     requestTimeout: Duration.toMillis(timeouts.request ?? "1 minute"),
     connectionsCheckingInterval: Duration.toMillis(timeouts.checkEvery ?? "2 seconds")
-  })
+  }
+  const server = (pair === undefined ? createServer(options) : createSecureServer({ ...options, ...pair }))
     .on("clientError", refuse)
     .on("checkExpectation", unmet)
     // A client that takes nothing of an answer keeps it in memory. A stream of events says something every 15 seconds.
     .setTimeout(Duration.toMillis(timeouts.idle ?? "2 minutes"))
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
     responses.set(request.socket, response)
+    watch?.(request, response)
     // As Node does where nobody listens.
     if (server.listenerCount("checkContinue") > 1) return
     response.writeContinue()
@@ -124,6 +133,7 @@ const serverOf = ({ timeouts = {} }: Options) => {
   })
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {
     responses.set(request.socket, response)
+    watch?.(request, response)
     if (server.listenerCount("request") > 1) return
     const body = RawAnswer.body(
       503,
@@ -136,18 +146,36 @@ const serverOf = ({ timeouts = {} }: Options) => {
   return server
 }
 
+/** What is in the files by now: the settings were read a moment ago. */
+const pairOf = ({ tls = Option.none() }: Options) =>
+  Option.match(tls, {
+    onNone: () => Effect.undefined,
+    onSome: (files) =>
+      Effect.try({
+        try: () => ListenerTls.read(files),
+        catch: () => new SettingsError({ variable: "HOLDFAST_TLS_CERT", problem: "was changed and makes no sense now" })
+      })
+  })
+
 /** Listens, or fails with what to change. */
 export const layer = (options: Options) =>
-  Effect.map(ListenerLimits.make(options), (bound) =>
-    NodeHttpServer.layer(
-      () => {
-        const server = serverOf(options)
-        bound(server)
-        return server
-      },
-      { host: options.host, port: options.port, gracefulShutdownTimeout: "2 seconds" }
-    )
-  ).pipe(
+  Effect.gen(function* () {
+    const bound = yield* ListenerLimits.make(options)
+    const pair = yield* pairOf(options)
+    const server = serverOf(options, pair)
+    bound(server)
+    const listening = NodeHttpServer.layer(() => server, {
+      host: options.host,
+      port: options.port,
+      gracefulShutdownTimeout: "2 seconds"
+    })
+    return options.tls !== undefined &&
+      Option.isSome(options.tls) &&
+      pair !== undefined &&
+      server instanceof SecureServer
+      ? Layer.merge(listening, Layer.effectDiscard(ListenerTls.reload(server, options.tls.value, pair)))
+      : listening
+  }).pipe(
     Layer.unwrap,
     Layer.catchTag("ServeError", ({ cause }) =>
       Layer.effectContext(

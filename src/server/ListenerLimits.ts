@@ -17,6 +17,7 @@ import type * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import type { Server } from "node:http"
 import type { Socket } from "node:net"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as ClientAddress from "./ClientAddress.ts"
 import * as RawAnswer from "./RawAnswer.ts"
 
@@ -90,7 +91,10 @@ export const make = (limits: Limits): Effect.Effect<(server: Server) => void> =>
       if (limit.refusing.size === 0) {
         const whose = limit === all ? "" : ` of ${who}`
         runFork(
-          Effect.logWarning(`Connections${whose} are refused: ${limit.most} are open, which is ${limit.variable}.`)
+          LogEvent.warning(
+            { event: "http.connections_refused", limit: limit.name, address: who },
+            `Connections${whose} are refused: ${limit.most} are open, which is ${limit.variable}.`
+          )
         )
       }
       limit.refusing.add(who)
@@ -101,7 +105,8 @@ export const make = (limits: Limits): Effect.Effect<(server: Server) => void> =>
       limit.refusing.delete(who)
       if (limit.refusing.size > 0) return
       runFork(
-        Effect.logInfo(
+        LogEvent.info(
+          { event: "http.connections_accepted", limit: limit.name, count: limit.count },
           `Connections${limit === all ? "" : " of every address"} are accepted again. ${limit.count} were refused.`
         )
       )

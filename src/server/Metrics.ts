@@ -1,11 +1,16 @@
 /**
- * The metrics of the process as Prometheus reads them: those that its parts keep, and the totals of the ledger, which are
- * brought up to date when somebody asks.
+ * The metrics of the process as Prometheus reads them: those that its parts keep, and the totals of the ledger and readiness, which
+ * are brought up to date when somebody asks.
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Ledger from "../lifetime/Ledger.ts"
+
+const ready = Metric.gauge("holdfast_ready", { description: "Whether a part of the service can be used: 1 or 0" })
+const engineReady = Metric.gauge("holdfast_engine_ready", {
+  description: "Whether queries can run on an engine: 1 or 0"
+})
 
 const held = Metric.gauge("holdfast_held", { description: "What is held now, by kind" })
 
@@ -21,8 +26,16 @@ const names = ["acquired", "released", "failed", "stalled"] as const
 /** The media type of the text. */
 export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 
+/** What the text tells besides. */
+export interface Parts {
+  readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
+  /** All that may be waited for. */
+  readonly parts: ReadonlyArray<string>
+  readonly engines: ReadonlyMap<string, { readonly isReady: Effect.Effect<boolean> }>
+}
+
 /** What answers the text. */
-export const make = Effect.gen(function* () {
+export const make = Effect.fnUntraced(function* ({ engines, parts, waitingFor }: Parts) {
   const ledger = yield* Ledger.Ledger
   const context = yield* Effect.context<never>()
   const told = new Map<string, Ledger.Totals>()
@@ -39,5 +52,20 @@ export const make = Effect.gen(function* () {
     }
     return PrometheusMetrics.formatUnsafe(context)
   }
-  return Effect.map(ledger.totals, account)
+  const set = (gauge: Metric.Gauge<number>, attributes: Readonly<Record<string, string>>, is: boolean) =>
+    Metric.update(Metric.withAttributes(gauge, attributes), is ? 1 : 0)
+  const readiness = Effect.all(
+    [
+      Effect.flatMap(waitingFor, (missing) =>
+        Effect.forEach(parts, (part) => set(ready, { part }, !missing.includes(part)), { discard: true })
+      ),
+      Effect.forEach(
+        engines,
+        ([engine, { isReady }]) => Effect.flatMap(isReady, (is) => set(engineReady, { engine }, is)),
+        { concurrency: "unbounded", discard: true }
+      )
+    ],
+    { concurrency: "unbounded", discard: true }
+  )
+  return Effect.andThen(readiness, Effect.map(ledger.totals, account))
 })

@@ -3,13 +3,24 @@
  */
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
+import * as Ledger from "../lifetime/Ledger.ts"
+import { QueryId } from "../query/QueryId.ts"
+import { QueryRegistry } from "../query/QueryRegistry.ts"
+import { SessionId } from "../session/SessionId.ts"
+import { Sessions } from "../session/Sessions.ts"
 import * as SessionProblem from "../http/SessionProblem.ts"
 import * as Holdings from "./Holdings.ts"
-import { HoldfastApi, OperatorsOnly } from "./HoldfastApi.ts"
+import { HoldfastApi, HoldingNotFound, OperatorsOnly } from "./HoldfastApi.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 import { Users } from "./Users.ts"
 
-/** Over the {@link Users} in context. */
+const decodeSession = Schema.decodeUnknownOption(SessionId)
+const decodeQuery = Schema.decodeUnknownOption(QueryId)
+
+/** Over the {@link Users}, {@link Sessions} and the {@link QueryRegistry} in context, where there is one. */
 export const layer = HttpApiBuilder.group(
   HoldfastApi,
   "operators",
@@ -29,7 +40,39 @@ export const layer = HttpApiBuilder.group(
       )
     )
 
+    const sessions = yield* Sessions
+    const queries = yield* Effect.serviceOption(QueryRegistry)
+    const ledger = yield* Ledger.Ledger
+    const unknown = new HoldingNotFound({
+      detail: "GET /holdings lists what is held. Sessions and queries can be ended."
+    })
+
+    const endSession = Effect.fnUntraced(
+      function* (text: string) {
+        const id = decodeSession(text)
+        if (Option.isNone(id) || !(yield* sessions.end(id.value))) return yield* unknown
+      },
+      Effect.catchTag("SessionError", (error) => Effect.fail(SessionProblem.from(error)))
+    )
+    const cancelQuery = Effect.fnUntraced(function* (text: string) {
+      const held = (yield* ledger.holdings).find(({ id, kind }) => kind === "query" && id === text)
+      const id = decodeQuery(text)
+      const principal = held?.attributes["principal"]
+      if (Option.isNone(queries) || Option.isNone(id) || typeof principal !== "string") return yield* unknown
+      yield* Effect.mapError(queries.value.cancel(principal, id.value), () => unknown)
+    })
+    const ends = { session: endSession, query: cancelQuery }
+    const isEndable = (kind: string): kind is keyof typeof ends => Object.hasOwn(ends, kind)
+
+    const end = Effect.fnUntraced(function* ({ id, kind }: { readonly kind: string; readonly id: string }) {
+      yield* operatorsOnly
+      if (!isEndable(kind)) return yield* unknown
+      yield* ends[kind](id)
+      yield* LogEvent.info({ event: "operator.ended", kind, id }, `An operator ended the ${kind} ${id}`)
+    })
+
     return handlers.handleAll({
+      end: ({ params }) => end(params),
       holdings: ({ query }) => Effect.andThen(operatorsOnly, Holdings.read(query.limit ?? 1000))
     })
   })

@@ -31,10 +31,12 @@ import * as Turns from "../lifetime/internal/Turns.ts"
 import { Draining } from "./Draining.ts"
 import { Engines } from "./Engines.ts"
 import { usual } from "./EngineSettings.ts"
-import * as EventStream from "./EventStream.ts"
+import * as EventStream from "../http/internal/EventStream.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as JsonPieces from "./JsonPieces.ts"
 import * as QueryEvents from "./QueryEvents.ts"
+import * as QueryFeed from "./QueryFeed.ts"
+import { QueryNews } from "./QueryNews.ts"
 import * as QueryParameters from "./QueryParameters.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
@@ -120,6 +122,13 @@ const eventOf = ({ record, seq }: Event): EventStream.Event => ({
   data: jsonOf(record)
 })
 
+/** Its id is a moment, see {@link QueryFeed}. */
+const feedEventOf = (record: QueryRecord.QueryRecord): EventStream.Event => ({
+  id: String(QueryFeed.momentOf(record)),
+  event: "state",
+  data: jsonOf(record)
+})
+
 const retryAfter = (problem: QueryProblem.Submitting) =>
   problem._tag === "QueryRejected" ? Problem.retryAfter(problem.retryAfterSeconds) : Effect.void
 
@@ -139,6 +148,7 @@ export const layer = HttpApiBuilder.group(
     )
 
     const draining = yield* Draining
+    const news = yield* QueryNews
     const readiness = yield* Readiness
     const timeouts = yield* QueryTimeouts.QueryTimeouts
     const hasRole = yield* QueryRoleMap.HasRole
@@ -177,6 +187,21 @@ export const layer = HttpApiBuilder.group(
 
     const long = raw
       .handleRaw(
+        "feed",
+        Effect.fnUntraced(function* ({ headers }) {
+          const queries = yield* registry
+          const mine = yield* principal
+          yield* answers.stream(mine)
+          const own = yield* ServiceSession
+          const session = yield* Effect.mapError(own.lifetime, SessionProblem.from)
+          // The stream ends with the session by itself.
+          yield* SessionMiddleware.letGo(own)
+          const since = Number(headers["last-event-id"] ?? 0)
+          const watch = { principal: mine, since, session, end: draining.begun }
+          return EventStream.response(Stream.map(QueryFeed.watch(queries, news, watch), feedEventOf))
+        })
+      )
+      .handleRaw(
         "list",
         Effect.fnUntraced(function* ({ query }) {
           const { cursor, ...rest } = query
@@ -203,7 +228,10 @@ export const layer = HttpApiBuilder.group(
         Effect.fnUntraced(function* ({ params, query }) {
           const id = yield* idOf(params.id)
           const cursors = rowCursors(id)
-          const options = { offset: (yield* cursors.decode(query.cursor)) ?? 0, limit: query.limit ?? 1000 }
+          const options = {
+            offset: (yield* cursors.decode(query.cursor)) ?? query.offset ?? 0,
+            limit: query.limit ?? 1000
+          }
           const mine = yield* principal
           const page = yield* Effect.mapError((yield* registry).pageText(mine, id, options), QueryProblem.fromRead)
           const nextOf = () => {
@@ -281,6 +309,7 @@ export const layer = HttpApiBuilder.group(
             ...(deadline !== undefined && { deadline })
           })
           .pipe(Effect.mapError(QueryProblem.fromSubmit), Effect.tapError(retryAfter))
+        news.submitted(mine, id)
         return HttpApiSchema.withHeaders({ body: { id, state }, headers: { location: `/queries/${id}` } })
       })
     })

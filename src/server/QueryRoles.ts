@@ -28,6 +28,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as FairSemaphore from "../lifetime/FairSemaphore.ts"
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as PgOutages from "../postgres/internal/PgOutages.ts"
@@ -161,7 +162,8 @@ const prepare = Effect.fnUntraced(function* ({ url }: Options) {
     group
   )
   if (isOpen) {
-    yield* Effect.logWarning(
+    yield* LogEvent.warning(
+      { event: "role.open_schema", database },
       `Users may create in the schema public of ${database}, which is in everybody's search path: one user could take the place of what another's statement names. Run "revoke create on schema public from public".`
     )
   }

@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Durations from "./Durations.ts"
 import * as Problem from "../http/Problem.ts"
 
 /** What the operator says. */
@@ -31,7 +32,7 @@ export const parseUsers = (text: string): ReadonlyMap<string, Duration.Duration>
   for (const entry of text.trim() === "" ? [] : text.split(",")) {
     const at = entry.lastIndexOf("=")
     const name = entry.slice(0, Math.max(at, 0)).trim()
-    const timeout = Option.getOrUndefined(Duration.fromInput(entry.slice(at + 1).trim() as Duration.Input))
+    const timeout = Option.getOrUndefined(Durations.parse(entry.slice(at + 1)))
     if (name === "" || users.has(name) || timeout === undefined) return undefined
     if (Duration.toMillis(timeout) <= 0 || Duration.isGreaterThan(timeout, longest)) return undefined
     users.set(name, timeout)

@@ -11,8 +11,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import { QueryResults } from "../query/QueryResults.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
@@ -36,6 +36,8 @@ export class Readiness extends Context.Service<
      * there.
      */
     readonly waitingFor: Effect.Effect<ReadonlyArray<string>>
+    /** All that it may wait for. */
+    readonly parts: ReadonlyArray<string>
     /**
      * Whether queries can run now on an engine, give or take a second: the pool that they run on has a connection that answers, or
      * lends all it has. What is submitted in that second is taken in and fails: asking the database for
@@ -66,11 +68,6 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   const prepared = yield* Deferred.make<void>()
   const done = yield* Deferred.make<void>()
 
-  const putDemo = Effect.fnUntraced(function* (password: Redacted.Redacted) {
-    const known = yield* (yield* users.find(demo))(password)
-    if (Option.isNone(known)) yield* users.put({ name: demo, operator: true, password })
-    else yield* users.setOperator(demo, true)
-  })
   /** Ends the sessions that began with an old password, or of users who were removed, also where the process that was about to has died. */
   const pay = Effect.flatMap(users.debts, (debts) =>
     Effect.forEach(debts, (debt) => Effect.andThen(store.revokeAll(debt.name), users.paid(debt)), { discard: true })
@@ -79,7 +76,8 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     yield* SessionStores.migrate(settings, databases)
     yield* UsersMigrations.migrate(databases.own)
     yield* FunctionServices.migrate(settings, databases)
-    if (Option.isSome(databases.demo)) yield* putDemo(databases.demo.value)
+    if (Option.isSome(databases.demo))
+      yield* users.ensure({ name: demo, operator: true, password: databases.demo.value })
     // Before anybody is told the new password, where the sessions can be reached.
     const isLeft = yield* Effect.isFailure(pay)
     yield* Deferred.succeed(prepared, undefined)
@@ -88,7 +86,9 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   })
   // Why a server cannot be used is in the log of outages. What is left is nobody's but the service's own.
   const tell = (cause: Cause.Cause<unknown>) =>
-    (Cause.hasDies(cause) ? Effect.logError : Effect.logDebug)("The service cannot prepare its databases", cause)
+    Cause.hasDies(cause)
+      ? LogEvent.error({ event: "tables.failed" }, "The service cannot prepare its databases", cause)
+      : LogEvent.debug({ event: "tables.failed" }, "The service cannot prepare its databases", cause)
   yield* prepare.pipe(
     Effect.sandbox,
     Effect.tapError(tell),
@@ -132,6 +132,13 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
   return Readiness.of({
     prepared: Deferred.await(prepared),
     waitingFor,
+    parts: [
+      "tables",
+      "sessions",
+      ...(Option.isSome(settings.redisUrl) ? ["users"] : []),
+      ...(Option.isSome(results) ? ["results"] : []),
+      ...(engines.size > 0 ? ["queries"] : [])
+    ],
     runsQueries: ({ isReady }) => isReady,
     enginesAway: away
   })

@@ -7,7 +7,6 @@
  */
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as ByteSize from "effect/ByteSize"
-import * as Console from "effect/Console"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -17,10 +16,9 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
-import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as ExactJson from "../http/ExactJson.ts"
 import * as Preconditions from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
@@ -29,23 +27,27 @@ import * as QueryRegistry from "../query/QueryRegistry.ts"
 import type { QueryResults } from "../query/QueryResults.ts"
 import * as SessionCookie from "../http/SessionCookie.ts"
 import * as Sessions from "../session/Sessions.ts"
-import * as ClearText from "./ClearText.ts"
+import * as AccessLog from "./AccessLog.ts"
 import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
+import * as ConsolePage from "./ConsolePage.ts"
 import * as Databases from "./Databases.ts"
 import * as Draining from "./Draining.ts"
 import * as Edge from "./Edge.ts"
 import * as Engines from "./Engines.ts"
+import * as EngineSettings from "./EngineSettings.ts"
 import * as FailureCounts from "./FailureCounts.ts"
 import * as FunctionHandlers from "./FunctionHandlers.ts"
 import * as FunctionServices from "./FunctionServices.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
+import * as Logging from "./Logging.ts"
 import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as OperatorHandlers from "./OperatorHandlers.ts"
+import * as QueryNews from "./QueryNews.ts"
 import * as QueryPriority from "./QueryPriority.ts"
 import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryRoles from "./QueryRoles.ts"
@@ -55,10 +57,17 @@ import * as QueryRole from "./QueryRole.ts"
 import * as Readiness from "./Readiness.ts"
 import * as RequestTarget from "./RequestTarget.ts"
 import { Http } from "./ServiceSession.ts"
+import * as ProcessMetrics from "./ProcessMetrics.ts"
+import * as RequestMetrics from "./RequestMetrics.ts"
+import * as RequestObservers from "./RequestObservers.ts"
+import * as ServiceLife from "./ServiceLife.ts"
 import * as SessionHandlers from "./SessionHandlers.ts"
+import * as SessionNews from "../http/internal/SessionNews.ts"
+import * as SessionStoreMetrics from "./SessionStoreMetrics.ts"
 import * as SessionStores from "./SessionStores.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
+import * as StartMessages from "./StartMessages.ts"
 import * as Users from "./Users.ts"
 
 /** Where sessions are shared in Redis, so are the failures of logins: its absence stops both. */
@@ -87,6 +96,7 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide([
       Logins.layer,
       Answers.layer(settings),
+      QueryNews.layer,
       Layer.succeed(QueryTimeouts.QueryTimeouts, settings.queryTimeouts),
       QueryRoleMap.layerHasRole(settings.queryRoles)
     ]),
@@ -95,12 +105,17 @@ const routes = (settings: Settings.Settings, origin: URL) => {
     Layer.provide(SessionCookie.layerOrigin(origin))
   )
   const edge = Edge.layer(origin).pipe(Layer.provide(SlowReaders.layer(settings.writeTimeout)))
-  return Layer.mergeAll(edge, api, HttpApiSwagger.layer(described, { path: "/docs" }))
+  return Layer.mergeAll(edge, api, ConsolePage.layer, HttpApiSwagger.layer(described, { path: "/docs" }))
 }
 
 const sessions = (settings: Settings.Settings, databases: Databases.Databases) =>
-  Sessions.layer().pipe(
-    Layer.provideMerge(SessionStores.layer(settings, databases)),
+  SessionNews.layer.pipe(
+    Layer.provide(Sessions.layer()),
+    Layer.provideMerge(
+      settings.requestMetrics
+        ? SessionStoreMetrics.layer(SessionStores.layer(settings, databases))
+        : SessionStores.layer(settings, databases)
+    ),
     Layer.provideMerge(
       Users.layer.pipe(
         Layer.provide(
@@ -173,7 +188,7 @@ const usual = (settings: Settings.Settings, databases: Databases.Databases) =>
       const own = Option.isSome(settings.queryUrl) ? Option.none() : databases.embedded
       const { maxQueries, maxQueriesPerUser } = settings.usualLimits
       const stands = ConnectionPool.layer({
-        ...Engines.poolOptions(maxQueries),
+        ...Engines.poolOptions(EngineSettings.usual, maxQueries),
         onOpen: Effect.andThen(
           settings.allowsSuperuser ? Effect.void : QueryRole.ordinary,
           Option.isSome(own) ? QueryPriority.behindTheService : Effect.void
@@ -200,50 +215,22 @@ const foundation = (settings: Settings.Settings, databases: Databases.Databases)
     : Layer.merge(engines, FileQueryResults.layer())
 }
 
-const sameTarget = (a: Redacted.Redacted<string>, b: Redacted.Redacted<string>) => {
-  const [left, right] = [PgTarget.of(a), PgTarget.of(b)]
-  return left.user === right.user || left.where === right.where
-}
+/** The listener, for which everything is watched that somebody looks at. */
+const listener = (settings: Settings.Settings) =>
+  Effect.map(RequestObservers.RequestObservers, (observers) =>
+    Listener.layer({ ...settings, watch: RequestObservers.watcher(observers) })
+  ).pipe(Layer.unwrap)
 
-const warnings = (settings: Settings.Settings, databases: Databases.Databases, origin: URL) =>
-  Effect.gen(function* () {
-    if (origin.protocol === "http:") {
-      yield* Effect.logWarning(
-        `Development over http: the session cookie is ${SessionCookie.forOrigin(origin).name} and not Secure. Set HOLDFAST_ORIGIN to an https origin for anything else.`
-      )
-    }
-    for (const { remedy, variable } of ClearText.found(settings)) {
-      yield* Effect.logWarning(
-        `${variable} leads beyond this machine without TLS: anybody on the way can read and change it. Give it ${remedy}, and set HOLDFAST_REQUIRE_TLS=on.`
-      )
-    }
-    const targets = [
-      ...Option.toArray(
-        Option.map(settings.queryUrl, (url) => ({ kind: "postgres", url, variable: "HOLDFAST_QUERY_URL" }))
-      ),
-      ...settings.engines
-    ]
-    for (const { kind, url, variable } of targets) {
-      if (kind !== "postgres" || !sameTarget(databases.own, url)) continue
-      yield* Effect.logWarning(
-        `${variable} has the role or the database of Holdfast's own tables: users' SQL could reach the sessions. Give it a role and a database of its own.`
-      )
-    }
-  })
-
-const announce = (databases: Databases.Databases, url: string) =>
-  Effect.gen(function* () {
-    yield* Console.log(`Holdfast listening on ${url}`)
-    if (Option.isNone(databases.embedded)) return
-    if (Option.isSome(databases.demo)) yield* Console.log(`user demo, password ${Redacted.value(databases.demo.value)}`)
-    yield* Console.log(`embedded PostgreSQL, data in ${databases.embedded.value.directory}`)
-  })
+/** Those who look at requests. */
+const observers = ({ accessLog, requestMetrics }: Settings.Settings) =>
+  Layer.effect(
+    RequestObservers.RequestObservers,
+    Effect.all([...(requestMetrics ? [RequestMetrics.make] : []), ...(accessLog ? [AccessLog.make] : [])])
+  )
 
 const quietly = { disableLogger: true, disableListenLog: true }
 
-/** Runs the service until it is interrupted, or until its embedded database is gone. */
-export const serve = Effect.gen(function* () {
-  const settings = yield* Settings.load
+const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
   yield* Listener.probe(settings)
   const databases = yield* Databases.serve(settings)
 
@@ -251,7 +238,8 @@ export const serve = Effect.gen(function* () {
     Effect.gen(function* () {
       const { address } = yield* HttpServer.HttpServer
       const port = "port" in address ? address.port : settings.port
-      const url = `http://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
+      const scheme = Option.isSome(settings.tls) ? "https" : "http"
+      const url = `${scheme}://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
       const origin = Option.getOrElse(settings.origin, () => new URL(url))
       const readiness = yield* Readiness.Readiness
       // What is announced works; a client that asks earlier is told that it does not yet.
@@ -260,7 +248,7 @@ export const serve = Effect.gen(function* () {
       const prepared = Option.isSome(databases.embedded)
         ? Effect.andThen(readiness.prepared, Option.isNone(settings.queryUrl) ? rolesPrepared : Effect.void)
         : Effect.void
-      return Draining.layerSignal.pipe(
+      return Layer.merge(Draining.layerSignal, ServiceLife.layerDraining).pipe(
         Layer.provide(
           settings.trustedProxies.length === 0
             ? HttpRouter.serve(routes(settings, origin), quietly)
@@ -270,13 +258,16 @@ export const serve = Effect.gen(function* () {
               })
         ),
         Layer.tap(() =>
-          prepared.pipe(Effect.andThen(announce(databases, url)), Effect.andThen(warnings(settings, databases, origin)))
+          prepared.pipe(
+            Effect.andThen(StartMessages.announce(databases, url)),
+            Effect.andThen(StartMessages.warnings(settings, databases, origin))
+          )
         )
       )
     })
   )
   const service = app.pipe(
-    Layer.provide(Listener.layer(settings)),
+    Layer.provide(listener(settings)),
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
     Layer.provide(queries(settings)),
     Layer.provide(FunctionServices.layer(settings, databases)),
@@ -284,7 +275,8 @@ export const serve = Effect.gen(function* () {
     Layer.provide(Readiness.layer(settings, databases)),
     Layer.provide(foundation(settings, databases)),
     Layer.provide(failureCounts(settings)),
-    Layer.provide(sessions(settings, databases))
+    Layer.provide(sessions(settings, databases)),
+    Layer.provide([observers(settings), ProcessMetrics.layer])
   )
   return yield* Option.match(databases.embedded, {
     onNone: () => Layer.launch(service),
@@ -297,4 +289,10 @@ export const serve = Effect.gen(function* () {
         )
       )
   })
-}).pipe(Effect.scoped)
+}, Effect.scoped)
+
+/** Runs the service until it is interrupted, or until its embedded database is gone. */
+export const serve = Effect.flatMap(Settings.load, (settings) => {
+  const log = Logging.layer({ format: settings.logFormat, level: settings.logLevel }, settings.accessLog)
+  return Effect.provide(run(settings), Layer.provideMerge(ServiceLife.layer, log))
+})

@@ -1,7 +1,6 @@
 /**
  * What the session calls do: the handle of the request does it, and the cookie follows the handle.
  */
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
@@ -15,23 +14,21 @@ import type { Policy, SessionDevice } from "../session/Session.ts"
 import type * as SessionApi from "../http/SessionApi.ts"
 import type { SessionError } from "../session/SessionError.ts"
 import { SessionId } from "../session/SessionId.ts"
+import * as SessionEvents from "../http/SessionEvents.ts"
 import * as SessionProblem from "../http/SessionProblem.ts"
-import type { Device, SessionRecord } from "../session/SessionRecord.ts"
+import type { Device } from "../session/SessionRecord.ts"
 import { Sessions } from "../session/Sessions.ts"
+import * as Answers from "./Answers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
+import { Draining } from "./Draining.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as JsonMergePatch from "./JsonMergePatch.ts"
+import * as LoginAudit from "./LoginAudit.ts"
 import { Logins } from "./Logins.ts"
 import { ServiceSession } from "./ServiceSession.ts"
 import { Users } from "./Users.ts"
 
-const infoOf = ({ createdAt, expiresAt, id, idleExpiresAt, principal }: SessionRecord): SessionApi.SessionInfo => ({
-  id,
-  principal: principal ?? "",
-  createdAt,
-  idleExpiresAt: DateTime.min(idleExpiresAt, expiresAt),
-  expiresAt
-})
+const infoOf = SessionEvents.infoOf
 
 const deviceInfoOf = ({
   createdAt,
@@ -54,6 +51,9 @@ const deviceOf = (request: HttpServerRequest.HttpServerRequest): Device => ({
   ...(request.headers["user-agent"] !== undefined && { userAgent: request.headers["user-agent"].slice(0, 512) }),
   ...Option.match(ClientAddress.of(request), { onNone: () => ({}), onSome: (ip) => ({ ip }) })
 })
+
+const addressOf = (request: HttpServerRequest.HttpServerRequest) =>
+  Option.getOrElse(ClientAddress.of(request), () => "unknown")
 
 /** Login and logout meet one thing that is worth telling apart: the store does not answer. */
 const unavailable = (error: SessionError) =>
@@ -117,6 +117,9 @@ export const layer = (policy: Policy) =>
       const users = yield* Users
       const logins = yield* Logins
       const sessions = yield* Sessions
+      const answers = yield* Answers.Answers
+      const draining = yield* Draining
+      const audit = yield* LoginAudit.make
 
       /** Asked before the password is read, so that a revocation meanwhile counts. Not every name can be a principal. */
       const epochOf = (username: string) =>
@@ -139,29 +142,40 @@ export const layer = (policy: Policy) =>
               )
           )
           if (Option.isNone(checked)) {
+            yield* audit.failed(username, addressOf(request))
             return yield* new SessionProblem.InvalidCredentials({
               detail: "Check both; the service does not say which of them it was."
             })
           }
           const { epoch, name } = checked.value
           const session = yield* ServiceSession
-          return infoOf(yield* session.authenticate(name, { ...deviceOf(request), policy, epoch }))
+          const info = infoOf(yield* session.authenticate(name, { ...deviceOf(request), policy, epoch }))
+          yield* audit.count("Succeeded")
+          return info
         },
-        Effect.catchTag("LoginsRefused", ({ message, retryAfterSeconds }) =>
+        Effect.catchTag("LoginsRefused", ({ because, message, retryAfterSeconds }) =>
           Effect.andThen(
-            Problem.retryAfter(retryAfterSeconds),
+            Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+              Effect.andThen(audit.refused(because, addressOf(request)), Problem.retryAfter(retryAfterSeconds))
+            ),
             Effect.fail(new SessionProblem.TooManyLogins({ detail: message, retryAfterSeconds }))
           )
         ),
         Effect.catchTag("SessionError", (error) =>
-          Effect.fail(
-            error.reason._tag === "SessionRevoked"
-              ? new SessionProblem.SessionRevoked({ detail: error.message })
-              : unavailable(error)
+          Effect.andThen(
+            audit.count(error.reason._tag === "SessionRevoked" ? error.reason._tag : "Unavailable"),
+            Effect.fail(
+              error.reason._tag === "SessionRevoked"
+                ? new SessionProblem.SessionRevoked({ detail: error.message })
+                : unavailable(error)
+            )
           )
         ),
         Effect.catchTag(["UsersError", "FailuresUnavailable"], (error) =>
-          Effect.fail(new SessionProblem.SessionsUnavailable({ detail: error.message }))
+          Effect.andThen(
+            audit.count("Unavailable"),
+            Effect.fail(new SessionProblem.SessionsUnavailable({ detail: error.message }))
+          )
         )
       )
 
@@ -173,25 +187,34 @@ export const layer = (policy: Policy) =>
         )
       )
 
-      return handlers.handleAll({
-        login: ({ payload }) => login(payload),
-        logout: () => logout,
-        current: Effect.fnUntraced(function* () {
-          const { record } = yield* ServiceSession
-          return infoOf(yield* Effect.mapError(record, SessionProblem.from))
-        }),
-        data: () => Effect.mapError(answer, SessionProblem.from),
-        patchData: ({ payload }) => change((data) => JsonMergePatch.apply(data, payload)),
-        putData: ({ headers, payload }) => putData(headers["if-match"], payload),
-        devices: Effect.fnUntraced(function* () {
-          const session = yield* ServiceSession
-          return (yield* Effect.mapError(session.devices, SessionProblem.from)).map(deviceInfoOf)
-        }),
-        end: ({ params }) => end(params.id),
-        endOthers: Effect.fnUntraced(function* () {
-          const session = yield* ServiceSession
-          yield* Effect.mapError(session.revokeOthers, SessionProblem.from)
-        })
+      const events = Effect.gen(function* () {
+        const own = yield* ServiceSession
+        const principal = yield* Effect.mapError(own.principal, SessionProblem.from)
+        yield* answers.stream(principal ?? "")
+        return yield* Effect.mapError(SessionEvents.response(own, { end: draining.begun }), SessionProblem.from)
       })
+
+      return handlers
+        .handleRaw("events", () => events)
+        .handleAll({
+          login: ({ payload }) => login(payload),
+          logout: () => logout,
+          current: Effect.fnUntraced(function* () {
+            const { record } = yield* ServiceSession
+            return infoOf(yield* Effect.mapError(record, SessionProblem.from))
+          }),
+          data: () => Effect.mapError(answer, SessionProblem.from),
+          patchData: ({ payload }) => change((data) => JsonMergePatch.apply(data, payload)),
+          putData: ({ headers, payload }) => putData(headers["if-match"], payload),
+          devices: Effect.fnUntraced(function* () {
+            const session = yield* ServiceSession
+            return (yield* Effect.mapError(session.devices, SessionProblem.from)).map(deviceInfoOf)
+          }),
+          end: ({ params }) => end(params.id),
+          endOthers: Effect.fnUntraced(function* () {
+            const session = yield* ServiceSession
+            yield* Effect.mapError(session.revokeOthers, SessionProblem.from)
+          })
+        })
     })
   )

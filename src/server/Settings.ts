@@ -14,6 +14,9 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as SessionCipher from "../session/SessionCipher.ts"
 import * as SessionKeys from "./SessionKeys.ts"
+import * as Logging from "./Logging.ts"
+import * as ListenerTls from "./ListenerTls.ts"
+import * as SecretFiles from "./SecretFiles.ts"
 import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as ClearText from "./ClearText.ts"
 import { databaseUrl, duration, integer, oneOf, read, refuse, SettingsError } from "./SettingsReading.ts"
@@ -29,11 +32,15 @@ import * as QueryTimeouts from "./QueryTimeouts.ts"
 
 export { SettingsError }
 
+const logLevels = ["trace", "debug", "info", "warn", "error", "none"] as const satisfies ReadonlyArray<Logging.Level>
+
 export interface Settings extends FunctionSettings.FunctionSettings {
   readonly host: string
   /** 0 takes a free port. */
   readonly port: number
-  /** None: `http://HOST:PORT` of the listening socket. */
+  /** None: the service speaks http. */
+  readonly tls: Option.Option<ListenerTls.Files>
+  /** None: `http://HOST:PORT` of the listening socket, or `https:` with {@link tls}. */
   readonly origin: Option.Option<URL>
   /** None: the embedded database. */
   readonly databaseUrl: Option.Option<Redacted.Redacted<string>>
@@ -79,6 +86,12 @@ export interface Settings extends FunctionSettings.FunctionSettings {
   readonly maxAnswersPerUser: number
   /** Event streams of one user. */
   readonly maxStreamsPerUser: number
+  /** Whether requests and what the session store is asked are counted and measured. */
+  readonly requestMetrics: boolean
+  readonly logFormat: Logging.Format
+  readonly logLevel: Logging.Level
+  /** Whether each request has a line in the log. */
+  readonly accessLog: boolean
   /** Networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
 }
@@ -119,6 +132,21 @@ const origin = Effect.flatMap(
       : refuse("HOLDFAST_ORIGIN", "must be https: over http anybody on the way could take the session cookie")
   }
 )
+
+/** A certificate and its key, which may be in the same file. */
+const tls = Effect.gen(function* () {
+  const [certVariable, keyVariable] = ["HOLDFAST_TLS_CERT", "HOLDFAST_TLS_KEY"] as const
+  const path = (variable: string) => read(variable, (name) => Config.option(Config.String(name)), "the path of a file")
+  const [cert, key] = [yield* path(certVariable), yield* path(keyVariable)]
+  if (Option.isNone(cert)) {
+    return Option.isNone(key) ? Option.none() : yield* refuse(keyVariable, `must not be set without ${certVariable}`)
+  }
+  const files = { cert: cert.value, key: Option.getOrElse(key, () => cert.value) }
+  const problem = ListenerTls.problemOf(files)
+  return problem === undefined
+    ? Option.some(files)
+    : yield* refuse(certVariable, `and ${keyVariable} must name a certificate and its key in PEM: ${problem}`)
+})
 
 /** Networks in CIDR notation, separated by commas. */
 const networks = (variable: string) =>
@@ -220,6 +248,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     host,
     port: yield* integer("PORT", 3000, 0, 65_535),
     origin: yield* origin,
+    tls: yield* tls,
     databaseUrl: ownUrl,
     ...engineSettings,
     snowflake: yield* snowflake,
@@ -261,6 +290,18 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     writeTimeout: yield* duration("HOLDFAST_WRITE_TIMEOUT", "30 seconds"),
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
+    requestMetrics: (yield* oneOf("HOLDFAST_REQUEST_METRICS", ["on", "off"])) === "on",
+    logFormat: yield* read(
+      "HOLDFAST_LOG_FORMAT",
+      (name) => Config.withDefault(Config.Literals(Logging.formats, name), Logging.usualFormat()),
+      Logging.formats.join(" or ")
+    ),
+    logLevel: yield* read(
+      "HOLDFAST_LOG_LEVEL",
+      (name) => Config.withDefault(Config.Literals(logLevels, name), "info" as const),
+      logLevels.join(" or ")
+    ),
+    accessLog: (yield* oneOf("HOLDFAST_ACCESS_LOG", ["off", "on"])) === "on",
     trustedProxies: yield* networks("HOLDFAST_TRUSTED_PROXIES"),
     ...(yield* FunctionSettings.load(Option.isNone(ownUrl)))
   }
@@ -275,12 +316,27 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
       `must have ${clear.remedy}, because it leads beyond this machine and HOLDFAST_REQUIRE_TLS is on`
     )
   }
+  if (Option.isSome(settings.tls) && Option.exists(settings.origin, ({ protocol }) => protocol === "http:")) {
+    return yield* refuse("HOLDFAST_ORIGIN", "must be https: the service speaks TLS, because HOLDFAST_TLS_CERT is set")
+  }
+  if (Duration.isGreaterThan(settings.functionIdleTimeout, settings.functionAbsoluteTimeout)) {
+    return yield* refuse(
+      "HOLDFAST_FUNCTION_IDLE_TIMEOUT",
+      "must not be longer than HOLDFAST_FUNCTION_ABSOLUTE_TIMEOUT: a function is over then in any case"
+    )
+  }
   if (Option.isNone(settings.origin) && !Loopback.isLoopback(host)) {
     return yield* refuse("HOLDFAST_ORIGIN", `must be set to the https origin of the service when HOST is ${host}`)
   }
   return settings
 }).pipe((load) =>
-  Effect.suspend(() =>
-    Effect.provide(load, ConfigProvider.layer(ConfigProvider.fromEnv({ preserveEmptyStrings: true })))
+  Effect.flatMap(
+    Effect.suspend(() => SecretFiles.resolve(process.env)),
+    (resolved) => {
+      const env = Object.fromEntries(
+        Object.entries(resolved).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]))
+      )
+      return Effect.provide(load, ConfigProvider.layer(ConfigProvider.fromEnv({ env, preserveEmptyStrings: true })))
+    }
   )
 )

@@ -4,8 +4,12 @@
  * A misspelt variable would otherwise be as good as not set: limits would be the usual ones, and nobody would know.
  */
 
+import { ofEngine as fileOfEngine, variables as inFiles } from "./SecretFiles.ts"
+
 const names = [
+  ...inFiles.map((name) => `${name}_FILE`),
   "HOLDFAST_ABSOLUTE_TIMEOUT",
+  "HOLDFAST_ACCESS_LOG",
   "HOLDFAST_DEMO_PASSWORD",
   "HOLDFAST_ENGINES",
   "HOLDFAST_ENGINE_LIMITS",
@@ -19,6 +23,8 @@ const names = [
   "HOLDFAST_FUNCTION_MEMORY",
   "HOLDFAST_FUNCTION_TIMEOUT",
   "HOLDFAST_IDLE_TIMEOUT",
+  "HOLDFAST_LOG_FORMAT",
+  "HOLDFAST_LOG_LEVEL",
   "HOLDFAST_MAX_ANSWERS_PER_USER",
   "HOLDFAST_MAX_CONNECTIONS",
   "HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS",
@@ -40,6 +46,7 @@ const names = [
   "HOLDFAST_QUERY_TIMEOUTS",
   "HOLDFAST_QUERY_URL",
   "HOLDFAST_RENEW_EVERY",
+  "HOLDFAST_REQUEST_METRICS",
   "HOLDFAST_REQUIRE_TLS",
   "HOLDFAST_SESSION_KEYS",
   "HOLDFAST_SESSION_KEYS_FILE",
@@ -49,6 +56,8 @@ const names = [
   "HOLDFAST_SNOWFLAKE_TOKEN",
   "HOLDFAST_SNOWFLAKE_TOKEN_TYPE",
   "HOLDFAST_SNOWFLAKE_USER",
+  "HOLDFAST_TLS_CERT",
+  "HOLDFAST_TLS_KEY",
   "HOLDFAST_TRUSTED_PROXIES",
   "HOLDFAST_WRITE_TIMEOUT"
 ]
@@ -85,7 +94,14 @@ const nearest = (name: string) =>
 /** The first variable of ours that there is not, and what to do about it. */
 export const unknown = (environment: Readonly<Record<string, string | undefined>>) => {
   for (const [name, value = ""] of Object.entries(environment).toSorted()) {
-    if (!/^HOLDFAST_/i.test(name) || names.includes(name) || ofEngine.test(name) || isForeign(name, value)) continue
+    if (
+      !/^HOLDFAST_/i.test(name) ||
+      names.includes(name) ||
+      ofEngine.test(name) ||
+      fileOfEngine.test(name) ||
+      isForeign(name, value)
+    )
+      continue
     return { name, problem: `is no variable of Holdfast. The nearest one is ${nearest(name.toUpperCase())}` }
   }
   return undefined

@@ -2,10 +2,12 @@
  * How single variables of the environment are read, and what is said of one that makes no sense.
  */
 import * as Config from "effect/Config"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Durations from "./Durations.ts"
 import * as PgTarget from "../postgres/internal/PgTarget.ts"
 
 /** What to change, in one line. */
@@ -21,22 +23,43 @@ export class SettingsError extends Schema.TaggedError<SettingsError>("holdfast/s
 /** Fails with what to change. */
 export const refuse = (variable: string, problem: string) => Effect.fail(new SettingsError({ variable, problem }))
 
+/** Takes note of what was read, for who wants to see it. Default: nobody. */
+export const Readings = Context.Reference<Map<string, unknown> | undefined>(
+  "holdfast/server/SettingsReading/Readings",
+  {
+    defaultValue: () => undefined
+  }
+)
+
+/** Where a value comes from. */
+export const originOf = (variable: string): "environment" | "file" | "default" => {
+  if (process.env[variable] !== undefined) return "environment"
+  return process.env[`${variable}_FILE`] === undefined ? "default" : "file"
+}
+
 /** Reads one variable; `expects` is the whole explanation, because the value may be a secret. */
 export const read = <A>(variable: string, config: (name: string) => Config.Config<A>, expects: string) =>
-  Effect.mapError(config(variable), () => new SettingsError({ variable, problem: `must be ${expects}` }))
+  Effect.gen(function* () {
+    const value = yield* Effect.mapError(
+      config(variable),
+      () => new SettingsError({ variable, problem: `must be ${expects}` })
+    )
+    ;(yield* Readings)?.set(variable, value)
+    return value
+  })
 
 /** A positive, finite duration. */
 export const duration = (variable: string, fallback: Duration.Input) =>
-  read(
-    variable,
-    (name) => Config.withDefault(Config.Duration(name), Duration.fromInputUnsafe(fallback)),
-    'a duration such as "30 minutes"'
-  ).pipe(
-    Effect.filterOrElse(
-      (value) => Duration.isFinite(value) && Duration.toMillis(value) > 0,
-      () => refuse(variable, 'must be a positive, finite duration such as "30 minutes"')
-    )
-  )
+  Effect.gen(function* () {
+    const text = yield* read(variable, (name) => Config.option(Config.String(name)), 'a duration such as "30 minutes"')
+    const given = Option.isNone(text) ? Option.some(Duration.fromInputUnsafe(fallback)) : Durations.parse(text.value)
+    if (Option.isNone(given)) return yield* refuse(variable, 'must be a duration such as "30 minutes" or 30m')
+    if (!Duration.isFinite(given.value) || Duration.toMillis(given.value) <= 0) {
+      return yield* refuse(variable, 'must be a positive, finite duration such as "30 minutes" or 30m')
+    }
+    ;(yield* Readings)?.set(variable, given.value)
+    return given.value
+  })
 
 /** A whole number within bounds. */
 export const integer = (variable: string, fallback: number, minimum: number, maximum: number) =>

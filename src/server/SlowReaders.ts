@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
 import type { Socket } from "node:net"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 
 /** How often it is looked at a connection within the limit. A loop that is busy looks later, and counts the less. */
 const looks = 6
@@ -47,7 +48,8 @@ const make = (limit: Duration.Duration) =>
       for (const [socket] of slow) socket.destroy()
       return Effect.andThen(
         Metric.update(count, slow.length),
-        Effect.logWarning(
+        LogEvent.warning(
+          { event: "http.slow_readers", count: slow.length },
           `${slow.length} connections were closed: their readers took nothing of an answer for ${Duration.format(limit)}.`
         )
       )

@@ -65,6 +65,11 @@ export class Users extends Context.Service<
     readonly isThere: (name: string) => Effect.Effect<boolean, UsersError>
     /** Makes a user, or gives an existing one this password and role. Their sessions of before are to be ended. */
     readonly put: (user: NewUser) => Effect.Effect<Debt, UsersError>
+    /**
+     * As {@link put}, but a user who has this password already keeps it, and their sessions. Of several processes that start at once
+     * and want the same, one writes.
+     */
+    readonly ensure: (user: NewUser) => Effect.Effect<void, UsersError>
     /** Makes a user an operator, or no longer one. */
     readonly setOperator: (name: string, operator: boolean) => Effect.Effect<void, UsersError>
     /** Removes a user, if there is one. Their sessions are to be ended. */
@@ -141,7 +146,35 @@ export const make = Effect.gen(function* () {
     execute: () => sql`select name, owes from holdfast.users where owes is not null order by name`
   })
 
+  const setOperator = (name: string, operator: boolean) =>
+    failed(sql`update holdfast.users set operator = ${operator} where name = ${name} and operator <> ${operator}`)
+
+  const ensure = Effect.fn("Users.ensure")(function* (user: NewUser): Effect.fn.Return<void, UsersError> {
+    const { name, operator, password } = user
+    if (!isName(name)) return yield* notText
+    const row = yield* failed(find(name))
+    if (Option.isSome(row) && (yield* Passwords.verify(password, row.value.password_hash, yield* inUse)))
+      return yield* Effect.asVoid(setOperator(name, operator))
+    const hash = yield* Passwords.hash(password)
+    const owes = randomUUID()
+    const written = yield* failed(
+      Option.match(row, {
+        onNone: () =>
+          sql`insert into holdfast.users as u (name, password_hash, operator, owes) values (${name}, ${hash}, ${operator}, ${owes})
+            on conflict (name) do update set password_hash = excluded.password_hash, operator = excluded.operator,
+              owes = excluded.owes, removed = false
+            where u.removed returning name`,
+        onSome: ({ password_hash }) =>
+          sql`update holdfast.users set password_hash = ${hash}, operator = ${operator}, owes = ${owes}
+            where name = ${name} and password_hash = ${password_hash} and not removed returning name`
+      })
+    )
+    // Somebody else was faster: perhaps with the same password.
+    if (written.length === 0) yield* ensure(user)
+  })
+
   return Users.of({
+    ensure,
     find: Effect.fn("Users.find")(function* (name) {
       const row = isName(name) ? yield* failed(find(name)) : Option.none()
       const costs = yield* inUse
@@ -172,8 +205,7 @@ export const make = Effect.gen(function* () {
       )
       return debt
     }),
-    setOperator: (name, operator) =>
-      failed(sql`update holdfast.users set operator = ${operator} where name = ${name} and operator <> ${operator}`),
+    setOperator,
     remove: Effect.fn("Users.remove")(function* (name) {
       if (!isName(name)) return Option.none()
       const owes = randomUUID()

@@ -24,9 +24,12 @@ const debts = Effect.flatMap(
     alter table holdfast.users add column owes text, add column removed boolean not null default false`
 )
 
+export const migrations = {
+  of: "users",
+  schema: "holdfast",
+  table: "user_migrations",
+  steps: { "1_users": users, "2_debts": debts }
+}
+
 /** Makes the table once, and the schema where it is not there, also when several instances start together. */
-export const migrate = (url: Redacted.Redacted<string>) =>
-  PgMigrations.run(
-    { url },
-    { of: "users", schema: "holdfast", table: "user_migrations", steps: { "1_users": users, "2_debts": debts } }
-  )
+export const migrate = (url: Redacted.Redacted<string>) => PgMigrations.run({ url }, migrations)

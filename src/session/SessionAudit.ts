@@ -10,13 +10,11 @@
  * bursts, so that guessing fills no disk: the first at once, the next ones together, at most once a minute per reason. What is
  * held back is told within a minute, and when `Sessions` closes.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
-import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
+import * as Bursts from "../lifetime/internal/Bursts.ts"
 import type { SessionError } from "./SessionError.ts"
 import type { SessionId } from "./SessionId.ts"
 import type { Device, SessionRecord } from "./SessionRecord.ts"
@@ -77,8 +75,13 @@ const refused = Metric.counter("holdfast_sessions_refused_total", {
   incremental: true
 })
 
+const ended = Metric.counter("holdfast_sessions_ended_total", {
+  description: "Sessions that were ended, by who ended them; those that expire are not counted",
+  incremental: true
+})
+
 /** How long refusals are held back to be told together. */
-export const burst = Duration.minutes(1)
+export const burst = Bursts.length
 
 const names: { readonly [Tag in Exclude<Event["_tag"], "Refused">]: readonly [event: string, message: string] } = {
   Created: ["session.created", "A session began"],
@@ -96,45 +99,28 @@ const refusals: { readonly [Reason in Refusal]: readonly [event: string, message
   SessionSuperseded: ["session.superseded", "Tokens that were followed by another were refused"]
 }
 
-const now = Clock.clockWith((clock) => Effect.sync(() => SteadyClock.millis(clock)))
+const count = (event: string) => Metric.update(Metric.withAttributes(events, { event }), 1)
 
 /** Logs at info level, refusals at warning level, with the event's parts as annotations; and counts. */
 export const makeUnsafe = (): SessionAudit => {
-  const bursts = new Map<Refusal, { loggedAt: number; since: number }>()
-
-  const tell = (reason: Refusal, count: number) => {
+  const refusing = Bursts.makeUnsafe((reason: Refusal, count) => {
     const [event, message] = refusals[reason]
     return Effect.annotateLogs(Effect.logWarning(message), { event, count })
-  }
-
-  const refuse = (reason: Refusal) =>
-    Effect.flatMap(now, (now) => {
-      const last = bursts.get(reason)
-      if (last !== undefined && now - last.loggedAt < Duration.toMillis(burst)) {
-        last.since++
-        return Effect.void
-      }
-      bursts.set(reason, { loggedAt: now, since: 0 })
-      return tell(reason, 1 + (last?.since ?? 0))
-    })
-
-  const flush = Effect.flatMap(now, (now) => {
-    const held = Array.from(bursts).filter(([, { since }]) => since > 0)
-    for (const [reason] of held) bursts.set(reason, { loggedAt: now, since: 0 })
-    return Effect.forEach(held, ([reason, { since }]) => tell(reason, since), { discard: true })
   })
 
   return {
-    flush,
+    flush: refusing.flush,
     note: (event) => {
       if (event._tag === "Refused") {
         const { reason } = event
-        return Effect.andThen(Metric.update(Metric.withAttributes(refused, { reason }), 1), refuse(reason))
+        return Effect.andThen(Metric.update(Metric.withAttributes(refused, { reason }), 1), refusing.note(reason))
       }
       const { _tag, ...parts } = event
       const [name, message] = names[_tag]
       return Effect.andThen(
-        Metric.update(Metric.withAttributes(events, { event: name }), 1),
+        event._tag === "Revoked"
+          ? Effect.andThen(count(name), Metric.update(Metric.withAttributes(ended, { by: event.by }), 1))
+          : count(name),
         Effect.annotateLogs(Effect.logInfo(message), { event: name, ...parts })
       )
     }

@@ -27,6 +27,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as KeyRing from "../cipher/KeyRing.ts"
 import { SessionError, SessionsUnavailable, SessionUndecodable } from "./SessionError.ts"
 
@@ -86,7 +87,7 @@ export const make = Effect.fnUntraced(function* (
     const sentence = `Data of sessions is encrypted under the key ${key}, which is not among the keys given. Give it again; nothing is lost`
     if (!told.has(key) && told.size < mostTold) {
       told.add(key)
-      run(Effect.logError(`${sentence}.`))
+      run(LogEvent.error({ event: "session.key_missing", key }, `${sentence}.`))
     }
     return because(new SessionsUnavailable({ cause: new Error(sentence) }))
   }

@@ -23,6 +23,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import { SessionStore } from "./SessionStore.ts"
@@ -100,12 +101,21 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, SessionS
       )
       const one = round(batch).pipe(
         Effect.tap(({ lag, pruned }) =>
-          pruned === 0 ? Effect.void : Effect.logDebug("Sessions were pruned", { pruned, lag: Duration.format(lag) })
+          pruned === 0
+            ? Effect.void
+            : LogEvent.debug({ event: "session.pruned", count: pruned }, "Sessions were pruned", {
+                pruned,
+                lag: Duration.format(lag)
+              })
         ),
         Effect.catchCause((cause) =>
           Effect.andThen(
             Metric.update(failures, 1),
-            Effect.logWarning("Sessions could not be pruned; it is tried again", Cause.squash(cause))
+            LogEvent.warning(
+              { event: "session.pruning_failed" },
+              "Sessions could not be pruned; it is tried again",
+              Cause.squash(cause)
+            )
           )
         )
       )

@@ -2,21 +2,49 @@
  * A TCP proxy that misbehaves on request: for tests of what happens when the network does.
  *
  * It listens on a free port of the loopback address for as long as the scope it was made in, and closes every connection
- * at its end. What happens to a new connection is decided when it arrives; {@link FaultProxy.freeze},
- * {@link FaultProxy.swallowOpen} and {@link FaultProxy.cut} act on those that are open.
+ * at its end. What happens to a new connection is decided when it arrives, see {@link FaultProxy.decide}; the rest acts on those that are
+ * open.
+ *
+ * **Details**
+ *
+ * | what a network does                              | here                                        |
+ * | ------------------------------------------------ | ------------------------------------------- |
+ * | nobody listens, or a firewall resets             | `decide(() => "refuse")`                    |
+ * | packets vanish, new connections get no answer    | `decide(() => "swallow")`                   |
+ * | it forgets what is open, and what is new works   | `swallowOpen`                               |
+ * | everything vanishes for a while                  | `silence`, `speak`                          |
+ * | a route is interrupted, and nothing is lost      | `freeze`, `thaw`                            |
+ * | connections are reset                            | `cut`, or `cutAfter` so many bytes          |
+ * | it is far away, or slow                          | `decide(() => ({ delay: 50, throttle: 10_000 }))` |
+ * | a message arrives in pieces, or several at once  | `decide(() => ({ split: 1 }))`, `{ coalesce: 20 }`  |
+ * | notifications are lost, and nothing else         | `loseNotifications`                         |
+ *
+ * All times are real, whatever the test's clock says.
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { createConnection, createServer, type AddressInfo, type Socket } from "node:net"
+import { inRealTime } from "../embedded/Postmaster.ts"
+import * as FaultFrames from "./internal/FaultFrames.ts"
+import { FaultPipe, type Travel } from "./internal/FaultPipe.ts"
 
-/**
- * `pass` forwards, `refuse` resets at once, `swallow` accepts and answers nothing ever, `delay` forwards every piece so many
- * milliseconds late.
- */
-export type Fault = "pass" | "refuse" | "swallow" | { readonly delay: number }
+export type { Travel } from "./internal/FaultPipe.ts"
+
+/** `pass` forwards, `refuse` resets at once, `swallow` accepts and answers nothing ever; the rest forwards in its way. */
+export type Fault = "pass" | "refuse" | "swallow" | Travel
+
+/** What the proxy stands in front of. */
+export interface Target {
+  readonly host: string
+  readonly port: number
+  /** What the server speaks, without TLS: needed for {@link FaultProxy.loseNotifications} alone. */
+  readonly protocol?: "postgres" | "redis" | undefined
+}
 
 export interface FaultProxy {
+  readonly host: string
   readonly port: number
   /** The URL with host and port of the proxy. */
   readonly through: (url: Redacted.Redacted<string>) => Redacted.Redacted<string>
@@ -38,99 +66,179 @@ export interface FaultProxy {
    * work. This is what a firewall, a NAT or a failover does that forgets its connections.
    */
   readonly swallowOpen: Effect.Effect<void>
+  /** Drops everything from now on, on old and new connections, and closes nothing. A connection that has lost a byte never recovers. */
+  readonly silence: Effect.Effect<void>
+  /** Ends {@link FaultProxy.silence}: new connections work, and so do those that had nothing to say. */
+  readonly speak: Effect.Effect<void>
   /** Resets all open connections. */
   readonly cut: Effect.Effect<void>
+  /** Whether the server's notifications are lost from now on. Dies where the {@link Target} names no protocol. */
+  readonly loseNotifications: (yes: boolean) => Effect.Effect<void>
+  /** Notifications that were lost. */
+  readonly lost: Effect.Effect<number>
+  /** Bytes that were dropped on connections that are swallowed or silent. */
+  readonly dropped: Effect.Effect<number>
   /** Open connections. */
   readonly open: Effect.Effect<number>
+  /**
+   * Does one thing after the other, each so long after the one before, and returns when the last is done. Fork it where the test goes
+   * on meanwhile.
+   */
+  readonly script: (
+    ...steps: ReadonlyArray<readonly [after: Duration.Input, step: Effect.Effect<void>]>
+  ) => Effect.Effect<void>
 }
 
-const pipe = (from: Socket, to: Socket, delay: number, swallowed: WeakSet<Socket>) => {
-  const isDropped = () => to.destroyed || swallowed.has(from)
-  const forward = (piece: Buffer) => isDropped() || to.write(piece)
-  const end = () => isDropped() || to.destroy()
-  from.on("data", (piece: Buffer) => {
-    if (delay === 0) forward(piece)
-    else setTimeout(forward, delay, piece)
-  })
-  from.on("close", end)
-  from.on("error", end)
+/** The two sides of a connection, and what has become of it. */
+interface Connection {
+  readonly sockets: ReadonlyArray<Socket>
+  isSwallowed: boolean
 }
 
-/** https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-CANCELREQUEST */
-const isCancel = (message: Buffer) => message.length >= 8 && message.readUInt32BE(4) === 80877102
+const host = "127.0.0.1"
+
+const noProtocol = new Error(
+  "loseNotifications needs to know what the server speaks: name `protocol` in FaultProxy.make"
+)
+
+const protocols: Readonly<Record<string, Target["protocol"]>> = {
+  "postgres:": "postgres",
+  "postgresql:": "postgres",
+  "redis:": "redis"
+}
+
+/** Makes a proxy in front of the server of a URL, and tells the URL through it. */
+export const to = Effect.fnUntraced(function* (url: Redacted.Redacted<string>) {
+  const { hostname, port, protocol } = new URL(Redacted.value(url))
+  const usual = protocol === "redis:" ? 6379 : 5432
+  const target = { host: hostname, port: port === "" ? usual : Number(port), protocol: protocols[protocol] }
+  const proxy = yield* make(target)
+  return { ...proxy, url: proxy.through(url) }
+})
 
 /** Makes a proxy in front of a server. */
-export const make = (target: {
-  readonly host: string
-  readonly port: number
-}): Effect.Effect<FaultProxy, never, Scope.Scope> =>
+export const make = (target: Target): Effect.Effect<FaultProxy, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<{ readonly proxy: FaultProxy; readonly close: Effect.Effect<void> }>((resume) => {
+      const protocol = target.protocol === undefined ? undefined : FaultFrames.protocols[target.protocol]
       let decide: (connection: number) => Fault = () => "pass"
       let decideCancels: Fault | undefined
+      let isSilent = false
+      let isLosing = false
       let count = 0
       let cancels = 0
+      let lost = 0
+      let dropped = 0
       const sockets = new Set<Socket>()
-      const swallowed = new WeakSet<Socket>()
+      const connections = new Set<Connection>()
       const keep = (socket: Socket) => {
         sockets.add(socket)
         socket.setNoDelay(true)
         socket.on("close", () => sockets.delete(socket))
         socket.on("error", () => socket.destroy())
       }
-      const forward = (client: Socket, delay: number, first: Buffer | undefined) => {
+
+      const pipe = (
+        connection: Connection,
+        from: Socket,
+        to: Socket,
+        travel: Travel,
+        heard: (piece: Buffer) => Buffer
+      ) => {
+        const way = new FaultPipe(to, travel)
+        from.on("data", (piece: Buffer) => {
+          if (isSilent) connection.isSwallowed = true
+          if (connection.isSwallowed) dropped += piece.length
+          else way.push(heard(piece))
+        })
+        from.on("close", () => {
+          if (!connection.isSwallowed) way.end()
+          if (connection.sockets.every(({ destroyed }) => destroyed)) connections.delete(connection)
+        })
+      }
+      /** What of the server's bytes passes. */
+      const listener = (connection: Connection, cutAfter = Infinity) => {
+        const split = protocol === undefined ? undefined : FaultFrames.splitter(protocol)
+        let passed = 0
+        return (piece: Buffer): Buffer => {
+          const frames = split === undefined ? [piece] : split(piece)
+          const kept = frames.filter((frame) => {
+            const isLost = isLosing && protocol?.isNotification(frame) === true
+            if (isLost) lost++
+            return !isLost
+          })
+          const all = Buffer.concat(kept)
+          passed += all.length
+          if (passed > cutAfter) for (const socket of connection.sockets) socket.resetAndDestroy()
+          return all
+        }
+      }
+      const forward = (client: Socket, travel: Travel, first: Buffer | undefined) => {
         const upstream = createConnection(target)
         keep(upstream)
-        pipe(client, upstream, delay, swallowed)
-        pipe(upstream, client, delay, swallowed)
+        const connection: Connection = { sockets: [client, upstream], isSwallowed: false }
+        connections.add(connection)
+        pipe(connection, client, upstream, travel, (piece) => piece)
+        pipe(connection, upstream, client, travel, listener(connection, travel.cutAfter))
         if (first !== undefined) client.emit("data", first)
       }
       const treat = (client: Socket, fault: Fault, first?: Buffer) => {
         if (fault === "refuse") client.resetAndDestroy()
         else if (fault === "swallow") client.resume()
-        else forward(client, fault === "pass" ? 0 : fault.delay, first)
+        else forward(client, fault === "pass" ? {} : fault, first)
       }
-      const each = (f: (socket: Socket) => void) => Effect.sync(() => sockets.forEach(f))
       const server = createServer((client) => {
         keep(client)
         const fault = decide(++count)
         const faultOfCancel = decideCancels
         client.once("data", (first) => {
-          const cancel = isCancel(first)
-          if (cancel) cancels++
-          if (faultOfCancel !== undefined) treat(client, cancel ? faultOfCancel : fault, first)
+          const isCancel = FaultFrames.isCancel(first)
+          if (isCancel) cancels++
+          if (faultOfCancel !== undefined) treat(client, isCancel ? faultOfCancel : fault, first)
         })
         if (faultOfCancel === undefined) treat(client, fault)
       })
-      server.listen(0, "127.0.0.1", () => {
+
+      const set = (change: () => void) => Effect.sync(change)
+      const each = (f: (socket: Socket) => void) => set(() => sockets.forEach(f))
+      server.listen(0, host, () => {
         const { port } = server.address() as AddressInfo
         const proxy: FaultProxy = {
+          host,
           port,
           through: (url) => {
             const changed = new URL(Redacted.value(url))
-            changed.hostname = "127.0.0.1"
+            changed.hostname = host
             changed.port = String(port)
             return Redacted.make(changed.href)
           },
           decide: (fault) =>
-            Effect.sync(() => {
+            set(() => {
               decide = fault
               count = 0
             }),
-          decideCancels: (fault) =>
-            Effect.sync(() => {
-              decideCancels = fault
-            }),
+          decideCancels: (fault) => set(() => (decideCancels = fault)),
           cancels: Effect.sync(() => cancels),
           freeze: each((socket) => socket.pause()),
           thaw: each((socket) => socket.resume()),
-          swallowOpen: each((socket) => {
-            swallowed.add(socket)
-            // What was frozen is not held any more, but gone.
-            socket.resume()
+          swallowOpen: set(() => {
+            for (const connection of connections) {
+              connection.isSwallowed = true
+              // What was frozen is not held any more, but gone.
+              for (const socket of connection.sockets) socket.resume()
+            }
           }),
+          silence: set(() => (isSilent = true)),
+          speak: set(() => (isSilent = false)),
           cut: each((socket) => socket.resetAndDestroy()),
-          open: Effect.sync(() => sockets.size / 2)
+          loseNotifications: (yes) => (protocol === undefined ? Effect.die(noProtocol) : set(() => (isLosing = yes))),
+          lost: Effect.sync(() => lost),
+          dropped: Effect.sync(() => dropped),
+          open: Effect.sync(() => sockets.size / 2),
+          script: (...steps) =>
+            Effect.forEach(steps, ([after, step]) => Effect.andThen(Effect.sleep(after), step), { discard: true }).pipe(
+              inRealTime
+            )
         }
         const close = Effect.callback<void>((resume) => {
           server.close(() => resume(Effect.void))

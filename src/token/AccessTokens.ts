@@ -42,6 +42,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import { randomUUID } from "node:crypto"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Lifetime from "../lifetime/Lifetime.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
@@ -208,10 +209,17 @@ export const make = Effect.fnUntraced(function* (options: Options) {
           Effect.map((version) => ({ version, isKept: true })),
           Effect.retry({ schedule: Schedule.spaced("100 millis"), times: 3 }),
           Effect.catch((error) =>
-            Effect.as(Effect.logWarning(`The new token of ${key} is used, but could not be kept`, error.message), {
-              version: kept.version,
-              isKept: false
-            })
+            Effect.as(
+              LogEvent.warning(
+                { event: "token.unsaved", key },
+                `The new token of ${key} is used, but could not be kept`,
+                error.message
+              ),
+              {
+                version: kept.version,
+                isKept: false
+              }
+            )
           )
         )
         const { isKept, version } = put
@@ -234,7 +242,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       .unlock(key, owner, failure && { failure, length: pause })
       .pipe(
         Effect.catch((error) =>
-          Effect.logDebug(`The lock of ${key} could not be given back and expires`, error.message)
+          LogEvent.debug(
+            { event: "token.lock", key },
+            `The lock of ${key} could not be given back and expires`,
+            error.message
+          )
         )
       )
   }
@@ -308,7 +320,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const depart = (isWanted: boolean): Flight => {
     const self: Flight = (flight = { landed: Deferred.makeUnsafe(), isWanted })
     const trip = Effect.tapError(fly(self), ({ error }) =>
-      Effect.logWarning(`There is no new token for ${key}`, known.dated(error).message)
+      LogEvent.warning({ event: "token.refused", key }, `There is no new token for ${key}`, known.dated(error).message)
     )
     run(trip).addObserver((exit) => {
       if (flight !== self || Exit.isSuccess(exit)) return
@@ -359,7 +371,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       .invalidate(key, version)
       .pipe(
         Effect.catch((error) =>
-          Effect.logWarning(`That a token of ${key} was not accepted could not be noted`, error.message)
+          LogEvent.warning(
+            { event: "token.unsaved", key },
+            `That a token of ${key} was not accepted could not be noted`,
+            error.message
+          )
         )
       )
   })

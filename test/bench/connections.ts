@@ -16,7 +16,7 @@ import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../../src/postgres/PgConnectionSource.ts"
 import * as PgDriver from "../../src/postgres/internal/PgDriver.ts"
 import * as PgRecycle from "../../src/postgres/PgRecycle.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { quantile, range, ratios, takeTurns } from "./measure.ts"
 
 type Lend = Effect.Effect<(sql: string) => Effect.Effect<unknown, unknown>, unknown, Scope.Scope>
@@ -72,7 +72,7 @@ const each = <A, B>(record: Readonly<Record<string, A>>, f: (value: A) => B): Re
 export const run = async () => {
   const scope = await Effect.runPromise(Scope.make())
   const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
-  const { superuserUrl: url } = await within(PgServer.make())
+  const { superuserUrl: url } = await within(TestPostgres.make())
   const contenders = {
     "bare driver": await within(bare(url)),
     "no recipe": await within(ours(url, PgRecycle.none)),

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as MariaDb from "../support/mariadb.ts"
 import { serve } from "./functionServices.ts"
 import { login, type User } from "./isolationWorld.ts"
@@ -128,8 +128,8 @@ const compare = async (user: User, asked: Engine, stopped: Engine) => {
 export const run = async () => {
   const scope = await Effect.runPromise(Scope.make())
   const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
-  const own = await within(PgServer.make())
-  const usual = await within(PgServer.make())
+  const own = await within(TestPostgres.make())
+  const usual = await within(TestPostgres.make())
   const maria = await within(MariaDb.make)
   const postgres: Engine = {
     name: "default",

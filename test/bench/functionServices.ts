@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as Threads from "../support/threads.ts"
 import { login, until, type User } from "./isolationWorld.ts"
 import { quantile } from "./measure.ts"
@@ -63,7 +63,7 @@ export const serve = async (url: string, env: Readonly<Record<string, string>> =
 export const databases = async () => {
   const scope = await Effect.runPromise(Scope.make())
   const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
-  const { superuserUrl } = await within(PgServer.make({ maxConnections: 500 }))
+  const { superuserUrl } = await within(TestPostgres.make({ maxConnections: 500 }))
   const connection = await within(PgConnection.make({ url: superuserUrl }))
   return {
     within,

@@ -20,7 +20,7 @@ import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import * as SessionPruning from "../../src/session/SessionPruning.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { TokenHash } from "../../src/session/SessionToken.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { createHash } from "node:crypto"
 import { loadavg } from "node:os"
 import { quantile, range, ratios } from "./measure.ts"
@@ -64,7 +64,7 @@ const loads = Effect.fnUntraced(function* (store: SessionStore["Service"], taken
 })
 
 const program = Effect.gen(function* () {
-  const { superuserUrl: url } = yield* PgServer.make({ settings: { shared_buffers: "256MB", max_wal_size: "2GB" } })
+  const { superuserUrl: url } = yield* TestPostgres.make({ settings: { shared_buffers: "256MB", max_wal_size: "2GB" } })
   yield* PgSessionStore.migrate({ url })
   const connection = yield* PgConnection.make({ url })
   for (const statement of [...insert(1, live, "0 hours"), ...insert(live + 1, live + dead, "3 days")]) {

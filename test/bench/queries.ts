@@ -27,7 +27,7 @@ import { QueryDriver } from "../../src/query/QueryDriver.ts"
 import * as QueryId from "../../src/query/QueryId.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { quantile, range, ratios, takeTurns } from "./measure.ts"
 
 type Once = Effect.Effect<unknown, unknown>
@@ -121,7 +121,7 @@ const registryCancel = (
 export const run = async () => {
   const scope = await Effect.runPromise(Scope.make())
   const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
-  const { superuserUrl: url } = await within(PgServer.make())
+  const { superuserUrl: url } = await within(TestPostgres.make())
   const ours = await within(world(url, PgRecycle.foreign, 10))
   const unreset = await within(world(url, PgRecycle.none, 10))
 

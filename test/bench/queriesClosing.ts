@@ -15,7 +15,7 @@ import * as PgRecycle from "../../src/postgres/PgRecycle.ts"
 import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 
 const count = Number(process.env.HOLDFAST_BENCH_QUERIES ?? "1000")
 const principal = "bench"
@@ -24,7 +24,7 @@ const backends =
   "select count(*)::int from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
 
 const measure = Effect.gen(function* () {
-  const { superuserUrl: url } = yield* PgServer.make({ maxConnections: count + 50 })
+  const { superuserUrl: url } = yield* TestPostgres.make({ maxConnections: count + 50 })
   const observer = yield* PgConnection.make({ url, applicationName: "bench" })
   const scope = yield* Scope.make()
   const queries = QueryRegistry.layer({ maxRunning: count, reservedRunning: 0 }).pipe(

@@ -18,7 +18,7 @@ import * as FileQueryResults from "../../src/node/FileQueryResults.ts"
 import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import type { Page } from "../../src/query/QueryResults.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 
 const rows = Number(process.env.HOLDFAST_BENCH_ROWS ?? "10000000")
 const principal = "bench"
@@ -97,7 +97,7 @@ const report = (name: string, most: number, base: { readonly rss: number; readon
 
 export const run = () =>
   Effect.gen(function* () {
-    const { superuserUrl } = yield* PgServer.make()
+    const { superuserUrl } = yield* TestPostgres.make()
     yield* Effect.gen(function* () {
       yield* read(yield* write(200_000), 200_000, () => undefined)
       const base = { rss: process.memoryUsage.rss(), young: young() }

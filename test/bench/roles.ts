@@ -20,7 +20,7 @@ import * as PgConnectionSource from "../../src/postgres/PgConnectionSource.ts"
 import * as PgRecycle from "../../src/postgres/PgRecycle.ts"
 import * as PgDriver from "../../src/postgres/internal/PgDriver.ts"
 import * as PgScram from "../../src/postgres/internal/PgScram.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { quantile, range, ratios, takeTurns } from "./measure.ts"
 
 const max = 20
@@ -86,7 +86,7 @@ end loop; end $$`
 export const run = async () => {
   const scope = await Effect.runPromise(Scope.make())
   const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
-  const { superuserUrl: url } = await within(PgServer.make())
+  const { superuserUrl: url } = await within(TestPostgres.make())
   await within(Effect.flatMap(PgConnection.make({ url }), (connection) => connection.query(roles)))
   const pool = await within(poolOf(url))
   for (const [title, some, times] of [

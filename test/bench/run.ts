@@ -25,7 +25,8 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   isolation: () => import("./isolation.ts"),
   engines: () => import("./engines.ts"),
   snowflake: () => import("./snowflake.ts"),
-  attacks: () => import("./attacks.ts")
+  attacks: () => import("./attacks.ts"),
+  sandbox: () => import("./sandbox.ts")
 }
 
 /** Names come before the options of the benchmarks. */

@@ -21,7 +21,7 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { contenders } from "./contenders/install.ts"
 import { publish } from "./record.ts"
 import { range } from "./measure.ts"
@@ -36,7 +36,7 @@ export const run = async () => {
   const scope = await Effect.runPromise(Scope.make())
   const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
   const closing = (close: () => Promise<unknown>) => within(Effect.addFinalizer(() => Effect.promise(close)))
-  const { superuserUrl: url } = await within(PgServer.make())
+  const { superuserUrl: url } = await within(TestPostgres.make())
   const connectionString = Redacted.value(url)
   const named = (name: string) => `${connectionString}?application_name=${name}`
   const admin = await within(PgConnection.make({ url }))

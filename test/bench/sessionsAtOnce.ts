@@ -23,8 +23,8 @@ import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import * as RedisSessionStore from "../../src/redis/RedisSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
-import * as RedisServer from "../../src/testing/RedisServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
+import * as TestRedis from "../../src/testing/TestRedis.ts"
 import { cookieName } from "../support/browser.ts"
 import * as Service from "../support/service.ts"
 import { quantile } from "./measure.ts"
@@ -114,8 +114,8 @@ const memoryOf = (pid: number) => {
 }
 
 const program = Effect.gen(function* () {
-  const { superuserUrl: url } = yield* PgServer.make({ settings: { shared_buffers: "128MB" } })
-  const redis = inRedis ? yield* RedisServer.make() : undefined
+  const { superuserUrl: url } = yield* TestPostgres.make({ settings: { shared_buffers: "128MB" } })
+  const redis = inRedis ? yield* TestRedis.make() : undefined
   const env = {
     PORT: "0",
     DATABASE_URL: Redacted.value(url),

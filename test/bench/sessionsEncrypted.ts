@@ -22,8 +22,8 @@ import * as RedisSessionStore from "../../src/redis/RedisSessionStore.ts"
 import * as SessionCipher from "../../src/session/SessionCipher.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import type { TokenHash } from "../../src/session/SessionToken.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
-import * as RedisServer from "../../src/testing/RedisServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
+import * as TestRedis from "../../src/testing/TestRedis.ts"
 import { range, ratios, takeTurns } from "./measure.ts"
 import { createAll, dataOf, inFlight, ours } from "./sessionLoads.ts"
 
@@ -131,12 +131,12 @@ export const run = async () => {
     within(Effect.map(Layer.build(Layer.fresh(layer)), (context) => Context.get(context, SessionStore)))
 
   await alone()
-  const { superuserUrl: url } = await within(PgServer.make())
+  const { superuserUrl: url } = await within(TestPostgres.make())
   await Effect.runPromise(PgSessionStore.migrate({ url }))
   await compare("PostgreSQL", (options) =>
     built(PgSessionStore.layer({ url, operationTimeout: "30 seconds", ...options }))
   )
-  const redis = await within(RedisServer.make())
+  const redis = await within(TestRedis.make())
   await compare("Redis", (options) =>
     built(RedisSessionStore.layer({ url: redis.url, operationTimeout: "30 seconds", ...options }))
   )

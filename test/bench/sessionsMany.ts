@@ -17,7 +17,7 @@ import * as Layer from "effect/Layer"
 import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { TokenHash } from "../../src/session/SessionToken.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { quantile, range, ratios, takeTurns } from "./measure.ts"
 import { publish } from "./record.ts"
 import { login } from "./sessionLoads.ts"
@@ -77,7 +77,7 @@ const loads = (store: SessionStore["Service"], sessions: ReturnType<typeof someO
 }
 
 const program = Effect.gen(function* () {
-  const { superuserUrl: url } = yield* PgServer.make({ settings: { shared_buffers: "2GB", max_wal_size: "8GB" } })
+  const { superuserUrl: url } = yield* TestPostgres.make({ settings: { shared_buffers: "2GB", max_wal_size: "8GB" } })
   const admin = yield* PgConnection.make({ url })
   const counts = { few, many }
   const stores: Record<string, ReturnType<typeof loads>> = {}

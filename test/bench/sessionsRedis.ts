@@ -21,7 +21,7 @@ import * as Scope from "effect/Scope"
 import * as RedisSessionLua from "../../src/redis/internal/RedisSessionLua.ts"
 import * as RedisSessionStore from "../../src/redis/RedisSessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
-import * as RedisServer from "../../src/testing/RedisServer.ts"
+import * as TestRedis from "../../src/testing/TestRedis.ts"
 import { contenders } from "./contenders/install.ts"
 import { range } from "./measure.ts"
 import { publish } from "./record.ts"
@@ -54,7 +54,7 @@ export const run = async () => {
   const packages = contenders()
   const scope = await Effect.runPromise(Scope.make())
   const within = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
-  const server = await within(RedisServer.make({ config: ["slowlog-log-slower-than 200", "slowlog-max-len 10000"] }))
+  const server = await within(TestRedis.make({ config: ["slowlog-log-slower-than 200", "slowlog-max-len 10000"] }))
   const { url } = server
   const open = async (name: string) => {
     const client = packages.redis.createClient({ url: Redacted.value(url), name })

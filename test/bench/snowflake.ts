@@ -4,8 +4,8 @@
  *
  * The server is the local one, in a process of its own on the same machine: neither the network nor the time that Snowflake takes
  * is in the figures. The statement is executed once, and its result is read again and again by its handle. Start with
- * `NODE_OPTIONS=--expose-gc`, so that idle is idle. With `HOLDFAST_BENCH_YOUNG=fixed` this
- * program tells V8, once it is loaded, not to let its space for new objects grow any more, as any program can. `ROWS` is how many rows there are (10 million).
+ * `NODE_OPTIONS="--expose-gc --max-semi-space-size=16"`: so idle is idle, and V8's space for new objects has the bound that `holdfast`
+ * starts with. Without the second one it is as in an app that sets none. `ROWS` is how many rows there are (10 million).
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import * as Path from "node:path"
 import { createInterface } from "node:readline"
-import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8"
+import { getHeapSpaceStatistics } from "node:v8"
 import { type Execution, QueryDriver, type RowSink } from "../../src/query/QueryDriver.ts"
 import * as QueryId from "../../src/query/QueryId.ts"
 import * as SnowflakeQueryDriver from "../../src/snowflake/SnowflakeQueryDriver.ts"
@@ -170,7 +170,6 @@ const measure = Effect.gen(function* () {
 let handle = ""
 
 export const run = async () => {
-  if (process.env.HOLDFAST_BENCH_YOUNG === "fixed") setFlagsFromString("--semi-space-growth-factor=1")
   if (globalThis.gc === undefined) console.log("Garbage counts: NODE_OPTIONS=--expose-gc is not set")
   const { stop, token, url } = await startServer()
   const layer = SnowflakeQueryDriver.layer({

@@ -2,11 +2,11 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { once } from "node:events"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as SnowflakeServer from "../../src/testing/SnowflakeServer.ts"
 
 const program = Effect.gen(function* () {
-  const { superuserUrl } = yield* PgServer.make()
+  const { superuserUrl } = yield* TestPostgres.make()
   const server = yield* SnowflakeServer.make({ url: superuserUrl, partitionBytes: Number(process.argv[2]) })
   console.log(JSON.stringify({ url: server.url, token: Redacted.value(server.token) }))
   process.stdin.resume()

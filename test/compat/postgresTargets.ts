@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as PgTarget from "../../src/postgres/internal/PgTarget.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as Certificate from "../support/certificate.ts"
 import { encrypt } from "../support/tlsServer.ts"
 import * as Programs from "./programs.ts"
@@ -104,7 +104,7 @@ const version = (major: string, packaged: string): Target => ({
   name: `postgres-${major}`,
   start: Effect.gen(function* () {
     const programs = yield* Programs.postgres(packaged)
-    const { superuserUrl: url } = yield* PgServer.make({ programs })
+    const { superuserUrl: url } = yield* TestPostgres.make({ programs })
     return {
       version: yield* prepare(url),
       suites: { files: all(), env: { HOLDFAST_TEST_POSTGRES_PROGRAMS: programs } },
@@ -119,7 +119,7 @@ const version = (major: string, packaged: string): Target => ({
 const tls: Target = {
   name: "postgres-tls",
   start: Effect.gen(function* () {
-    const server = yield* PgServer.make({ maxConnections: 200 })
+    const server = yield* TestPostgres.make({ maxConnections: 200 })
     const authority = yield* encrypt(server, { ...Certificate.issued(), only: true })
     const gate = yield* Tcp.tlsGate(server.port)
     const witness = change(server.superuserUrl, ({ searchParams }) => {
@@ -162,7 +162,9 @@ const socket: Target = {
   name: "postgres-socket",
   start: Effect.gen(function* () {
     const directory = yield* openDirectory
-    const { port, superuserUrl: witness } = yield* PgServer.make({ settings: { unix_socket_directories: directory } })
+    const { port, superuserUrl: witness } = yield* TestPostgres.make({
+      settings: { unix_socket_directories: directory }
+    })
     const through = (url: Url) => {
       const { password, pathname, username } = new URL(Redacted.value(url))
       const search = new URLSearchParams({ host: directory, port: String(port), user: username, password })
@@ -188,7 +190,7 @@ const bouncer = (suite: string): Target => ({
   start: Effect.gen(function* () {
     const directory = yield* openDirectory
     const bin = yield* Programs.debian({ suite, name: "pgbouncer", file: "usr/sbin/pgbouncer", as: "pgbouncer" })
-    const server = yield* PgServer.make({ maxConnections: 300 })
+    const server = yield* TestPostgres.make({ maxConnections: 300 })
     const { password } = new URL(Redacted.value(server.superuserUrl))
     const port = yield* Tcp.freePort
     const users = Path.join(directory, "users.txt")

@@ -6,8 +6,8 @@ import * as Path from "node:path"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { createClient } from "redis"
-import * as PgServer from "../../src/testing/PgServer.ts"
-import * as RedisServer from "../../src/testing/RedisServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
+import * as TestRedis from "../../src/testing/TestRedis.ts"
 import * as Certificate from "../support/certificate.ts"
 import * as Programs from "./programs.ts"
 import * as Suites from "./suites.ts"
@@ -69,7 +69,7 @@ const onPath = (bin: string) =>
   )
 
 const databases = Effect.gen(function* () {
-  const { url, superuserUrl: witness } = yield* PgServer.make()
+  const { url, superuserUrl: witness } = yield* TestPostgres.make()
   return {
     DATABASE_URL: Redacted.value(url()),
     HOLDFAST_QUERY_URL: Redacted.value(url("template1")),
@@ -86,7 +86,7 @@ const version = (
   name,
   start: Effect.gen(function* () {
     yield* onPath(yield* Programs.debian(packaged))
-    const { url } = yield* RedisServer.make()
+    const { url } = yield* TestRedis.make()
     const { witness, ...service } = yield* databases
     return {
       version: yield* versionOf(url),
@@ -122,7 +122,7 @@ const tls: Target = {
       `tls-key-file ${file("server.key")}`,
       "tls-auth-clients no"
     ]
-    const server = yield* RedisServer.make({ config })
+    const server = yield* TestRedis.make({ config })
     const url = `rediss://127.0.0.1:${port}`
     const { witness, ...service } = yield* databases
     const trust = { NODE_EXTRA_CA_CERTS: file("authority.pem") }

@@ -332,7 +332,7 @@ describe("ConnectionPool", () => {
         )
         assert.isAtLeast(Number(value("holdfast_connections_opened_total")), 2)
         assert.isAtLeast(Number(value("holdfast_connections_retired_total", "reset failed")), 1)
-        for (const histogram of ["holdfast_connections_wait_milliseconds", "holdfast_connections_hold_milliseconds"]) {
+        for (const histogram of ["holdfast_connections_wait_seconds", "holdfast_connections_hold_seconds"]) {
           assert.isDefined(value(histogram), histogram)
         }
       })

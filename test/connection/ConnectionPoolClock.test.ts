@@ -11,7 +11,7 @@ import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import type { State } from "../../src/connection/ConnectionSource.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as ScriptedConnectionSource from "../../src/testing/ScriptedConnectionSource.ts"
-import { onSettableClock } from "../support/clocks.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 
 const make = Effect.fnUntraced(function* (
   options: ConnectionPool.Options,
@@ -41,7 +41,7 @@ const lasting = { idleTimeout: "6 hours", maxLifetime: "6 hours", checkAfterIdle
 describe("C5 a borrower waits as long as it may, no matter what", () => {
   for (const set of ["forward", "back"] as const) {
     it.effect(`the clock is set ${set} while it waits for a place`, () =>
-      onSettableClock((clock) =>
+      SkewedClock.settable((clock) =>
         Effect.gen(function* () {
           let state: State = "usable"
           const { pool } = yield* make(
@@ -68,7 +68,7 @@ describe("C5 a borrower waits as long as it may, no matter what", () => {
 
 describe("a connection is kept, asked and closed by how long it is open or idle, no matter that", () => {
   it.effect("the clock is set forward", () =>
-    onSettableClock(({ forward }) =>
+    SkewedClock.settable(({ forward }) =>
       Effect.gen(function* () {
         const { log, once } = yield* make({ max: 1, checkAfterIdle: "30 seconds" })
         yield* once
@@ -84,7 +84,7 @@ describe("a connection is kept, asked and closed by how long it is open or idle,
   )
 
   it.effect("the clock is set back", () =>
-    onSettableClock(({ back }) =>
+    SkewedClock.settable(({ back }) =>
       Effect.gen(function* () {
         const checked = yield* make({ ...lasting, checkAfterIdle: "30 seconds" })
         const old = yield* make({ ...lasting, maxLifetime: "10 minutes" })
@@ -106,7 +106,7 @@ describe("a connection is kept, asked and closed by how long it is open or idle,
 describe("a lease that is held for too long is warned of, and its holder told, by how long it is held, no matter that", () => {
   const warnings = (set: "forward" | "back") => {
     const told: Array<string> = []
-    return onSettableClock((clock) =>
+    return SkewedClock.settable((clock) =>
       Effect.gen(function* () {
         const { pool } = yield* make({ ...lasting, max: 1, leakWarning: "1 minute", acquireTimeout: "5 seconds" })
         const { held, since } = yield* Effect.gen(function* () {

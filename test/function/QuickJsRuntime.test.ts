@@ -8,6 +8,7 @@ laws({
   add: `export default ({ x, y }) => { console.log("adding"); return x + y }`,
   context: `export default async (params, context) => context`,
   ...Attempts,
+  share: 1 / 2,
   reusesWorkers: true,
   invalid: { script: "const a = 1\n  b c", column: 5 },
   fails: { script: "export default () => {\n  throw new TypeError('no') }", name: "TypeError", column: 22 }

@@ -34,6 +34,10 @@ export interface Subject {
   readonly escapes: (place: { readonly file: string; readonly url: string }) => ReadonlyArray<Row>
   readonly endless: ReadonlyArray<Row>
   readonly bombs: ReadonlyArray<Row>
+  /** How much of the memory a script surely has for itself; the rest is the language's. */
+  readonly share: number
+  /** Takes so many mebibytes, one by one, and returns how many it has. */
+  readonly takes: (mebibytes: number) => string
   readonly pollution: string
   readonly seen: string
   readonly seenClean: unknown
@@ -258,6 +262,16 @@ export const laws = (subject: Subject) => {
           yield* Effect.forEach(subject.bombs, explode, { concurrency: 2, discard: true })
           assert.deepStrictEqual(survived, [])
           assert.strictEqual(yield* inUse, 0)
+        })
+      )
+
+      it.effect("F4 a script has its memory, and no more", () =>
+        Effect.gen(function* () {
+          const had = subject.share * (memoryBytes / mebibyte)
+          assert.deepStrictEqual((yield* run(subject.takes(had))).exit, Exit.succeed(JSON.stringify(had)))
+          const { exit } = yield* run(subject.takes((2 * memoryBytes) / mebibyte))
+          assert.isTrue(Exit.isFailure(exit))
+          yield* works
         })
       )
 

@@ -282,6 +282,9 @@ export const endless: ReadonlyArray<Row> = [
 ]
 
 /** What an execution that takes too much may come to. */
+export const takes = (mebibytes: number) =>
+  `export default () => { const a = []; for (let i = 0; i < ${mebibytes}; i++) a.push(new Uint8Array(1 << 20)); return a.length }`
+
 export const bombs: ReadonlyArray<Row> = [
   ["an array that grows", `export default () => { const a = []; for (;;) a.push(new Array(1000).fill(1)) }`],
   ["a string that doubles", `export default () => { let s = "x"; for (;;) s += s }`],

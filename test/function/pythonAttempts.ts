@@ -140,6 +140,9 @@ export const endless: ReadonlyArray<Row> = [
   ["a power of large numbers", `def main(p, c):\n    print("on")\n    n = 3\n    while True: n = n * n % (1 << 20000)`]
 ]
 
+export const takes = (mebibytes: number) =>
+  `def main(p, c): return len([bytearray(1 << 20) for i in range(${mebibytes})])`
+
 export const bombs: ReadonlyArray<Row> = [
   ["a list that grows", `def main(p, c):\n    a = []\n    while True: a.append([1] * 1000)`],
   ["a string that doubles", `def main(p, c):\n    s = "x"\n    while True: s += s`],

@@ -14,6 +14,7 @@ const rooms: Readonly<Record<string, number>> = {
   client: 2,
   token: 3,
   http: 4,
+  browser: 4,
   postgres: 5,
   redis: 5,
   snowflake: 5,
@@ -24,6 +25,7 @@ const rooms: Readonly<Record<string, number>> = {
   quickjs: 5,
   micropython: 5,
   server: 6,
+  console: 6,
   embedded: 6,
   testing: 7,
   cli: 7,
@@ -32,7 +34,7 @@ const rooms: Readonly<Record<string, number>> = {
 }
 
 /** Arrows between two rooms of one floor. */
-const beside = new Set(["mysql -> sql", "sqlite -> sql", "server -> embedded", "bin.ts -> cli"])
+const beside = new Set(["mysql -> sql", "sqlite -> sql", "server -> embedded", "console -> server", "bin.ts -> cli"])
 
 /** What a room may need besides `effect`. A peer that a program can do without is one room's alone. */
 const peers: Readonly<Record<string, ReadonlyArray<string>>> = {
@@ -44,10 +46,11 @@ const peers: Readonly<Record<string, ReadonlyArray<string>>> = {
   micropython: ["@micropython/micropython-webassembly-pyscript"],
   server: ["@effect/platform-node"],
   testing: ["@effect/vitest"],
+  console: ["preact", "uplot", "vite", "@codemirror/*", "@lezer/highlight"],
   "bin.ts": ["@effect/platform-node"]
 }
 
-const files = globSync("**/*.ts", { cwd: "src" }).map((file) => file.replaceAll("\\", "/"))
+const files = globSync("**/*.{ts,tsx}", { cwd: "src" }).map((file) => file.replaceAll("\\", "/"))
 const source = (file: string) => readFileSync(join("src", file), "utf8")
 const roomOf = (file: string) => file.split("/")[0] ?? file
 const importsOf = (file: string) =>
@@ -67,6 +70,11 @@ const imports = files.flatMap((file) =>
     .filter((to) => to.startsWith("."))
     .map((to) => ({ file, to: normalize(join(dirname(file), to)).replaceAll("\\", "/") }))
 )
+
+const isFor = (room: string, name: string): boolean =>
+  ["effect", ...(peers[room] ?? [])].some(
+    (peer) => peer === name || (peer.endsWith("/*") && name.startsWith(peer.slice(0, -1)))
+  )
 
 describe("the house", () => {
   it("has a floor for every room", () => {
@@ -89,7 +97,7 @@ describe("the house", () => {
     const wrong = files.flatMap((file) =>
       importsOf(file)
         .filter((to) => !to.startsWith(".") && !to.startsWith("node:"))
-        .filter((to) => to === "effect" || !["effect", ...(peers[roomOf(file)] ?? [])].includes(packageOf(to)))
+        .filter((to) => to === "effect" || !isFor(roomOf(file), packageOf(to)))
         .map((to) => `${file} imports ${to}`)
     )
     const barrels = imports.filter(({ to }) => to.endsWith("index.ts")).map(({ file }) => `${file} imports a barrel`)

@@ -40,7 +40,7 @@ import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import * as ScriptedQueryDriver from "../../src/testing/ScriptedQueryDriver.ts"
 import { outcome } from "../session/sessionHandleLaws.ts"
 import { unprunedStore } from "../support/sessions.ts"
-import { onSettableClock } from "../support/clocks.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { eventually } from "../support/conditions.ts"
 
 class AppSession extends Session.Service<AppSession>()("test/RpcSession", {
@@ -147,7 +147,7 @@ const unavailable = Effect.fail(
 
 /** A real server with the same rpcs over each transport. Fails if it leaves anything held. */
 const withApp = <A, E>(test: (app: App) => Effect.Effect<A, E, Scope.Scope>) =>
-  onSettableClock(({ forward }) => serve(forward, test)).pipe(
+  SkewedClock.settable(({ forward }) => serve(forward, test)).pipe(
     Effect.provide(Ledger.layer),
     Effect.provideService(References.MinimumLogLevel, "None")
   )

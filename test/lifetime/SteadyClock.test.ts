@@ -3,11 +3,11 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import * as SteadyClock from "../../src/lifetime/internal/SteadyClock.ts"
-import { onSettableClock } from "../support/clocks.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 
 describe("SteadyClock", () => {
   it.effect("begins at the time of day, and goes on from there by the time that passes, whoever sets the clock", () =>
-    onSettableClock(({ back, forward }) =>
+    SkewedClock.settable(({ back, forward }) =>
       Effect.gen(function* () {
         yield* forward("40 days")
         const clock = yield* Clock.Clock

@@ -93,7 +93,12 @@ const contents = async (installed: string) => {
   })
     .filter((entry) => entry.isFile())
     .map((entry) => Path.relative(installed, Path.join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
-  const sources = globSync("**/*.ts", { cwd: Path.join(checkout, "src") }).map((file) => file.replaceAll("\\", "/"))
+  const sources = globSync("**/*.ts", { cwd: Path.join(checkout, "src") })
+    .map((file) => file.replaceAll("\\", "/"))
+    .filter((file) => !file.startsWith("console/"))
+  const page = globSync("**/*.{html,js,css,svg}", { cwd: Path.join(checkout, "dist/console") }).map(
+    (file) => `dist/console/${file.replaceAll("\\", "/")}`
+  )
   const documents = globSync("docs/**/*", { cwd: checkout, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => Path.relative(checkout, Path.join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
@@ -104,6 +109,7 @@ const contents = async (installed: string) => {
     "LICENSE",
     "CHANGELOG.md",
     ...documents,
+    ...page,
     ...sources.flatMap((file) => [`src/${file}`, ...built.map((end) => `dist/${file.slice(0, -".ts".length)}${end}`)])
   ])
   expect(
@@ -281,6 +287,7 @@ try {
       [broken.code, /nowhere-to-be-found/.test(broken.stderr), /npm install/.test(broken.stderr)],
       [1, true, false]
     )
+    expect("the page of the console", existsSync(modules("holdfast/dist/console/index.html")), true)
     expect(
       `a service that needs neither, which wrote:\n${stdout}${stderr}`,
       [code, stdout.startsWith("Holdfast listening on http")],

@@ -22,7 +22,7 @@ import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { scale, steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { backends, busyBackends, eventually } from "../support/conditions.ts"
 import { freshDatabase, superuserUrl } from "../support/postgres.ts"
 
@@ -402,7 +402,7 @@ describe("C7 what cannot be cancelled is watched until it is gone", () => {
     () =>
       Effect.gen(function* () {
         const count = Math.min(60 * scale, 1000)
-        const { superuserUrl: url } = yield* PgServer.make({ maxConnections: count + 20 })
+        const { superuserUrl: url } = yield* TestPostgres.make({ maxConnections: count + 20 })
         const name = "postgres"
         const server = Effect.succeed(url)
         const control = yield* PgConnection.make({ url })
@@ -438,7 +438,7 @@ describe("C7 what cannot be cancelled is watched until it is gone", () => {
 
   it.live("the server restarted under load: typed errors meanwhile, back within 5 s, no lease lost", () =>
     Effect.gen(function* () {
-      const server = yield* PgServer.make({ maxConnections: 30 })
+      const server = yield* TestPostgres.make({ maxConnections: 30 })
       yield* Effect.gen(function* () {
         const pool = yield* ConnectionPool.ConnectionPool
         const failures = new Set<string>()

@@ -13,7 +13,7 @@ import * as PgConnectionSource from "../../src/postgres/PgConnectionSource.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
-import { onFastClock } from "../support/clocks.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { busyBackends, eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
@@ -25,7 +25,7 @@ it.live(
       const { hostname, port } = new URL(Redacted.value(url))
       const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
       const scope = yield* Scope.make()
-      const [closingMillis, exit] = yield* onFastClock(
+      const [closingMillis, exit] = yield* SkewedClock.fast(
         20,
         Effect.gen(function* () {
           // In one scope.

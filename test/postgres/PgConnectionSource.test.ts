@@ -13,7 +13,7 @@ import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as PgConnectionSource from "../../src/postgres/PgConnectionSource.ts"
 import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import type { QueryDriver } from "../../src/query/QueryDriver.ts"
-import { onFastClock } from "../support/clocks.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { eventually } from "../support/conditions.ts"
 import { query, request, stats } from "../support/connections.ts"
 import { administer } from "../support/service.ts"
@@ -61,7 +61,7 @@ describe("limits that the server enforces", () => {
   )
 
   it.live("a statement that is done keeps no deadline: its connection stays for as long as the lease", () =>
-    onFastClock(
+    SkewedClock.fast(
       10,
       withPool(
         { max: 1, statementTimeout: "1 second" },

@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as PgReaper from "../../src/postgres/internal/PgReaper.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
-import { onSettableClock } from "../support/clocks.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
@@ -57,7 +57,7 @@ it.live("C6 a backend that has come to another statement between the look at it 
 )
 
 it.live("C6 a backend is ended after its grace and not before, also when somebody sets the clock meanwhile", () =>
-  onSettableClock((clock) =>
+  SkewedClock.settable((clock) =>
     Effect.gen(function* () {
       const { url } = yield* freshDatabase
       const reaper = yield* PgReaper.make({ url, applicationName: "reaper" })

@@ -13,7 +13,7 @@ import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import type { SessionError } from "../../src/session/SessionError.ts"
 import type * as SessionId from "../../src/session/SessionId.ts"
 import type { SessionStore } from "../../src/session/SessionStore.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { eventually } from "../support/conditions.ts"
 import { instance, pgWorld } from "../support/sessions.ts"
 import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
@@ -113,7 +113,7 @@ describe("PgSessionStore, when the server fails", () => {
 
   it.live("S11 a standby is unavailable, and ends nothing, until it is the primary", () =>
     Effect.gen(function* () {
-      const server = yield* PgServer.make({ settings: { wal_level: "replica", hot_standby: "on" } })
+      const server = yield* TestPostgres.make({ settings: { wal_level: "replica", hot_standby: "on" } })
       yield* PgSessionStore.migrate({ url: server.superuserUrl })
       const store = yield* instance({ url: server.superuserUrl, operationTimeout: "2 seconds" })
       const alice = yield* known(store)
@@ -134,7 +134,7 @@ describe("PgSessionStore, when the server fails", () => {
 
   it.live("S11 a server that went read-only, lets nobody in or has lost a table is unavailable, and found again", () =>
     Effect.gen(function* () {
-      const server = yield* PgServer.make()
+      const server = yield* TestPostgres.make()
       const admin = yield* PgConnection.make({ url: server.superuserUrl, applicationName: "admin" })
       yield* PgSessionStore.migrate({ url: server.superuserUrl })
       yield* admin.query("create role app login password 'first secret'")

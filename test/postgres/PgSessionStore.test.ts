@@ -14,8 +14,8 @@ import type { SessionError } from "../../src/session/SessionError.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
 import type { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
-import * as FreezableProxy from "../support/FreezableProxy.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { advanceOf, instance, pgWorld } from "../support/sessions.ts"
 import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
@@ -646,7 +646,7 @@ describe("PgSessionStore", () => {
 
   it.live("S11 a server that is down is reported as such, in time, and found again when it is back", () =>
     Effect.gen(function* () {
-      const server = yield* PgServer.make()
+      const server = yield* TestPostgres.make()
       const options = { url: server.superuserUrl, operationTimeout: "1 second" } as const
       yield* server.stop
       const store = yield* instance(options)
@@ -677,23 +677,20 @@ describe("PgSessionStore", () => {
   it.live("S11 a network that swallows everything is reported in time, and nothing dead is used again", () =>
     Effect.gen(function* () {
       const { url } = yield* pgWorld
-      const target = new URL(Redacted.value(url))
-      const proxy = yield* FreezableProxy.make({ host: target.hostname, port: Number(target.port) })
-      target.hostname = "127.0.0.1"
-      target.port = String(proxy.port)
-      const options = { url: Redacted.make(target.href), operationTimeout: "1 second" } as const
+      const proxy = yield* FaultProxy.to(url)
+      const options = { url: proxy.url, operationTimeout: "1 second" } as const
       const store = yield* instance(options)
       const wanted = session()
       yield* create(store, wanted)
       yield* store.load(wanted.token)
-      proxy.freeze()
+      yield* proxy.silence
       const outcomes = yield* all(
         [...operations(store), ...operations(store), PgSessionStore.migrate(options)].map((operation) =>
           answer(operation, "1300 millis")
         )
       )
       assert.deepStrictEqual(new Set(outcomes), new Set(["SessionsUnavailable"]))
-      proxy.thaw()
+      yield* proxy.speak
       // A connection that was being opened meanwhile may have to give up first; what was cancelled, after five seconds.
       yield* Effect.retry(store.load(wanted.token), { times: 1 })
       yield* Effect.retry(store.revokeAll("alice"), { times: 6 })

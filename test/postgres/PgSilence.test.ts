@@ -12,10 +12,11 @@ import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import * as PgTokenRepository from "../../src/postgres/PgTokenRepository.ts"
 import * as Users from "../../src/server/Users.ts"
 import * as UsersMigrations from "../../src/server/UsersMigrations.ts"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { instance } from "../support/sessions.ts"
-import { aftermath, found, networkTo, tell } from "../support/silence.ts"
+import { aftermath, found, tell } from "../support/silence.ts"
 import { keys, tokenDatabase } from "../support/tokens.ts"
 import { create, session } from "../../src/testing/internal/SessionSamples.ts"
 import { claim } from "../../src/testing/internal/TokenSamples.ts"
@@ -29,7 +30,7 @@ const all = <A, E>(count: number, effect: Effect.Effect<A, E>) =>
 const store = Effect.gen(function* () {
   const { url } = yield* freshDatabase
   yield* PgSessionStore.migrate({ url })
-  const network = yield* networkTo(url)
+  const network = yield* FaultProxy.to(url)
   const store = yield* instance({ url: network.url })
   const here = yield* instance({ url })
   return { here, network, store }
@@ -44,7 +45,7 @@ describe.concurrent("connections of Holdfast's own", () => {
       const wanted = session()
       yield* create(there, wanted)
       yield* all(200, there.list("alice"))
-      yield* network.proxy.swallowOpen
+      yield* network.swallowOpen
       found("session reads", yield* aftermath(Effect.all([there.load(wanted.token), there.list("alice")])), unavailable)
     })
   )
@@ -54,9 +55,9 @@ describe.concurrent("connections of Holdfast's own", () => {
       const { network, store: there } = yield* store
       const make = Effect.suspend(() => there.create(session({ principal: null })))
       yield* all(20, make)
-      yield* network.proxy.swallowOpen
+      yield* network.swallowOpen
       found("session writes", yield* aftermath(make, { among: 1 }), unavailable)
-      yield* network.proxy.swallowOpen
+      yield* network.swallowOpen
       found("session writes, eight at a time", yield* aftermath(make), unavailable)
     })
   )
@@ -66,7 +67,7 @@ describe.concurrent("connections of Holdfast's own", () => {
       const { network, store: there } = yield* store
       const make = Effect.suspend(() => there.create(session({ principal: null })))
       yield* all(20, make)
-      yield* network.proxy.swallowOpen
+      yield* network.swallowOpen
       // What nobody uses is not asked whether it is there until somebody does.
       yield* Effect.sleep("6 seconds")
       const [took, made] = yield* Effect.timed(Effect.exit(make))
@@ -82,10 +83,10 @@ describe.concurrent("connections of Holdfast's own", () => {
         Stream.runForEach(there.ended, (hint) => Effect.sync(() => hint._tag === "Unknown" && unknown++)),
         { startImmediately: true }
       )
-      yield* eventually(network.proxy.open, (open) => open >= 1)
+      yield* eventually(network.open, (open) => open >= 1)
       yield* Effect.sleep("300 millis")
       const before = unknown
-      yield* network.proxy.swallowOpen
+      yield* network.swallowOpen
       const began = performance.now()
       yield* eventually(
         Effect.sync(() => unknown),
@@ -100,16 +101,16 @@ describe.concurrent("connections of Holdfast's own", () => {
     Effect.gen(function* () {
       const { url } = yield* freshDatabase
       yield* UsersMigrations.migrate(url)
-      const network = yield* networkTo(url)
+      const network = yield* FaultProxy.to(url)
       const context = yield* Layer.build(
         Users.layer.pipe(Layer.provide(PgDirect.layer("users", { url: network.url, maxConnections: 2 })))
       )
       const users = Context.get(context, Users.Users)
       yield* all(50, users.isOperator("alice"))
-      yield* network.proxy.swallowOpen
+      yield* network.swallowOpen
       found("users", yield* aftermath(users.isOperator("alice"), { among: 1 }), /cannot be read at the moment/)
       yield* all(50, users.isOperator("alice"))
-      yield* network.proxy.swallowOpen
+      yield* network.swallowOpen
       found("users, eight at a time", yield* aftermath(users.isOperator("alice")), /cannot be read at the moment/)
     })
   )
@@ -118,13 +119,13 @@ describe.concurrent("connections of Holdfast's own", () => {
     "C10 the connections of a token repository are found out when they die without a word, all of them at once",
     () =>
       Effect.gen(function* () {
-        const network = yield* networkTo(yield* tokenDatabase)
+        const network = yield* FaultProxy.to(yield* tokenDatabase)
         const repository = yield* PgTokenRepository.make({ url: network.url, keys, maxConnections: 4 })
         const lock = Effect.suspend(() => repository.lock(Math.random().toString(36), claim("me", 0)))
         yield* all(50, lock)
-        yield* network.proxy.swallowOpen
+        yield* network.swallowOpen
         found("tokens", yield* aftermath(lock, { among: 1 }), /did not answer/)
-        yield* network.proxy.swallowOpen
+        yield* network.swallowOpen
         found("tokens, eight at a time", yield* aftermath(lock), /did not answer/)
       })
   )

@@ -14,7 +14,7 @@ import * as PgConnectionPool from "../../src/postgres/PgConnectionPool.ts"
 import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import * as PgTarget from "../../src/postgres/internal/PgTarget.ts"
 import * as PgUrl from "../../src/postgres/internal/PgUrl.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { instance } from "../support/sessions.ts"
 
 type Environment = Readonly<Record<string, string>>
@@ -202,7 +202,7 @@ describe("a server that listens on a socket only", () => {
         }),
         (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
       )
-      const server = yield* PgServer.make({
+      const server = yield* TestPostgres.make({
         maxConnections: 20,
         settings: { unix_socket_directories: sockets }
       })

@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as TestClock from "effect/testing/TestClock"
 import * as ScriptedQueryDriver from "../../src/testing/ScriptedQueryDriver.ts"
-import { onSettableClock } from "../support/clocks.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { act, alone, hang, open } from "../support/scripted.ts"
 
 const alice = "alice"
@@ -18,7 +18,7 @@ describe("a record is kept for its retention", () => {
     ["back", -22 * 3_600_000 + 900_000]
   ] as const) {
     it.effect(`and no longer, also when the clock is set ${set}`, () =>
-      onSettableClock((clock) =>
+      SkewedClock.settable((clock) =>
         alone(
           Effect.gen(function* () {
             const { registry, submit } = yield* open()
@@ -43,7 +43,7 @@ describe("a record is kept for its retention", () => {
 describe("Q3 a key is remembered for the window", () => {
   for (const set of ["forward", "back"] as const) {
     it.effect(`and no longer, also when the clock is set ${set}`, () =>
-      onSettableClock((clock) =>
+      SkewedClock.settable((clock) =>
         alone(
           Effect.gen(function* () {
             const { submit } = yield* open({ idempotencyWindow: "1 hour" })
@@ -63,7 +63,7 @@ describe("Q3 a key is remembered for the window", () => {
 
 describe("Q7 closing", () => {
   it.effect("takes five seconds at most when a driver is stuck, also when the clock is set back", () =>
-    onSettableClock(({ back }) =>
+    SkewedClock.settable(({ back }) =>
       alone(
         Effect.gen(function* () {
           const freed = yield* Deferred.make<void>()
@@ -85,7 +85,7 @@ describe("Q7 closing", () => {
   )
 
   it.effect("waits for what it cancels, also when the clock is set forward", () =>
-    onSettableClock(({ forward }) =>
+    SkewedClock.settable(({ forward }) =>
       alone(
         Effect.gen(function* () {
           const { close, registry, submit } = yield* open(
@@ -116,7 +116,7 @@ describe("Q7 closing", () => {
 describe("when to come again is told by how long queries take", () => {
   for (const set of ["forward", "back"] as const) {
     it.effect(`also when the clock is set ${set} while one runs`, () =>
-      onSettableClock((clock) =>
+      SkewedClock.settable((clock) =>
         alone(
           Effect.gen(function* () {
             const { registry, submit } = yield* open({ maxRunning: 1, maxWaiting: 0 })
@@ -137,7 +137,7 @@ describe("when to come again is told by how long queries take", () => {
 describe("how long queries wait and run is measured", () => {
   for (const set of ["forward", "back"] as const) {
     it.effect(`also when the clock is set ${set} meanwhile`, () =>
-      onSettableClock((clock) =>
+      SkewedClock.settable((clock) =>
         alone(
           Effect.gen(function* () {
             const { registry, submit } = yield* open({ maxRunning: 1 })
@@ -152,8 +152,8 @@ describe("how long queries wait and run is measured", () => {
               "buckets" in state && id.startsWith("holdfast_queries_") ? [[id, state.count, state.min, state.max]] : []
             )
             assert.sameDeepMembers(measured, [
-              ["holdfast_queries_wait_milliseconds", 2, 0, 60_000],
-              ["holdfast_queries_run_milliseconds", 2, 0, 60_000]
+              ["holdfast_queries_wait_seconds", 2, 0, 60],
+              ["holdfast_queries_run_seconds", 2, 0, 60]
             ])
           })
         )

@@ -15,7 +15,6 @@ import * as RedisConnection from "../../src/redis/RedisConnection.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { eventually } from "../support/conditions.ts"
-import * as FreezableProxy from "../support/FreezableProxy.ts"
 import { client, freshPrefix, ownServer, redisUrl } from "../support/redis.ts"
 
 const increase = Redis.script((key: string) => [key], {
@@ -114,21 +113,21 @@ describe("a connection to Redis", () => {
   it.live("a connection that is dead without a word is replaced, and its end waits for nothing", () =>
     Effect.gen(function* () {
       const url = yield* redisUrl
-      const proxy = yield* FreezableProxy.make(targetOf(url))
-      const options = { url: through(url, proxy.port), operationTimeout: "500 millis" } as const
+      const proxy = yield* FaultProxy.to(url)
+      const options = { url: proxy.url, operationTimeout: "500 millis" } as const
       let closing = 0
       yield* Effect.gen(function* () {
         const redis = yield* RedisConnection.make(options)
         const listening = yield* Effect.forkScoped(redis.listen("nobody", () => Effect.void))
         assert.strictEqual(yield* redis.send("PING"), "PONG")
-        proxy.freeze()
+        yield* proxy.silence
         assert.match(
           RedisConnection.messageOf(yield* Effect.flip(redis.send("PING"))),
           /did not answer within 500ms|closed/
         )
-        proxy.thaw()
+        yield* proxy.speak
         yield* eventually(answer(redis.send("PING")), Exit.isSuccess, "5 seconds")
-        proxy.freeze()
+        yield* proxy.silence
         const waiting = yield* Effect.forkChild(redis.send("PING"), { startImmediately: true })
         closing = performance.now()
         yield* Fiber.interrupt(waiting)
@@ -253,9 +252,9 @@ describe("a connection to Redis", () => {
       const url = yield* redisUrl
       const channel = yield* freshPrefix
       const raw = yield* client()
-      const proxy = yield* FreezableProxy.make(targetOf(url))
+      const proxy = yield* FaultProxy.to(url)
       const redis = yield* RedisConnection.make({
-        url: through(url, proxy.port),
+        url: proxy.url,
         operationTimeout: "500 millis",
         listenerCheck: "200 millis"
       })
@@ -274,9 +273,9 @@ describe("a connection to Redis", () => {
       yield* until(101)
       assert.deepStrictEqual(heard, ["There", ...Array.from({ length: 100 }, (_, index) => `m${index}`)])
       // Nobody closes it: it is deaf, and that is found out.
-      proxy.freeze()
+      yield* proxy.silence
       yield* until(102)
-      proxy.thaw()
+      yield* proxy.speak
       yield* until(103)
       yield* raw.send("PUBLISH", channel, "again")
       yield* until(104)

@@ -6,21 +6,22 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as RedisTokenRepository from "../../src/redis/RedisTokenRepository.ts"
 import * as RedisFailureCounts from "../../src/server/RedisFailureCounts.ts"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { eventually } from "../support/conditions.ts"
 import { freshPrefix, redisUrl } from "../support/redis.ts"
 import { instance } from "../support/redisSessions.ts"
-import { aftermath, found, networkTo, tell } from "../support/silence.ts"
+import { aftermath, found, tell } from "../support/silence.ts"
 import { keys } from "../support/tokens.ts"
 import { create, session } from "../../src/testing/internal/SessionSamples.ts"
 import { claim } from "../../src/testing/internal/TokenSamples.ts"
 
-const network = Effect.flatMap(redisUrl, networkTo)
+const network = Effect.flatMap(redisUrl, FaultProxy.to)
 
 describe.concurrent("connections to Redis", () => {
   it.live("C10 the connection of sessions is found out when it dies without a word", () =>
     Effect.gen(function* () {
-      const { proxy, url } = yield* network
-      const store = yield* instance({ url, prefix: yield* freshPrefix })
+      const proxy = yield* network
+      const store = yield* instance({ url: proxy.url, prefix: yield* freshPrefix })
       const wanted = session()
       yield* create(store, wanted)
       yield* proxy.swallowOpen
@@ -32,8 +33,8 @@ describe.concurrent("connections to Redis", () => {
 
   it.live("C10 the subscription of sessions is found out when it dies without a word, and everything is asked", () =>
     Effect.gen(function* () {
-      const { proxy, url } = yield* network
-      const store = yield* instance({ url, prefix: yield* freshPrefix })
+      const proxy = yield* network
+      const store = yield* instance({ url: proxy.url, prefix: yield* freshPrefix })
       let unknown = 0
       yield* Effect.forkScoped(
         Stream.runForEach(store.ended, (hint) => Effect.sync(() => hint._tag === "Unknown" && unknown++)),
@@ -53,8 +54,8 @@ describe.concurrent("connections to Redis", () => {
 
   it.live("C10 the connection of a token repository is found out when it dies without a word", () =>
     Effect.gen(function* () {
-      const { proxy, url } = yield* network
-      const repository = yield* RedisTokenRepository.make({ url, keys, prefix: yield* freshPrefix })
+      const proxy = yield* network
+      const repository = yield* RedisTokenRepository.make({ url: proxy.url, keys, prefix: yield* freshPrefix })
       const lock = Effect.suspend(() => repository.lock(Math.random().toString(36), claim("me", 0)))
       yield* lock
       yield* proxy.swallowOpen
@@ -64,8 +65,8 @@ describe.concurrent("connections to Redis", () => {
 
   it.live("C10 the connection that counts failed logins is found out when it dies without a word", () =>
     Effect.gen(function* () {
-      const { proxy, url } = yield* network
-      const counts = yield* RedisFailureCounts.make({ url, prefix: yield* freshPrefix })
+      const proxy = yield* network
+      const counts = yield* RedisFailureCounts.make({ url: proxy.url, prefix: yield* freshPrefix })
       const wait = counts.wait([{ key: "alice", most: 1 }])
       yield* wait
       yield* proxy.swallowOpen

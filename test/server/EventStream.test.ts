@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
-import * as EventStream from "../../src/server/EventStream.ts"
+import * as EventStream from "../../src/http/internal/EventStream.ts"
 
 const first = { id: "1", event: "state", data: "{}" }
 

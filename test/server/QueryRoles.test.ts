@@ -10,13 +10,13 @@ import * as PgQueryDriver from "../../src/postgres/PgQueryDriver.ts"
 import * as QueryRoleNames from "../../src/server/QueryRoleNames.ts"
 import * as QueryRoleRemoval from "../../src/server/QueryRoleRemoval.ts"
 import * as QueryRoles from "../../src/server/QueryRoles.ts"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { eventually } from "../support/conditions.ts"
 
 /** As the superuser of a database. */
 const administer = (sql: string, database = "postgres") =>
   Effect.gen(function* () {
-    const connection = yield* PgConnection.make({ url: (yield* PgServer.PgServer).url(database) })
+    const connection = yield* PgConnection.make({ url: (yield* TestPostgres.TestPostgres).url(database) })
     return yield* connection.queryValues(sql)
   }).pipe(Effect.scoped)
 
@@ -26,7 +26,7 @@ const place = (name: string, rights: string) =>
     yield* administer(`create role ${name} login password 'secret' ${rights}`)
     yield* administer(`create database ${name}`)
     yield* administer(`grant create on database ${name} to ${name}`)
-    return (yield* PgServer.PgServer).url(name, { username: name, password: "secret" })
+    return (yield* TestPostgres.TestPostgres).url(name, { username: name, password: "secret" })
   })
 
 /** A pool whose connections are opened as users' roles. */
@@ -91,7 +91,7 @@ describe("the names of roles", () => {
   })
 })
 
-layer(PgServer.layer(), { excludeTestServices: true, timeout: "60 seconds" })("roles of users", (it) => {
+layer(TestPostgres.layer(), { excludeTestServices: true, timeout: "60 seconds" })("roles of users", (it) => {
   it.effect("are made on demand by any role that may, also by two instances at the same moment", () =>
     Effect.gen(function* () {
       const url = yield* place("plain", "createrole")
@@ -197,7 +197,7 @@ layer(PgServer.layer(), { excludeTestServices: true, timeout: "60 seconds" })("r
 
   it.effect("are refused where nobody says who logs in", () =>
     Effect.gen(function* () {
-      const source = PgConnectionSource.layer({ url: (yield* PgServer.PgServer).superuserUrl })
+      const source = PgConnectionSource.layer({ url: (yield* TestPostgres.TestPostgres).superuserUrl })
       const context = yield* Layer.build(ConnectionPool.layer({ max: 1 }).pipe(Layer.provide(source)))
       const pool = yield* Effect.provide(ConnectionPool.ConnectionPool, context)
       const { message } = yield* Effect.flip(Effect.scoped(pool.lease({ role: "alice" })))

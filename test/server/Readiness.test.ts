@@ -13,7 +13,7 @@ import * as Settings from "../../src/server/Settings.ts"
 import * as Users from "../../src/server/Users.ts"
 import { SessionError, SessionsUnavailable } from "../../src/session/SessionError.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
-import { onSettableClock } from "../support/clocks.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { unprunedStore } from "../support/sessions.ts"
@@ -194,7 +194,7 @@ describe("Readiness", () => {
   )
 
   it.live("the last answer is good for a second, also when the clock is set back", () =>
-    onSettableClock(({ back }) =>
+    SkewedClock.settable(({ back }) =>
       Effect.gen(function* () {
         const { url } = yield* freshDatabase
         const databases = { own: url, queries: Option.none(), demo: Option.none(), embedded: Option.none() }

@@ -33,6 +33,51 @@ const oldHash = (password: string) => {
   return `scrypt$1024$8$1$${salt.toString("base64url")}$${key.toString("base64url")}`
 }
 
+describe("a user that is to be there", () => {
+  it.live(
+    "is made once, however many processes start at once, and keeps sessions as long as the password is the same",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* freshDatabase
+        yield* UsersMigrations.migrate(url)
+        yield* Effect.gen(function* () {
+          const { ensure, find, remove } = yield* Users.Users
+          const sql = yield* SqlClient.SqlClient
+          yield* sql`create table public.writes (owes text)`
+          yield* sql`create function public.wrote() returns trigger language plpgsql as
+          $$ begin insert into public.writes values (new.owes); return new; end $$`
+          yield* sql`create trigger wrote after insert or update on holdfast.users
+          for each row execute function public.wrote()`
+          const writes = Effect.map(sql`select owes from public.writes`, ({ length }) => length)
+          const start = (password: string) =>
+            Effect.forEach(
+              Array.from({ length: 6 }),
+              () => ensure({ name: "demo", operator: true, password: Redacted.make(password) }),
+              { concurrency: "unbounded", discard: true }
+            )
+          const logsIn = (password: string) =>
+            Effect.map(
+              Effect.flatMap(find("demo"), (isTheirs) => isTheirs(Redacted.make(password))),
+              Option.isSome
+            )
+          for (const [password, count] of [
+            ["first", 1],
+            ["first", 1],
+            ["second", 2]
+          ] as const) {
+            yield* start(password)
+            assert.strictEqual(yield* writes, count)
+            assert.isTrue(yield* logsIn(password))
+          }
+          yield* remove("demo")
+          yield* start("second")
+          assert.strictEqual(yield* writes, 4)
+          assert.isTrue(yield* logsIn("second"))
+        }).pipe(Effect.provide(Users.layer), Effect.provide(PgDirect.layer("users", { url, maxConnections: 4 })))
+      }).pipe(Effect.scoped)
+  )
+})
+
 describe("users that there are not", () => {
   it.live("the hash of an old password is replaced at login, and tells nobody's time apart meanwhile", () =>
     Effect.gen(function* () {

@@ -3,7 +3,8 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import {
   cookieName,
   type Browser,
@@ -16,23 +17,9 @@ import {
   submit
 } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
-import * as FreezableProxy from "../support/FreezableProxy.ts"
 import * as Service from "../support/service.ts"
 
 const credentials = { username: "demo", password: Service.demoPassword }
-
-/** A network that can be frozen, on the way to a database's server. */
-const proxyOf = (url: Redacted.Redacted) =>
-  Effect.suspend(() => {
-    const { hostname, port } = new URL(Redacted.value(url))
-    return FreezableProxy.make({ host: hostname, port: Number(port) })
-  })
-
-const withPort = (url: Redacted.Redacted, port: number) => {
-  const changed = new URL(Redacted.value(url))
-  changed.port = String(port)
-  return changed.href
-}
 
 const becomes = (browser: Browser, code: string) =>
   eventually(browser.send("GET", "/health/ready"), (answer) =>
@@ -41,12 +28,12 @@ const becomes = (browser: Browser, code: string) =>
 
 const startFreezable = Effect.gen(function* () {
   const { env, own, queries } = yield* Service.startService()
-  const [ownNetwork, queriesNetwork] = [yield* proxyOf(own.url), yield* proxyOf(queries.url)]
+  const [ownNetwork, queriesNetwork] = [yield* FaultProxy.to(own.url), yield* FaultProxy.to(queries.url)]
   const service = yield* Service.startService({
     env: {
       ...env,
-      DATABASE_URL: withPort(own.url, ownNetwork.port),
-      HOLDFAST_QUERY_URL: withPort(queries.url, queriesNetwork.port)
+      DATABASE_URL: Redacted.value(ownNetwork.url),
+      HOLDFAST_QUERY_URL: Redacted.value(queriesNetwork.url)
     }
   })
   return { service, queries, ownNetwork, queriesNetwork }
@@ -55,7 +42,7 @@ const startFreezable = Effect.gen(function* () {
 describe("a database that is away", { concurrent: true, timeout: 60_000 }, () => {
   it.live("the service starts without it, says so, and is ready by itself when it comes; it goes and comes again", () =>
     Effect.gen(function* () {
-      const server = yield* PgServer.make()
+      const server = yield* TestPostgres.make()
       yield* Effect.scoped(
         Effect.flatMap(PgConnection.make({ url: server.superuserUrl }), (it) => it.query("create database own"))
       )
@@ -104,7 +91,7 @@ describe("a database that is away", { concurrent: true, timeout: 60_000 }, () =>
     Effect.gen(function* () {
       const { ownNetwork, queriesNetwork, service } = yield* startFreezable
       const browser = yield* service.login()
-      ownNetwork.freeze()
+      yield* ownNetwork.silence
       const unavailable = [503, "SessionsUnavailable"] as const
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), unavailable)
       for (const [method, path] of [
@@ -120,11 +107,11 @@ describe("a database that is away", { concurrent: true, timeout: 60_000 }, () =>
       }
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/ready")), [503, "NotReady"])
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/live")), [200, ""])
-      ownNetwork.thaw()
+      yield* ownNetwork.speak
       yield* becomes(browser, "ready")
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), [200, ""])
 
-      queriesNetwork.freeze()
+      yield* queriesNetwork.silence
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), [200, ""])
       yield* becomes(browser, "NotReady")
       const select = { json: { sql: "select 1" }, headers: { "idempotency-key": "frozen" } }
@@ -136,7 +123,7 @@ describe("a database that is away", { concurrent: true, timeout: 60_000 }, () =>
       assert.deepStrictEqual(yield* answers, [noQueries, noQueries, noQueries, noQueries, noQueries])
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), [200, ""])
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/queries")), [200, ""])
-      queriesNetwork.thaw()
+      yield* queriesNetwork.speak
       yield* becomes(browser, "ready")
       assert.deepStrictEqual(yield* rowsOf(browser, "select 1"), [[1]])
     })
@@ -146,7 +133,7 @@ describe("a database that is away", { concurrent: true, timeout: 60_000 }, () =>
     Effect.gen(function* () {
       const { ownNetwork, service } = yield* startFreezable
       yield* service.login()
-      ownNetwork.freeze()
+      yield* ownNetwork.silence
       const attempt = service.browser().send("POST", "/login", { json: credentials })
       const attempts = Effect.all(
         Array.from({ length: 8 }, () => inTime(attempt)),
@@ -155,7 +142,7 @@ describe("a database that is away", { concurrent: true, timeout: 60_000 }, () =>
       for (let round = 0; round < 2; round++) {
         for (const answer of yield* attempts) assert.deepStrictEqual(answer, [503, "SessionsUnavailable"])
       }
-      ownNetwork.thaw()
+      yield* ownNetwork.speak
       yield* becomes(service.browser(), "ready")
       yield* service.login()
     })
@@ -193,7 +180,7 @@ describe("a service that ends while its queries' database is away", () => {
       const browser = yield* service.login()
       for (let index = 0; index < 3; index++) yield* submit(browser, "select pg_sleep(60)")
       yield* Service.runs(queries.name, "pg_sleep", 3)
-      queriesNetwork.freeze()
+      yield* queriesNetwork.silence
       const [took, ended] = yield* Effect.timed(Effect.andThen(service.signal("SIGTERM"), service.exited))
       assert.deepStrictEqual(ended, { code: 0, signal: null })
       assert.isBelow(Duration.toMillis(took), 5000)

@@ -101,6 +101,27 @@ describe("the configuration of the service", () => {
     ])
   )
 
+  it.live("values that contradict each other, and files that are none, are one line that names the variable", () =>
+    Effect.gen(function* () {
+      const file = { HOLDFAST_DEMO_PASSWORD: undefined, HOLDFAST_DEMO_PASSWORD_FILE: "/nowhere/at/all" }
+      for (const [variable, env] of [
+        ["HOLDFAST_DEMO_PASSWORD_FILE", file],
+        ["HOLDFAST_DEMO_PASSWORD_FILE", { HOLDFAST_DEMO_PASSWORD_FILE: "/dev/null" }],
+        ["HOLDFAST_ENGINE_LAKE_PASSWORD_FILE", { HOLDFAST_ENGINE_LAKE_PASSWORD_FILE: "/dev/null" }],
+        ["HOLDFAST_TLS_KEY", { HOLDFAST_TLS_KEY: "/dev/null" }],
+        ["HOLDFAST_TLS_CERT", { HOLDFAST_TLS_CERT: "/nowhere/at/all" }],
+        ["HOLDFAST_TLS_CERT", { HOLDFAST_TLS_CERT: "/dev/null" }],
+        ["HOLDFAST_FUNCTION_IDLE_TIMEOUT", { HOLDFAST_FUNCTION_IDLE_TIMEOUT: "8d" }],
+        ["HOLDFAST_IDLE_TIMEOUT", { HOLDFAST_IDLE_TIMEOUT: "13h" }],
+        ["HOLDFAST_IDLE_TIMEOUT", { HOLDFAST_IDLE_TIMEOUT: "30" }],
+        ["HOLDFAST_LOG_LEVEL", { HOLDFAST_LOG_LEVEL: "loud" }],
+        ["HOLDFAST_LOG_FORMT", { HOLDFAST_LOG_FORMT: "json" }]
+      ] as const) {
+        yield* refused(variable, env)
+      }
+    })
+  )
+
   it.live("a database URL that can never work is one line that names the variable and says why, and exit code 1", () =>
     Effect.forEach(
       (

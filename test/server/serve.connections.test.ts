@@ -6,14 +6,8 @@ import * as Redacted from "effect/Redacted"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { login, rowsOf, settled, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
-import * as FreezableProxy from "../support/FreezableProxy.ts"
 import * as RedisService from "../support/redisService.ts"
 import * as Service from "../support/service.ts"
-
-const hostOf = (url: Redacted.Redacted) => {
-  const { hostname, port } = new URL(Redacted.value(url))
-  return { host: hostname, port: Number(port) }
-}
 
 const statusOf = (service: Service.Service) =>
   Effect.map(service.browser().send("GET", "/health/ready"), ({ status }) => status)
@@ -51,9 +45,9 @@ describe("connections of the service", { timeout: 90_000 }, () => {
   it.live("C10 after the connections of queries died without a word, the next ones succeed within 5 seconds", () =>
     Effect.gen(function* () {
       const { env, queries } = yield* Service.startService()
-      const proxy = yield* FaultProxy.make(hostOf(queries.url))
+      const proxy = yield* FaultProxy.to(queries.url)
       const service = yield* Service.startService({
-        env: { ...env, HOLDFAST_QUERY_URL: Redacted.value(proxy.through(queries.url)) }
+        env: { ...env, HOLDFAST_QUERY_URL: Redacted.value(proxy.url) }
       })
       const browser = yield* service.login()
       const three = Effect.forEach([1, 2, 3], () => rowsOf(browser, "select 1 from pg_sleep(0.2)"), {
@@ -77,12 +71,10 @@ describe("connections of the service", { timeout: 90_000 }, () => {
   it.live("the users' database was frozen, with sessions in Redis: when the service is ready, a login works", () =>
     Effect.gen(function* () {
       const { env, own } = yield* Service.startService()
-      const network = yield* FreezableProxy.make(hostOf(own.url))
-      const through = new URL(Redacted.value(own.url))
-      through.port = String(network.port)
-      const { service } = yield* RedisService.start({ ...env, DATABASE_URL: through.href })
+      const network = yield* FaultProxy.to(own.url)
+      const { service } = yield* RedisService.start({ ...env, DATABASE_URL: Redacted.value(network.url) })
       yield* service.login()
-      network.freeze()
+      yield* network.silence
       const credentials = { username: "demo", password: Service.demoPassword }
       // Several at once, so that every connection is dead.
       yield* Effect.forEach(
@@ -94,7 +86,7 @@ describe("connections of the service", { timeout: 90_000 }, () => {
         { concurrency: "unbounded" }
       )
       yield* eventually(statusOf(service), (status) => status === 503)
-      network.thaw()
+      yield* network.speak
       yield* eventually(statusOf(service), (status) => status === 200, "20 seconds")
       yield* Effect.forEach([1, 2, 3], () => login(service.browser(), credentials))
     })

@@ -4,6 +4,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { type Answer, type Browser, problemOf, run, submit } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
+import * as Programs from "../support/distributionPrograms.ts"
 import * as Service from "../support/service.ts"
 
 interface Holding {
@@ -127,15 +128,18 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       for (const line of text.trimEnd().split("\n")) {
         assert.match(
           line,
-          /^(?:# (?:HELP|TYPE) [a-z_]+ .+|[a-z_]+(?:\{[a-z_]+="[^"]*"(?:,[a-z_]+="[^"]*")*\})? [-+.\deInf]+)$/
+          /^(?:# (?:HELP|TYPE) [a-z_\d]+ .+|[a-z_\d]+(?:\{[a-z_]+="[^"]*"(?:,[a-z_]+="[^"]*")*\})? [-+.\deInf]+)$/
         )
       }
       assert.isAtLeast(valueOf(text, /^holdfast_sessions_events_total\{event="session.authenticated"\} /), 1)
-      assert.isAtLeast(valueOf(text, /^holdfast_connections_wait_milliseconds_count\{/), 1)
+      assert.isAtLeast(valueOf(text, /^holdfast_connections_wait_seconds_count\{/), 1)
       assert.isAtLeast(valueOf(text, /^holdfast_held\{kind="session store"\} /), 1)
       assert.isAtLeast(valueOf(text, /^holdfast_queries_ended_total\{engine="default",state="Succeeded"\} /), 1)
-      assert.isAtLeast(valueOf(text, /^holdfast_queries_run_milliseconds_count\{engine="default"\} /), 1)
+      assert.isAtLeast(valueOf(text, /^holdfast_queries_run_seconds_count\{engine="default"\} /), 1)
       for (const secret of [...secretsOf(service, [browser]), "whisper"]) assert.notInclude(text, secret)
+      for (const part of ["tables", "sessions", "results", "queries"]) {
+        assert.strictEqual(valueOf(text, new RegExp(`^holdfast_ready\\{part="${part}"\\} `)), 1, part)
+      }
 
       const before = valueOf(text, queries)
       yield* run(browser, "select 1")
@@ -152,5 +156,43 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       assert.strictEqual(valueOf((yield* visitor.send("GET", "/metrics")).text, queries), before + 2)
       assert.strictEqual(valueOf((yield* visitor.send("GET", "/metrics")).text, /^holdfast_held\{kind="query"\} /), 0)
     })
+  )
+
+  it.effect(
+    "GET /metrics passes promtool, names routes and outcomes, and has no label that a client or a free port chooses",
+    () =>
+      Effect.gen(function* () {
+        const service = yield* Service.Shared
+        const visitor = service.browser()
+        const { id } = yield* run(yield* service.login(), "select 1")
+        yield* visitor.send("POST", "/login", { json: { username: "demo", password: "not the password" } })
+        yield* visitor.send("GET", "/no/such/path")
+        yield* visitor.send("GET", `/queries/${id}`)
+        const series = [
+          'holdfast_http_requests_total{method="POST",route="/login",status="200"}',
+          'holdfast_http_requests_total{method="POST",route="/login",status="401"}',
+          'holdfast_http_requests_total{method="GET",route="/queries/:id",status="401"}',
+          'holdfast_http_requests_total{method="GET",route="other",status="404"}',
+          'holdfast_http_request_seconds_count{method="POST",route="/queries"}',
+          'holdfast_logins_total{outcome="Succeeded"}',
+          'holdfast_logins_total{outcome="InvalidCredentials"}',
+          'holdfast_store_operations_total{operation="load",outcome="Answered"}',
+          'holdfast_store_operation_seconds_count{operation="load"}',
+          'holdfast_connections_open{source="default"}',
+          'holdfast_engine_ready{engine="default"}',
+          "holdfast_results_bytes",
+          "process_cpu_seconds_total",
+          "nodejs_eventloop_lag_p99_seconds"
+        ]
+        const { text } = yield* eventually(visitor.send("GET", "/metrics"), ({ text }) =>
+          series.every((name) => text.includes(`\n${name} `))
+        )
+        assert.match(text, /^holdfast_build_info\{version="[\d.]+",node="[\d.]+"\} 1$/m)
+        for (const word of [id, "no/such", "127.0.0.1", "localhost"]) assert.notInclude(text, word)
+        assert.deepStrictEqual(yield* Programs.run(yield* Programs.promtool, ["check", "metrics"], { input: text }), {
+          code: 0,
+          output: ""
+        })
+      })
   )
 })

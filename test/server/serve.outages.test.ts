@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { eventually } from "../support/conditions.ts"
 import { ownServer } from "../support/redis.ts"
 import * as Browser from "../support/browser.ts"
@@ -13,8 +13,8 @@ import * as Service from "../support/service.ts"
 import { tlsServer } from "../support/tlsServer.ts"
 
 const tells = (program: Service.Program, what: string) =>
-  program.lines().filter((line) => /cannot be (?:used|opened)/.test(line) && line.includes(what))
-const recovers = (program: Service.Program) => program.lines().filter((line) => line.includes("can be used again"))
+  program.messages().filter((line) => /cannot be (?:used|opened)/.test(line) && line.includes(what))
+const recovers = (program: Service.Program) => program.messages().filter((line) => line.includes("can be used again"))
 
 const told = (program: Service.Program, what: string) =>
   eventually(
@@ -32,7 +32,7 @@ const as = (url: Redacted.Redacted, user: string, password: string, database?: s
 }
 
 const world = Effect.gen(function* () {
-  const server = yield* PgServer.make({ maxConnections: 60 })
+  const server = yield* TestPostgres.make({ maxConnections: 60 })
   const admin = yield* PgConnection.make({ url: server.superuserUrl, applicationName: "admin" })
   yield* admin.query("create role app login password 'first secret'")
   yield* admin.query("create database app")

@@ -117,7 +117,7 @@ describe("database roles that exist already", () => {
       for (let times = 0; times < 2; times++) assert.strictEqual((yield* run(demo, "select 1")).state, "Failed")
       assert.lengthOf(
         service
-          .lines()
+          .messages()
           .join("\n")
           .match(/does not let this role in/g) ?? [],
         1

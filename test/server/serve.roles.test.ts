@@ -235,7 +235,7 @@ layer(started, { excludeTestServices: true, timeout: "120 seconds" })("a databas
       assert.match(yield* refusal(again, "select * from notes"), /does not exist/)
       const nothing = yield* Service.run({ args: ["user", "remove", "bob"], cwd })
       assert.match(nothing.stdout, /role workspace__bob is removed\. Nothing of theirs is left/)
-      assert.notInclude(service.stdout(), "ERROR")
+      assert.notInclude(service.stdout(), "level=error")
       assert.isTrue(Path.isAbsolute(cwd))
     })
   )

@@ -5,9 +5,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { ownServer } from "../support/redis.ts"
 import * as Service from "../support/service.ts"
-import { networkTo, tell } from "../support/silence.ts"
+import { tell } from "../support/silence.ts"
 
 const credentials = { username: "demo", password: Service.demoPassword }
 
@@ -44,12 +45,12 @@ describe("a network that forgets its connections", { timeout: 90_000 }, () => {
   it.live("C10 the service answers rightly within five seconds, and logs nobody out, with sessions in PostgreSQL", () =>
     Effect.gen(function* () {
       const { env, own } = yield* Service.startService()
-      const network = yield* networkTo(own.url)
+      const network = yield* FaultProxy.to(own.url)
       const service = yield* Service.startService({
         env: { ...env, HOLDFAST_MAX_SESSIONS: "1000", DATABASE_URL: Redacted.value(network.url) }
       })
       const { browser, limit, login } = yield* used(service)
-      yield* network.proxy.swallowOpen
+      yield* network.swallowOpen
       const took = yield* Effect.all(
         [untilRight("GET /session", browser.send("GET", "/session")), untilRight("POST /login", login)],
         { concurrency: "unbounded" }
@@ -67,8 +68,8 @@ describe("a network that forgets its connections", { timeout: 90_000 }, () => {
     Effect.gen(function* () {
       const { env, own } = yield* Service.startService()
       const redis = yield* ownServer()
-      const database = yield* networkTo(own.url)
-      const store = yield* networkTo(redis.url)
+      const database = yield* FaultProxy.to(own.url)
+      const store = yield* FaultProxy.to(redis.url)
       const service = yield* Service.startService({
         env: {
           ...env,
@@ -79,7 +80,7 @@ describe("a network that forgets its connections", { timeout: 90_000 }, () => {
         }
       })
       const { browser, limit, login } = yield* used(service)
-      yield* Effect.all([database.proxy.swallowOpen, store.proxy.swallowOpen])
+      yield* Effect.all([database.swallowOpen, store.swallowOpen])
       const took = yield* Effect.all(
         [untilRight("Redis: GET /session", browser.send("GET", "/session")), untilRight("Redis: POST /login", login)],
         { concurrency: "unbounded" }

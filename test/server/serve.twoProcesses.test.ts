@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as DeafProxy from "../support/deafProxy.ts"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import * as Service from "../support/service.ts"
 import * as SessionCalls from "../support/sessionCalls.ts"
 import { laws, Pair, startBeside, zone } from "./twoProcessesLaws.ts"
@@ -9,11 +9,8 @@ import { laws, Pair, startBeside, zone } from "./twoProcessesLaws.ts"
 /** Two processes, one of which hears of ends through a network that can lose them. */
 const pair = Effect.gen(function* () {
   const a = yield* Service.startService({ env: zone })
-  const url = new URL(Redacted.value(a.own.url))
-  const network = yield* DeafProxy.make({ host: url.hostname, port: Number(url.port) }, DeafProxy.postgres)
-  url.port = String(network.port)
-  url.hostname = "127.0.0.1"
-  const b = yield* startBeside(a, { DATABASE_URL: url.href })
+  const network = yield* FaultProxy.to(a.own.url)
+  const b = yield* startBeside(a, { DATABASE_URL: Redacted.value(network.url) })
   const { name } = a.own
   return Pair.of({
     a,
@@ -34,7 +31,7 @@ laws(
   "two processes on one database, of which one hears no notification",
   Layer.effect(
     Pair,
-    Effect.tap(pair, ({ network }) => Effect.sync(() => network.lose(true)))
+    Effect.tap(pair, ({ network }) => network.loseNotifications(true))
   ),
   "deaf"
 )

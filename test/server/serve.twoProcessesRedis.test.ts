@@ -1,8 +1,9 @@
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { make as makeBrowser } from "../support/browser.ts"
-import * as DeafProxy from "../support/deafProxy.ts"
 import * as RedisService from "../support/redisService.ts"
 import { sessionKey } from "../support/redisSessions.ts"
 import { laws, newUser, Pair, startBeside, zone } from "./twoProcessesLaws.ts"
@@ -13,8 +14,8 @@ laws(
     Pair,
     Effect.gen(function* () {
       const { redis, server, service } = yield* RedisService.start(zone)
-      const network = yield* DeafProxy.make(server, DeafProxy.redis)
-      const b = yield* startBeside(service, { REDIS_URL: `redis://127.0.0.1:${network.port}` })
+      const network = yield* FaultProxy.to(server.url)
+      const b = yield* startBeside(service, { REDIS_URL: Redacted.value(network.url) })
       return {
         a: service,
         b,

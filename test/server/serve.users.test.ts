@@ -85,7 +85,9 @@ layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
       const answer = yield* greta.send("GET", "/session")
       assert.deepStrictEqual([answer.status, problemOf(answer).code], [401, "SessionRevoked"])
       assert.strictEqual((yield* attempt(service, "greta", "open sesame")).status, 401)
-      assert.strictEqual((yield* user(service, "remove", "greta")).code, 0)
+      const again = yield* user(service, "remove", "greta")
+      assert.strictEqual(again.code, 1)
+      assert.match(again.stderr, /^holdfast: There is no user "greta"\. /)
     })
   )
 

@@ -1,4 +1,3 @@
-import * as Path from "node:path"
 import { assert, layer, type Vitest } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
@@ -6,15 +5,15 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { type Answer, type Browser, login, make as makeBrowser, submit } from "../support/browser.ts"
+import type * as FaultProxy from "../../src/testing/FaultProxy.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { eventually } from "../support/conditions.ts"
-import type * as DeafProxy from "../support/deafProxy.ts"
 import * as Service from "../support/service.ts"
 import * as SessionCalls from "../support/sessionCalls.ts"
 
 const { copyOf, data, devices, patch, refusal, session, tokenOf } = SessionCalls
 
 const hour = 3_600_000
-const skewedClock = `--import=file://${Path.join(import.meta.dirname, "../support/skewedClock.ts")}`
 
 /** Two processes on one store: in different time zones, one of them an hour ahead, and deaf when told so. */
 export class Pair extends Context.Service<
@@ -22,7 +21,7 @@ export class Pair extends Context.Service<
   {
     readonly a: Service.Service
     readonly b: string
-    readonly network: DeafProxy.DeafProxy
+    readonly network: FaultProxy.FaultProxy
     /** For the store, time goes on. */
     readonly travel: (by: Duration.Input) => Effect.Effect<void, unknown>
     /** Changes with every write to a session that is stored. */
@@ -34,7 +33,7 @@ export class Pair extends Context.Service<
 export const startBeside = Effect.fnUntraced(function* (a: Service.Service, env: Service.Environment) {
   const beside = yield* Service.launch({
     args: ["serve"],
-    env: { ...a.env, ...env, TZ: "America/New_York", NODE_OPTIONS: skewedClock, TEST_CLOCK_SKEW: String(hour) }
+    env: { ...a.env, ...env, TZ: "America/New_York", ...SkewedClock.environment("1 hour") }
   })
   const b = yield* Service.listening(beside)
   yield* Service.ready(b)
@@ -316,16 +315,16 @@ export const laws = (
           const other = yield* onB(browser)
           yield* longQuery(other, "of_frances")
           yield* Effect.acquireUseRelease(
-            Effect.sync(() => network.lose(true)),
+            network.loseNotifications(true),
             () =>
               Effect.gen(function* () {
                 assert.strictEqual((yield* browser.send("POST", "/logout")).status, 204)
                 // Lost or not, the token is dead at once: the store is asked.
                 assert.strictEqual(yield* refusal(other), "SessionRevoked")
                 yield* ends("of_frances", "15 seconds")
-                assert.isAbove(network.lost(), 0)
+                assert.isAbove(yield* network.lost, 0)
               }),
-            () => Effect.sync(() => network.lose(false))
+            () => network.loseNotifications(false)
           )
         })
       )

@@ -16,7 +16,7 @@ import * as SessionAudit from "../../src/session/SessionAudit.ts"
 import * as Sessions from "../../src/session/Sessions.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
-import { onSettableClock } from "../support/clocks.ts"
+import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { eventually } from "../support/conditions.ts"
 import { pgWorld, unprunedStore } from "../support/sessions.ts"
 import { client, Counter, instanceOver, outcome } from "./sessionHandleLaws.ts"
@@ -176,7 +176,7 @@ describe("SessionAudit", () => {
 
   for (const set of ["forward", "back"] as const) {
     it.effect(`a burst of refused tokens is one line a minute, also when the clock is set ${set}`, () =>
-      onSettableClock((clock) =>
+      SkewedClock.settable((clock) =>
         collecting((lines) =>
           Effect.gen(function* () {
             const audit = yield* SessionAudit.SessionAudit

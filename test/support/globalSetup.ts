@@ -11,8 +11,8 @@ import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import type { TestProject } from "vitest/node"
-import * as PgServer from "../../src/testing/PgServer.ts"
-import * as RedisServer from "../../src/testing/RedisServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
+import * as TestRedis from "../../src/testing/TestRedis.ts"
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -28,8 +28,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
   const given = <E>(name: string, make: Effect.Effect<Redacted.Redacted, E, Scope.Scope>) =>
     process.env[name] ? Effect.succeed(process.env[name]) : Effect.map(make, Redacted.value)
-  const postgres = Effect.map(PgServer.make({ maxConnections: 200 }), ({ superuserUrl }) => superuserUrl)
-  const redis = Effect.map(RedisServer.make(), ({ url }) => url)
+  const postgres = Effect.map(TestPostgres.make({ maxConnections: 200 }), ({ superuserUrl }) => superuserUrl)
+  const redis = Effect.map(TestRedis.make(), ({ url }) => url)
   const servers = Effect.all([given("HOLDFAST_TEST_POSTGRES_URL", postgres), given("HOLDFAST_TEST_REDIS_URL", redis)], {
     concurrency: "unbounded"
   })

@@ -10,7 +10,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { createClient } from "redis"
 import { inject } from "vitest"
-import * as RedisServer from "../../src/testing/RedisServer.ts"
+import * as TestRedis from "../../src/testing/TestRedis.ts"
 
 /** The shared server of the test run. */
 export const redisUrl = Effect.sync(() => Redacted.make(inject("redisUrl")))
@@ -80,4 +80,4 @@ export const freshPrefix: Effect.Effect<string, never, Scope.Scope> = Effect.acq
 )
 
 /** A server of the test's own, to be taken away. */
-export const ownServer = RedisServer.make
+export const ownServer = TestRedis.make

@@ -50,6 +50,8 @@ export interface Program {
   readonly stderr: () => string
   /** The lines of standard output so far. */
   readonly lines: () => ReadonlyArray<string>
+  /** What the lines of its log say in words, where they are logfmt. */
+  readonly messages: () => ReadonlyArray<string>
   readonly signal: (name: NodeJS.Signals) => Effect.Effect<void>
   /** Nobody reads what it writes from now on, as after `| head`. */
   readonly closeOutput: Effect.Effect<void>
@@ -86,13 +88,19 @@ const collect = (stream: NodeJS.ReadableStream | null) => {
 
 const launched = (child: ChildProcess): Program => {
   const stdout = collect(child.stdout)
+  const lines = () => stdout().split("\n").slice(0, -1)
   // Only the end of the pipes says that all of the output is there.
   const gone = once(child, "close").then(([code, signal]): Ended => ({ code, signal }))
   return {
     pid: child.pid ?? 0,
     stdout,
     stderr: collect(child.stderr),
-    lines: () => stdout().split("\n").slice(0, -1),
+    lines,
+    messages: () =>
+      lines().flatMap((line) => {
+        const [, quoted, plain = ""] = /^timestamp=\S+ level=\w+ message=(?:("(?:[^"\\]|\\.)*")|(\S+))/.exec(line) ?? []
+        return quoted === undefined ? (plain === "" ? [] : [plain]) : [String(JSON.parse(quoted))]
+      }),
     signal: (name) => Effect.sync(() => void child.kill(name)),
     closeOutput: Effect.sync(() => {
       child.stdout?.destroy()
@@ -129,7 +137,10 @@ export const run = (command: Command) =>
 
 /** The URL that a service says it listens on, within 30 seconds; dies with what it wrote when it ends before. */
 export const listening = (service: Program) =>
-  Effect.sync(() => service.lines().find((line) => line.startsWith(listens))).pipe(
+  // With a log in JSON the first lines go to standard error.
+  Effect.sync(() =>
+    [...service.lines(), ...service.stderr().split("\n")].find((line) => line.startsWith(listens))
+  ).pipe(
     Effect.repeat({ until: (line) => line !== undefined, schedule: Schedule.spaced("5 millis") }),
     Effect.timeout("30 seconds"),
     Effect.map((line = "") => line.slice(listens.length)),

@@ -3,15 +3,6 @@
  */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Redacted from "effect/Redacted"
-import * as FaultProxy from "../../src/testing/FaultProxy.ts"
-
-/** A network in front of the server of a URL, and the URL through it. */
-export const networkTo = Effect.fnUntraced(function* (url: Redacted.Redacted) {
-  const { hostname, port } = new URL(Redacted.value(url))
-  const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
-  return { proxy, url: proxy.through(url) }
-})
 
 /** What came of asking all the time, in milliseconds since the death. */
 export interface Aftermath {

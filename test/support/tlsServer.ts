@@ -6,12 +6,12 @@
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
-import * as PgServer from "../../src/testing/PgServer.ts"
+import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as certificate from "./certificate.ts"
 
 /** Gives a server this certificate. With `only`, `pg_hba.conf` has no lines but `hostssl`. */
 export const encrypt = Effect.fnUntraced(function* (
-  server: PgServer.PgServer["Service"],
+  server: TestPostgres.TestPostgres["Service"],
   { authority, cert, key, only = false }: certificate.Certified & { authority: string; only?: boolean }
 ) {
   const data = Path.join(server.directory, "data")
@@ -36,7 +36,7 @@ export const encrypt = Effect.fnUntraced(function* (
 
 /** The server, and the file with its certificate, which is its own authority. */
 export const tlsServer = Effect.gen(function* () {
-  const server = yield* PgServer.make({ maxConnections: 20 })
+  const server = yield* TestPostgres.make({ maxConnections: 20 })
   const own = certificate.make()
   return { server, authority: yield* encrypt(server, { ...own, authority: own.cert }) }
 })

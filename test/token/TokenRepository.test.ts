@@ -11,8 +11,8 @@ import { makeMemory } from "../../src/token/TokenRepository.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as TokenRepositoryLaws from "../../src/testing/TokenRepositoryLaws.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { eventually } from "../support/conditions.ts"
-import * as FreezableProxy from "../support/FreezableProxy.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { keyOf, keys, tokenDatabase } from "../support/tokens.ts"
 import { claim, replace, replacement } from "../../src/testing/internal/TokenSamples.ts"
@@ -137,15 +137,13 @@ describe("PgTokenRepository", () => {
   it.live("a network that is gone is reported within the limit, and the end does not wait for it", () =>
     Effect.gen(function* () {
       const url = yield* tokenDatabase
-      const parsed = new URL(Redacted.value(url))
-      const proxy = yield* FreezableProxy.make({ host: parsed.hostname, port: Number(parsed.port) })
-      parsed.host = `127.0.0.1:${proxy.port}`
+      const proxy = yield* FaultProxy.to(url)
       const began = performance.now()
       yield* Effect.gen(function* () {
-        const behind = { url: Redacted.make(parsed.href), keys, operationTimeout: "500 millis" } as const
+        const behind = { url: proxy.url, keys, operationTimeout: "500 millis" } as const
         const repository = yield* PgTokenRepository.make(behind)
         yield* repository.lock("alice", claim("first", 0))
-        proxy.freeze()
+        yield* proxy.silence
         const error = yield* Effect.flip(repository.put("alice", "first", replacement("a1")))
         assert.strictEqual(error.reason._tag, "RefreshFailed")
         const waiting = yield* Effect.forkChild(repository.get("alice"), { startImmediately: true })

@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import { Socket } from "node:net"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Deadlines from "../../lifetime/Deadlines.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import * as Ledger from "../../lifetime/Ledger.ts"
@@ -77,7 +78,7 @@ class Connection extends Client {
 export class Shared extends Context.Service<Shared, ClientSockets>()("holdfast/client/ClientSockets/Shared") {}
 
 /** Errors met while closing what outgoing HTTP holds. They are logged, and replace no result. */
-export const closeErrors = Metric.counter("holdfast_client_close_errors", {
+export const closeErrors = Metric.counter("holdfast_client_close_errors_total", {
   description: "Errors met while closing sockets of outgoing HTTP",
   incremental: true
 })
@@ -219,7 +220,11 @@ export const make = Effect.fnUntraced(function* (limits: Limits) {
         Effect.catchCause((cause) =>
           Effect.andThen(
             Metric.update(closeErrors, 1),
-            Effect.logWarning("Closing an HTTP dispatcher met a failure; its sockets are closed all the same", cause)
+            LogEvent.warning(
+              { event: "client.close_failed" },
+              "Closing an HTTP dispatcher met a failure; its sockets are closed all the same",
+              cause
+            )
           )
         )
       )

@@ -11,6 +11,7 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import * as TimeLimit from "../../lifetime/TimeLimit.ts"
 import { ConnectionError, ResetFailed, Unavailable } from "../ConnectionError.ts"
@@ -181,7 +182,11 @@ export const make = Effect.fnUntraced(function* (
           pooled.retirement ??= "reset failed"
           // Nobody has heard from the server that it is idle.
           pooled.abandoned = true
-          return Effect.logWarning(`Connection ${pooled.connection.id} to ${source.name} could not be reset`, cause)
+          return LogEvent.warning(
+            { event: "connection.reset_failed", source: source.name, connection: pooled.connection.id },
+            `Connection ${pooled.connection.id} to ${source.name} could not be reset`,
+            cause
+          )
         }
       }),
 

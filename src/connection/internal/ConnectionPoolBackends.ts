@@ -25,9 +25,9 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
-import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import type { ConnectionError } from "../ConnectionError.ts"
 import type { Pooled } from "./ConnectionPoolBackend.ts"
@@ -143,7 +143,8 @@ export const make = Effect.fnUntraced(function* (
       const silent = [...idle, ...asked.keys()].filter(({ heardAt }) => heardAt < since)
       for (const pooled of silent) pooled.abandoned = true
       return Effect.andThen(
-        Effect.logWarning(
+        LogEvent.warning(
+          { event: "connection.no_answer", source: source.name, connection: connection.id },
           `Connection ${connection.id} to ${source.name} did not answer and was closed, and ${silent.length} idle ones with it that were not heard from since. See what drops connections on the way, such as a firewall.`
         ),
         Effect.forEach(silent, (pooled) => retire(pooled, "did not answer"), atOnce)
@@ -196,9 +197,8 @@ export const make = Effect.fnUntraced(function* (
             stock.opened(role)
             if (began !== generation) pooled.retirement = "evicted"
             all.add(pooled)
-            return Effect.all([Metric.update(metrics.opened, 1), room.opened(stock.slots), rest(pooled)], {
-              discard: true
-            })
+            const { id } = pooled.connection
+            return Effect.all([metrics.opened(id), room.opened(stock.slots), rest(pooled)], { discard: true })
           }),
         onFailure: (cause) =>
           Effect.suspend(() => {

@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import type * as ConnectionPoolMetrics from "./ConnectionPoolMetrics.ts"
 import type { Limits } from "./ConnectionPoolOptions.ts"
@@ -50,7 +51,10 @@ export const make = Effect.fnUntraced(function* (
       const isLate = millis >= Duration.toMillis(limits.leakWarning)
       if (isLate && !warned.has(key)) {
         const line = `Connection ${id} to ${source} has been leased for ${millis} ms. Is its scope ever closed?`
-        lines.push(Metric.update(metrics.leaks, 1), Effect.logWarning(line, { site }))
+        lines.push(
+          Metric.update(metrics.leaks, 1),
+          LogEvent.warning({ event: "connection.leak", source, connection: id, millis }, line, { site })
+        )
       }
       if (isLate) warned.set(key, { id, millis })
     }
@@ -58,7 +62,12 @@ export const make = Effect.fnUntraced(function* (
     for (const [key, { id, millis }] of warned) {
       if (left.has(key)) continue
       warned.delete(key)
-      lines.push(Effect.logInfo(`Connection ${id} to ${source} came back after ${millis} ms, so it was no leak`))
+      lines.push(
+        LogEvent.info(
+          { event: "connection.no_leak", source, connection: id, millis },
+          `Connection ${id} to ${source} came back after ${millis} ms, so it was no leak`
+        )
+      )
     }
     return Effect.all(lines, { discard: true })
   })

@@ -1,8 +1,9 @@
 /**
- * What a `ConnectionPool` counts and measures, by source. Times are in milliseconds; gauges are sampled once a second.
+ * What a `ConnectionPool` counts and measures, by source. Times are in seconds; gauges are sampled once a second.
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 
 /** Why a connection was closed before its pool was. */
 export type Retirement =
@@ -17,7 +18,8 @@ export type Retirement =
   | "for another role"
   | "retired by its borrower"
 
-const millis = Metric.exponentialBoundaries({ start: 0.5, factor: 2, count: 16 })
+/** In seconds. */
+const boundaries = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60]
 
 const held = Metric.gauge("holdfast_connections_held", { description: "Connections leased now" })
 const idle = Metric.gauge("holdfast_connections_idle", { description: "Connections open and not leased now" })
@@ -38,13 +40,13 @@ const leaks = Metric.counter("holdfast_connections_leak_warnings_total", {
   description: "Leases held longer than the warning time",
   incremental: true
 })
-const waitTime = Metric.histogram("holdfast_connections_wait_milliseconds", {
+const waitTime = Metric.histogram("holdfast_connections_wait_seconds", {
   description: "Time from asking to having a connection",
-  boundaries: millis
+  boundaries
 })
-const holdTime = Metric.histogram("holdfast_connections_hold_milliseconds", {
+const holdTime = Metric.histogram("holdfast_connections_hold_seconds", {
   description: "Time from having to giving back a connection",
-  boundaries: millis
+  boundaries
 })
 
 /** What is counted at a moment. */
@@ -56,16 +58,20 @@ export interface Gauges {
   readonly zombies: number
 }
 
-/** The metrics of one source, in the registry of the current context. */
+/** The metrics of one source, or of what the pool is called, in the registry of the current context. */
 export const make = Effect.fnUntraced(function* (source: string) {
   const context = yield* Effect.context<never>()
   const of = <Input, State>(metric: Metric.Metric<Input, State>) => Metric.withAttributes(metric, { source })
   const times = { waited: of(waitTime), held: of(holdTime) }
   return {
-    opened: of(opened),
+    opened: (connection: string): Effect.Effect<void> =>
+      Effect.andThen(
+        Metric.update(of(opened), 1),
+        LogEvent.debug({ event: "connection.opened", source, connection }, "A connection was opened")
+      ),
     leaks: of(leaks),
     /** Notes how long a borrower waited for, or held, a connection: at once, because it happens for each lease. */
-    note: (what: keyof typeof times, millis: number): void => times[what].updateUnsafe(millis, context),
+    note: (what: keyof typeof times, millis: number): void => times[what].updateUnsafe(millis / 1000, context),
     /** Sets the gauges to how things are now. */
     sample: (now: Gauges): Effect.Effect<void> =>
       Effect.all(
@@ -79,7 +85,10 @@ export const make = Effect.fnUntraced(function* (source: string) {
         { discard: true }
       ),
     retired: (reason: Retirement): Effect.Effect<void> =>
-      Metric.update(Metric.withAttributes(retired, { source, reason }), 1)
+      Effect.andThen(
+        Metric.update(Metric.withAttributes(retired, { source, reason }), 1),
+        LogEvent.debug({ event: "connection.closed", source, reason }, "A connection was closed by its pool")
+      )
   }
 })
 

@@ -9,6 +9,8 @@ import { ConnectionError, InvalidConfig } from "../ConnectionError.ts"
 
 /** Every wait is finite: nobody waits for a pool for ever, and no unused connection is kept for ever. */
 export interface Options {
+  /** What metrics call the pool, in the label `source`. Default: the name of its source, such as `db.internal:5432/shop`. */
+  readonly name?: string | undefined
   /** Connections kept open even when nobody uses them. Default: 0. */
   readonly min?: number | undefined
   /** Connections open at most. Default: 10. */

@@ -8,6 +8,7 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import type { ConnectionError } from "../ConnectionError.ts"
 
 const forgottenAfter = Duration.minutes(1)
@@ -27,7 +28,7 @@ export const make = (source: string, most: number, now: () => number) => {
     Effect.suspend(() => {
       if (told === what) return Effect.void
       told = what
-      return Effect.logWarning(line)
+      return LogEvent.warning({ event: "connection.refused", source }, line)
     })
 
   return {
@@ -40,7 +41,7 @@ export const make = (source: string, most: number, now: () => number) => {
         max = Math.max(max, slots)
         if (told === undefined || max < most) return Effect.void
         told = undefined
-        return Effect.logInfo(`Connections to ${source} can be opened again`)
+        return LogEvent.info({ event: "connection.accepted", source }, `Connections to ${source} can be opened again`)
       }),
     /**
      * One could not be opened, and `slots` are left. Returns whether that is for want of room. What is wrong with one of many roles
@@ -51,7 +52,10 @@ export const make = (source: string, most: number, now: () => number) => {
         const error = Option.getOrUndefined(Cause.findErrorOption(cause))
         if (error?.reason._tag !== "NoRoom") {
           const line = `A connection cannot be opened. ${error?.message ?? Cause.pretty(cause)}`
-          return Effect.as(role === undefined ? tell(line) : Effect.logDebug(line), false)
+          return Effect.as(
+            role === undefined ? tell(line) : LogEvent.debug({ event: "connection.refused", source }, line),
+            false
+          )
         }
         refusal = error
         max = Math.min(most, slots)

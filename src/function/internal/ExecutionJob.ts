@@ -14,6 +14,7 @@ import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import type * as Deadlines from "../../lifetime/Deadlines.ts"
 import type * as Lifetime from "../../lifetime/Lifetime.ts"
 import * as Job from "../../lifetime/internal/Job.ts"
@@ -107,7 +108,11 @@ export const start = (
       },
       onReleased: (outcome) =>
         Exit.isFailure(outcome) && Cause.hasDies(outcome.cause)
-          ? Effect.logError(`Execution ${entry.record.id} failed`, outcome.cause)
+          ? LogEvent.error(
+              { event: "execution.failed", execution: entry.record.id },
+              `Execution ${entry.record.id} failed`,
+              outcome.cause
+            )
           : Effect.void,
       onOutcome: (outcome) => settle(entry, outcome)
     },

@@ -24,6 +24,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Lifetime from "../../lifetime/Lifetime.ts"
 import type { ServiceClass, Session, TokenChange } from "../../session/Session.ts"
 import { SessionError, SessionRevoked } from "../../session/SessionError.ts"
@@ -44,7 +45,8 @@ const revoked = HttpServerRespondable.toResponse(new SessionError({ reason: new 
 /** How long the end of a session waits for a request of it that cannot be interrupted. */
 const patience = Duration.seconds(3)
 
-const tellStuck = Effect.logWarning(
+const tellStuck = LogEvent.warning(
+  { event: "request.stuck" },
   `A request goes on although its session has ended, because it could not be interrupted for ${Duration.format(patience)}. ` +
     "Look for Effect.uninterruptible around something that may take long."
 )

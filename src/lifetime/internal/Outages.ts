@@ -12,6 +12,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as LogEvent from "./LogEvent.ts"
 import * as SteadyClock from "./SteadyClock.ts"
 
 /** What is away, for whom. */
@@ -39,7 +40,14 @@ export interface Outages {
 }
 
 /** Says a line: that something cannot be used and why, or that it can again. */
-export type Say = (line: string, isOver: boolean) => Effect.Effect<void>
+export type Say = (line: string, isOver: boolean, about: About) => Effect.Effect<void>
+
+/** What a line is about. */
+export interface About {
+  readonly name: string
+  /** Why it cannot be used; undefined where it can be again. */
+  readonly why?: string
+}
 
 /** So long, in milliseconds, nothing may have failed before it is said that all is well. */
 const quiet = 2000
@@ -63,7 +71,8 @@ export const makeUnsafe = (say: Say): Outages => {
     outage.failing.set(source, now)
     if (outage.causes.has(why)) return Effect.void
     outage.causes.add(why)
-    return say(`${outage.name} cannot be used: ${why.replace(/\.$/, "")}`, false)
+    const { name: what } = outage
+    return say(`${what} cannot be used: ${why.replace(/\.$/, "")}`, false, { name: what, why })
   }
 
   const worked = ({ source, where }: Target, now: number) => {
@@ -73,7 +82,7 @@ export const makeUnsafe = (say: Say): Outages => {
     outage.failing.delete(source)
     if (outage.failing.size > 0) return Effect.void
     outages.delete(where)
-    return say(`${outage.name} can be used again`, true)
+    return say(`${outage.name} can be used again`, true, { name: outage.name })
   }
 
   return {
@@ -87,8 +96,10 @@ export const makeUnsafe = (say: Say): Outages => {
   }
 }
 
-const log: Say = (line, isOver) =>
-  isOver ? Effect.logInfo(`${line}.`) : Effect.logWarning(`${line}. Holdfast keeps trying.`)
+const log: Say = (line, isOver, { name, why }) =>
+  isOver
+    ? LogEvent.info({ event: "outage.over", what: name }, `${line}.`)
+    : LogEvent.warning({ event: "outage.began", what: name, why }, `${line}. Holdfast keeps trying.`)
 
 /** The log of outages in use. Default: one per process, which says each line to the logger. */
 export const Outages = Context.Reference<Outages>("holdfast/lifetime/Outages", { defaultValue: () => makeUnsafe(log) })

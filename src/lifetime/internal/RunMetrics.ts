@@ -1,9 +1,12 @@
 /**
- * What a registry of work counts and measures, in the metrics that its subject has named. Times are in milliseconds; gauges are
- * sampled once a second.
+ * What a registry of work counts and measures, in the metrics that its subject has named. Times are in seconds, as Prometheus has
+ * them; gauges are sampled once a second.
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
+import * as References from "effect/References"
 import type { Described, Spans } from "./Entry.ts"
 import * as RunState from "./RunState.ts"
 
@@ -18,10 +21,12 @@ export interface Metrics {
   readonly kept: Metric.Gauge<number>
   readonly waitTime: Metric.Histogram<number>
   readonly runTime: Metric.Histogram<number>
+  /** Tells the log of work that is over, at debug level; times are in milliseconds. */
+  readonly tell: (record: Outcome, spans: Spans) => Effect.Effect<void>
 }
 
-/** From a millisecond to more than an hour. */
-export const boundaries = Metric.exponentialBoundaries({ start: 1, factor: 4, count: 12 })
+/** In seconds, from a millisecond to an hour. */
+export const boundaries = [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300, 1200, 3600]
 
 /** A record that says why it failed. */
 export interface Outcome extends Described {
@@ -31,6 +36,8 @@ export interface Outcome extends Described {
 /** The metrics of a registry, each with the same attributes, in the registry of metrics of the current context. */
 export const make = Effect.fnUntraced(function* (metrics: Metrics, attributes: Readonly<Record<string, string>> = {}) {
   const context = yield* Effect.context<never>()
+  const isTold = LogLevel.isLessThanOrEqualTo(Context.get(context, References.MinimumLogLevel), "Debug")
+  const run = Effect.runForkWith(context)
   const submitted = Metric.withAttributes(metrics.submitted, attributes)
   const waitTime = Metric.withAttributes(metrics.waitTime, attributes)
   const runTime = Metric.withAttributes(metrics.runTime, attributes)
@@ -55,10 +62,12 @@ export const make = Effect.fnUntraced(function* (metrics: Metrics, attributes: R
     rejected: (limit: string): void =>
       Metric.withAttributes(metrics.rejected, { ...attributes, limit }).updateUnsafe(1, context),
     /** Takes note of work that is over. */
-    ended: (record: Outcome, { ran, waited }: Spans): void => {
+    ended: (record: Outcome, spans: Spans): void => {
+      const { ran, waited } = spans
+      if (isTold) run(metrics.tell(record, spans))
       outcome(record).updateUnsafe(1, context)
-      if (waited !== undefined) waitTime.updateUnsafe(waited, context)
-      if (ran !== undefined) runTime.updateUnsafe(ran, context)
+      if (waited !== undefined) waitTime.updateUnsafe(waited / 1000, context)
+      if (ran !== undefined) runTime.updateUnsafe(ran / 1000, context)
     },
     /** Sets the gauges to how things are now. */
     sample: (states: Iterable<RunState.RunState>): void => {

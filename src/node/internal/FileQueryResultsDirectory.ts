@@ -15,6 +15,7 @@ import { accessSync, constants, lstatSync, mkdtempSync, promises as Fs, readlink
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import * as ProcessTable from "./ProcessTable.ts"
 import { QueryError, ResultsUnavailable } from "../../query/QueryError.ts"
@@ -97,7 +98,7 @@ export const make = Effect.fnUntraced(function* (parent: string) {
   const path = () => paths.at(-1) ?? ""
   // What is wrong with a path is for the log; the reader of the error may be anybody.
   const again = makeBelow(parent).pipe(
-    Effect.tapError((error) => Effect.logError(error.message)),
+    Effect.tapError((error) => LogEvent.error({ event: "results.unavailable" }, error.message)),
     Effect.mapError(
       () =>
         new QueryError({
@@ -106,7 +107,10 @@ export const make = Effect.fnUntraced(function* (parent: string) {
     ),
     Effect.flatMap((made) => {
       paths.push(made)
-      return Effect.logWarning(`The directory of rows is gone. Rows that were in it are lost; ${made} is used now.`)
+      return LogEvent.warning(
+        { event: "results.moved", directory: made },
+        `The directory of rows is gone. Rows that were in it are lost; ${made} is used now.`
+      )
     })
   )
   const directory: Directory = {

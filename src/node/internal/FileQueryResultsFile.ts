@@ -9,6 +9,7 @@ import * as Path from "node:path"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import type { Row } from "../../query/QueryDriver.ts"
 import type { Directory } from "./FileQueryResultsDirectory.ts"
@@ -16,7 +17,10 @@ import { QueryError, ResultsFull, ResultsUnavailable } from "../../query/QueryEr
 
 /** What is wrong with a path is for the log; the reader of the record may be anybody. */
 const complain = (doing: string, cause: unknown, reason: QueryError["reason"]) =>
-  Effect.andThen(Effect.logError(`Rows cannot be ${doing}: ${String(cause)}`), Effect.fail(new QueryError({ reason })))
+  Effect.andThen(
+    LogEvent.error({ event: "results.failed", doing }, `Rows cannot be ${doing}: ${String(cause)}`),
+    Effect.fail(new QueryError({ reason }))
+  )
 
 const codeOf = (cause: unknown): string =>
   Predicate.hasProperty(cause, "code") && typeof cause.code === "string" ? cause.code : "no code"

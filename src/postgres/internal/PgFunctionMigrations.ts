@@ -33,11 +33,12 @@ const functions = Effect.fnUntraced(function* (schema: string) {
   yield* sql`create index functions_due on ${table} (due_at)`
 })
 
+export const migrations = (schema: string) => ({
+  of: "functions",
+  schema,
+  table: "function_migrations",
+  steps: { "1_functions": functions(schema) }
+})
+
 /** Brings the table up to date, on a connection of its own. */
-export const run = (options: PgMigrations.Options, schema: string) =>
-  PgMigrations.run(options, {
-    of: "functions",
-    schema,
-    table: "function_migrations",
-    steps: { "1_functions": functions(schema) }
-  })
+export const run = (options: PgMigrations.Options, schema: string) => PgMigrations.run(options, migrations(schema))

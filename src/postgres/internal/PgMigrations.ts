@@ -38,6 +38,19 @@ const ensureSchema = Effect.fnUntraced(function* (schema: string) {
   if (found === undefined) yield* sql`create schema if not exists ${sql(schema)}`
 })
 
+/** What a run would do, the first one first; changes nothing. `schema` is missing, or a step by its name. */
+export const pending = <E>({ schema, steps, table }: Pick<Migrations<E>, "schema" | "steps" | "table">) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const [found] = yield* sql`select to_regclass(${`${schema}.${table}`}) is not null`.values
+    const applied =
+      found?.[0] === true
+        ? yield* sql`select coalesce(max(migration_id), 0) from ${sql(`${schema}.${table}`)}`.values
+        : []
+    const last = Number(applied[0]?.[0] ?? 0)
+    return Object.keys(steps).filter((step) => Number.parseInt(step, 10) > last)
+  })
+
 /**
  * Brings a database's schema up to date, on a connection of its own.
  *

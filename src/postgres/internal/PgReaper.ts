@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import * as PgDriver from "./PgDriver.ts"
 import type { Backend } from "./PgOpening.ts"
@@ -99,7 +100,13 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config, co
       })
     )
   ).pipe(
-    Effect.tapError((error) => Effect.logDebug("Backends that were given up cannot be watched; trying again", error)),
+    Effect.tapError((error) =>
+      LogEvent.debug(
+        { event: "connection.unwatched" },
+        "Backends that were given up cannot be watched; trying again",
+        error
+      )
+    ),
     Effect.retry(Schedule.spaced("200 millis")),
     Effect.repeat({ while: () => targets.size > 0 })
   )

@@ -133,7 +133,7 @@ export const make = (on: ReturnType<typeof over>, channel: string) => {
 
     /**
      * $1 hash, $2 the next one, $3 nonce. After {@link lockSession}, in its transaction. No row when it was not done: then
-     * {@link refusal} says why.
+     * `refusal` says why.
      */
     rotate: `
       with moment as materialized (select clock_timestamp() as at), mine as materialized (

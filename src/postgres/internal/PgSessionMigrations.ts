@@ -59,11 +59,12 @@ const actors = Effect.fnUntraced(function* (schema: string) {
   yield* sql`alter table ${sql(`${schema}.sessions`)} add column actor text`
 })
 
+export const migrations = (schema: string) => ({
+  of: "sessions",
+  schema,
+  table: "session_migrations",
+  steps: { "1_sessions": sessions(schema), "2_actors": actors(schema) }
+})
+
 /** Brings the tables up to date, on a connection of its own. */
-export const run = (options: PgMigrations.Options, schema: string) =>
-  PgMigrations.run(options, {
-    of: "sessions",
-    schema,
-    table: "session_migrations",
-    steps: { "1_sessions": sessions(schema), "2_actors": actors(schema) }
-  })
+export const run = (options: PgMigrations.Options, schema: string) => PgMigrations.run(options, migrations(schema))

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import type { SessionError } from "../../session/SessionError.ts"
 import { SessionId } from "../../session/SessionId.ts"
 import type { SessionRecord } from "../../session/SessionRecord.ts"
@@ -119,7 +120,8 @@ export const readable = Effect.fnUntraced(function* (rows: ReadonlyArray<Row>, o
   for (const row of rows) {
     const read = record(row, open, from)
     if (Result.isSuccess(read)) records.push(read.success)
-    else yield* Effect.logWarning("A session was left out of a list", read.failure.message)
+    else
+      yield* LogEvent.warning({ event: "session.unlisted" }, "A session was left out of a list", read.failure.message)
   }
   return records
 })

@@ -20,6 +20,7 @@ import { hasProperty } from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { Duplex } from "node:stream"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import * as PgDriver from "./PgDriver.ts"
 import * as PgOpening from "./PgOpening.ts"
@@ -159,7 +160,8 @@ export const make = Effect.fnUntraced(function* (config: PgDriver.Config, connec
     }
     if (dead.length === 0) return
     for (const entry of dead) entry.giveUp()
-    yield* Effect.logWarning(
+    yield* LogEvent.warning(
+      { event: "connection.silent", count: dead.length },
       `Connections that died without a word were closed: backends ${dead.map(({ backend }) => backend.pid).join(", ")}`
     )
     const left = dead.filter(({ idle }) => idle !== undefined)
@@ -176,7 +178,13 @@ export const make = Effect.fnUntraced(function* (config: PgDriver.Config, connec
     const silent = Array.from(entries.values()).filter((entry) => isSilent(entry, at))
     return silent.length === 0 ? Effect.void : Effect.timeout(judge(silent, at), lookLimit)
   }).pipe(
-    Effect.catchCause((cause) => Effect.logDebug("Nobody can be asked about silent connections; trying again", cause))
+    Effect.catchCause((cause) =>
+      LogEvent.debug(
+        { event: "connection.unwatched" },
+        "Nobody can be asked about silent connections; trying again",
+        cause
+      )
+    )
   )
   yield* Effect.forkScoped(Effect.repeat(round, Schedule.spaced("1 second")))
 

@@ -26,6 +26,11 @@ export class Room {
     this.taken = new Shares({ all: totalBytes, ofPrincipal: principalBytes, shares })
   }
 
+  /** What all queries have taken. */
+  get bytes(): number {
+    return this.taken.total
+  }
+
   /** Takes room for a query that has some already, or says why there is not enough. */
   take(principal: string, has: number, bytes: number): QueryError | undefined {
     const { limitBytes, principalBytes, totalBytes } = this.limits

@@ -11,6 +11,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Redis from "effect/persistence/Redis"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import type * as RedisConnection from "../RedisConnection.ts"
 import * as RedisServerInfo from "./RedisServerInfo.ts"
 
@@ -80,7 +81,10 @@ export const make = ({ onUnsafe }: Options) => {
     told = found
     yield* Effect.forEach(
       news,
-      (problem) => (problems.includes(problem) ? Effect.logError(problem) : Effect.logWarning(problem)),
+      (problem) =>
+        problems.includes(problem)
+          ? LogEvent.error({ event: "redis.unfit" }, problem)
+          : LogEvent.warning({ event: "redis.risk" }, problem),
       { discard: true }
     )
     if (problems.length > 0) return yield* RedisServerInfo.refused(problems)

@@ -13,6 +13,7 @@ import * as Arr from "effect/Array"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Lifetime from "../../lifetime/Lifetime.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import { SessionError, SessionRevoked } from "../SessionError.ts"
@@ -169,7 +170,13 @@ export const make = (
         discard: true
       }
     ).pipe(
-      Effect.catchCause((cause) => Effect.logDebug("The session store could not be asked which sessions ended", cause))
+      Effect.catchCause((cause) =>
+        LogEvent.debug(
+          { event: "session.ends_unknown" },
+          "The session store could not be asked which sessions ended",
+          cause
+        )
+      )
     )
   const poll = Effect.suspend(() => ask(Array.from(entries.keys())))
   const remember = (id: SessionId) => {

@@ -4,6 +4,7 @@
  * Nothing here lives longer than the call.
  */
 import * as Effect from "effect/Effect"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as SessionAudit from "../SessionAudit.ts"
 import type { SessionData } from "../SessionData.ts"
 import type { SessionError } from "../SessionError.ts"
@@ -38,7 +39,7 @@ export const goesOnIn = ({ principal }: SessionRecord, name: string, { actor }: 
 /** Says in the log that a session cannot be read, which is the operator's to mend. */
 export const warn = (error: SessionError) =>
   error.reason._tag === "SessionUndecodable"
-    ? Effect.logWarning("A session could not be read", error.message)
+    ? LogEvent.warning({ event: "session.unreadable" }, "A session could not be read", error.message)
     : Effect.void
 
 /** What is kept of the client. */

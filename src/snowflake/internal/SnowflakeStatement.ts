@@ -18,6 +18,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../../lifetime/Ledger.ts"
 import type { End } from "./SnowflakeAnswers.ts"
 import * as SnowflakeApi from "./SnowflakeApi.ts"
@@ -216,7 +217,8 @@ const ending = ({ api, cancelCallLimit }: Ground, { statement, submitted }: Subm
 }
 
 const abandoned = ({ handle, query }: Running) =>
-  Effect.logWarning(
+  LogEvent.warning(
+    { event: "snowflake.unconfirmed", query },
     handle === undefined
       ? `Snowflake did not say whether it has the statement of ${query}. Look for this query tag in the query history`
       : `Snowflake did not say that statement ${handle} of ${query} is over. End it with SnowflakeStatements.end`

@@ -6,8 +6,8 @@ import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Redacted from "effect/Redacted"
-import * as PgServer from "../../../src/testing/PgServer.ts"
-import * as RedisServer from "../../../src/testing/RedisServer.ts"
+import * as TestPostgres from "../../../src/testing/TestPostgres.ts"
+import * as TestRedis from "../../../src/testing/TestRedis.ts"
 
 export type Store = "none" | "postgres" | "redis"
 
@@ -58,7 +58,7 @@ const commands = (url: string) =>
 
 /** A database server, and what starts servers on it. */
 export const make = Effect.gen(function* () {
-  const pg = yield* PgServer.make({
+  const pg = yield* TestPostgres.make({
     maxConnections: 300,
     settings: {
       shared_preload_libraries: "pg_stat_statements",
@@ -74,7 +74,7 @@ export const make = Effect.gen(function* () {
     yield* admin.query(`create database ${name}`)
     return Redacted.value(pg.url(name))
   })
-  const redis = Effect.map(RedisServer.make(), ({ url }) => Redacted.value(url))
+  const redis = Effect.map(TestRedis.make(), ({ url }) => Redacted.value(url))
   const profileDirectory = process.env.HOLDFAST_BENCH_PROFILE
 
   /** Starts a server for the current scope, and waits until it listens. */

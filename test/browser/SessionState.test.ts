@@ -1,0 +1,151 @@
+import { NodeHttpServer } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { readFileSync } from "node:fs"
+import { createServer } from "node:http"
+import { stripTypeScriptTypes } from "node:module"
+import type { Browser, BrowserContext, Page } from "playwright-core"
+import { rolldown } from "rolldown"
+import { gzipSync } from "node:zlib"
+import * as App from "../../docs/examples/browser-app.ts"
+import * as Chromium from "../support/chromium.ts"
+
+const file = "src/browser/SessionState.ts"
+const script = stripTypeScriptTypes(readFileSync(file, "utf8"))
+
+class Chrome extends Context.Service<Chrome, Browser>()("test/Chrome") {}
+
+/** A port that nobody has. */
+const freePort = Effect.callback<number>((resume) => {
+  const server = createServer().listen(0, "127.0.0.1", () => {
+    const address = server.address()
+    server.close(() => resume(Effect.succeed(typeof address === "object" ? (address?.port ?? 0) : 0)))
+  })
+})
+
+/** The app of the docs, until it is stopped or the current scope closes. */
+const serving = Effect.fnUntraced(function* (at?: number) {
+  const port = at ?? (yield* freePort)
+  const url = `http://127.0.0.1:${port}`
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const server = NodeHttpServer.layer(createServer, { port, host: "127.0.0.1", gracefulShutdownTimeout: 0 })
+  yield* Layer.buildWithScope(Layer.provide(App.app(url), server), scope)
+  return { url, port, stop: Scope.close(scope, Exit.void) }
+})
+
+/** What a build would put beside the page. */
+const withScript = (context: BrowserContext) =>
+  Effect.promise(() =>
+    context.route("**/SessionState.js", (route) => route.fulfill({ contentType: "text/javascript", body: script }))
+  )
+
+const tab = (context: BrowserContext, url: string) =>
+  Effect.promise(async () => {
+    const page = await context.newPage()
+    await page.goto(url)
+    return page
+  })
+
+const visitor = Effect.fnUntraced(function* (url: string) {
+  const context = yield* Chromium.person(yield* Chrome)
+  yield* withScript(context)
+  return { context, page: yield* tab(context, url) }
+})
+
+const logIn = (page: Page, password = "wonderland") =>
+  Effect.promise(async () => {
+    await page.getByLabel("User name").fill("alice")
+    await page.getByLabel("Password").fill(password)
+    await page.getByRole("button", { name: "Log in" }).click()
+  })
+
+const says = (page: Page, text: string) => Effect.promise(() => page.getByText(text).waitFor())
+const isHome = (page: Page) => says(page, "Hello alice")
+
+/** How many streams the server has open: one tab listens for all. */
+const streams = (page: Page) =>
+  Effect.promise(() => page.evaluate(() => navigator.locks.query().then(({ held = [] }) => held.length)))
+
+layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeout: "120 seconds" })(
+  "SessionState in a page without a build",
+  (it) => {
+    it.effect("logs in, counts down by the server's clock, and logs out", () =>
+      Effect.gen(function* () {
+        const { url } = yield* serving()
+        const { page } = yield* visitor(url)
+        yield* logIn(page, "?")
+        yield* says(page, "401")
+        yield* logIn(page)
+        yield* isHome(page)
+        const left = yield* Effect.promise(async () => {
+          await page.locator("#left", { hasText: /^[1-9]/ }).waitFor()
+          return Number(await page.textContent("#left"))
+        })
+        assert.closeTo(left, 1800, 15)
+        yield* Effect.promise(() => page.reload())
+        yield* isHome(page)
+        yield* Effect.promise(() => page.getByRole("button", { name: "Log out" }).click())
+        yield* says(page, "You logged out.")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("ten tabs have one connection, which another takes over, and all know of a login and a logout", () =>
+      Effect.gen(function* () {
+        const { url } = yield* serving()
+        const { context, page } = yield* visitor(url)
+        const others = yield* Effect.all(
+          Array.from({ length: 9 }, () => tab(context, url)),
+          { concurrency: 3 }
+        )
+        yield* logIn(page)
+        for (const each of [page, ...others]) yield* isHome(each)
+        assert.strictEqual(yield* streams(page), 1)
+        // The one that listens goes.
+        const [second, ...rest] = others
+        assert.isDefined(second)
+        yield* Effect.promise(() => page.close())
+        yield* Effect.promise(
+          () =>
+            second?.waitForFunction(() => navigator.locks.query().then(({ held = [] }) => held.length === 1)) ??
+            Promise.resolve()
+        )
+        // The news of the logout come by the stream or from the tab, whichever is faster, and say the same.
+        yield* Effect.promise(() => rest[0]?.getByRole("button", { name: "Log out" }).click() ?? Promise.resolve())
+        for (const each of others) yield* says(each, "You logged out.")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("no network and no service are told apart from each other, and neither logs anybody out", () =>
+      Effect.gen(function* () {
+        const { port, stop, url } = yield* serving()
+        const { context, page } = yield* visitor(url)
+        yield* logIn(page)
+        yield* isHome(page)
+        yield* Effect.promise(() => context.setOffline(true))
+        yield* says(page, "No network.")
+        yield* isHome(page)
+        yield* Effect.promise(() => context.setOffline(false))
+        yield* Effect.promise(() => page.locator("#note:empty").waitFor({ state: "attached" }))
+        yield* stop
+        yield* says(page, "You are still logged in.")
+        yield* isHome(page)
+        // It comes back, and remembers nobody: its sessions were in its memory.
+        yield* serving(port)
+        yield* says(page, "You were logged out on another device.")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("takes less than 2 kB on the way to the browser", () =>
+      Effect.promise(async () => {
+        const bundle = await rolldown({ input: file })
+        const { output } = await bundle.generate({ format: "es", minify: true })
+        await bundle.close()
+        assert.isBelow(gzipSync(output[0].code, { level: 9 }).length, 2000)
+      })
+    )
+  }
+)

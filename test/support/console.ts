@@ -1,0 +1,132 @@
+/**
+ * The console in a real browser: built from the sources as they are, served by a running service, with everything that the browser
+ * complains about.
+ */
+import { assert } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { readFileSync } from "node:fs"
+import * as Path from "node:path"
+import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core"
+import { build } from "vite"
+import * as Chromium from "./chromium.ts"
+import * as Service from "./service.ts"
+
+const root = Path.join(import.meta.dirname, "../..")
+const axe = readFileSync(Path.join(root, "node_modules/axe-core/axe.min.js"), "utf8")
+
+/** The browser, and what it complained about on any page: errors, and breaches of the policy. */
+export class Console extends Context.Service<
+  Console,
+  { readonly browser: Browser; readonly complaints: Array<string> }
+>()("test/Console") {}
+
+const built = Effect.promise(() =>
+  build({ configFile: Path.join(root, "src/console/vite.config.ts"), logLevel: "error" })
+)
+
+/** A service with the console as it is now, and one browser for all tests of a block. */
+export const layer = Layer.effect(
+  Console,
+  Effect.map(Chromium.launch, (browser) => ({ browser, complaints: [] }))
+).pipe(Layer.merge(Service.layerShared({ HOLDFAST_FUNCTIONS: "on" })), Layer.provide(Layer.effectDiscard(built)))
+
+/** What a page of a service that has no session for it says on its first visit; a breach of the policy is none of it. */
+const isExpected = (text: string): boolean => /Failed to load resource|net::ERR/.test(text)
+
+/** A person's browser, for the current scope. */
+export const person = Effect.fnUntraced(function* (options: BrowserContextOptions = {}) {
+  const { browser, complaints } = yield* Console
+  const context = yield* Chromium.person(browser, options)
+  context.setDefaultTimeout(60_000)
+  context.on("console", (message) => {
+    if (message.type() === "error" && !isExpected(message.text())) complaints.push(message.text())
+  })
+  context.on("weberror", (error) => complaints.push(String(error.error())))
+  context.on("page", (page) =>
+    page.on("dialog", (dialog) => {
+      complaints.push(`dialog ${dialog.message()}`)
+      void dialog.dismiss()
+    })
+  )
+  return context
+})
+
+/** Opens the console in a new tab. */
+export const open = Effect.fnUntraced(function* (context: BrowserContext) {
+  const { url } = yield* Service.Shared
+  return yield* does(async () => {
+    const page = await context.newPage()
+    await page.goto(`${url}/console`)
+    return page
+  })
+})
+
+/** What is done in a browser; a failure is the test's. */
+export const does = <A>(work: () => Promise<A>): Effect.Effect<A> => Effect.promise(work)
+
+export const logIn = (page: Page, username = "demo") =>
+  does(async () => {
+    await page.getByLabel("User name").fill(username)
+    await page.getByLabel("Password").fill(Service.demoPassword)
+    await page.getByRole("button", { name: "Log in" }).click()
+    await page.getByRole("textbox", { name: "SQL" }).waitFor()
+  })
+
+/** A tab of somebody who is logged in. */
+export const loggedIn = Effect.fnUntraced(function* (options?: BrowserContextOptions, username?: string) {
+  const context = yield* person(options)
+  const page = yield* open(context)
+  yield* logIn(page, username)
+  return { context, page }
+})
+
+/** Writes into the editor what is to be run. */
+export const write = (page: Page, sql: string) =>
+  does(async () => {
+    await page.getByRole("textbox", { name: "SQL" }).click()
+    await page.keyboard.press("ControlOrMeta+a")
+    await page.keyboard.insertText(sql)
+  })
+
+/** Writes SQL and runs it with the keyboard. */
+export const run = (page: Page, sql: string) =>
+  Effect.andThen(
+    write(page, sql),
+    does(() => page.keyboard.press("Control+Enter"))
+  )
+
+export const goTo = (page: Page, view: string) =>
+  does(async () => {
+    await page.getByRole("navigation").getByRole("link", { name: view }).click()
+    await page.getByRole("heading", { name: view, level: 1 }).waitFor()
+  })
+
+interface Violation {
+  readonly id: string
+  readonly nodes: ReadonlyArray<{ readonly html: string; readonly failureSummary?: string }>
+}
+
+/** Fails where axe finds something. */
+export const isAccessible = (page: Page, what: string) =>
+  does(async () => {
+    await page.evaluate(axe)
+    const found = (await page.evaluate("axe.run({ resultTypes: ['violations'] })")) as {
+      readonly violations: ReadonlyArray<Violation>
+    }
+    assert.deepStrictEqual(
+      found.violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`),
+      [],
+      what
+    )
+  })
+
+/** Saves a picture of a view where it is asked for: `HOLDFAST_TEST_IMAGES=1`. */
+export const picture = (page: Page, name: string) =>
+  process.env["HOLDFAST_TEST_IMAGES"] === undefined
+    ? Effect.void
+    : does(async () => {
+        // The browser's caret is left as it is: hiding it takes a style that the policy forbids.
+        await page.screenshot({ path: Path.join(root, `docs/images/${name}.png`), caret: "initial" })
+      })
