@@ -53,7 +53,7 @@ const mutations: ReadonlyArray<Mutation> = [
   ["sessions", "session/Sessions.ts", "Effect.repeat(held.poll, Schedule", "Effect.repeat(Effect.void, Schedule"],
   ["sessions", acts, "if (known.record.id !== read.session) return yield* conflict", ""],
   ["sessions", acts, 'on.state = { _tag: "Ended", error: revoked }\n      return onEnd', "return onEnd"],
-  ["sessions", acts, 'yield* end(known, "another login")', ""],
+  ["sessions", acts, 'yield* end(known, "another login")', "yield* Effect.void"],
   ["sessions", reading, 'if (this.state._tag !== "Unloaded") return Effect.succeed(false)', ""],
   ["queries", registry, "keys.keep(request, entry, steady())", ""],
   ["queries", registry, "const answer = request && keys.answer(request, steady())", "const answer = undefined"],
