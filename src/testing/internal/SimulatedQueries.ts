@@ -256,8 +256,8 @@ const run = (steps: ReadonlyArray<Step>, world: World) =>
       { concurrency: "unbounded", discard: true }
     )
     if (!isClosed) {
-      // Time for everything that ends by itself, or by its deadline.
-      yield* Effect.sleep("8 seconds")
+      // Time for everything that ends by itself or by its deadline, also one after the other on one place.
+      yield* Effect.sleep("55 seconds")
       for (const [principal, id, act, deadline] of ids) {
         const exit = yield* Effect.exit(registry.status(principal, id))
         if (Exit.isFailure(exit)) continue
