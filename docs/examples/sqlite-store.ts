@@ -165,8 +165,8 @@ export const make = Effect.fnUntraced(function* (path: string) {
     const nonce = randomBytes(32).toString("base64url")
     run("insert into tokens values (?, ?, ?, ?, ?, null, null)", hash, session, now, nonce, predecessor)
   }
-  const killTokens = (session: string, now: number) =>
-    run("update tokens set valid_until = min(coalesce(valid_until, ?), ?) where session = ?", now, now, session)
+  /** For good: a clock that is set back does not come before the first moment. */
+  const killTokens = (session: string) => run("update tokens set valid_until = 0 where session = ?", session)
 
   /** Writes down that a session is over, and whether it was past its time. Tells whether it was live. */
   const finish = (session: Session, now: number): boolean => {
@@ -228,7 +228,7 @@ export const make = Effect.fnUntraced(function* (path: string) {
       const vain = instead === undefined ? undefined : tokenOf(instead)
       const old = vain && byId(vain.session)
       if (vain !== undefined && (old === undefined || !isLive(old, now))) {
-        run("update tokens set session = ?, predecessor = null, valid_until = ? where hash = ?", id, now, vain.hash)
+        run("update tokens set session = ?, predecessor = null, valid_until = 0 where hash = ?", id, vain.hash)
       }
       return { record: recordOf(find(byId(id), now)), displaced }
     })
@@ -265,7 +265,7 @@ export const make = Effect.fnUntraced(function* (path: string) {
       if (isTaken(next)) throw refuse(new SessionError.SessionTokenTaken())
       guard(principal, login)
       const displaced = makeRoom(principal, login, now, id)
-      killTokens(id, now)
+      killTokens(id)
       run(
         `update sessions set place = ${nextPlace}, principal = ?, actor = null, device = ?, version = version + 1,
            created_at = ?, seen_at = ?, expires_at = ?, idle = ?, touch = ?, renew = ? where id = ?`,
@@ -287,7 +287,7 @@ export const make = Effect.fnUntraced(function* (path: string) {
     step((now) => {
       const { session } = findToken(token, now)
       if (isTaken(next)) throw refuse(new SessionError.SessionTokenTaken())
-      killTokens(session.id, now)
+      killTokens(session.id)
       issue(next, session.id, now)
       return recordOf(session)
     })

@@ -52,6 +52,9 @@ const step = <A>(body: (now: number) => A | SessionError): Effect.Effect<A, Sess
     return result instanceof SessionError ? Effect.fail(result) : Effect.succeed(result)
   })
 
+/** The time until which a token is good that is replaced at once: no clock that is set back comes before it. */
+const dead = Number.NEGATIVE_INFINITY
+
 /** Makes an empty store. */
 export const make = Effect.gen(function* () {
   const sessions = new Map<SessionId.SessionId, Held>()
@@ -103,13 +106,11 @@ export const make = Effect.gen(function* () {
   const follow = (hash: TokenHash, session: Held, now: number) => {
     const token = tokens.get(hash)
     if (token === undefined || isLive(token.session, now)) return
-    tokens.set(hash, { ...token, session, predecessor: undefined, validUntil: now })
+    tokens.set(hash, { ...token, session, predecessor: undefined, validUntil: dead })
   }
 
-  const killTokens = (held: Held, now: number) => {
-    for (const token of tokens.values()) {
-      if (token.session === held) token.validUntil = Math.min(token.validUntil, now)
-    }
+  const killTokens = (held: Held) => {
+    for (const token of tokens.values()) if (token.session === held) token.validUntil = dead
   }
 
   const present = (token: Token, now: number) => {
@@ -198,7 +199,7 @@ export const make = Effect.gen(function* () {
       if (isRevokedSince(principal, authentication)) return because(new SessionRevoked())
       const held = presented.session
       const displaced = makeRoom(principal, authentication, now, held)
-      killTokens(held, now)
+      killTokens(held)
       Object.assign(held, timesOf(authentication, now), { principal, actor: null, device: { ...device } })
       if (data !== undefined) Object.assign(held, { data: JSON.stringify(data.value), dataVersion: data.version })
       held.version++
@@ -213,7 +214,7 @@ export const make = Effect.gen(function* () {
       const presented = findToken(token, now)
       if (presented instanceof SessionError) return presented
       if (tokens.has(next)) return inUse
-      killTokens(presented.session, now)
+      killTokens(presented.session)
       issue(next, presented.session, now)
       return recordOf(presented.session)
     })

@@ -444,5 +444,24 @@ export const faults: ReadonlyArray<readonly [law: string, fault: string, broken:
           )(load(token))
       }
     }
+  ],
+  [
+    "S6 a token that was replaced at once is dead for good, also when the clock is set back",
+    "a token that was replaced is good until the moment at which it was",
+    (store) => {
+      const replaced = new Map<TokenHash, { readonly next: TokenHash; readonly at: number }>()
+      return {
+        rotate: (rotation) =>
+          Effect.zipWith(store.rotate(rotation), Clock.currentTimeMillis, (record, at) => {
+            replaced.set(rotation.token, { next: rotation.next, at })
+            return record
+          }),
+        load: (token) =>
+          Effect.flatMap(Clock.currentTimeMillis, (now) => {
+            const known = replaced.get(token)
+            return store.load(known !== undefined && now < known.at ? known.next : token)
+          })
+      }
+    }
   ]
 ]

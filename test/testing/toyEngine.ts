@@ -180,7 +180,9 @@ export const make = (fault?: Fault) => {
             written.push(number)
             execution.onDone(Exit.succeed(summary))
           })
-      const early = is("done before written") ? Effect.sync(() => execution.onDone(Exit.succeed(summary))) : Effect.void
+      // Told at once, and written so much later that every interruption comes in between.
+      const said = Effect.sync(() => execution.onDone(Exit.succeed(summary)))
+      const early = is("done before written") ? Effect.andThen(said, Effect.sleep(50)) : Effect.void
       return Effect.andThen(early, Effect.andThen(Effect.sleep(seconds * 1000), effect)).pipe(Effect.as(summary))
     }
     if (all === true) return told(["n"], [written.toSorted((a, b) => a - b).map((number) => [number])], sink)

@@ -1,7 +1,16 @@
 /**
  * The statements by which `PgSessionStore` gives out tokens: logins, new tokens, and the epochs of principals.
  */
-import { columns, epoch, isAccepted, isStillLive, millis, onPrimary, type over } from "./PgSessionSqlParts.ts"
+import {
+  columns,
+  epoch,
+  isAccepted,
+  isReplaced,
+  isStillLive,
+  millis,
+  onPrimary,
+  type over
+} from "./PgSessionSqlParts.ts"
 
 /** The statements over the tables of a schema. */
 export const make = (on: ReturnType<typeof over>, channel: string) => {
@@ -59,7 +68,7 @@ export const make = (on: ReturnType<typeof over>, channel: string) => {
       ), issued as (
         insert into ${tokens} (hash, session, issued_at, nonce) select $10::bytea, id, created_at, $11 from made
       ), followed as (
-        update ${tokens} t set session = made.id, valid_until = made.created_at, predecessor = null
+        update ${tokens} t set session = made.id, valid_until = made.created_at, predecessor = null, nonce = ''
         from made, ${sessions} s
         where t.hash = $12::bytea and s.id = t.session and not ${isStillLive("s", "clock_timestamp()")}
       )
@@ -107,8 +116,8 @@ export const make = (on: ReturnType<typeof over>, channel: string) => {
       ), ${displaced(leaving("$2::text", "$9::int", "and l.id not in (select id from mine) and exists (select from mine)"))},
       ${told("displaced")},
       dead as (
-        update ${tokens} t set valid_until = moment.at from moment, mine
-        where t.session = mine.id and ${isAccepted("t", "moment.at")}
+        update ${tokens} t set valid_until = least(t.valid_until, moment.at), nonce = '' from moment, mine
+        where t.session = mine.id and not ${isReplaced("t")}
       ), ${forgotten("mine")},
       issued as (
         insert into ${tokens} (hash, session, issued_at, nonce) select $10::bytea, mine.id, at, $11 from mine, moment
@@ -131,8 +140,8 @@ export const make = (on: ReturnType<typeof over>, channel: string) => {
         select s.* from ${tokens} t join ${sessions} s on s.id = t.session, moment
         where t.hash = $1 and ${isAccepted("t", "moment.at")} and ${isStillLive("s", "moment.at")}
       ), dead as (
-        update ${tokens} t set valid_until = moment.at from moment, mine
-        where t.session = mine.id and ${isAccepted("t", "moment.at")}
+        update ${tokens} t set valid_until = least(t.valid_until, moment.at), nonce = '' from moment, mine
+        where t.session = mine.id and not ${isReplaced("t")}
       ), ${forgotten("mine")},
       issued as (
         insert into ${tokens} (hash, session, issued_at, nonce) select $2::bytea, mine.id, at, $3 from mine, moment

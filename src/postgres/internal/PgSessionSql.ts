@@ -8,6 +8,7 @@ import {
   endOf,
   graceEnd,
   isAccepted,
+  isReplaced,
   isDue,
   isLive,
   isStillLive,
@@ -35,7 +36,7 @@ export const make = (schema: string, channel: string) => {
         left join ${sessions} s on s.id = t.session`
   const presentedState = `
           case when s.id is null then 'missing'
-               when ${isLive("s", "now()")} and t.valid_until <= now() then 'superseded'
+               when ${isLive("s", "now()")} and (${isReplaced("t")} or t.valid_until <= now()) then 'superseded'
                else ${state("s", "now()")} end`
   const nonceIfDue = "case when t.issued_at + s.renew_every <= now() then t.nonce end"
 

@@ -34,7 +34,10 @@ export const state = (s: string, at: string) => `
  */
 export const isStillLive = (s: string, at: string) => `${state(s, at)} = 'live'`
 
-export const isAccepted = (t: string, at: string) => `(${t}.valid_until is null or ${t}.valid_until > ${at})`
+/** One that was replaced at once has an empty nonce: it is dead for good, also when the clock is set back. */
+export const isReplaced = (t: string) => `${t}.nonce = ''`
+export const isAccepted = (t: string, at: string) =>
+  `(not ${isReplaced(t)} and (${t}.valid_until is null or ${t}.valid_until > ${at}))`
 
 /** What `PgSessionRow.record` reads, in its order. */
 export const columns = (s: string, lastSeenAt = `${s}.last_seen_at`, nonce = "null::text") => `

@@ -215,5 +215,30 @@ export const laws = [
       yield* advance(Duration.hours(1))
       assert.strictEqual(yield* outcome(another.load(revoked.token)), "SessionExpired")
     })
+  ),
+
+  law(
+    "S6 a token that was replaced at once is dead for good, also when the clock is set back",
+    ["clock", "clockBack"],
+    ({ advance, another, store }) =>
+      Effect.gen(function* () {
+        const [rotated, login, ended] = [session(), session({ principal: "bob" }), session({ principal: "carol" })]
+        for (const one of [rotated, login, ended]) yield* create(store, one)
+        yield* advance("10 minutes")
+        const next = newToken()
+        yield* store.rotate({ token: rotated.token, next })
+        yield* another.authenticate(authentication({ token: login.token, principal: "bob" }))
+        yield* store.revoke((yield* store.load(ended.token)).id)
+        yield* store.create(session({ principal: "dora", instead: ended.token }))
+        yield* advance(Duration.minutes(-9))
+        for (const instance of [store, another]) {
+          for (const { token } of [rotated, login, ended]) {
+            assert.strictEqual(yield* outcome(instance.load(token)), "SessionSuperseded")
+            assert.strictEqual(yield* outcome(instance.touch(token)), "SessionSuperseded")
+            assert.strictEqual(yield* outcome(instance.rotate({ token, next: newToken() })), "SessionSuperseded")
+          }
+        }
+        assert.strictEqual(yield* outcome(another.load(next)), "ok")
+      })
   )
 ]
