@@ -35,6 +35,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { isSqlError } from "effect/sql/SqlError"
 import { hostname } from "node:os"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
 import { QueryId } from "../query/QueryId.ts"
@@ -176,7 +177,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
           dead,
           Effect.matchCauseEffect(work, {
             onSuccess: (isDone) => Effect.sync(() => (takenOver += isDone ? 1 : 0)),
-            onFailure: (cause) => Effect.logDebug("An instance that is gone cannot be taken over from yet", cause)
+            onFailure: (cause) =>
+              LogEvent.debug(
+                { event: "takeover.delayed" },
+                "An instance that is gone cannot be taken over from yet",
+                cause
+              )
           }),
           { onlyIfMissing: true }
         )

@@ -29,6 +29,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { isSqlError } from "effect/sql/SqlError"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as Timers from "../lifetime/internal/Timers.ts"
@@ -105,7 +106,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     (sql, params) =>
       within(pool.use((connection) => connection.queryValues(sql, params))).pipe(
         // Why is in the log of outages; the reader of the record may be anybody.
-        Effect.tapError((error) => (isSqlError(error) ? Effect.logDebug("Rows in PostgreSQL", error) : Effect.void)),
+        Effect.tapError((error) =>
+          isSqlError(error) ? LogEvent.debug({ event: "results.refused" }, "Rows in PostgreSQL", error) : Effect.void
+        ),
         Effect.mapError(() => problem)
       )
   const read = asked(readers, notRead)

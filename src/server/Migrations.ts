@@ -6,11 +6,13 @@ import * as Option from "effect/Option"
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
 import * as PgFunctionMigrations from "../postgres/internal/PgFunctionMigrations.ts"
 import * as PgMigrations from "../postgres/internal/PgMigrations.ts"
+import * as PgQueryMigrations from "../postgres/internal/PgQueryMigrations.ts"
 import * as PgSessionMigrations from "../postgres/internal/PgSessionMigrations.ts"
 import type { Databases } from "./Databases.ts"
 import * as FunctionServices from "./FunctionServices.ts"
 import * as SessionStores from "./SessionStores.ts"
 import type { Settings } from "./Settings.ts"
+import * as SharedQueries from "./SharedQueries.ts"
 import * as UsersMigrations from "./UsersMigrations.ts"
 
 const schema = "holdfast"
@@ -41,6 +43,15 @@ export const all = (settings: Settings, databases: Databases) => {
             pending: pending(PgFunctionMigrations.migrations(schema)),
             run: FunctionServices.migrate(settings, databases)
           }
-        ])
+        ]),
+    ...(settings.sharedQueries
+      ? [
+          {
+            of: "queries",
+            pending: pending(PgQueryMigrations.migrations(schema)),
+            run: SharedQueries.migrate(settings, databases)
+          }
+        ]
+      : [])
   ]
 }

@@ -15,8 +15,8 @@ import * as Result from "effect/Result"
 import * as SessionCipher from "../session/SessionCipher.ts"
 import * as SessionKeys from "./SessionKeys.ts"
 import * as Logging from "./Logging.ts"
-import * as Durations from "./Durations.ts"
-import * as ListenerTls from "./ListenerTls.ts"
+import * as ListenerSettings from "./ListenerSettings.ts"
+import type * as ListenerTls from "./ListenerTls.ts"
 import * as SecretFiles from "./SecretFiles.ts"
 import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as ClearText from "./ClearText.ts"
@@ -138,32 +138,6 @@ const origin = Effect.flatMap(
   }
 )
 
-/** None by default: who asks for readiness once in a second or less needs two of these. */
-const drainDelay = Effect.gen(function* () {
-  const variable = "HOLDFAST_DRAIN_DELAY"
-  const text = yield* read(variable, (name) => Config.withDefault(Config.String(name), "0s"), "a duration")
-  const delay = Option.getOrUndefined(Durations.parse(text))
-  if (delay === undefined || Duration.toMillis(delay) < 0 || Duration.toMillis(delay) > 60_000) {
-    return yield* refuse(variable, "must be a duration up to a minute, such as 5s")
-  }
-  return delay
-})
-
-/** A certificate and its key, which may be in the same file. */
-const tls = Effect.gen(function* () {
-  const [certVariable, keyVariable] = ["HOLDFAST_TLS_CERT", "HOLDFAST_TLS_KEY"] as const
-  const path = (variable: string) => read(variable, (name) => Config.option(Config.String(name)), "the path of a file")
-  const [cert, key] = [yield* path(certVariable), yield* path(keyVariable)]
-  if (Option.isNone(cert)) {
-    return Option.isNone(key) ? Option.none() : yield* refuse(keyVariable, `must not be set without ${certVariable}`)
-  }
-  const files = { cert: cert.value, key: Option.getOrElse(key, () => cert.value) }
-  const problem = ListenerTls.problemOf(files)
-  return problem === undefined
-    ? Option.some(files)
-    : yield* refuse(certVariable, `and ${keyVariable} must name a certificate and its key in PEM: ${problem}`)
-})
-
 /** Networks in CIDR notation, separated by commas. */
 const networks = (variable: string) =>
   Effect.flatMap(
@@ -268,7 +242,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     host,
     port: yield* integer("PORT", 3000, 0, 65_535),
     origin: yield* origin,
-    tls: yield* tls,
+    tls: yield* ListenerSettings.tls,
     databaseUrl: ownUrl,
     ...engineSettings,
     snowflake: yield* snowflake,
@@ -312,7 +286,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),
     requestMetrics: (yield* oneOf("HOLDFAST_REQUEST_METRICS", ["on", "off"])) === "on",
-    drainDelay: yield* drainDelay,
+    drainDelay: yield* ListenerSettings.drainDelay,
     logFormat: yield* read(
       "HOLDFAST_LOG_FORMAT",
       (name) => Config.withDefault(Config.Literals(Logging.formats, name), Logging.usualFormat()),

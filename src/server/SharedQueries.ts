@@ -10,6 +10,7 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as FileQueryResults from "../node/FileQueryResults.ts"
 import * as PgQueryBackends from "../postgres/PgQueryBackends.ts"
 import * as PgQueryJournal from "../postgres/PgQueryJournal.ts"
@@ -25,18 +26,18 @@ type Where = Pick<Databases, "own">
 /** How often it is asked whether the sessions of queries that were taken over are there still. */
 const sessionCheck = Duration.seconds(2)
 
-const gauges = {
+const metrics = {
   isValid: Metric.gauge("holdfast_queries_lease_valid", {
     description: "Whether this instance holds its lease in the journal of queries: 1 or 0"
   }),
-  lagMillis: Metric.gauge("holdfast_queries_lease_lag_milliseconds", {
+  lagSeconds: Metric.gauge("holdfast_queries_lease_lag_seconds", {
     description: "Time since this instance last renewed its lease"
   }),
   instances: Metric.gauge("holdfast_queries_instances", {
     description: "Instances that share the journal of queries"
   }),
-  takenOver: Metric.gauge("holdfast_queries_taken_over", {
-    description: "Instances that this one took over from since it started"
+  takenOver: Metric.counter("holdfast_queries_takeovers_total", {
+    description: "Instances that this one took over from"
   })
 }
 
@@ -83,7 +84,12 @@ const warnings = (settings: Settings, databases: Pick<Databases, "queries">) =>
       ([name, { backends, others }]) =>
         Effect.matchCauseEffect(backends.missing(others ? "others" : "own"), {
           onSuccess: (missing) =>
-            missing === undefined ? Effect.void : Effect.logWarning(`On the engine ${name}, ${missing}.`),
+            missing === undefined
+              ? Effect.void
+              : LogEvent.warning(
+                  { event: "takeover.rights_missing", engine: name },
+                  `On the engine ${name}, ${missing}.`
+                ),
           onFailure: () => Effect.fail("away" as const)
         }).pipe(Effect.retry(Schedule.spaced("5 seconds"))),
       { concurrency: "unbounded", discard: true }
@@ -108,12 +114,16 @@ export const layerWatch = (settings: Settings, databases: Pick<Databases, "queri
           yield* registry.value.cancelAll({ session })
         }
       })
+      let counted = 0
       const sample = Effect.flatMap(journal.standing, ({ instances, isValid, lagMillis, takenOver }) =>
         Effect.all([
-          Metric.update(gauges.isValid, isValid ? 1 : 0),
-          Metric.update(gauges.lagMillis, lagMillis),
-          Metric.update(gauges.instances, instances),
-          Metric.update(gauges.takenOver, takenOver)
+          Metric.update(metrics.isValid, isValid ? 1 : 0),
+          Metric.update(metrics.lagSeconds, lagMillis / 1000),
+          Metric.update(metrics.instances, instances),
+          Metric.update(metrics.takenOver, takenOver - counted),
+          Effect.sync(() => {
+            counted = takenOver
+          })
         ])
       )
       yield* Effect.forkScoped(Effect.repeat(Effect.ignore(sessions), Schedule.spaced(sessionCheck)))

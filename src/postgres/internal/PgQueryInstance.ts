@@ -13,6 +13,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
 import { QueryId } from "../../query/QueryId.ts"
 import type { QueryError } from "../../query/QueryError.ts"
@@ -110,7 +111,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   const end = Effect.gen(function* () {
-    yield* Effect.logWarning(
+    yield* LogEvent.warning(
+      { event: "lease.lost" },
       "This instance was taken for gone, because its lease was over: what it ran is ended, and others tell what became of it. It goes on as a new one."
     )
     if (incarnation !== undefined) previous = { id: incarnation, until: steady() + leftoverMillis }
@@ -152,7 +154,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   yield* Effect.forkScoped(
     Effect.forever(
       Effect.andThen(
-        Effect.catchCause(once, (cause) => Effect.logDebug("The lease of this instance cannot be renewed", cause)),
+        Effect.catchCause(once, (cause) =>
+          LogEvent.debug({ event: "lease.delayed" }, "The lease of this instance cannot be renewed", cause)
+        ),
         pause
       )
     )

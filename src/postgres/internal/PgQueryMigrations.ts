@@ -95,11 +95,12 @@ const tables = Effect.fnUntraced(function* (schema: string) {
   for (const statement of statements) yield* sql.unsafe(statement)
 })
 
+export const migrations = (schema: string) => ({
+  of: "queries",
+  schema,
+  table: "query_migrations",
+  steps: { "1_queries": tables(schema) }
+})
+
 /** Brings the tables up to date, on a connection of its own. */
-export const run = (options: PgMigrations.Options, schema: string) =>
-  PgMigrations.run(options, {
-    of: "queries",
-    schema,
-    table: "query_migrations",
-    steps: { "1_queries": tables(schema) }
-  })
+export const run = (options: PgMigrations.Options, schema: string) => PgMigrations.run(options, migrations(schema))

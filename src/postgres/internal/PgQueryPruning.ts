@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Schema from "effect/Schema"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import type { QueryError } from "../../query/QueryError.ts"
 import { QueryId } from "../../query/QueryId.ts"
 import type * as QueryJournal from "../../query/QueryJournal.ts"
@@ -66,7 +67,9 @@ export const make = Effect.fnUntraced(function* ({ ask, bounds, statements }: Op
   )
 
   const now = Effect.andThen(excess, Effect.andThen(removeRecords, removeKeys))
-  const later = Effect.catchCause(now, (cause) => Effect.logDebug("Records of queries cannot be pruned", cause))
+  const later = Effect.catchCause(now, (cause) =>
+    LogEvent.debug({ event: "records.kept" }, "Records of queries cannot be pruned", cause)
+  )
   return {
     /** A query of a principal's has ended. */
     touched: (principal: string): void => void touched.set(principal, (touched.get(principal) ?? 0) + 1),

@@ -8,6 +8,7 @@
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import { QueriesUnavailable, QueryCanceled, type QueryError } from "../../query/QueryError.ts"
 import type * as QueryJournal from "../../query/QueryJournal.ts"
 import type { PgQuerySql } from "./PgQuerySql.ts"
@@ -75,7 +76,11 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
         onSuccess: () => Effect.succeed(true),
         onFailure: (cause) =>
           Effect.as(
-            Effect.logWarning("What an instance that is gone has left running cannot be ended yet", cause),
+            LogEvent.warning(
+              { event: "takeover.stuck" },
+              "What an instance that is gone has left running cannot be ended yet",
+              cause
+            ),
             false
           )
       })

@@ -15,6 +15,7 @@ import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Schema from "effect/Schema"
 import { type SqlError, isSqlError } from "effect/sql/SqlError"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import type { QueryId } from "../../query/QueryId.ts"
 import type { Claim } from "../../query/QueryJournal.ts"
 import type { PgQuerySql } from "./PgQuerySql.ts"
@@ -142,7 +143,7 @@ export const make = Effect.fnUntraced(function* ({ ask, isHeard, statements }: O
           (error) => isSqlError(error) && PgQueryRow.isRefusal(error),
           (error) =>
             Effect.andThen(
-              Effect.logError("A record of a query cannot be written", error),
+              LogEvent.error({ event: "records.lost" }, "A record of a query cannot be written", error),
               Effect.sync(() => {
                 for (const insert of one.inserts.values()) settleInsert(insert, "over")
                 for (const change of one.changes.values()) settleChange(change, false)
@@ -182,7 +183,7 @@ export const make = Effect.fnUntraced(function* ({ ask, isHeard, statements }: O
     Effect.forever(
       Effect.catchCause(flush, (cause) =>
         Effect.andThen(
-          Effect.logDebug("Records of queries cannot be written; trying again", cause),
+          LogEvent.debug({ event: "records.delayed" }, "Records of queries cannot be written; trying again", cause),
           Effect.sleep(again)
         )
       )

@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
+import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import type { Row } from "../QueryDriver.ts"
 import { QueryError, ResultsUnavailable } from "../QueryError.ts"
 
@@ -118,7 +119,7 @@ export const missing = (count: number) => damaged(`${count} are missing`)
 /** What is wrong with a line is for the log; the reader of the record may be anybody. */
 const damaged = (cause: string) =>
   Effect.andThen(
-    Effect.logError(`Rows cannot be read: ${cause}`),
+    LogEvent.error({ event: "results.damaged" }, `Rows cannot be read: ${cause}`),
     Effect.fail(
       new QueryError({
         reason: new ResultsUnavailable({ problem: "The rows that were kept are damaged. Submit the query again." })
