@@ -290,7 +290,7 @@ try {
     expect("the page of the console", existsSync(modules("holdfast/dist/console/index.html")), true)
     expect(
       `a service that needs neither, which wrote:\n${stdout}${stderr}`,
-      [code, stdout.startsWith("Holdfast listening on http")],
+      [code, /^Holdfast listening on http/m.test(stdout)],
       [0, true]
     )
   })
