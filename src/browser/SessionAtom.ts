@@ -1,5 +1,5 @@
 /**
- * The {@link SessionState} of a browser app as an atom, for apps that keep their state in atoms of Effect.
+ * The `SessionState` of a browser app as an atom, for apps that keep their state in atoms of Effect.
  *
  * The atom lives as long as somebody uses it and listens for as long; the state is yours to close.
  *

@@ -13,7 +13,7 @@
  *
  * **Gotchas**
  *
- * Time passes by the store's own clock, see {@link World.advance}. To move the times that are stored instead hides faults of a
+ * Time passes by the store's own clock, see `World.advance`. To move the times that are stored instead hides faults of a
  * store that remembers sessions: what is rewritten is not remembered any more.
  */
 import * as Context from "effect/Context"
