@@ -19,6 +19,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as QueryJournal from "../query/QueryJournal.ts"
@@ -66,6 +67,9 @@ const decodeMay = Schema.decodeUnknownEffect(Schema.Tuple([Schema.Tuple([Schema.
 /** How long the server has to answer. */
 const patience = Duration.seconds(3)
 
+/** For how long a new connection waits for the lease of the instance. */
+const untilLeased = { schedule: Schedule.spaced("50 millis"), times: 40 }
+
 const handleOf = ({ pid, started }: { readonly pid: number; readonly started: string }) => `${pid} ${started}`
 
 const ofHandle = (handle: string) => {
@@ -91,7 +95,8 @@ export const make = Effect.fnUntraced(function* ({ engine, password, url }: Opti
       : Effect.gen(function* () {
           const sql = yield* SqlClient.SqlClient
           const [backend] = yield* Effect.flatMap(sql.unsafe(whoAmI).unprepared, decodeWho)
-          yield* journal.register(engine, handleOf(backend))
+          // The pool opens its first connections while the instance takes its lease.
+          yield* Effect.retry(journal.register(engine, handleOf(backend)), untilLeased)
         })
 
   const end = (handles: ReadonlyArray<string>) => {

@@ -166,7 +166,7 @@ describe("holdfast doctor and migrate", () => {
       assert.strictEqual((yield* command({ env }, "migrate --dry-run")).stdout, planned.stdout)
       const done = yield* command({ env }, "migrate")
       assert.deepStrictEqual([done.code, done.stderr], [0, ""])
-      assert.match(done.stdout, /sessions: up to date\n[^]*users: up to date\n$/)
+      assert.match(done.stdout, /sessions: up to date\n[^]*users: up to date\n[^]*queries: up to date\n$/)
       assert.strictEqual((yield* command({ env }, "migrate")).stdout, "The tables are up to date.\n")
     })
   )

@@ -180,7 +180,6 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
           'holdfast_store_operation_seconds_count{operation="load"}',
           'holdfast_connections_open{source="default"}',
           'holdfast_engine_ready{engine="default"}',
-          "holdfast_results_bytes",
           "process_cpu_seconds_total",
           "nodejs_eventloop_lag_p99_seconds"
         ]
