@@ -13,7 +13,7 @@ export default defineConfig({
     globalSetup: ["test/support/globalSetup.ts"],
     pool: "forks",
     // More than a small machine has processors: most of what the tests do is wait for a server.
-    maxWorkers: 3,
+    maxWorkers: 4,
     reporters: ["default", "./test/support/closingLine.ts"]
   }
 })
