@@ -64,7 +64,7 @@ const logIn = (page: Page, password = "wonderland") =>
     await page.getByRole("button", { name: "Log in" }).click()
   })
 
-const says = (page: Page, text: string) => Effect.promise(() => page.getByText(text).waitFor())
+const says = (page: Page, text: string) => Effect.promise(() => page.getByText(text).waitFor({ timeout: 100_000 }))
 const isHome = (page: Page) => says(page, "Hello alice")
 
 /** How many streams the server has open: one tab listens for all. */
@@ -120,24 +120,27 @@ layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeou
       }).pipe(Effect.scoped)
     )
 
-    it.effect("no network and no service are told apart from each other, and neither logs anybody out", () =>
-      Effect.gen(function* () {
-        const { port, stop, url } = yield* serving()
-        const { context, page } = yield* visitor(url)
-        yield* logIn(page)
-        yield* isHome(page)
-        yield* Effect.promise(() => context.setOffline(true))
-        yield* says(page, "No network.")
-        yield* isHome(page)
-        yield* Effect.promise(() => context.setOffline(false))
-        yield* Effect.promise(() => page.locator("#note:empty").waitFor({ state: "attached" }))
-        yield* stop
-        yield* says(page, "You are still logged in.")
-        yield* isHome(page)
-        // It comes back, and remembers nobody: its sessions were in its memory.
-        yield* serving(port)
-        yield* says(page, "You were logged out on another device.")
-      }).pipe(Effect.scoped)
+    it.effect(
+      "no network and no service are told apart from each other, and neither logs anybody out",
+      () =>
+        Effect.gen(function* () {
+          const { port, stop, url } = yield* serving()
+          const { context, page } = yield* visitor(url)
+          yield* logIn(page)
+          yield* isHome(page)
+          yield* Effect.promise(() => context.setOffline(true))
+          yield* says(page, "No network.")
+          yield* isHome(page)
+          yield* Effect.promise(() => context.setOffline(false))
+          yield* Effect.promise(() => page.locator("#note:empty").waitFor({ state: "attached" }))
+          yield* stop
+          yield* says(page, "You are still logged in.")
+          yield* isHome(page)
+          // It comes back, and remembers nobody: its sessions were in its memory.
+          yield* serving(port)
+          yield* says(page, "You were logged out on another device.")
+        }).pipe(Effect.scoped),
+      120_000
     )
 
     it.effect("takes less than 2 kB on the way to the browser", () =>

@@ -299,6 +299,7 @@ layer(MariaDb.layer, { excludeTestServices: true, timeout: "60 seconds" })("Mari
           const statement = { sql: "select sleep(60)", params: [] }
           const { id } = yield* registry.submit({ principal: "alice", statement })
           yield* eventually(MariaDb.statements(server), (all) => all.length === 1)
+          yield* eventually(registry.status("alice", id), ({ state }) => state === "Running")
           yield* server.signal("SIGSTOP")
           const fiber = yield* Effect.forkChild(registry.cancel("alice", id), { startImmediately: true })
           const record = yield* Effect.timeout(Fiber.join(fiber), "20 seconds").pipe(
