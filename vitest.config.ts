@@ -13,7 +13,7 @@ export default defineConfig({
     globalSetup: ["test/support/globalSetup.ts"],
     pool: "forks",
     // More than a small machine has processors: most of what the tests do is wait for a server.
-    maxWorkers: 3,
+    maxWorkers: 4,
     // On a machine that others use, a test may be late. The second try is told; by hand there is none.
     retry: process.env.CI === undefined ? 0 : 1,
     reporters: ["default", "./test/support/closingLine.ts"]
