@@ -1,4 +1,4 @@
-// A small app, arranged so that a test can give it a database: notes of whoever is logged in. Its tests are in notes-app-tests.ts.
+// A small app, arranged so that a test can give it a database: notes of the user who is logged in. Its tests are in notes-app-tests.ts.
 
 // #region app
 import { Effect, Layer, type Redacted, Schema } from "effect"

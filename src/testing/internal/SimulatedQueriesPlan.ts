@@ -93,7 +93,7 @@ export const planned = (choices: Choices): ReadonlyArray<Step> => {
             : 0
     }
     const giveUp = isRough && choices.chance(0.15) ? choices.below(12) : undefined
-    // A query of a key belongs to whoever submitted it first: here it belongs to nobody.
+    // A query of a key belongs to the submitter who was first: here it belongs to nobody.
     const step = { ...own, session: own.key === undefined ? own.session : undefined, giveUp }
     const bare = { ...step, giveUp: undefined }
     return { ...step, text: textOf(step), without: giveUp === undefined ? undefined : { ...bare, text: textOf(bare) } }

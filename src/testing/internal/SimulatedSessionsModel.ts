@@ -32,7 +32,7 @@ export class Model {
     readonly fiber: Fiber.Fiber<unknown, unknown>
   }> = []
   readonly #open = new Set<Seen>()
-  /** Marks whose session nobody knows, because whoever made it gave up. */
+  /** Marks whose session nobody knows, because its maker gave up. */
   readonly #loose = new Set<number>()
   /** Tokens that were presented before anybody could say whose they are. */
   readonly #strange = new Set<string>()

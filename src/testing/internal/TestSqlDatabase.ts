@@ -53,7 +53,7 @@ const drop = Effect.fnUntraced(
     return yield* Effect.die(
       new Error(
         [
-          `The test is over, and ${left.length} of its connections to its database are still open. Whoever opened one must close it in the scope of the test:`,
+          `The test is over, and ${left.length} of its connections to its database are still open. The code that opened one must close it in the scope of the test:`,
           ...lines
         ].join("\n")
       )
