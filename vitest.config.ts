@@ -14,8 +14,6 @@ export default defineConfig({
     pool: "forks",
     // More than a small machine has processors: most of what the tests do is wait for a server.
     maxWorkers: 4,
-    // On a machine that others use, a test may be late. The second try is told; by hand there is none.
-    retry: process.env.CI === undefined ? 0 : 1,
     reporters: ["default", "./test/support/closingLine.ts"]
   }
 })

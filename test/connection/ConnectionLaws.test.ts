@@ -849,7 +849,7 @@ layer(layerWorlds, { excludeTestServices: true, concurrent: true })("on the real
     const quick = Object.keys(ways).filter((name) => ways[name]?.slow === undefined)
     describe(law, () => {
       for (const [name, way] of Object.entries(ways)) {
-        const share = way.slow ? { number: 0, of: steps.length } : { number: quick.indexOf(name), of: 2 * quick.length }
+        const share = way.slow ? { number: 0, of: steps.length } : { number: quick.indexOf(name), of: quick.length }
         const before = way.nowhere ? nobody : passerBy
         it.effect(name, () => hold(way, (run) => run, nobody))
         it.effect(`${name}, under the sweep`, () => hold(way, (run) => sweep(run, { share }), before), 600_000)
