@@ -4,7 +4,6 @@
  * A problem lives as long as the response it becomes. What it says is for the caller: nothing of the inside of the
  * service, no secret, and what to do next.
  */
-import * as ByteSize from "effect/ByteSize"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as HttpApi from "effect/http-api/HttpApi"
@@ -14,7 +13,6 @@ import type * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as FindMyWay from "effect/http/FindMyWay"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpRouter from "effect/http/HttpRouter"
-import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -24,6 +22,7 @@ import * as Schema from "effect/Schema"
 import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Turns from "../lifetime/internal/Turns.ts"
 import * as ExactJson from "../query/internal/ExactJson.ts"
+import * as RequestBody from "./internal/RequestBody.ts"
 import { challenge, typeOf } from "../problem/ProblemAnswer.ts"
 
 export { typeOf }
@@ -118,17 +117,6 @@ export const layerRequests = HttpApiMiddleware.layerSchemaErrorTransform(Request
       )
 )
 
-const fits = (request: HttpServerRequest.HttpServerRequest) =>
-  Effect.flatMap(HttpIncomingMessage.MaxBodySize, (most) =>
-    most !== undefined && Number(request.headers["content-length"]) > ByteSize.toNumberUnsafe(most)
-      ? Effect.fail(
-          new HttpServerError.HttpServerError({
-            reason: new HttpServerError.RequestParseError({ request, reason: "BodyTooLarge" })
-          })
-        )
-      : Effect.void
-  )
-
 /** What takes long to decode, although it is short: more values than these go as one string of JSON. */
 const shape = { numbers: false, names: false, mostValues: 50_000, widest: 10_000 }
 
@@ -149,7 +137,9 @@ const shaped = (text: string) =>
  * client that waits with `Expect: 100-continue` (RFC 9110 10.1.1). One that nests deeply or has very many values is refused
  * before it is parsed.
  */
-const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest => {
+const strictly = (sent: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest => {
+  const request = RequestBody.interruptible(sent)
+  if (request === sent) return sent
   let read: string | undefined
   const decoded = (bytes: ArrayBuffer) =>
     Effect.try({
@@ -161,7 +151,7 @@ const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerReque
     })
   const text = Effect.suspend(() =>
     read === undefined
-      ? fits(request).pipe(
+      ? RequestBody.fits(request).pipe(
           Effect.andThen(request.arrayBuffer),
           Effect.flatMap(decoded),
           Effect.flatMap(shaped),
@@ -175,9 +165,6 @@ const strictly = (request: HttpServerRequest.HttpServerRequest): HttpServerReque
   )
   return Object.create(request, { text: { get: () => text } })
 }
-
-/** No call reads a body of these (RFC 9110 9.3.1, 9.3.2). */
-const isBodiless = ({ method }: HttpServerRequest.HttpServerRequest): boolean => method === "GET" || method === "HEAD"
 
 /** The calls of an API by method and path, with the media types that each takes. */
 interface Calls {
@@ -299,13 +286,12 @@ export const everywhere = <Id extends string, Groups extends HttpApiGroup.Constr
     const calls = callsOf(api, config)
     return <E, R>(handled: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>) => {
       const answered = Effect.catchCause(handled, (cause) => failed(cause, calls))
-      return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-        Effect.map(
-          isBodiless(request)
-            ? answered
-            : Effect.provideService(answered, HttpServerRequest.HttpServerRequest, strictly(request)),
+      return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+        const strict = strictly(request)
+        return Effect.map(
+          strict === request ? answered : Effect.provideService(answered, HttpServerRequest.HttpServerRequest, strict),
           (response) => (response.status < 400 ? response : explain(calls, request, response))
         )
-      )
+      })
     }
   })

@@ -54,6 +54,7 @@ import type * as Schema from "effect/Schema"
 import type * as Types from "effect/Types"
 import * as Lifetime from "../lifetime/Lifetime.ts"
 import type { ServiceClass, Session } from "../session/Session.ts"
+import * as RequestBody from "./internal/RequestBody.ts"
 import * as RequestSession from "./internal/RequestSession.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 import { Principal } from "./SessionPrincipal.ts"
@@ -187,7 +188,7 @@ export const make = <Self, const Id extends string, S extends Schema.Codec<unkno
   const owned =
     (made: Handle, owner: (typeof Lifetime.Current)["Service"]): Provided<Self> =>
     (context) =>
-      Context.add(Context.add(context, session, made), Lifetime.Current, owner)
+      Context.add(Context.add(RequestBody.within(context), session, made), Lifetime.Current, owner)
 
   type Admission<A, E> = (made: Handle, sessions: Sessions["Service"]) => Effect.Effect<Provided<A>, E>
   const admitLive: Admission<Self, SessionProblem.Required> = (made) =>

@@ -42,25 +42,12 @@ const keep = (cookies: Map<string, string>, header: string) => {
   else cookies.set(name, value)
 }
 
-/** The server closed a connection that had served before, perhaps in the moment of its next use. */
-const wasClosedWhileIdle = (error: unknown) => {
-  const cause = error instanceof Error ? (error.cause as { code?: string; socket?: { bytesRead?: number } }) : undefined
-  return cause?.code === "UND_ERR_SOCKET" && (cause.socket?.bytesRead ?? 0) > 0
-}
-
-/** Asks again on another connection then, as browsers do. */
-const ask = (url: string, init: RequestInit) =>
-  fetch(url, init).catch((error: unknown) => {
-    if (!wasClosedWhileIdle(error)) throw error
-    return fetch(url, init)
-  })
-
 /** A new browser without cookies. Dies when there is no answer. */
 export const make = (url: string): Browser => {
   const cookies = new Map<string, string>()
   const send = async (signal: AbortSignal, method: string, path: string, options: RequestOptions = {}) => {
     const cookie = Array.from(cookies, ([name, value]) => `${name}=${value}`).join("; ")
-    const response = await ask(`${url}${path}`, {
+    const response = await fetch(`${url}${path}`, {
       method,
       signal,
       redirect: "manual",
