@@ -61,6 +61,7 @@ export default class LongestFirst extends BaseSequencer {
         throw new Error(`There is no ${path}. Take it out of the list of the longest files, or rename it there.`)
     }
     const place = ({ moduleId }: TestSpecification) => places.get(moduleId) ?? longest.length
+    // oxlint-disable-next-line unicorn/no-array-sort -- it is the sequencer's
     const usual = await super.sort(files)
     return usual.toSorted((a, b) => place(a) - place(b))
   }
