@@ -1,8 +1,8 @@
 /**
  * The socket that the service listens on.
  *
- * It is open from when its layer is built until the layer closes: then no connection is accepted, running requests are
- * answered within two seconds, and the rest is cut.
+ * It is open from when its layer is built until the layer closes: then no connection is accepted any more (see {@link ListenerEnd}),
+ * running requests are answered within two seconds, and the rest is cut.
  *
  * **Details**
  *
@@ -19,6 +19,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { createServer as createSecureServer, Server as SecureServer } from "node:https"
 import type { Duplex } from "node:stream"
 import * as ListenerTls from "./ListenerTls.ts"
+import * as ListenerEnd from "./ListenerEnd.ts"
 import * as ListenerLimits from "./ListenerLimits.ts"
 import * as RawAnswer from "./RawAnswer.ts"
 import * as SecurityHeaders from "./SecurityHeaders.ts"
@@ -162,7 +163,7 @@ export const layer = (options: Options) =>
   Effect.gen(function* () {
     const bound = yield* ListenerLimits.make(options)
     const pair = yield* pairOf(options)
-    const server = serverOf(options, pair)
+    const server = ListenerEnd.gently(serverOf(options, pair))
     bound(server)
     const listening = NodeHttpServer.layer(() => server, {
       host: options.host,
