@@ -20,7 +20,7 @@ import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { unprunedStore } from "../support/sessions.ts"
 
-describe("Readiness", () => {
+describe("Readiness", { concurrent: true }, () => {
   it.live("S7 nobody is told of the user demo before the sessions of an old password are ended", () =>
     Effect.gen(function* () {
       const { url } = yield* freshDatabase

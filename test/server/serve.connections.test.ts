@@ -12,7 +12,7 @@ import * as Service from "../support/service.ts"
 const statusOf = (service: Service.Service) =>
   Effect.map(service.browser().send("GET", "/health/ready"), ({ status }) => status)
 
-describe("connections of the service", { timeout: 90_000 }, () => {
+describe("connections of the service", { concurrent: true, timeout: 90_000 }, () => {
   it.live(
     "a role with fewer connections than may run: all queries succeed, and the service is ready all the time",
     () =>

@@ -287,7 +287,8 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       assert.strictEqual((yield* one.send("POST", "/logout")).status, 204)
       const answer = yield* other.send("GET", `/queries/${id}`)
       assert.strictEqual(answer.status, 200, answer.text)
-      const { error, state } = queryOf(answer)
+      // That it ends is said before the server has ended it.
+      const { error, state } = yield* settled(other, id)
       assert.deepStrictEqual([state, error?.code], ["Canceled", "SessionEnded"])
       yield* eventually(Service.statements(queries.name), (all) => !all.some((sql) => sql.includes("'reader'")))
     })
