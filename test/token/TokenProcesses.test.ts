@@ -116,7 +116,10 @@ describe("tokens of several processes", () => {
       120_000
     )
   }
+})
 
+// They wait for the end of a lock, each of its own.
+describe("one of several processes stops in the middle", { concurrent: true }, () => {
   it.live(
     "a process that is killed in the middle of a refresh is followed by another when its lock is over",
     () =>
