@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import { vi } from "vitest"
 import * as PgDirect from "../../src/postgres/internal/PgDirect.ts"
 import * as PgSessionStore from "../../src/postgres/PgSessionStore.ts"
 import * as PgTokenRepository from "../../src/postgres/PgTokenRepository.ts"
@@ -20,6 +21,9 @@ import { aftermath, found, tell } from "../support/silence.ts"
 import { keys, tokenDatabase } from "../support/tokens.ts"
 import { create, session } from "../../src/testing/internal/SessionSamples.ts"
 import { claim } from "../../src/testing/internal/TokenSamples.ts"
+
+// All at once: each waits for seconds, and does little meanwhile.
+vi.setConfig({ maxConcurrency: 6 })
 
 const all = <A, E>(count: number, effect: Effect.Effect<A, E>) =>
   Effect.all(
