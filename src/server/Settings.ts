@@ -73,6 +73,8 @@ export interface Settings extends FunctionSettings.FunctionSettings {
   readonly maxQueriesPerUser: number
   readonly queryTimeouts: QueryTimeouts.Timeouts
   readonly queryRetention: Duration.Duration
+  /** Whether PostgreSQL is told which trace a statement of a user belongs to. */
+  readonly queryTrace: "off" | "comment"
   /** Whether queries, keys and rows are those of all instances on the same database. */
   readonly sharedQueries: boolean
   /** Whether users' SQL may run as a role that stands above the rules of the database. */
@@ -272,6 +274,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxQueriesPerUser,
     queryTimeouts: yield* queryTimeouts,
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
+    queryTrace: yield* oneOf("HOLDFAST_QUERY_TRACE", ["off", "comment"]),
     sharedQueries: yield* sharedQueries(Option.isSome(ownUrl)),
     allowsSuperuser: (yield* oneOf("HOLDFAST_QUERY_SUPERUSER", ["refuse", "allow"])) === "allow",
     sessionKeys: yield* sessionKeys,
