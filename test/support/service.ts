@@ -168,7 +168,7 @@ export const listening = (service: Program) =>
 const listens = "Holdfast listening on "
 
 /** A database for users' SQL with an ordinary role that owns it. Both are gone afterwards. */
-const queryDatabase = Effect.gen(function* () {
+export const queryDatabase = Effect.gen(function* () {
   const connection = yield* PgConnection.make({ url: yield* superuserUrl })
   const role = `user_${randomBytes(8).toString("hex")}`
   const password = randomBytes(12).toString("hex")

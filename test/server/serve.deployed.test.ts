@@ -1,19 +1,24 @@
 /**
- * A walk over https through nginx and Caddy, with the files of docs/deploy and a certificate of a private authority.
+ * The service as docs/deploy has it: on a socket that systemd hands over, and behind nginx and Caddy, with a certificate of a private
+ * authority.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import type { IncomingMessage } from "node:http"
 import { request } from "node:https"
-import { createServer } from "node:net"
+import { createServer, type Server } from "node:net"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import { text } from "node:stream/consumers"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as DistributionProgram from "../../src/testing/internal/DistributionProgram.ts"
+import * as Browser from "../support/browser.ts"
 import * as Certificate from "../support/certificate.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Programs from "../support/distributionPrograms.ts"
@@ -141,58 +146,113 @@ const browserAt = (port: number, ca: string) => {
   }
 }
 
-describe("a walk over https through the proxies of docs/deploy", () => {
-  it.live("logs in with a cookie of its own origin, runs a query, hears events as they come, and logs out", () =>
+/** Node has no public name for it. */
+const descriptorOf = (server: Server) => (server as unknown as { readonly _handle: { readonly fd: number } })._handle.fd
+
+/** A socket on a free port. This process lets go of it once the service has it. */
+const socket = Effect.acquireRelease(
+  Effect.promise(async () => {
+    const server = createServer()
+    await once(server.listen(0, "127.0.0.1"), "listening")
+    return server
+  }),
+  (server) => Effect.sync(() => server.close())
+)
+
+class Deployed extends Context.Service<
+  Deployed,
+  {
+    readonly port: number
+    readonly service: Service.Program
+    /** What a login came to that was sent when the service was not there yet. */
+    readonly early: Effect.Effect<Browser.Answer>
+  }
+>()("test/Deployed") {
+  static readonly layer = Layer.effect(
+    Deployed,
     Effect.gen(function* () {
-      const { authority, path } = yield* certified
       const { url } = yield* freshDatabase
-      const service = yield* Service.startService({
+      const server = yield* socket
+      const address = server.address()
+      const port = typeof address === "object" && address !== null ? address.port : 0
+      const service = yield* Service.launch({
+        args: ["serve"],
         env: {
+          // What listens there already is in nobody's way.
+          PORT: String(port),
           DATABASE_URL: Redacted.value(url),
+          HOLDFAST_QUERY_URL: Redacted.value((yield* Service.queryDatabase).url),
+          HOLDFAST_DEMO_PASSWORD: Service.demoPassword,
           HOLDFAST_ORIGIN: origin,
           HOLDFAST_TRUSTED_PROXIES: "127.0.0.1/32"
-        }
+        },
+        handsOver: descriptorOf(server)
       })
-      const place = { path, port: Number(new URL(service.url).port) }
-      const ports = yield* Effect.all([nginx(place), caddy(place)], { concurrency: 2 })
-      const walk = Effect.fnUntraced(function* (port: number) {
-        const { ask, send } = browserAt(port, authority)
-        // A proxy that does not listen yet is no answer.
-        yield* eventually(
-          Effect.orElseSucceed(ask("GET", "/health/ready"), () => undefined),
-          (ready) => ready?.status === 200,
-          "20 seconds"
-        )
-        const login = yield* ask("POST", "/login", { username: "demo", password: Service.demoPassword })
-        assert.strictEqual(login.status, 200, login.text)
-        assert.match(String(login.headers["set-cookie"]), /^__Host-holdfast=[^;]+; .*Secure/)
-        assert.isDefined(login.headers["strict-transport-security"])
+      server.close()
+      const json = { username: "demo", password: Service.demoPassword }
+      const login = Browser.make(`http://127.0.0.1:${port}`).send("POST", "/login", { json })
+      const early = yield* Effect.forkScoped(login, { startImmediately: true })
+      return { port, service, early: Fiber.join(early) }
+    })
+  )
+}
 
-        const submitted = yield* ask("POST", "/queries", { sql: "select 42 as answer" })
-        assert.strictEqual(submitted.status, 202, submitted.text)
-        const query = String(submitted.headers.location)
-        // The stream ends with the query.
-        assert.include((yield* ask("GET", `${query}/events`)).text, "Succeeded")
-        assert.include((yield* ask("GET", `${query}/rows`)).text, "42")
+layer(Deployed.layer, { excludeTestServices: true, timeout: "60 seconds" })("the service of docs/deploy", (it) => {
+  it.effect("listens on a socket that is handed over: a request before the start is answered after it", () =>
+    Effect.gen(function* () {
+      const { early, port, service } = yield* Deployed
+      const { status, text: said } = yield* early
+      assert.strictEqual(status, 200, said)
+      assert.strictEqual(yield* Service.listening(service), `http://127.0.0.1:${port}`)
+    })
+  )
 
-        const events = yield* Effect.promise(() => send("GET", "/session/events"))
-        // It stays open until the logout, so what is held back would never come.
-        const ended = once(events, "end")
-        let heard = ""
-        events.setEncoding("utf8").on("data", (more: string) => (heard += more))
-        const hears = (event: string) =>
-          eventually(
-            Effect.sync(() => heard),
-            (all) => all.includes(`event: ${event}\n`)
+  it.effect(
+    "over https through both proxies logs in with a __Host- cookie, runs a query, hears events as they come, and logs out",
+    () =>
+      Effect.gen(function* () {
+        const { authority, path } = yield* certified
+        const { port } = yield* Deployed
+        const place = { path, port }
+        const ports = yield* Effect.all([nginx(place), caddy(place)], { concurrency: 2 })
+        const walk = Effect.fnUntraced(function* (port: number) {
+          const { ask, send } = browserAt(port, authority)
+          // A proxy that does not listen yet is no answer.
+          yield* eventually(
+            Effect.orElseSucceed(ask("GET", "/health/ready"), () => undefined),
+            (ready) => ready?.status === 200,
+            "20 seconds"
           )
-        yield* hears("session")
-        assert.strictEqual((yield* ask("GET", "/metrics")).status, 404)
-        assert.strictEqual((yield* ask("POST", "/logout")).status, 204)
-        yield* hears("ended")
-        yield* Effect.promise(() => ended)
-        assert.strictEqual((yield* ask("GET", "/session")).status, 401)
-      })
-      yield* Effect.forEach(ports, walk, { concurrency: 2 })
-    }).pipe(Effect.scoped)
+          const login = yield* ask("POST", "/login", { username: "demo", password: Service.demoPassword })
+          assert.strictEqual(login.status, 200, login.text)
+          assert.match(String(login.headers["set-cookie"]), /^__Host-holdfast=[^;]+; .*Secure/)
+          assert.isDefined(login.headers["strict-transport-security"])
+
+          const submitted = yield* ask("POST", "/queries", { sql: "select 42 as answer" })
+          assert.strictEqual(submitted.status, 202, submitted.text)
+          const query = String(submitted.headers.location)
+          // The stream ends with the query.
+          assert.include((yield* ask("GET", `${query}/events`)).text, "Succeeded")
+          assert.include((yield* ask("GET", `${query}/rows`)).text, "42")
+
+          const events = yield* Effect.promise(() => send("GET", "/session/events"))
+          // It stays open until the logout, so what is held back would never come.
+          const ended = once(events, "end")
+          let heard = ""
+          events.setEncoding("utf8").on("data", (more: string) => (heard += more))
+          const hears = (event: string) =>
+            eventually(
+              Effect.sync(() => heard),
+              (all) => all.includes(`event: ${event}\n`)
+            )
+          yield* hears("session")
+          assert.strictEqual((yield* ask("GET", "/metrics")).status, 404)
+          assert.strictEqual((yield* ask("POST", "/logout")).status, 204)
+          yield* hears("ended")
+          yield* Effect.promise(() => ended)
+          assert.strictEqual((yield* ask("GET", "/session")).status, 401)
+        })
+        yield* Effect.forEach(ports, walk, { concurrency: 2 })
+      }).pipe(Effect.scoped)
   )
 })
