@@ -1,8 +1,8 @@
 /**
  * The socket that the service listens on.
  *
- * It is open from when its layer is built until the layer closes: then no connection is accepted, running requests are
- * answered within two seconds, and the rest is cut.
+ * It is open from when its layer is built until the layer closes: then no connection is accepted any more (see {@link ListenerEnd}),
+ * running requests are answered within two seconds, and the rest is cut.
  *
  * **Details**
  *
@@ -21,6 +21,7 @@ import { createServer as createSecureServer, Server as SecureServer } from "node
 import type { Duplex } from "node:stream"
 import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as ListenerTls from "./ListenerTls.ts"
+import * as ListenerEnd from "./ListenerEnd.ts"
 import * as ListenerLimits from "./ListenerLimits.ts"
 import * as RawAnswer from "./RawAnswer.ts"
 import * as SecurityHeaders from "./SecurityHeaders.ts"
@@ -199,7 +200,7 @@ export const layer = (options: Options) =>
   Effect.gen(function* () {
     const bound = yield* ListenerLimits.make(options)
     const pair = yield* pairOf(options)
-    const server = serverOf(options, pair)
+    const server = ListenerEnd.gently(serverOf(options, pair))
     bound(server)
     const listening = NodeHttpServer.layer(() => server, { ...placeOf(options), gracefulShutdownTimeout: "2 seconds" })
     return options.tls !== undefined &&
