@@ -183,6 +183,18 @@ export const queryDatabase = Effect.gen(function* () {
   return { name, role, url: Redacted.make(url.href) }
 })
 
+/** Two new databases for a service, and the variables that lead it there. Both are gone at the end of the scope. */
+export const freshDatabases = Effect.gen(function* () {
+  const own = yield* freshDatabase
+  const queries = yield* queryDatabase
+  const env: Environment = {
+    DATABASE_URL: Redacted.value(own.url),
+    HOLDFAST_QUERY_URL: Redacted.value(queries.url),
+    HOLDFAST_DEMO_PASSWORD: demoPassword
+  }
+  return { own, queries, env }
+})
+
 /** A running service with databases of its own. */
 export interface Service extends Program {
   readonly url: string
@@ -203,19 +215,17 @@ export interface Service extends Program {
 /** The password of the user `demo`. */
 export const demoPassword = "correct horse battery staple"
 
-/** Starts `holdfast serve` on a free port and two new databases, and waits until it is ready. */
+/** Starts `holdfast serve` on a free port and two databases (default: new ones), and waits until it is ready. */
 export const startService = Effect.fnUntraced(function* (
-  options: { readonly env?: Environment | undefined; readonly cwd?: string | undefined } = {}
+  options: {
+    readonly env?: Environment | undefined
+    readonly cwd?: string | undefined
+    readonly databases?: Effect.Success<typeof freshDatabases> | undefined
+  } = {}
 ): Effect.fn.Return<Service, SqlError, Scope.Scope> {
-  const own = yield* freshDatabase
-  const queries = yield* queryDatabase
-  const env = {
-    PORT: "0",
-    DATABASE_URL: Redacted.value(own.url),
-    HOLDFAST_QUERY_URL: Redacted.value(queries.url),
-    HOLDFAST_DEMO_PASSWORD: demoPassword,
-    ...options.env
-  }
+  const databases = options.databases ?? (yield* freshDatabases)
+  const { own, queries } = databases
+  const env = { PORT: "0", ...databases.env, ...options.env }
   const running = yield* launch({ args: ["serve"], env, cwd: options.cwd })
   const url = yield* listening(running)
   const browser = () => Client.make(url)
