@@ -158,7 +158,7 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
         } else if (step.kind === "revokeOthers") {
           const exit = yield* Effect.exit(handle.revokeOthers)
           if (Exit.isSuccess(exit)) for (const other of exit.value) model.ended(other, "revokeOthers")
-          model.othersRevoked(seen, id, exit)
+          model.othersRevoked(seen, asked, exit)
         } else if (step.kind === "rotate") {
           model.rotated(seen, yield* Effect.exit(handle.rotate))
         } else if (step.kind === "work" && id !== undefined) {

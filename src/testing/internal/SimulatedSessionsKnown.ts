@@ -32,6 +32,8 @@ export interface Known {
   peak: number
   /** Operations on it that are under way. */
   active: number
+  /** Logins in it of which nobody has said that they failed before the store: its times may have begun anew with each. */
+  readonly logins: Set<Seen>
 }
 
 /** What is known of a token. */
@@ -55,6 +57,8 @@ export interface Seen {
   high: number
   /** Marks that must be in what it reads. */
   readonly must: ReadonlyMap<Known, ReadonlySet<number>>
+  /** Where it revokes others: whose the sessions were when it began. */
+  readonly whose: ReadonlyMap<Known, string | null>
   issued: SessionToken | undefined
   known: Known | undefined
 }

@@ -22,6 +22,8 @@ type Loaded = Exit.Exit<SessionRecord, SessionError>
 const reasonOf = (exit: Exit.Exit<unknown, SessionError>): SessionError["reason"]["_tag"] | undefined =>
   Option.getOrUndefined(Option.map(Exit.findErrorOption(exit), ({ reason }) => reason._tag))
 
+const nobody: Seen["whose"] = new Map()
+
 export class Model {
   readonly world: World
   readonly sessions = new Map<SessionId, Known>()
@@ -34,10 +36,12 @@ export class Model {
   readonly #open = new Set<Seen>()
   /** Marks whose session nobody knows, because its maker gave up. */
   readonly #loose = new Set<number>()
-  /** Tokens that were presented before anybody could say whose they are. */
-  readonly #strange = new Set<string>()
+  /** Tokens that were presented before anybody could say whose they are, and by what. */
+  readonly #strange = new Map<string, Array<Seen>>()
   /** When the last operation was over that ends sessions of others. */
   #lastEnder = 0
+  /** The highest time of day that there was. */
+  #highest = 0
   #tick = 0
   faults = 0
   isQuiet = false
@@ -57,6 +61,7 @@ export class Model {
   }
 
   #look(): void {
+    this.#highest = Math.max(this.#highest, this.now)
     for (const known of this.sessions.values()) known.peak = Math.max(known.peak, this.now)
     for (const seen of this.#open) {
       seen.low = Math.min(seen.low, this.now)
@@ -77,7 +82,8 @@ export class Model {
       seenLow: -Infinity,
       seenHigh: Infinity,
       peak: this.now,
-      active: 0
+      active: 0,
+      logins: new Set<Seen>()
     }
     this.sessions.set(id, found)
     return found
@@ -95,13 +101,18 @@ export class Model {
       low: this.now,
       high: this.now,
       must,
+      whose: kind === "revokeOthers" ? this.#whose() : nobody,
       issued: undefined,
       known: held?.known
     }
     this.#open.add(seen)
-    if (Option.isSome(token) && held === undefined) this.#strange.add(Redacted.value(token.value))
+    if (Option.isSome(token) && held === undefined) {
+      const text = Redacted.value(token.value)
+      this.#strange.set(text, [...(this.#strange.get(text) ?? []), seen])
+    }
     if (held !== undefined) {
       held.known.active++
+      if (kind === "login") held.known.logins.add(seen)
       if (kind === "logout") held.known.mayEnd = true
       if (kind === "login" || kind === "rotate" || kind === "renew") this.#mayDie(held.known)
       // Where it is presented in vain, it may become a token of the session that is made instead.
@@ -112,6 +123,10 @@ export class Model {
     // Any session may have to make room, or be one of the others.
     if (kind === "login" || kind === "revokeOthers") for (const known of this.sessions.values()) known.mayEnd = true
     return seen
+  }
+
+  #whose(): ReadonlyMap<Known, string | null> {
+    return new Map(Array.from(this.sessions.values(), (known) => [known, known.principal] as const))
   }
 
   end(seen: Seen): void {
@@ -140,7 +155,12 @@ export class Model {
     // Another that began before may have replaced it already.
     const mayBeDead =
       this.#strange.has(text) || Array.from(this.#open).some(({ held, kind }) => held?.id === id && kind !== "visit")
-    this.tokens.set(text, { known: this.#known(id), id, deadAt: undefined, mayBeDead })
+    const known = this.#known(id)
+    this.tokens.set(text, { known, id, deadAt: undefined, mayBeDead })
+    for (const seen of this.#strange.get(text) ?? []) {
+      if (seen.kind === "logout") known.mayEnd = true
+      if (seen.kind === "login") known.logins.add(seen)
+    }
   }
 
   loaded(seen: Seen, exit: Loaded): void {
@@ -172,22 +192,29 @@ export class Model {
         )
       known.seenLow = Math.max(known.seenLow, seen.low)
       known.peak = seen.high
-      known.seenHigh = known.seenHigh === Infinity ? seen.high : Math.max(known.seenHigh, seen.high)
+      // Where nobody knows when it was born, that may have been before the clock was set back.
+      known.seenHigh = known.seenHigh === Infinity ? this.#highest : Math.max(known.seenHigh, seen.high)
       return
     }
     const reason = reasonOf(exit)
     const isPossible = {
       SessionRevoked: known.mayEnd,
       SessionSuperseded: held.mayBeDead,
-      SessionExpired:
-        Math.max(seen.high, known.peak) >=
-        Math.min(known.seenLow + Duration.toMillis(idle), known.bornLow + Duration.toMillis(absolute)),
+      SessionExpired: this.#mayBeExpired(known, Math.max(seen.high, known.peak)),
       SessionsUnavailable: this.faults > seen.faults
     }
     const isRight =
       reason === undefined ? Exit.hasInterrupts(exit) : isPossible[reason as keyof typeof isPossible] === true
     if (!isRight)
       this.world.broke("S5 S11 a live session is refused to nobody", `${known.name}: ${reason ?? String(exit.cause)}`)
+  }
+
+  /** By the earliest times that it may have: those of a login count that nobody has seen return. */
+  #mayBeExpired({ bornLow, logins, seenLow }: Known, at: number): boolean {
+    const low = Math.min(...Array.from(logins, ({ low }) => low))
+    return (
+      at >= Math.min(seenLow, low) + Duration.toMillis(idle) || at >= Math.min(bornLow, low) + Duration.toMillis(absolute)
+    )
   }
 
   mayMark(_: Seen, id: SessionId | undefined, mark: number): void {
@@ -235,6 +262,7 @@ export class Model {
     this.#look()
     if (Exit.isFailure(exit)) return
     const { id } = exit.value
+    seen.held?.known.logins.delete(seen)
     const before = Array.from(this.tokens).filter(
       ([text, { id: other }]) => other === id && text !== (seen.issued && Redacted.value(seen.issued))
     )
@@ -258,15 +286,19 @@ export class Model {
     this.#tick++
   }
 
-  othersRevoked(seen: Seen, id: SessionId | undefined, exit: Exit.Exit<ReadonlyArray<SessionId>, SessionError>): void {
+  othersRevoked(seen: Seen, asked: Loaded, exit: Exit.Exit<ReadonlyArray<SessionId>, SessionError>): void {
     this.#look()
-    const mine = id === undefined ? undefined : this.sessions.get(id)
+    if (Exit.isFailure(asked)) return
+    const { id, principal } = asked.value
+    const mine = this.sessions.get(id)
     if (Exit.isFailure(exit) || mine?.principal == null) return
+    // Whose it was when it was asked: somebody may have logged in since.
+    if (principal !== mine.principal) return
     // All that were certainly the principal's before it began, and are nobody else's by now.
     const isBusy = Array.from(this.#open).some((other) => other !== seen && other.kind === "login")
     if (isBusy) return
     for (const [other, known] of this.sessions)
-      if (known !== mine && known.principal === mine.principal && seen.must.has(known))
+      if (known !== mine && known.principal === principal && seen.whose.get(known) === principal)
         this.ended(other, "revokeOthers")
   }
 
@@ -322,10 +354,7 @@ export class Model {
           "S9 the end of a session ends its work on every instance, also when hints are lost",
           known.name
         )
-      const mayBeOver =
-        known.mayEnd ||
-        this.now >= known.seenLow + Duration.toMillis(idle) ||
-        this.now >= known.bornLow + Duration.toMillis(absolute)
+      const mayBeOver = known.mayEnd || this.#mayBeExpired(known, this.now)
       if (isOver && !mayBeOver) this.world.broke("S16 work goes on while its session lives", known.name)
     }
   }
