@@ -113,6 +113,8 @@ try {
       "--minutes",
       String(Number(values.seconds) / 60),
       "--most",
+      "1",
+      "--workers",
       "1"
     ]
     const { status, stderr, stdout } = spawnSync(process.execPath, args, {

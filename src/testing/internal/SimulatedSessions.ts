@@ -151,7 +151,7 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
           model.changed(seen, id, Exit.isSuccess(now) ? now.value : undefined, mark, changed)
         } else if (step.kind === "login") {
           const login = yield* Effect.exit(handle.authenticate(step.principal))
-          model.loggedIn(seen, step.principal, login)
+          model.loggedIn(seen, step.principal, asked, login)
         } else if (step.kind === "logout") {
           const exit = yield* Effect.exit(handle.logout)
           if (id !== undefined && Exit.isSuccess(exit)) model.ended(id, `logout of browser ${step.browser}`)

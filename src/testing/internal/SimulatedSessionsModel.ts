@@ -120,8 +120,9 @@ export class Model {
       // The principal of a session whose login is under way may be another by now.
       if (kind === "login" && held.known.principal !== principal) held.known.principal = null
     }
-    // Any session may have to make room, or be one of the others.
-    if (kind === "login" || kind === "revokeOthers") for (const known of this.sessions.values()) known.mayEnd = true
+    // Any session may have to make room, or be one of the others, which one's own is not.
+    if (kind === "login" || kind === "revokeOthers")
+      for (const known of this.sessions.values()) if (kind === "login" || known !== held?.known) known.mayEnd = true
     return seen
   }
 
@@ -213,7 +214,8 @@ export class Model {
   #mayBeExpired({ bornLow, logins, seenLow }: Known, at: number): boolean {
     const low = Math.min(...Array.from(logins, ({ low }) => low))
     return (
-      at >= Math.min(seenLow, low) + Duration.toMillis(idle) || at >= Math.min(bornLow, low) + Duration.toMillis(absolute)
+      at >= Math.min(seenLow, low) + Duration.toMillis(idle) ||
+      at >= Math.min(bornLow, low) + Duration.toMillis(absolute)
     )
   }
 
@@ -258,10 +260,13 @@ export class Model {
     if (seen.issued !== undefined) this.#issued(seen.issued, id)
   }
 
-  loggedIn(seen: Seen, principal: string, exit: Loaded): void {
+  loggedIn(seen: Seen, principal: string, asked: Loaded, exit: Loaded): void {
     this.#look()
     if (Exit.isFailure(exit)) return
     const { id } = exit.value
+    // A login of somebody else ends the session that was another's.
+    if (Exit.isSuccess(asked) && asked.value.principal !== null && asked.value.principal !== principal)
+      this.ended(asked.value.id, "another login")
     seen.held?.known.logins.delete(seen)
     const before = Array.from(this.tokens).filter(
       ([text, { id: other }]) => other === id && text !== (seen.issued && Redacted.value(seen.issued))
@@ -291,6 +296,8 @@ export class Model {
     if (Exit.isFailure(asked)) return
     const { id, principal } = asked.value
     const mine = this.sessions.get(id)
+    if (Exit.isSuccess(exit) && exit.value.includes(id))
+      this.world.broke("S9 an end of all other sessions leaves one's own", this.#known(id).name)
     if (Exit.isFailure(exit) || mine?.principal == null) return
     // Whose it was when it was asked: somebody may have logged in since.
     if (principal !== mine.principal) return
