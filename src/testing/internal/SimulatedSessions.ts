@@ -20,7 +20,7 @@ import * as Sessions from "../../session/Sessions.ts"
 import { SessionStore } from "../../session/SessionStore.ts"
 import type { SessionToken } from "../../session/SessionToken.ts"
 import { type Fault, planned, type Step } from "./SimulatedSessionsPlan.ts"
-import { absolute, cap, idle, renewEvery } from "./SimulatedSessionsKnown.ts"
+import { absolute, cap, checkStore, idle, renewEvery } from "./SimulatedSessionsKnown.ts"
 import * as SimulatedSessionsModel from "./SimulatedSessionsModel.ts"
 import type { Scenario, World } from "./SimulatedScenario.ts"
 
@@ -207,7 +207,7 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
         if (exit !== undefined && Exit.isFailure(exit) && !Exit.hasInterrupts(exit)) {
           world.broke("nothing dies", `${step.text}: ${String(exit.cause)}`)
         }
-        yield* model.checkStore(store)
+        yield* checkStore(world, store)
       })
 
     const fibers = Array.from(new Set(steps.map(({ fiber }) => fiber)))
@@ -241,7 +241,7 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
         Effect.provideService(Ledger.Ledger, instance.ledger)
       )
     }
-    yield* model.checkStore(store)
+    yield* checkStore(world, store)
     model.checkAllWorks((instance) => (instance as Instance).isDead)
     for (const { ledger, scope } of instances) {
       yield* Scope.close(scope, Exit.void)

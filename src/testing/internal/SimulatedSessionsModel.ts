@@ -4,7 +4,6 @@
  * What contradicts the certain is a broken law, and so is a refusal that is not even possible.
  */
 import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -12,17 +11,25 @@ import * as Redacted from "effect/Redacted"
 import type { SessionError } from "../../session/SessionError.ts"
 import type { SessionId } from "../../session/SessionId.ts"
 import type { SessionRecord } from "../../session/SessionRecord.ts"
-import type { SessionStore } from "../../session/SessionStore.ts"
 import type { SessionToken } from "../../session/SessionToken.ts"
 import type { World } from "./SimulatedScenario.ts"
-import { absolute, cap, type Held, idle, type Known, type Seen, touch } from "./SimulatedSessionsKnown.ts"
+import {
+  absolute,
+  type Held,
+  idle,
+  type Known,
+  mayBeExpired,
+  newlyKnown,
+  nobody,
+  type Seen,
+  touch,
+  whose
+} from "./SimulatedSessionsKnown.ts"
 
 type Loaded = Exit.Exit<SessionRecord, SessionError>
 
 const reasonOf = (exit: Exit.Exit<unknown, SessionError>): SessionError["reason"]["_tag"] | undefined =>
   Option.getOrUndefined(Option.map(Exit.findErrorOption(exit), ({ reason }) => reason._tag))
-
-const nobody: Seen["whose"] = new Map()
 
 export class Model {
   readonly world: World
@@ -70,21 +77,7 @@ export class Model {
   }
 
   #known(id: SessionId): Known {
-    const found = this.sessions.get(id) ?? {
-      name: `s${this.sessions.size + 1}`,
-      endedAt: undefined,
-      mayEnd: false,
-      principal: null,
-      marks: new Set<number>(),
-      mayMarks: new Set<number>(),
-      bornLow: -Infinity,
-      bornHigh: Infinity,
-      seenLow: -Infinity,
-      seenHigh: Infinity,
-      peak: this.now,
-      active: 0,
-      logins: new Set<Seen>()
-    }
+    const found = this.sessions.get(id) ?? newlyKnown(`s${this.sessions.size + 1}`, this.now)
     this.sessions.set(id, found)
     return found
   }
@@ -101,7 +94,7 @@ export class Model {
       low: this.now,
       high: this.now,
       must,
-      whose: kind === "revokeOthers" ? this.#whose() : nobody,
+      whose: kind === "revokeOthers" ? whose(this.sessions.values()) : nobody,
       issued: undefined,
       known: held?.known
     }
@@ -124,10 +117,6 @@ export class Model {
     if (kind === "login" || kind === "revokeOthers")
       for (const known of this.sessions.values()) if (kind === "login" || known !== held?.known) known.mayEnd = true
     return seen
-  }
-
-  #whose(): ReadonlyMap<Known, string | null> {
-    return new Map(Array.from(this.sessions.values(), (known) => [known, known.principal] as const))
   }
 
   end(seen: Seen): void {
@@ -201,22 +190,13 @@ export class Model {
     const isPossible = {
       SessionRevoked: known.mayEnd,
       SessionSuperseded: held.mayBeDead,
-      SessionExpired: this.#mayBeExpired(known, Math.max(seen.high, known.peak)),
+      SessionExpired: mayBeExpired(known, Math.max(seen.high, known.peak)),
       SessionsUnavailable: this.faults > seen.faults
     }
     const isRight =
       reason === undefined ? Exit.hasInterrupts(exit) : isPossible[reason as keyof typeof isPossible] === true
     if (!isRight)
       this.world.broke("S5 S11 a live session is refused to nobody", `${known.name}: ${reason ?? String(exit.cause)}`)
-  }
-
-  /** By the earliest times that it may have: those of a login count that nobody has seen return. */
-  #mayBeExpired({ bornLow, logins, seenLow }: Known, at: number): boolean {
-    const low = Math.min(...Array.from(logins, ({ low }) => low))
-    return (
-      at >= Math.min(seenLow, low) + Duration.toMillis(idle) ||
-      at >= Math.min(bornLow, low) + Duration.toMillis(absolute)
-    )
   }
 
   mayMark(_: Seen, id: SessionId | undefined, mark: number): void {
@@ -361,21 +341,8 @@ export class Model {
           "S9 the end of a session ends its work on every instance, also when hints are lost",
           known.name
         )
-      const mayBeOver = known.mayEnd || this.#mayBeExpired(known, this.now)
+      const mayBeOver = known.mayEnd || mayBeExpired(known, this.now)
       if (isOver && !mayBeOver) this.world.broke("S16 work goes on while its session lives", known.name)
     }
-  }
-
-  /** What holds in the store at any moment. */
-  checkStore(store: SessionStore["Service"]) {
-    return Effect.forEach(
-      ["alice", "bob"],
-      (principal) =>
-        Effect.map(Effect.exit(store.list(principal)), (exit) => {
-          if (Exit.isSuccess(exit) && exit.value.length > cap)
-            this.world.broke("S8 the cap holds", `${principal} has ${exit.value.length} sessions`)
-        }),
-      { discard: true }
-    )
   }
 }
