@@ -24,6 +24,14 @@ describe("a simulated process", () => {
     )
   }
 
+  // A login whose answer is lost, a session whose birth nobody saw, an end under a strange token, revocations beside logins.
+  for (const seed of [1_021_791, 1_044_474, 1_067_181, 1_091_004, 1_103_082, 1_122_790, 1_192_973]) {
+    it(`asks of sessions no more than what is certain, with seed ${seed}`, () => {
+      const broken = Simulation.seed(Simulation.scenarios.sessions, seed)
+      if (broken !== undefined) assert.fail(Simulation.report(broken))
+    })
+  }
+
   for (const fault of ["a login in a session makes no room", "a login leaves the old token alive"]) {
     it(`finds a store where ${fault}, with a short history that its seed repeats`, () => {
       const [, , broken] = faults.find(([, name]) => name === fault) ?? assert.fail(fault)

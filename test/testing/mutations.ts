@@ -14,6 +14,7 @@ const memory = "session/MemorySessionStore.ts"
 const acts = "session/internal/SessionActs.ts"
 const reading = "session/internal/SessionReading.ts"
 const registry = "query/QueryRegistry.ts"
+const ending = "query/internal/QueryRegistryOutcome.ts"
 const entry = "query/internal/QueryRegistryEntry.ts"
 
 const mutations: ReadonlyArray<Mutation> = [
@@ -56,8 +57,8 @@ const mutations: ReadonlyArray<Mutation> = [
   ["sessions", acts, 'yield* end(known, "another login")', "yield* Effect.void"],
   ["sessions", reading, 'if (this.state._tag !== "Unloaded") return Effect.succeed(false)', ""],
   ["queries", registry, "keys.keep(request, entry, steady())", ""],
-  ["queries", registry, "const answer = request && keys.answer(request, steady())", "const answer = undefined"],
-  ["queries", registry, 'isCanceled ? "Canceled" : "Failed"', '"Failed"'],
+  ["queries", registry, "request && sharing === undefined ? keys.answer(request, steady()) : undefined", "undefined"],
+  ["queries", ending, 'isCanceled ? "Canceled" : "Failed"', '"Failed"'],
   ["queries", registry, "        owner,\n        deadline:", "        owner: undefined,\n        deadline:"],
   ["queries", registry, "Duration.min(deadline, maxDeadline),\n        deadlines", "maxDeadline,\n        deadlines"],
   [
@@ -73,8 +74,8 @@ const mutations: ReadonlyArray<Mutation> = [
     "        onReleased: () => Effect.void,"
   ],
   ["queries", registry, "Effect.andThen(entry.end(), outcome(entry))", "outcome(entry)"],
-  ["queries", registry, "closing = true\n    return EntriesClosing", "return EntriesClosing"],
-  ["queries", registry, "{ rowCount: outcome.value.rowCount, bytes: entry.bytes }", "{ bytes: entry.bytes }"],
+  ["queries", registry, "    closing = true\n", ""],
+  ["queries", ending, "{ rowCount: outcome.value.rowCount, bytes: entry.bytes }", "{ bytes: entry.bytes }"],
   ["queries", entry, "transitions: [...transitions, { state, at }]", "transitions: [{ state, at }]"],
   ["queries", "lifetime/internal/Admission.ts", "        leave()\n", ""]
 ]
@@ -113,6 +114,8 @@ try {
       "--minutes",
       String(Number(values.seconds) / 60),
       "--most",
+      "1",
+      "--workers",
       "1"
     ]
     const { status, stderr, stdout } = spawnSync(process.execPath, args, {

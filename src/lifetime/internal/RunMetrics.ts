@@ -28,6 +28,9 @@ export interface Metrics {
 /** In seconds, from a millisecond to an hour. */
 export const boundaries = [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300, 1200, 3600]
 
+/** The states that are counted: what has expired is forgotten. */
+const kept = RunState.all.filter((state) => state !== "Expired")
+
 /** A record that says why it failed. */
 export interface Outcome extends Described {
   readonly error: { readonly _tag: string } | null
@@ -42,6 +45,10 @@ export const make = Effect.fnUntraced(function* (metrics: Metrics, attributes: R
   const waitTime = Metric.withAttributes(metrics.waitTime, attributes)
   const runTime = Metric.withAttributes(metrics.runTime, attributes)
   const outcomes = new Map<string, Metric.Counter<number>>()
+  const gauges = kept.map((state) => ({
+    state,
+    gauge: Metric.withAttributes(metrics.kept, { ...attributes, state })
+  }))
 
   const outcome = ({ error, state }: Outcome) => {
     const reason = error?._tag ?? ""
@@ -73,10 +80,7 @@ export const make = Effect.fnUntraced(function* (metrics: Metrics, attributes: R
     sample: (states: Iterable<RunState.RunState>): void => {
       const counts = new Map<RunState.RunState, number>()
       for (const state of states) counts.set(state, (counts.get(state) ?? 0) + 1)
-      for (const state of RunState.all) {
-        if (state === "Expired") continue
-        Metric.withAttributes(metrics.kept, { ...attributes, state }).updateUnsafe(counts.get(state) ?? 0, context)
-      }
+      for (const { gauge, state } of gauges) gauge.updateUnsafe(counts.get(state) ?? 0, context)
     }
   }
 })

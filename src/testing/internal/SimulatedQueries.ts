@@ -24,6 +24,18 @@ const maxRunning = 3
 const maxRunningPerPrincipal = 2
 const retention = 60_000
 
+/** Time for everything that ends by itself or by its deadline, also one after the other on one place. */
+const timeFor = (steps: ReadonlyArray<Step>): number => {
+  const submits = steps.filter(({ kind }) => kind === "submit" || kind === "again")
+  const times = submits.map(
+    ({ act, deadline }) => (act.millis === Infinity ? (deadline ?? 0) : act.millis) + act.cancelMillis
+  )
+  const longest = Math.max(0, ...times)
+  // What has a key may do again what was submitted first under it.
+  const all = submits.reduce((sum, { key }, index) => sum + (key === undefined ? (times[index] ?? 0) : longest), 1000)
+  return Math.min(all, 55_000)
+}
+
 const run = (steps: ReadonlyArray<Step>, world: World) =>
   Effect.gen(function* () {
     const acts = new Map<string, Act>()
@@ -256,8 +268,7 @@ const run = (steps: ReadonlyArray<Step>, world: World) =>
       { concurrency: "unbounded", discard: true }
     )
     if (!isClosed) {
-      // Time for everything that ends by itself or by its deadline, also one after the other on one place.
-      yield* Effect.sleep("55 seconds")
+      yield* Effect.sleep(timeFor(steps))
       for (const [principal, id, act, deadline] of ids) {
         const exit = yield* Effect.exit(registry.status(principal, id))
         if (Exit.isFailure(exit)) continue

@@ -20,7 +20,7 @@ import * as Sessions from "../../session/Sessions.ts"
 import { SessionStore } from "../../session/SessionStore.ts"
 import type { SessionToken } from "../../session/SessionToken.ts"
 import { type Fault, planned, type Step } from "./SimulatedSessionsPlan.ts"
-import { absolute, cap, idle, renewEvery } from "./SimulatedSessionsKnown.ts"
+import { absolute, cap, checkStore, idle, renewEvery } from "./SimulatedSessionsKnown.ts"
 import * as SimulatedSessionsModel from "./SimulatedSessionsModel.ts"
 import type { Scenario, World } from "./SimulatedScenario.ts"
 
@@ -151,14 +151,14 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
           model.changed(seen, id, Exit.isSuccess(now) ? now.value : undefined, mark, changed)
         } else if (step.kind === "login") {
           const login = yield* Effect.exit(handle.authenticate(step.principal))
-          model.loggedIn(seen, step.principal, login)
+          model.loggedIn(seen, step.principal, asked, login)
         } else if (step.kind === "logout") {
           const exit = yield* Effect.exit(handle.logout)
           if (id !== undefined && Exit.isSuccess(exit)) model.ended(id, `logout of browser ${step.browser}`)
         } else if (step.kind === "revokeOthers") {
           const exit = yield* Effect.exit(handle.revokeOthers)
           if (Exit.isSuccess(exit)) for (const other of exit.value) model.ended(other, "revokeOthers")
-          model.othersRevoked(seen, id, exit)
+          model.othersRevoked(seen, asked, exit)
         } else if (step.kind === "rotate") {
           model.rotated(seen, yield* Effect.exit(handle.rotate))
         } else if (step.kind === "work" && id !== undefined) {
@@ -207,7 +207,7 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
         if (exit !== undefined && Exit.isFailure(exit) && !Exit.hasInterrupts(exit)) {
           world.broke("nothing dies", `${step.text}: ${String(exit.cause)}`)
         }
-        yield* model.checkStore(store)
+        yield* checkStore(world, store)
       })
 
     const fibers = Array.from(new Set(steps.map(({ fiber }) => fiber)))
@@ -241,7 +241,7 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
         Effect.provideService(Ledger.Ledger, instance.ledger)
       )
     }
-    yield* model.checkStore(store)
+    yield* checkStore(world, store)
     model.checkAllWorks((instance) => (instance as Instance).isDead)
     for (const { ledger, scope } of instances) {
       yield* Scope.close(scope, Exit.void)

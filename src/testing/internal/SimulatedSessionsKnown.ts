@@ -1,8 +1,12 @@
 /** What a model knows of sessions, tokens and operations. */
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Option from "effect/Option"
 import type { SessionId } from "../../session/SessionId.ts"
+import type { SessionStore } from "../../session/SessionStore.ts"
 import type { SessionToken } from "../../session/SessionToken.ts"
+import type { World } from "./SimulatedScenario.ts"
 
 /** The limits of the sessions. */
 export const idle = Duration.minutes(30)
@@ -32,6 +36,8 @@ export interface Known {
   peak: number
   /** Operations on it that are under way. */
   active: number
+  /** Logins in it of which nobody has said that they failed before the store: its times may have begun anew with each. */
+  readonly logins: Set<Seen>
 }
 
 /** What is known of a token. */
@@ -55,6 +61,51 @@ export interface Seen {
   high: number
   /** Marks that must be in what it reads. */
   readonly must: ReadonlyMap<Known, ReadonlySet<number>>
+  /** Where it revokes others: whose the sessions were when it began. */
+  readonly whose: ReadonlyMap<Known, string | null>
   issued: SessionToken | undefined
   known: Known | undefined
 }
+
+/** A session that is seen for the first time. */
+export const newlyKnown = (name: string, now: number): Known => ({
+  name,
+  endedAt: undefined,
+  mayEnd: false,
+  principal: null,
+  marks: new Set(),
+  mayMarks: new Set(),
+  bornLow: -Infinity,
+  bornHigh: Infinity,
+  seenLow: -Infinity,
+  seenHigh: Infinity,
+  peak: now,
+  active: 0,
+  logins: new Set()
+})
+
+export const nobody: Seen["whose"] = new Map()
+
+/** Whose sessions are now. */
+export const whose = (all: Iterable<Known>): Seen["whose"] =>
+  new Map(Array.from(all, (known) => [known, known.principal] as const))
+
+/** By the earliest times that it may have: those of a login count that nobody has seen return. */
+export const mayBeExpired = ({ bornLow, logins, seenLow }: Known, at: number): boolean => {
+  const low = Math.min(...Array.from(logins, ({ low }) => low))
+  return (
+    at >= Math.min(seenLow, low) + Duration.toMillis(idle) || at >= Math.min(bornLow, low) + Duration.toMillis(absolute)
+  )
+}
+
+/** What holds in the store at any moment. */
+export const checkStore = (world: World, store: SessionStore["Service"]): Effect.Effect<void> =>
+  Effect.forEach(
+    ["alice", "bob"],
+    (principal) =>
+      Effect.map(Effect.exit(store.list(principal)), (exit) => {
+        if (Exit.isSuccess(exit) && exit.value.length > cap)
+          world.broke("S8 the cap holds", `${principal} has ${exit.value.length} sessions`)
+      }),
+    { discard: true }
+  )

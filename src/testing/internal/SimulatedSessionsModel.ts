@@ -4,7 +4,6 @@
  * What contradicts the certain is a broken law, and so is a refusal that is not even possible.
  */
 import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -12,10 +11,20 @@ import * as Redacted from "effect/Redacted"
 import type { SessionError } from "../../session/SessionError.ts"
 import type { SessionId } from "../../session/SessionId.ts"
 import type { SessionRecord } from "../../session/SessionRecord.ts"
-import type { SessionStore } from "../../session/SessionStore.ts"
 import type { SessionToken } from "../../session/SessionToken.ts"
 import type { World } from "./SimulatedScenario.ts"
-import { absolute, cap, type Held, idle, type Known, type Seen, touch } from "./SimulatedSessionsKnown.ts"
+import {
+  absolute,
+  type Held,
+  idle,
+  type Known,
+  mayBeExpired,
+  newlyKnown,
+  nobody,
+  type Seen,
+  touch,
+  whose
+} from "./SimulatedSessionsKnown.ts"
 
 type Loaded = Exit.Exit<SessionRecord, SessionError>
 
@@ -34,10 +43,12 @@ export class Model {
   readonly #open = new Set<Seen>()
   /** Marks whose session nobody knows, because its maker gave up. */
   readonly #loose = new Set<number>()
-  /** Tokens that were presented before anybody could say whose they are. */
-  readonly #strange = new Set<string>()
+  /** Tokens that were presented before anybody could say whose they are, and by what. */
+  readonly #strange = new Map<string, Array<Seen>>()
   /** When the last operation was over that ends sessions of others. */
   #lastEnder = 0
+  /** The highest time of day that there was. */
+  #highest = 0
   #tick = 0
   faults = 0
   isQuiet = false
@@ -57,6 +68,7 @@ export class Model {
   }
 
   #look(): void {
+    this.#highest = Math.max(this.#highest, this.now)
     for (const known of this.sessions.values()) known.peak = Math.max(known.peak, this.now)
     for (const seen of this.#open) {
       seen.low = Math.min(seen.low, this.now)
@@ -65,20 +77,7 @@ export class Model {
   }
 
   #known(id: SessionId): Known {
-    const found = this.sessions.get(id) ?? {
-      name: `s${this.sessions.size + 1}`,
-      endedAt: undefined,
-      mayEnd: false,
-      principal: null,
-      marks: new Set<number>(),
-      mayMarks: new Set<number>(),
-      bornLow: -Infinity,
-      bornHigh: Infinity,
-      seenLow: -Infinity,
-      seenHigh: Infinity,
-      peak: this.now,
-      active: 0
-    }
+    const found = this.sessions.get(id) ?? newlyKnown(`s${this.sessions.size + 1}`, this.now)
     this.sessions.set(id, found)
     return found
   }
@@ -95,13 +94,18 @@ export class Model {
       low: this.now,
       high: this.now,
       must,
+      whose: kind === "revokeOthers" ? whose(this.sessions.values()) : nobody,
       issued: undefined,
       known: held?.known
     }
     this.#open.add(seen)
-    if (Option.isSome(token) && held === undefined) this.#strange.add(Redacted.value(token.value))
+    if (Option.isSome(token) && held === undefined) {
+      const text = Redacted.value(token.value)
+      this.#strange.set(text, [...(this.#strange.get(text) ?? []), seen])
+    }
     if (held !== undefined) {
       held.known.active++
+      if (kind === "login") held.known.logins.add(seen)
       if (kind === "logout") held.known.mayEnd = true
       if (kind === "login" || kind === "rotate" || kind === "renew") this.#mayDie(held.known)
       // Where it is presented in vain, it may become a token of the session that is made instead.
@@ -109,8 +113,9 @@ export class Model {
       // The principal of a session whose login is under way may be another by now.
       if (kind === "login" && held.known.principal !== principal) held.known.principal = null
     }
-    // Any session may have to make room, or be one of the others.
-    if (kind === "login" || kind === "revokeOthers") for (const known of this.sessions.values()) known.mayEnd = true
+    // Any session may have to make room, or be one of the others, which one's own is not.
+    if (kind === "login" || kind === "revokeOthers")
+      for (const known of this.sessions.values()) if (kind === "login" || known !== held?.known) known.mayEnd = true
     return seen
   }
 
@@ -140,7 +145,12 @@ export class Model {
     // Another that began before may have replaced it already.
     const mayBeDead =
       this.#strange.has(text) || Array.from(this.#open).some(({ held, kind }) => held?.id === id && kind !== "visit")
-    this.tokens.set(text, { known: this.#known(id), id, deadAt: undefined, mayBeDead })
+    const known = this.#known(id)
+    this.tokens.set(text, { known, id, deadAt: undefined, mayBeDead })
+    for (const seen of this.#strange.get(text) ?? []) {
+      if (seen.kind === "logout") known.mayEnd = true
+      if (seen.kind === "login") known.logins.add(seen)
+    }
   }
 
   loaded(seen: Seen, exit: Loaded): void {
@@ -172,16 +182,15 @@ export class Model {
         )
       known.seenLow = Math.max(known.seenLow, seen.low)
       known.peak = seen.high
-      known.seenHigh = known.seenHigh === Infinity ? seen.high : Math.max(known.seenHigh, seen.high)
+      // Where nobody knows when it was born, that may have been before the clock was set back.
+      known.seenHigh = known.seenHigh === Infinity ? this.#highest : Math.max(known.seenHigh, seen.high)
       return
     }
     const reason = reasonOf(exit)
     const isPossible = {
       SessionRevoked: known.mayEnd,
       SessionSuperseded: held.mayBeDead,
-      SessionExpired:
-        Math.max(seen.high, known.peak) >=
-        Math.min(known.seenLow + Duration.toMillis(idle), known.bornLow + Duration.toMillis(absolute)),
+      SessionExpired: mayBeExpired(known, Math.max(seen.high, known.peak)),
       SessionsUnavailable: this.faults > seen.faults
     }
     const isRight =
@@ -231,10 +240,14 @@ export class Model {
     if (seen.issued !== undefined) this.#issued(seen.issued, id)
   }
 
-  loggedIn(seen: Seen, principal: string, exit: Loaded): void {
+  loggedIn(seen: Seen, principal: string, asked: Loaded, exit: Loaded): void {
     this.#look()
     if (Exit.isFailure(exit)) return
     const { id } = exit.value
+    // A login of somebody else ends the session that was another's.
+    if (Exit.isSuccess(asked) && asked.value.principal !== null && asked.value.principal !== principal)
+      this.ended(asked.value.id, "another login")
+    seen.held?.known.logins.delete(seen)
     const before = Array.from(this.tokens).filter(
       ([text, { id: other }]) => other === id && text !== (seen.issued && Redacted.value(seen.issued))
     )
@@ -258,15 +271,21 @@ export class Model {
     this.#tick++
   }
 
-  othersRevoked(seen: Seen, id: SessionId | undefined, exit: Exit.Exit<ReadonlyArray<SessionId>, SessionError>): void {
+  othersRevoked(seen: Seen, asked: Loaded, exit: Exit.Exit<ReadonlyArray<SessionId>, SessionError>): void {
     this.#look()
-    const mine = id === undefined ? undefined : this.sessions.get(id)
+    if (Exit.isFailure(asked)) return
+    const { id, principal } = asked.value
+    const mine = this.sessions.get(id)
+    if (Exit.isSuccess(exit) && exit.value.includes(id))
+      this.world.broke("S9 an end of all other sessions leaves one's own", this.#known(id).name)
     if (Exit.isFailure(exit) || mine?.principal == null) return
+    // Whose it was when it was asked: somebody may have logged in since.
+    if (principal !== mine.principal) return
     // All that were certainly the principal's before it began, and are nobody else's by now.
     const isBusy = Array.from(this.#open).some((other) => other !== seen && other.kind === "login")
     if (isBusy) return
     for (const [other, known] of this.sessions)
-      if (known !== mine && known.principal === mine.principal && seen.must.has(known))
+      if (known !== mine && known.principal === principal && seen.whose.get(known) === principal)
         this.ended(other, "revokeOthers")
   }
 
@@ -322,24 +341,8 @@ export class Model {
           "S9 the end of a session ends its work on every instance, also when hints are lost",
           known.name
         )
-      const mayBeOver =
-        known.mayEnd ||
-        this.now >= known.seenLow + Duration.toMillis(idle) ||
-        this.now >= known.bornLow + Duration.toMillis(absolute)
+      const mayBeOver = known.mayEnd || mayBeExpired(known, this.now)
       if (isOver && !mayBeOver) this.world.broke("S16 work goes on while its session lives", known.name)
     }
-  }
-
-  /** What holds in the store at any moment. */
-  checkStore(store: SessionStore["Service"]) {
-    return Effect.forEach(
-      ["alice", "bob"],
-      (principal) =>
-        Effect.map(Effect.exit(store.list(principal)), (exit) => {
-          if (Exit.isSuccess(exit) && exit.value.length > cap)
-            this.world.broke("S8 the cap holds", `${principal} has ${exit.value.length} sessions`)
-        }),
-      { discard: true }
-    )
   }
 }
