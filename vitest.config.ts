@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config"
+import LongestFirst from "./test/support/LongestFirst.ts"
 
 // "import" is added for what is imported, and would be wrong for what a package requires.
 const conditions = ["holdfast-source", "node", "default"]
@@ -14,6 +15,7 @@ export default defineConfig({
     pool: "forks",
     // More than a small machine has processors: most of what the tests do is wait for a server.
     maxWorkers: 4,
+    sequence: { sequencer: LongestFirst },
     reporters: ["default", "./test/support/closingLine.ts"]
   }
 })

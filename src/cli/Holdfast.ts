@@ -46,7 +46,7 @@ const add = Command.make(
   ({ name, operator }) => Effect.flatMap(UserCommand, ({ add }) => add(name, operator))
 ).pipe(
   Command.withDescription(
-    "Make a user, or give one another password. The password comes from HOLDFAST_PASSWORD or standard input, or is asked for on a terminal."
+    "Make a user, or give one another password. The password comes from HOLDFAST_PASSWORD, from the file that HOLDFAST_PASSWORD_FILE names or from standard input, or is asked for on a terminal."
   )
 )
 
@@ -112,7 +112,9 @@ const service = {
     Flag.withDefault(`http://127.0.0.1:${process.env["PORT"] ?? 3000}`)
   ),
   user: Flag.String("user").pipe(
-    Flag.withDescription("Who logs in; the password is that in HOLDFAST_PASSWORD, or is asked for"),
+    Flag.withDescription(
+      "Who logs in; the password is that in HOLDFAST_PASSWORD or in the file HOLDFAST_PASSWORD_FILE, or is asked for"
+    ),
     Flag.withDefault("demo")
   ),
   json: Output.json

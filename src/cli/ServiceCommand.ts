@@ -3,13 +3,13 @@
  *
  * They act as the user who logs in, and see what that user may see.
  */
-import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Prompt from "effect/cli/Prompt"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as SecretFiles from "../server/SecretFiles.ts"
 import * as Output from "./Output.ts"
 import * as ServiceClient from "./ServiceClient.ts"
 
@@ -21,7 +21,7 @@ export interface Options {
 }
 
 const client = Effect.fnUntraced(function* ({ url, user }: Options) {
-  const given = yield* Effect.orElseSucceed(Config.option(Config.Redacted("HOLDFAST_PASSWORD")), () => Option.none())
+  const given = yield* SecretFiles.password
   const password = Option.isSome(given)
     ? given.value
     : process.stdin.isTTY

@@ -2,7 +2,6 @@
  * `holdfast users`: makes users, shows them, removes them and ends their sessions, beside a running service or without one.
  */
 import * as Prompt from "effect/cli/Prompt"
-import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { flow } from "effect/Function"
@@ -13,6 +12,7 @@ import { buffer } from "node:stream/consumers"
 import { SessionStore } from "../session/SessionStore.ts"
 import * as Passwords from "../server/Passwords.ts"
 import * as QueryRoleRemoval from "../server/QueryRoleRemoval.ts"
+import * as SecretFiles from "../server/SecretFiles.ts"
 import * as Settings from "../server/Settings.ts"
 import * as Users from "../server/Users.ts"
 import { database, explained } from "./CommandDatabase.ts"
@@ -28,9 +28,9 @@ const input = Effect.promise(() => buffer(process.stdin)).pipe(
   Effect.catch(() => refuse("must be UTF-8, also where it is piped to standard input"))
 )
 
-/** From the environment, else asked for on a terminal, else all of standard input up to its last line end. */
+/** From the environment or the file that it names, else asked for on a terminal, else all of standard input up to its last line end. */
 const password = Effect.fnUntraced(function* (name: string) {
-  const given = yield* Effect.orElseSucceed(Config.option(Config.Redacted("HOLDFAST_PASSWORD")), () => Option.none())
+  const given = yield* SecretFiles.password
   const value = Option.isSome(given)
     ? given.value
     : process.stdin.isTTY

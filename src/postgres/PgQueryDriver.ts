@@ -26,6 +26,7 @@ import * as PgAtomicity from "./internal/PgAtomicity.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgFrames from "./internal/PgFrames.ts"
 import * as PgStatement from "./internal/PgStatement.ts"
+import * as PgTraceComment from "./internal/PgTraceComment.ts"
 import * as PgRows from "./internal/PgRows.ts"
 import * as PgQueryErrors from "./internal/PgQueryErrors.ts"
 import { PgTypes } from "./internal/PgTypes.ts"
@@ -56,6 +57,21 @@ export const capabilities: QueryCapabilities = {
   placeholder: "$1"
 }
 
+/**
+ * Whether the server is told which trace a statement belongs to. A driver reads it when it is made. Default: `off`.
+ *
+ * `comment` puts a comment in the form of sqlcommenter (https://google.github.io/sqlcommenter/) ahead of each statement that runs under a
+ * span: `/*traceparent='00-…-…-01'*\/`. The records of queries and the positions of errors do not show it; `pg_stat_activity`,
+ * `current_query()` and the server's log do. Statements of the driver have no name on the server and no plan that is kept, so the comment
+ * defeats none. A cache in front of the server that compares texts finds none of them again.
+ */
+export const TracePropagation = Context.Reference<"off" | "comment">(
+  "holdfast/postgres/PgQueryDriver/TracePropagation",
+  {
+    defaultValue: () => "off"
+  }
+)
+
 /** What ends a statement that is not wanted any more, and why the pool ended it, if it did. */
 interface Ending extends Recall {
   readonly cancel: Effect.Effect<void>
@@ -81,6 +97,8 @@ const end = (running: PgStatement.PgStatement, { cancel, kill }: Ending) =>
 /** What a statement runs with. */
 interface Means {
   readonly sql: string
+  /** What goes ahead of it: the server counts it, who wrote the statement does not. */
+  readonly comment: string
   readonly wire: PgWire.PgWire
   readonly types: PgTypes
   readonly ending: Ending
@@ -90,7 +108,7 @@ interface Means {
 const execute = (
   running: PgStatement.PgStatement,
   send: Effect.Effect<void>,
-  { ending, sql, types, wire }: Means,
+  { comment, ending, sql, types, wire }: Means,
   sink: RowSink,
   { onDone, onGivenUp, onNotice }: Execution
 ): Effect.Effect<Summary, QueryError> => {
@@ -146,7 +164,7 @@ const execute = (
     if (recalled !== undefined && running.command === "")
       return Effect.fail(PgQueryErrors.fromConnectionError(recalled))
     if (error !== undefined)
-      return Effect.fail(PgQueryErrors.fromServerError(error, isUndone() ? undefined : "unknown"))
+      return Effect.fail(PgQueryErrors.fromServerError(error, comment.length, isUndone() ? undefined : "unknown"))
     if (stage === "unsent") return Effect.fail(PgQueryErrors.notSent())
     if (broken !== undefined) return Effect.fail(PgQueryErrors.fromBroken[broken]())
     if (running.isUnreadable && !isTransactionOpen)
@@ -184,7 +202,7 @@ const execute = (
 }
 
 /** Has the server prepare a statement, and tells as which types it reads the parameters. Nothing is executed. */
-const describe = (running: PgStatement.PgStatement, send: Effect.Effect<void>, ending: Ending) =>
+const describe = (running: PgStatement.PgStatement, send: Effect.Effect<void>, { comment, ending }: Means) =>
   Effect.acquireUseRelease(
     send,
     () => running.over,
@@ -193,7 +211,7 @@ const describe = (running: PgStatement.PgStatement, send: Effect.Effect<void>, e
     Effect.andThen(
       Effect.suspend(() => {
         const { broken, error, parameterTypes } = running
-        if (error !== undefined) return Effect.fail(PgQueryErrors.fromServerError(error))
+        if (error !== undefined) return Effect.fail(PgQueryErrors.fromServerError(error, comment.length))
         return broken === undefined ? Effect.succeed(parameterTypes) : Effect.fail(PgQueryErrors.notSent())
       })
     )
@@ -281,6 +299,7 @@ const nobody = PgQueryErrors.unavailable(
 
 const makeFor = Effect.fnUntraced(function* (leaseFor: LeaseFor) {
   const pool = yield* ConnectionPool
+  const commentOf = (yield* TracePropagation) === "comment" ? PgTraceComment.current : Effect.succeed("")
   const types = new PgTypes()
   const open = Effect.gen(function* () {
     const options = yield* leaseFor(yield* Principal)
@@ -300,17 +319,18 @@ const makeFor = Effect.fnUntraced(function* (leaseFor: LeaseFor) {
     const { reset } = lent.value
     const sent = (running: PgStatement.PgStatement, messages: Uint8Array, behind?: PgWire.Messages) =>
       Effect.sync(() => wire.send(running, messages, behind))
-    const run = (statement: Statement, sink: RowSink, execution: Execution) => {
-      const means = { sql: statement.sql, wire, types, ending }
+    const run = (statement: Statement, comment: string, sink: RowSink, execution: Execution) => {
+      const means = { sql: statement.sql, comment, wire, types, ending }
+      const text = comment + statement.sql
       if (statement.params.every((param) => param === null)) {
         const running = new PgStatement.PgStatement(1)
-        const whole = PgFrames.statement(statement.sql, statement.params as ReadonlyArray<null>)
+        const whole = PgFrames.statement(text, statement.params as ReadonlyArray<null>)
         const send = sent(running, Buffer.concat([ahead(execution), whole]), reset)
         return execute(running, send, means, sink, execution)
       }
       const described = new PgStatement.PgStatement(1)
-      const ask = sent(described, Buffer.concat([ahead(execution), PgFrames.describe(statement.sql)]))
-      return describe(described, ask, ending).pipe(
+      const ask = sent(described, Buffer.concat([ahead(execution), PgFrames.describe(text)]))
+      return describe(described, ask, means).pipe(
         Effect.tap((typeIds) => types.learn(wire, [...typeIds, ...described.columns.map(({ typeId }) => typeId)])),
         Effect.flatMap((typeIds) => encode(statement, typeIds, types)),
         Effect.flatMap((params) => {
@@ -325,7 +345,10 @@ const makeFor = Effect.fnUntraced(function* (leaseFor: LeaseFor) {
         Effect.suspend(() => {
           const problem = unsendable(statement)
           return problem === undefined
-            ? Effect.andThen(prepare(wire, statement), run(statement, sink, execution))
+            ? Effect.andThen(
+                prepare(wire, statement),
+                Effect.flatMap(commentOf, (comment) => run(statement, comment, sink, execution))
+              )
             : Effect.fail(PgQueryErrors.failed(problem))
         })
     } satisfies QueryConnection

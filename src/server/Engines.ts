@@ -196,5 +196,5 @@ export const layer = (
       const usual = Option.isNone(pool) ? [] : [["default", yield* makeUsual(settings, pool.value)] as const]
       const others = yield* Effect.forEach(settings.engines, (engine) => makeOne(engine, settings))
       return new Map<string, Engine>([...usual, ...others])
-    })
+    }).pipe(Effect.provideService(PgQueryDriver.TracePropagation, settings.queryTrace))
   )

@@ -1,8 +1,8 @@
 /**
  * The socket that the service listens on.
  *
- * It is open from when its layer is built until the layer closes: then no connection is accepted, running requests are
- * answered within two seconds, and the rest is cut.
+ * It is open from when its layer is built until the layer closes: then no connection is accepted any more (see {@link ListenerEnd}),
+ * running requests are answered within two seconds, and the rest is cut.
  *
  * **Details**
  *
@@ -13,12 +13,15 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import { Buffer } from "node:buffer"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
 import { createServer as createSecureServer, Server as SecureServer } from "node:https"
 import type { Duplex } from "node:stream"
+import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as ListenerTls from "./ListenerTls.ts"
+import * as ListenerEnd from "./ListenerEnd.ts"
 import * as ListenerLimits from "./ListenerLimits.ts"
 import * as RawAnswer from "./RawAnswer.ts"
 import * as SecurityHeaders from "./SecurityHeaders.ts"
@@ -42,6 +45,8 @@ export interface Options extends ListenerLimits.Limits {
   readonly tls?: Option.Option<ListenerTls.Files> | undefined
   readonly port: number
   readonly host: string
+  /** A socket that listens already, in the place of port and host. Default: none. */
+  readonly descriptor?: Option.Option<number> | undefined
   readonly timeouts?: Timeouts | undefined
   /** Called for each request when its headers were read. Default: nobody is. */
   readonly watch?: ((request: IncomingMessage, response: ServerResponse) => void) | undefined
@@ -109,8 +114,11 @@ const unmet = (_: unknown, response: ServerResponse): void => {
   answer(response, 417, body, { connection: "close" })
 }
 
-/** Connections are accepted a moment before there is a router: who is that early gets an answer too. */
-const serverOf = ({ timeouts = {}, watch }: Options, pair: ListenerTls.Pair | undefined) => {
+/** Connections are accepted a moment before there is a router: a client that is so early gets an answer too. */
+const serverOf = (
+  { descriptor = Option.none(), timeouts = {}, watch }: Options,
+  pair: ListenerTls.Pair | undefined
+) => {
   const options = {
     // Its hosts are looked at with its path.
     requireHostHeader: false,
@@ -131,10 +139,23 @@ const serverOf = ({ timeouts = {}, watch }: Options, pair: ListenerTls.Pair | un
     response.writeContinue()
     server.emit("request", request, response)
   })
+  const waiting: Array<readonly [IncomingMessage, ServerResponse]> = []
+  if (Option.isSome(descriptor)) {
+    server.on("newListener", (event: string, serve: (request: IncomingMessage, response: ServerResponse) => void) => {
+      if (event !== "request") return
+      // One that is gone meanwhile needs no answer.
+      for (const [request, response] of waiting.splice(0)) if (!request.destroyed) serve(request, response)
+    })
+    server.once("listening", () => {
+      if (server.address() === null) server.emit("error", new Error("it is not one of TCP"))
+    })
+  }
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {
     responses.set(request.socket, response)
     watch?.(request, response)
     if (server.listenerCount("request") > 1) return
+    // On such a socket clients wait for the service to start.
+    if (Option.isSome(descriptor)) return void waiting.push([request, response])
     const body = RawAnswer.body(
       503,
       "NotReady",
@@ -157,18 +178,31 @@ const pairOf = ({ tls = Option.none() }: Options) =>
       })
   })
 
+/** What `listen` of Node's server takes. */
+const placeOf = ({ descriptor = Option.none(), host, port }: Options) =>
+  Option.isSome(descriptor) ? { fd: descriptor.value } : { host, port }
+
+const whyNot = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause))
+
+const notListening = ({ descriptor = Option.none(), host, port }: Options, cause: unknown) =>
+  Option.isSome(descriptor)
+    ? new SettingsError({
+        variable: "LISTEN_FDS",
+        problem: `hands over a socket that cannot be served: ${whyNot(cause)}. Give the socket unit a ListenStream such as 127.0.0.1:3000`
+      })
+    : new SettingsError({
+        variable: "PORT",
+        problem: `${port} on HOST ${host} cannot be had: ${whyNot(cause)}. Set another, such as PORT=3001`
+      })
+
 /** Listens, or fails with what to change. */
 export const layer = (options: Options) =>
   Effect.gen(function* () {
     const bound = yield* ListenerLimits.make(options)
     const pair = yield* pairOf(options)
-    const server = serverOf(options, pair)
+    const server = ListenerEnd.gently(serverOf(options, pair))
     bound(server)
-    const listening = NodeHttpServer.layer(() => server, {
-      host: options.host,
-      port: options.port,
-      gracefulShutdownTimeout: "2 seconds"
-    })
+    const listening = NodeHttpServer.layer(() => server, { ...placeOf(options), gracefulShutdownTimeout: "2 seconds" })
     return options.tls !== undefined &&
       Option.isSome(options.tls) &&
       pair !== undefined &&
@@ -177,20 +211,38 @@ export const layer = (options: Options) =>
       : listening
   }).pipe(
     Layer.unwrap,
-    Layer.catchTag("ServeError", ({ cause }) =>
-      Layer.effectContext(
-        Effect.fail(
-          new SettingsError({
-            variable: "PORT",
-            problem: `${options.port} on HOST ${options.host} cannot be had: ${cause instanceof Error ? cause.message : String(cause)}. Set another, such as PORT=3001`
-          })
-        )
-      )
-    )
+    Layer.catchTag("ServeError", ({ cause }) => Layer.effectContext(Effect.fail(notListening(options, cause))))
   )
 
 /**
- * Fails as {@link layer} would, before anything else is begun: what runs already has things to say, and there is to be one line
- * that tells what to change.
+ * Where the service is, as it says itself. A socket that was handed over is not on the `host` of the options, so what it listens on is
+ * looked at here: without an origin over https it has to be this machine's own.
  */
-export const probe = (options: Options) => Effect.scoped(Layer.build(layer(options)))
+export const urlOf = Effect.fnUntraced(function* (
+  {
+    descriptor = Option.none(),
+    origin,
+    tls = Option.none(),
+    ...options
+  }: Options & {
+    readonly origin: Option.Option<URL>
+  },
+  address: NetAddress.SocketAddress
+) {
+  const port = "port" in address ? address.port : options.port
+  const host = "port" in address && Option.isSome(descriptor) ? NetAddress.formatIp(address.address) : options.host
+  if (Option.isNone(origin) && !Loopback.isLoopback(host)) {
+    const problem = `must be set to the https origin of the service when its socket listens on ${host}`
+    return yield* new SettingsError({ variable: "HOLDFAST_ORIGIN", problem })
+  }
+  return `${Option.isSome(tls) ? "https" : "http"}://${NetAddress.formatUrlHostString(host)}:${port}`
+})
+
+/**
+ * Fails as {@link layer} would, before anything else is begun: what runs already has things to say, and there is to be one line
+ * that tells what to change. A socket that was handed over is there, and would be lost with its first listener.
+ */
+export const probe = (options: Options) =>
+  options.descriptor !== undefined && Option.isSome(options.descriptor)
+    ? Effect.asVoid(pairOf(options))
+    : Effect.asVoid(Effect.scoped(Layer.build(layer(options))))

@@ -53,6 +53,9 @@ export class Readiness extends Context.Service<
 /** The user that the service makes itself. */
 const demo = "demo"
 
+/** In which order an answer names what is being waited for. */
+const order = ["tables", "sessions", "users", "lease", "results", "queries"]
+
 /** Whose failures are looked up to see whether they can be: without anybody nothing would be asked for. */
 const nobody = { key: "", most: 1 }
 
@@ -111,23 +114,18 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
     }),
     (names) => names.flat()
   )
-  const waitingFor = yield* onceASecond(
+  // What this process knows by itself is not remembered: what waits for a start would wait a second longer than it takes.
+  const own = Effect.map(Deferred.isDone(done), (isDone) => [
+    ...(isDone ? [] : ["tables"]),
+    ...(engines.size === 0 || isLeased() ? [] : ["lease"])
+  ])
+  const others = yield* onceASecond(
     Effect.map(
       Effect.all(
         [
-          check(
-            "tables",
-            Effect.filterOrFail(Deferred.isDone(done), (isDone) => isDone)
-          ),
           check("sessions", Effect.andThen(store.ping, failures.wait([nobody]))),
           // On the connections that logins use.
           Option.isNone(settings.redisUrl) ? Effect.succeed([]) : check("users", users.isOperator(demo)),
-          engines.size === 0
-            ? Effect.succeed([])
-            : check(
-                "lease",
-                Effect.filterOrFail(Effect.sync(isLeased), (is) => is)
-              ),
           Option.match(results, { onNone: () => Effect.succeed([]), onSome: ({ ready }) => check("results", ready) }),
           // One engine that is away must not stop what runs on another.
           Effect.map(away, ({ length }) => (length > 0 && length === engines.size ? ["queries"] : []))
@@ -136,6 +134,10 @@ export const make = Effect.fnUntraced(function* (settings: Settings, databases: 
       ),
       (missing) => missing.flat()
     )
+  )
+  // The others are asked first: that can take seconds, in which the tables can come.
+  const waitingFor = Effect.flatMap(others, (missing) =>
+    Effect.map(own, (mine) => order.filter((name) => mine.includes(name) || missing.includes(name)))
   )
 
   return Readiness.of({

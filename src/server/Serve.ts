@@ -67,6 +67,7 @@ import * as SessionStores from "./SessionStores.ts"
 import * as SharedQueries from "./SharedQueries.ts"
 import * as Settings from "./Settings.ts"
 import * as SlowReaders from "./SlowReaders.ts"
+import * as SocketActivation from "./SocketActivation.ts"
 import * as StartMessages from "./StartMessages.ts"
 import * as Telemetry from "./Telemetry.ts"
 import * as Users from "./Users.ts"
@@ -241,17 +242,18 @@ const observers = ({ accessLog, requestMetrics }: Settings.Settings) =>
 const quietly = { disableLogger: true, disableListenLog: true }
 
 const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
+  yield* SocketActivation.forget
   yield* Listener.probe(settings)
   const databases = yield* Databases.serve(settings)
 
   const app = Layer.unwrap(
     Effect.gen(function* () {
       const { address } = yield* HttpServer.HttpServer
-      const port = "port" in address ? address.port : settings.port
-      const scheme = Option.isSome(settings.tls) ? "https" : "http"
-      const url = `${scheme}://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`
+      const url = yield* Listener.urlOf(settings, address)
       const origin = Option.getOrElse(settings.origin, () => new URL(url))
       const readiness = yield* Readiness.Readiness
+      // Clients that wait on a socket of systemd get what they asked for, and not that it is too early.
+      if (Option.isSome(settings.descriptor)) yield* Effect.timeoutOption(readiness.prepared, "10 seconds")
       // What is announced works; a client that asks earlier is told that it does not yet.
       const roles = yield* Effect.serviceOption(QueryRoles.QueryRoles)
       const rolesPrepared = Option.match(roles, { onNone: () => Effect.void, onSome: ({ prepared }) => prepared })

@@ -22,6 +22,7 @@ import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as ClearText from "./ClearText.ts"
 import { databaseUrl, duration, integer, oneOf, read, refuse, SettingsError } from "./SettingsReading.ts"
 import * as SettingsNames from "./SettingsNames.ts"
+import * as SocketActivation from "./SocketActivation.ts"
 import type * as EngineSettings from "./EngineSettings.ts"
 import { engines, snowflake } from "./EngineVariables.ts"
 import type * as SnowflakeEngine from "./SnowflakeEngine.ts"
@@ -39,6 +40,8 @@ export interface Settings extends FunctionSettings.FunctionSettings {
   readonly host: string
   /** 0 takes a free port. */
   readonly port: number
+  /** The listening socket that was handed over, in the place of {@link host} and {@link port}. */
+  readonly descriptor: Option.Option<number>
   /** None: the service speaks http. */
   readonly tls: Option.Option<ListenerTls.Files>
   /** None: `http://HOST:PORT` of the listening socket, or `https:` with {@link tls}. */
@@ -73,6 +76,8 @@ export interface Settings extends FunctionSettings.FunctionSettings {
   readonly maxQueriesPerUser: number
   readonly queryTimeouts: QueryTimeouts.Timeouts
   readonly queryRetention: Duration.Duration
+  /** Whether PostgreSQL is told which trace a statement of a user belongs to. */
+  readonly queryTrace: "off" | "comment"
   /** Whether queries, keys and rows are those of all instances on the same database. */
   readonly sharedQueries: boolean
   /** Whether users' SQL may run as a role that stands above the rules of the database. */
@@ -241,6 +246,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
   const settings: Settings = {
     host,
     port: yield* integer("PORT", 3000, 0, 65_535),
+    descriptor: yield* SocketActivation.handed(process.env, process.pid),
     origin: yield* origin,
     tls: yield* ListenerSettings.tls,
     databaseUrl: ownUrl,
@@ -272,6 +278,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
     maxQueriesPerUser,
     queryTimeouts: yield* queryTimeouts,
     queryRetention: yield* duration("HOLDFAST_QUERY_RETENTION", "15 minutes"),
+    queryTrace: yield* oneOf("HOLDFAST_QUERY_TRACE", ["off", "comment"]),
     sharedQueries: yield* sharedQueries(Option.isSome(ownUrl)),
     allowsSuperuser: (yield* oneOf("HOLDFAST_QUERY_SUPERUSER", ["refuse", "allow"])) === "allow",
     sessionKeys: yield* sessionKeys,
@@ -321,7 +328,8 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
       "must not be longer than HOLDFAST_FUNCTION_ABSOLUTE_TIMEOUT: a function is over then in any case"
     )
   }
-  if (Option.isNone(settings.origin) && !Loopback.isLoopback(host)) {
+  // Where a socket was handed over, its own address is what counts.
+  if (Option.isNone(settings.origin) && Option.isNone(settings.descriptor) && !Loopback.isLoopback(host)) {
     return yield* refuse("HOLDFAST_ORIGIN", `must be set to the https origin of the service when HOST is ${host}`)
   }
   return settings

@@ -213,7 +213,10 @@ const launch = (binary: DistributionProgram.Program, directory: string, options:
           const log = readFileSync(logFile).subarray(from).toString().trim().split("\n").slice(-12).join("\n")
           return Effect.fail(failure(`${binary.path} ${problem}. The end of ${logFile}:\n${log}`))
         })
-      const ready = Effect.repeat(answers(port), { until: (ready) => ready, schedule: Schedule.spaced("10 millis") })
+      const ready = Effect.repeat(answers(port, options.password), {
+        until: (ready) => ready,
+        schedule: Schedule.spaced("10 millis")
+      })
       return yield* Effect.raceFirst(
         Effect.as(ready, undefined),
         Effect.flatMap(
@@ -254,16 +257,28 @@ const stopOrphan = (directory: string) =>
         )
   )
 
-/** Whether the server answers a PING; one that wants a password first, or is no master, does so with an error. */
-const answers = (port: number): Effect.Effect<boolean> =>
+const encoded = (...command: ReadonlyArray<string>) =>
+  [`*${command.length}`, ...command.flatMap((word) => [`$${Buffer.byteLength(word)}`, word]), ""].join("\r\n")
+
+/**
+ * Whether the server answers a PING, which it does once its data is loaded. The password goes before: without it a server would say that
+ * it wants one, also while it loads. One that wants another one answers with an error.
+ */
+const answers = (port: number, password: string | undefined): Effect.Effect<boolean> =>
   Effect.callback((resume) => {
     const socket = Net.connect({ host, port })
     const finish = (answer: boolean) => {
       socket.destroy()
       resume(Effect.succeed(answer))
     }
-    socket.once("connect", () => socket.write("PING\r\n"))
-    socket.once("data", (answer) => finish(/^(\+PONG|-NOAUTH)/.test(answer.toString("latin1"))))
+    const commands = [...(password === undefined ? [] : [encoded("AUTH", password)]), encoded("PING")]
+    socket.once("connect", () => socket.write(commands.join("")))
+    let said = ""
+    socket.on("data", (answer) => {
+      said += answer.toString("latin1")
+      const lines = said.split("\r\n")
+      if (lines.length > commands.length) finish(/^(\+PONG|-NOAUTH)/.test(lines[commands.length - 1] ?? ""))
+    })
     socket.once("error", () => finish(false))
     socket.once("close", () => finish(false))
     return Effect.sync(() => socket.destroy())

@@ -2,7 +2,7 @@
  * The files under docs/deploy, held against the programs that read them.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
@@ -41,7 +41,7 @@ describe("docs/deploy", () => {
     })
   )
 
-  it.effect("systemd takes its unit", () =>
+  it.effect("systemd takes its unit and its socket", () =>
     Effect.gen(function* () {
       const path = yield* directory
       const unit = Path.join(path, "holdfast.service")
@@ -50,8 +50,10 @@ describe("docs/deploy", () => {
         .replace(/^ExecStart=\S+/m, `ExecStart=${process.execPath}`)
         .replace(/^EnvironmentFile=/m, "EnvironmentFile=-")
       writeFileSync(unit, text)
-      const { code, output } = yield* Programs.run(yield* Programs.systemdAnalyze, ["verify", unit])
-      const ours = output.split("\n").filter((line) => line.includes("holdfast.service"))
+      const socket = Path.join(path, "holdfast.socket")
+      copyFileSync("docs/deploy/systemd/holdfast.socket", socket)
+      const { code, output } = yield* Programs.run(yield* Programs.systemdAnalyze, ["verify", unit, socket])
+      const ours = output.split("\n").filter((line) => /holdfast\.(?:service|socket)/.test(line))
       assert.deepStrictEqual([code, ours], [0, []], output)
     })
   )

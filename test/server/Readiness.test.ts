@@ -1,6 +1,8 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -54,6 +56,46 @@ describe("Readiness", () => {
       assert.strictEqual(yield* started, 1)
       // The password is the same.
       assert.strictEqual(yield* started, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is ready once its tables are there, however lately it said that they are not", () =>
+    Effect.gen(function* () {
+      const { url } = yield* freshDatabase
+      const databases = {
+        own: url,
+        queries: Option.none(),
+        demo: Option.some(Redacted.make("secret")),
+        embedded: Option.none()
+      }
+      const isOpen = yield* Deferred.make<void>()
+      const gated = Layer.effect(
+        SessionStore,
+        Effect.map(SessionStore, (store) =>
+          SessionStore.of({
+            ...store,
+            revokeAll: (principal, options) =>
+              Effect.andThen(Deferred.await(isOpen), store.revokeAll(principal, options))
+          })
+        )
+      ).pipe(Layer.provide(unprunedStore))
+      // Time stands still, so that what is remembered is never too old.
+      const clock = yield* Clock.Clock
+      const now = clock.monotonicTimeNanosUnsafe()
+      const still: Clock.Clock = Object.create(clock, {
+        monotonicTimeNanosUnsafe: { value: () => now },
+        monotonicTimeNanos: { value: Effect.succeed(now) }
+      })
+      yield* Effect.gen(function* () {
+        const settings = yield* Settings.load
+        const { waitingFor } = yield* Effect.provideService(Readiness.make(settings, databases), Clock.Clock, still)
+        assert.deepStrictEqual(yield* waitingFor, ["tables"])
+        yield* Deferred.succeed(isOpen, undefined)
+        yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+      }).pipe(
+        Effect.scoped,
+        Effect.provide([gated, FailureCounts.layerMemory, Users.layer.pipe(Layer.provide(PgClient.layer({ url })))])
+      )
     }).pipe(Effect.scoped)
   )
 

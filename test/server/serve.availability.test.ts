@@ -27,11 +27,12 @@ const becomes = (browser: Browser, code: string) =>
   )
 
 const startFreezable = Effect.gen(function* () {
-  const { env, own, queries } = yield* Service.startService()
+  const databases = yield* Service.freshDatabases
+  const { own, queries } = databases
   const [ownNetwork, queriesNetwork] = [yield* FaultProxy.to(own.url), yield* FaultProxy.to(queries.url)]
   const service = yield* Service.startService({
+    databases,
     env: {
-      ...env,
       DATABASE_URL: Redacted.value(ownNetwork.url),
       HOLDFAST_QUERY_URL: Redacted.value(queriesNetwork.url)
     }
@@ -94,17 +95,21 @@ describe("a database that is away", { concurrent: true, timeout: 60_000 }, () =>
       yield* ownNetwork.silence
       const unavailable = [503, "SessionsUnavailable"] as const
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/session")), unavailable)
-      for (const [method, path] of [
-        ["GET", "/queries"],
-        ["GET", "/session/data"],
-        ["PATCH", "/session/data"],
-        ["GET", "/sessions"],
-        ["DELETE", "/sessions"],
-        ["DELETE", "/sessions/00000000-0000-4000-8000-000000000000"]
-      ] as const) {
-        const answer = browser.send(method, path, method === "PATCH" ? { json: { a: 1 } } : {})
-        assert.deepStrictEqual(yield* inTime(answer), unavailable, `${method} ${path}`)
-      }
+      yield* Effect.forEach(
+        [
+          ["GET", "/queries"],
+          ["GET", "/session/data"],
+          ["PATCH", "/session/data"],
+          ["GET", "/sessions"],
+          ["DELETE", "/sessions"],
+          ["DELETE", "/sessions/00000000-0000-4000-8000-000000000000"]
+        ] as const,
+        ([method, path]) =>
+          Effect.map(inTime(browser.send(method, path, method === "PATCH" ? { json: { a: 1 } } : {})), (answer) =>
+            assert.deepStrictEqual(answer, unavailable, `${method} ${path}`)
+          ),
+        { concurrency: "unbounded" }
+      )
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/ready")), [503, "NotReady"])
       assert.deepStrictEqual(yield* inTime(browser.send("GET", "/health/live")), [200, ""])
       yield* ownNetwork.speak

@@ -44,10 +44,12 @@ describe("connections of the service", { timeout: 90_000 }, () => {
 
   it.live("C10 after the connections of queries died without a word, the next ones succeed within 5 seconds", () =>
     Effect.gen(function* () {
-      const { env, queries } = yield* Service.startService()
+      const databases = yield* Service.freshDatabases
+      const { queries } = databases
       const proxy = yield* FaultProxy.to(queries.url)
       const service = yield* Service.startService({
-        env: { ...env, HOLDFAST_QUERY_URL: Redacted.value(proxy.url) }
+        databases,
+        env: { HOLDFAST_QUERY_URL: Redacted.value(proxy.url) }
       })
       const browser = yield* service.login()
       const three = Effect.forEach([1, 2, 3], () => rowsOf(browser, "select 1 from pg_sleep(0.2)"), {
@@ -70,7 +72,7 @@ describe("connections of the service", { timeout: 90_000 }, () => {
 
   it.live("the users' database was frozen, with sessions in Redis: when the service is ready, a login works", () =>
     Effect.gen(function* () {
-      const { env, own } = yield* Service.startService()
+      const { env, own } = yield* Service.freshDatabases
       const network = yield* FaultProxy.to(own.url)
       const { service } = yield* RedisService.start({ ...env, DATABASE_URL: Redacted.value(network.url) })
       yield* service.login()

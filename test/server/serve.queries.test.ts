@@ -130,7 +130,9 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
         const refused = yield* post(browser, "late", sleep)
         assert.deepStrictEqual([refused.status, problemOf(refused).code], [429, "QueryRejected"])
         assert.match(refused.headers.get("retry-after") ?? "", /^[1-9]\d?$/)
+        yield* eventually(list(browser, "?state=Running&limit=1000"), ({ length }) => length >= 5)
         assert.lengthOf(yield* list(browser, "?state=Running&limit=1000"), 5)
+        assert.lengthOf(yield* list(browser, "?state=Starting&limit=1000"), 0)
         assert.strictEqual((yield* run(yield* yield* userOf("modest"), "select 1")).state, "Succeeded")
         assert.strictEqual((yield* browser.send("POST", "/logout")).status, 204)
         const again = yield* open

@@ -4,7 +4,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
@@ -25,7 +25,7 @@ const freePort = Effect.promise(async () => {
   return typeof address === "object" && address !== null ? address.port : 0
 })
 
-/** nginx over these instances, for the current scope; returns its port. */
+/** nginx over these instances, for the current scope: its port, and what it says about its errors. */
 const proxy = Effect.fnUntraced(function* (ports: ReadonlyArray<number>) {
   const { libraries, path } = yield* Programs.nginx
   const port = yield* freePort
@@ -62,7 +62,7 @@ const proxy = Effect.fnUntraced(function* (ports: ReadonlyArray<number>) {
         await gone
       })
   )
-  return port
+  return { port, errors: () => readFileSync(`${directory}/error.log`, "utf8") }
 })
 
 describe("a rolling restart of two instances behind nginx", () => {
@@ -72,7 +72,7 @@ describe("a rolling restart of two instances behind nginx", () => {
       Effect.gen(function* () {
         const { url } = yield* freshDatabase
         const ports = [yield* freePort, yield* freePort]
-        const port = yield* proxy(ports)
+        const { errors, port } = yield* proxy(ports)
         const front = `http://127.0.0.1:${port}`
         const start = Effect.fnUntraced(function* (own: number) {
           const service = yield* Service.launch({
@@ -124,7 +124,7 @@ describe("a rolling restart of two instances behind nginx", () => {
           yield* start(own)
         }
         yield* Fiber.interrupt(loading)
-        assert.deepStrictEqual(wrong, [])
+        assert.deepStrictEqual(wrong, [], errors())
         assert.isAbove(asked, 50)
         for (const browser of browsers) assert.strictEqual((yield* browser.send("GET", "/session")).status, 200)
       }).pipe(Effect.scoped),

@@ -83,7 +83,10 @@ describe("the end of the service", { concurrent: true }, () => {
       yield* Effect.promise(() => answered)
       const silent = yield* RawHttp.connect(service.url)
       const half = yield* RawHttp.connect(service.url)
-      half.write("POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+      // What is said to it is read, or the socket would not notice its end.
+      half
+        .resume()
+        .write("POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
       // Answered on the same event loop, so what was written before has arrived.
       yield* browser.send("GET", "/health/live")
       const took = yield* endedBy(service, service.signal("SIGTERM"))

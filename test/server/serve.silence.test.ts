@@ -44,10 +44,11 @@ const used = Effect.fnUntraced(function* (service: Service.Service) {
 describe("a network that forgets its connections", { timeout: 90_000 }, () => {
   it.live("C10 the service answers rightly within five seconds, and logs nobody out, with sessions in PostgreSQL", () =>
     Effect.gen(function* () {
-      const { env, own } = yield* Service.startService()
-      const network = yield* FaultProxy.to(own.url)
+      const databases = yield* Service.freshDatabases
+      const network = yield* FaultProxy.to(databases.own.url)
       const service = yield* Service.startService({
-        env: { ...env, HOLDFAST_MAX_SESSIONS: "1000", DATABASE_URL: Redacted.value(network.url) }
+        databases,
+        env: { HOLDFAST_MAX_SESSIONS: "1000", DATABASE_URL: Redacted.value(network.url) }
       })
       const { browser, limit, login } = yield* used(service)
       yield* network.swallowOpen
@@ -66,13 +67,13 @@ describe("a network that forgets its connections", { timeout: 90_000 }, () => {
 
   it.live("C10 the same with sessions in Redis", () =>
     Effect.gen(function* () {
-      const { env, own } = yield* Service.startService()
+      const databases = yield* Service.freshDatabases
       const redis = yield* ownServer()
-      const database = yield* FaultProxy.to(own.url)
+      const database = yield* FaultProxy.to(databases.own.url)
       const store = yield* FaultProxy.to(redis.url)
       const service = yield* Service.startService({
+        databases,
         env: {
-          ...env,
           HOLDFAST_MAX_SESSIONS: "1000",
           DATABASE_URL: Redacted.value(database.url),
           HOLDFAST_SESSION_STORE: "redis",

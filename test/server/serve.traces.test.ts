@@ -7,7 +7,7 @@ import { once } from "node:events"
 import { text } from "node:stream/consumers"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { run } from "../support/browser.ts"
+import { rowsOf } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
@@ -74,7 +74,7 @@ const treeOf = (spans: ReadonlyArray<Span>, parent: string): ReadonlyArray<unkno
 
 describe("a trace", () => {
   it.live(
-    "runs from the request through session, lease and statement, under the caller's; S10 with no secret in it",
+    "runs from the request through session, lease and statement to the server of the statement, under the caller's; S10 with no secret in it",
     () =>
       Effect.gen(function* () {
         const { bodies, received, spans, url } = yield* collector
@@ -83,7 +83,8 @@ describe("a trace", () => {
             OTEL_EXPORTER_OTLP_ENDPOINT: url,
             OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
             OTEL_BSP_SCHEDULE_DELAY: "200",
-            OTEL_SERVICE_NAME: "tested"
+            OTEL_SERVICE_NAME: "tested",
+            HOLDFAST_QUERY_TRACE: "comment"
           }
         })
         const browser = yield* service.login()
@@ -92,7 +93,8 @@ describe("a trace", () => {
         const json = { sql: "select $1::text, 'a whispered literal'", params: ["a whispered parameter"] }
         const submitted = yield* browser.send("POST", "/queries?x=whispered", { headers: { traceparent }, json })
         assert.strictEqual(submitted.status, 202, submitted.text)
-        yield* run(browser, "select 1")
+        const [[seen] = []] = yield* rowsOf(browser, "select query from pg_stat_activity where pid = pg_backend_pid()")
+        assert.match(String(seen), /^\/\*traceparent='00-[0-9a-f]{32}-[0-9a-f]{16}-01'\*\/ select query from/)
         const mine = () => spans().filter((span) => span.traceId === traceId)
         yield* eventually(
           Effect.sync(mine),

@@ -1,4 +1,7 @@
 import { randomBytes } from "node:crypto"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { page, problemOf, queriesOf, run, submit } from "../support/browser.ts"
@@ -24,6 +27,18 @@ const user = (service: Pick<Service.Service, "env">, ...args: ReadonlyArray<stri
 const attempt = (service: Service.Service, username: string, password: string) =>
   service.browser().send("POST", "/login", { json: { username, password } })
 
+/** A file of a secret, with a line end, for the current scope. */
+const fileOf = (text: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const directory = mkdtempSync(Path.join(tmpdir(), "holdfast-users-"))
+      const file = Path.join(directory, "password")
+      writeFileSync(file, text)
+      return { directory, file }
+    }),
+    ({ directory }) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+  ).pipe(Effect.map(({ file }) => file))
+
 layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
   concurrent: true,
   excludeTestServices: true,
@@ -32,7 +47,8 @@ layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
   it.effect("Q4 a user sees, reads and cancels only their own queries", () =>
     Effect.gen(function* () {
       const service = yield* Service.Shared
-      const added = yield* addUser(service, ["alice"], { env: { HOLDFAST_PASSWORD: "wonderland" } })
+      const file = yield* fileOf("wonderland\n")
+      const added = yield* addUser(service, ["alice"], { env: { HOLDFAST_PASSWORD_FILE: file } })
       assert.deepStrictEqual([added.code, added.stderr], [0, ""])
       assert.notInclude(added.stdout, "wonderland")
 

@@ -5,7 +5,7 @@
  * sees the variables that a test gives it and of the test's own nothing but `PATH`, `HOME` and `NODE_EXTRA_CA_CERTS`; its working directory is
  * a new one, so that nothing is left in the checkout.
  */
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { once } from "node:events"
 import { promises as Fs } from "node:fs"
@@ -35,6 +35,8 @@ export interface Command {
   readonly cwd?: string | undefined
   /** All of standard input. Default: nothing. */
   readonly input?: string | Uint8Array | undefined
+  /** The descriptor of a listening socket, which becomes descriptor 3 in the way of sd_listen_fds(3). Default: none. */
+  readonly handsOver?: number | undefined
 }
 
 export interface Ended {
@@ -110,12 +112,23 @@ const launched = (child: ChildProcess): Program => {
   }
 }
 
+const spawned = ({ args, cwd, env, handsOver }: Command) => {
+  const options = { cwd, env: environment(env) }
+  if (handsOver === undefined) return spawn(process.execPath, [program, ...args], options)
+  // Only the process itself knows its id before it is the program.
+  const command = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
+  const stdio = ["pipe", "pipe", "pipe", handsOver] as const
+  const shell = spawn("sh", ["-c", command, process.execPath, program, ...args], { ...options, stdio: [...stdio] })
+  return shell as ChildProcessWithoutNullStreams
+}
+
 /** Starts `holdfast …` for the current scope. */
-export const launch = Effect.fnUntraced(function* ({ args, cwd, env, input }: Command) {
+export const launch = Effect.fnUntraced(function* (command: Command) {
+  const { cwd, input } = command
   const directory = cwd ?? (yield* temporaryDirectory)
   return yield* Effect.acquireRelease(
     Effect.sync(() => {
-      const child = spawn(process.execPath, [program, ...args], { cwd: directory, env: environment(env) })
+      const child = spawned({ ...command, cwd: directory })
       child.stdin.on("error", () => undefined).end(input ?? "")
       return launched(child)
     }),
@@ -155,7 +168,7 @@ export const listening = (service: Program) =>
 const listens = "Holdfast listening on "
 
 /** A database for users' SQL with an ordinary role that owns it. Both are gone afterwards. */
-const queryDatabase = Effect.gen(function* () {
+export const queryDatabase = Effect.gen(function* () {
   const connection = yield* PgConnection.make({ url: yield* superuserUrl })
   const role = `user_${randomBytes(8).toString("hex")}`
   const password = randomBytes(12).toString("hex")
@@ -168,6 +181,18 @@ const queryDatabase = Effect.gen(function* () {
   url.username = role
   url.password = password
   return { name, role, url: Redacted.make(url.href) }
+})
+
+/** Two new databases for a service, and the variables that lead it there. Both are gone at the end of the scope. */
+export const freshDatabases = Effect.gen(function* () {
+  const own = yield* freshDatabase
+  const queries = yield* queryDatabase
+  const env: Environment = {
+    DATABASE_URL: Redacted.value(own.url),
+    HOLDFAST_QUERY_URL: Redacted.value(queries.url),
+    HOLDFAST_DEMO_PASSWORD: demoPassword
+  }
+  return { own, queries, env }
 })
 
 /** A running service with databases of its own. */
@@ -190,19 +215,17 @@ export interface Service extends Program {
 /** The password of the user `demo`. */
 export const demoPassword = "correct horse battery staple"
 
-/** Starts `holdfast serve` on a free port and two new databases, and waits until it is ready. */
+/** Starts `holdfast serve` on a free port and two databases (default: new ones), and waits until it is ready. */
 export const startService = Effect.fnUntraced(function* (
-  options: { readonly env?: Environment | undefined; readonly cwd?: string | undefined } = {}
+  options: {
+    readonly env?: Environment | undefined
+    readonly cwd?: string | undefined
+    readonly databases?: Effect.Success<typeof freshDatabases> | undefined
+  } = {}
 ): Effect.fn.Return<Service, SqlError, Scope.Scope> {
-  const own = yield* freshDatabase
-  const queries = yield* queryDatabase
-  const env = {
-    PORT: "0",
-    DATABASE_URL: Redacted.value(own.url),
-    HOLDFAST_QUERY_URL: Redacted.value(queries.url),
-    HOLDFAST_DEMO_PASSWORD: demoPassword,
-    ...options.env
-  }
+  const databases = options.databases ?? (yield* freshDatabases)
+  const { own, queries } = databases
+  const env = { PORT: "0", ...databases.env, ...options.env }
   const running = yield* launch({ args: ["serve"], env, cwd: options.cwd })
   const url = yield* listening(running)
   const browser = () => Client.make(url)

@@ -55,6 +55,19 @@ describe("the Redis servers of tests", () => {
     })
   )
 
+  it.live("a server with a password that has much to load is ready when it has loaded it", () =>
+    Effect.gen(function* () {
+      // 100 microseconds for each key; after every thousand it answers that it is loading.
+      const server = yield* ownServer({ password: "of-a-test", config: ["key-load-delay 100"] })
+      const redis = client(Effect.succeed(server.url))
+      const sets = Array.from({ length: 4000 }, (_, n) => `redis.call('set', 'k${n}', '1')`)
+      yield* Effect.scoped(Effect.flatMap(redis, ({ send }) => send("EVAL", sets.join("\n"), "0")))
+      yield* server.restart
+      const size = yield* Effect.scoped(Effect.flatMap(redis, ({ send }) => send("DBSIZE")))
+      assert.strictEqual(size, 4000)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a paused server answers when it is resumed, and not before", () =>
     Effect.gen(function* () {
       const server = yield* ownServer()

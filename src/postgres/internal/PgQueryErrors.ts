@@ -25,14 +25,19 @@ export const failed = (problem: string, written?: Written) =>
 /** A remote caller learns that there is no connection, but neither where the server is nor who holds them. */
 export const fromConnectionError = ({ reason }: ConnectionError) => unavailable(ConnectionAnswers.sentence(reason))
 
-export const fromServerError = ({ code, detail, hint, message, position }: PgFrames.ServerError, written?: Written) =>
+/** The server counts `ahead` characters that who wrote the statement does not know of. */
+export const fromServerError = (
+  { code, detail, hint, message, position }: PgFrames.ServerError,
+  ahead: number,
+  written?: Written
+) =>
   new QueryError({
     reason: new StatementFailed({
       problem: message,
       ...(code !== undefined && { code }),
       ...(detail !== undefined && { detail }),
       ...(hint !== undefined && { hint }),
-      ...(position !== undefined && { position }),
+      ...(position !== undefined && { position: position - ahead }),
       ...(written !== undefined && { written })
     })
   })

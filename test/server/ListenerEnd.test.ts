@@ -1,0 +1,57 @@
+/** What the end of the service is for requests that are under way to it, on a real listener. */
+import { assert, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { once } from "node:events"
+import { Worker } from "node:worker_threads"
+import * as Listener from "../../src/server/Listener.ts"
+import type { Peers } from "../support/peersWorker.ts"
+
+const listener = Listener.layer({
+  host: "127.0.0.1",
+  port: 0,
+  maxConnections: 1000,
+  maxConnectionsPerAddress: 1000,
+  trustedProxies: []
+})
+
+it.live(
+  "a request that has reached the machine when the listener closes is answered, on new connections and on kept ones",
+  () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const services = yield* HttpRouter.serve(HttpRouter.add("GET", "/ok", HttpServerResponse.text("ok")), {
+        disableLogger: true,
+        disableListenLog: true
+      }).pipe(Layer.provideMerge(listener), Layer.build, Scope.provide(scope))
+      const { address } = Context.get(services, HttpServer.HttpServer)
+      const sent = new Int32Array(new SharedArrayBuffer(4))
+      const peers: Peers = {
+        port: "port" in address ? address.port : 0,
+        request: "GET /ok HTTP/1.1\r\nHost: x\r\n\r\n",
+        count: 10,
+        sent
+      }
+      const worker = yield* Effect.acquireRelease(
+        Effect.sync(() => new Worker(new URL("../support/peersWorker.ts", import.meta.url), { workerData: peers })),
+        (it) => Effect.promise(() => it.terminate())
+      )
+      yield* Effect.promise(() => once(worker, "message"))
+      const answers = once(worker, "message")
+      yield* Effect.suspend(() => {
+        worker.postMessage("go")
+        // Nothing is accepted or read meanwhile, as on a machine that gives this process no processor.
+        assert.notStrictEqual(Atomics.wait(sent, 0, 0, 30_000), "timed-out")
+        return Scope.close(scope, Exit.void)
+      })
+      const [texts] = yield* Effect.promise(() => answers)
+      assert.lengthOf(texts, 20)
+      for (const text of texts) assert.match(String(text), /^HTTP\/1.1 200 OK\r\n[^]*ok$/)
+    }).pipe(Effect.scoped)
+)
