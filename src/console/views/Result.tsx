@@ -76,9 +76,18 @@ const Download = ({ query }: { readonly query: Queries.Query }) => {
   }
   return (
     <div class="row" role="group" aria-label={words.download}>
+      <span class="muted small" aria-hidden="true">
+        {words.download}
+      </span>
       {formats.map((format) => (
-        <button key={format} class="compact" disabled={isBusy} onClick={() => void start(format)}>
-          {words.download} {labels[format]}
+        <button
+          key={format}
+          class="compact"
+          aria-label={`${words.download} ${labels[format]}`}
+          disabled={isBusy}
+          onClick={() => void start(format)}
+        >
+          {labels[format]}
         </button>
       ))}
     </div>
