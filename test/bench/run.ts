@@ -27,7 +27,8 @@ const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<v
   engines: () => import("./engines.ts"),
   snowflake: () => import("./snowflake.ts"),
   attacks: () => import("./attacks.ts"),
-  sandbox: () => import("./sandbox.ts")
+  sandbox: () => import("./sandbox.ts"),
+  console: () => import("./console.ts")
 }
 
 /** Names come before the options of the benchmarks. */

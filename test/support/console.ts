@@ -103,23 +103,45 @@ export const goTo = (page: Page, view: string) =>
     await page.getByRole("heading", { name: view, level: 1 }).waitFor()
   })
 
+const isLarge = Number(process.env["HOLDFAST_TEST_SCALE"] ?? 1) > 1
+
 interface Violation {
   readonly id: string
   readonly nodes: ReadonlyArray<{ readonly html: string; readonly failureSummary?: string }>
 }
 
-/** Fails where axe finds something. */
+/**
+ * Fails where axe finds something, in both languages and both themes; the page looks as before afterwards. A theme changes colours and a
+ * language changes texts, so that each is seen once. With `HOLDFAST_TEST_SCALE` above 1 every theme is seen in every language.
+ */
 export const isAccessible = (page: Page, what: string) =>
   does(async () => {
     await page.evaluate(axe)
-    const found = (await page.evaluate("axe.run({ resultTypes: ['violations'] })")) as {
-      readonly violations: ReadonlyArray<Violation>
+    const isDark = Boolean(await page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches"))
+    const [own, other] = isDark ? (["dark", "light"] as const) : (["light", "dark"] as const)
+    const look = (colorScheme: "dark" | "light") => page.emulateMedia({ colorScheme })
+    const speak = async (language: "en" | "ja") => {
+      await page.locator("select:has(option[value=ja])").selectOption(language)
+      await page.waitForFunction(`document.documentElement.lang === "${language}"`)
     }
-    assert.deepStrictEqual(
-      found.violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`),
-      [],
-      what
-    )
+    const check = async (how: string) => {
+      const found = (await page.evaluate("axe.run({ resultTypes: ['violations'] })")) as {
+        readonly violations: ReadonlyArray<Violation>
+      }
+      assert.deepStrictEqual(
+        found.violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`),
+        [],
+        `${what}, ${how}`
+      )
+    }
+    await check(`English, ${own}`)
+    await look(other)
+    if (isLarge) await check(`English, ${other}`)
+    await speak("ja")
+    await check(`Japanese, ${other}`)
+    await look(own)
+    if (isLarge) await check(`Japanese, ${own}`)
+    await speak("en")
   })
 
 /** Saves a picture of a view where it is asked for: `HOLDFAST_TEST_IMAGES=1`. */

@@ -60,6 +60,8 @@ const Notices = ({ query }: { readonly query: Queries.Query }) => {
   )
 }
 
+const labels: Readonly<Record<Format, string>> = { csv: "CSV", json: "JSON", arrow: "Arrow" }
+
 const Download = ({ query }: { readonly query: Queries.Query }) => {
   const words = useWords()
   const [isBusy, setBusy] = useState(false)
@@ -67,16 +69,25 @@ const Download = ({ query }: { readonly query: Queries.Query }) => {
     setBusy(true)
     const total = query.rowCount ?? 0
     await save(query.id, total, format, (rows) => say(words.downloading(rows))).then(
-      (name) => say(words.downloaded(total, name)),
+      (name) => say(name === undefined ? "" : words.downloaded(total, name)),
       sayError
     )
     setBusy(false)
   }
   return (
     <div class="row" role="group" aria-label={words.download}>
+      <span class="muted small" aria-hidden="true">
+        {words.download}
+      </span>
       {formats.map((format) => (
-        <button key={format} class="compact" disabled={isBusy} onClick={() => void start(format)}>
-          {words.download} {format.toUpperCase()}
+        <button
+          key={format}
+          class="compact"
+          aria-label={`${words.download} ${labels[format]}`}
+          disabled={isBusy}
+          onClick={() => void start(format)}
+        >
+          {labels[format]}
         </button>
       ))}
     </div>
