@@ -173,7 +173,8 @@ layer(world, { excludeTestServices: true, timeout: "120 seconds" })("the service
 
         yield* maria.start
         yield* eventually(awayOf(browser), (away) => away.length === 0, "30 seconds")
-        assert.strictEqual((yield* run(browser, "select 1", { engine: "lake" })).state, "Succeeded")
+        const again = yield* run(browser, "select 1", { engine: "lake" })
+        assert.strictEqual(again.state, "Succeeded", again.error?.message)
         yield* Fiber.join(cancels)
       }),
     120_000
