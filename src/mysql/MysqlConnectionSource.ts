@@ -91,7 +91,10 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
   // Many who cancel at the same moment must not take all the server's places.
   const beside = yield* Semaphore.make(16)
 
-  /** What we may see of the server's connections are our own. */
+  /**
+   * What we may see of the server's connections are our own. Its number alone says nothing: a server that was started again gives it to
+   * another one.
+   */
   const find = "select 1 from information_schema.processlist where id = ? and host = ?"
   const isGone = (beside: MysqlWire.Wire, { host, wire }: Known) =>
     Effect.map(beside.ask(find, [BigInt(wire.threadId), host]), ({ rows }) => rows.length === 0)
@@ -103,7 +106,7 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
       Effect.gen(function* () {
         const beside = yield* connect("3 seconds")
         const inTime = yield* Effect.timeoutOption(watched(beside), Duration.max(grace, Duration.millis(1)))
-        if (inTime._tag === "Some") return
+        if (inTime._tag === "Some" || (yield* isGone(beside, one))) return
         // It may end by itself at this moment (ER_NO_SUCH_THREAD).
         yield* Effect.ignore(beside.ask(`kill connection ${one.wire.threadId}`))
         yield* watched(beside)
@@ -117,15 +120,12 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
     )
   }
 
-  /** Its number is the server's for as long as it is open. */
-  const cancel = (wire: MysqlWire.Wire) =>
-    Effect.suspend(() =>
-      wire.isClosed()
-        ? Effect.void
-        : Effect.asVoid(
-            Effect.scoped(Effect.flatMap(connect("3 seconds"), (beside) => beside.query(`kill query ${wire.threadId}`)))
-          )
-    ).pipe(beside.withPermit)
+  const cancel = (one: Known) =>
+    Effect.gen(function* () {
+      if (one.wire.isClosed()) return
+      const beside = yield* connect("3 seconds")
+      if (!(yield* isGone(beside, one))) yield* beside.query(`kill query ${one.wire.threadId}`)
+    }).pipe(Effect.scoped, beside.withPermit)
 
   // A server that says nothing while statements run has gone, or the network has.
   const watch = Effect.suspend(() => {
@@ -165,7 +165,7 @@ export const make = Effect.fnUntraced(function* ({ connectTimeout = "5 seconds",
       lend: ({ kill }) =>
         Effect.succeed({
           sql: Effect.provideService(
-            MysqlSqlClient.make({ wire, cancel: cancel(wire) }, kill),
+            MysqlSqlClient.make({ wire, cancel: cancel(one) }, kill),
             Reactivity.Reactivity,
             reactivity
           ),
