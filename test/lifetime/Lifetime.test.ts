@@ -309,7 +309,7 @@ describe("Lifetime", () => {
         Effect.gen(function* () {
           const ledger = yield* Ledger.Ledger
           const parent = yield* Lifetime.make(yield* scope, { kind: "test", id: "parent", endWithLastChild: true })
-            const second = yield* Scope.make()
+          const second = yield* Scope.make()
           yield* Lifetime.hold(parent, { kind: "hold", id: "first" })
           yield* Scope.provide(Lifetime.hold(parent, { kind: "hold", id: "second" }), second)
           assert.deepStrictEqual(
@@ -318,7 +318,7 @@ describe("Lifetime", () => {
           )
           yield* Scope.close(second, Exit.void)
           assert.isFalse(parent.isEnding())
-          }).pipe(
+        }).pipe(
           Effect.scoped,
           Effect.andThen(Effect.flatMap(Ledger.Ledger, ({ holdings }) => holdings)),
           Effect.map((left) => assert.deepStrictEqual(left, [])),
