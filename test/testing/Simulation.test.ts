@@ -32,6 +32,14 @@ describe("a simulated process", () => {
     })
   }
 
+  // A pool that opened connections while it closed, borrowers that were handed one just then, a server without room.
+  for (const seed of [1187, 4886, 114_279, 115_577]) {
+    it(`keeps its pools' promises with seed ${seed}`, () => {
+      const broken = Simulation.seed(Simulation.scenarios.pools, seed)
+      if (broken !== undefined) assert.fail(Simulation.report(broken))
+    })
+  }
+
   for (const fault of ["a login in a session makes no room", "a login leaves the old token alive"]) {
     it(`finds a store where ${fault}, with a short history that its seed repeats`, () => {
       const [, , broken] = faults.find(([, name]) => name === fault) ?? assert.fail(fault)
