@@ -265,10 +265,11 @@ describe("no room for one more connection is not away", () => {
   it.effect("a server that takes some time to refuse is not asked again at once, however many wait", () =>
     Effect.suspend(() => {
       let opens = 0
-      const refuse = Effect.andThen(
-        Effect.suspend(() => Effect.sleep(++opens % 2 === 0 ? "20 millis" : "10 millis")),
-        Effect.fail(full)
+      // After so many the law is broken, and nothing is refused any more.
+      const takes = Effect.suspend(() =>
+        ++opens > 20 ? Effect.never : Effect.sleep(opens % 2 === 0 ? "20 millis" : "10 millis")
       )
+      const refuse = Effect.andThen(takes, Effect.fail(full))
       return withPool({ ...lasting, max: 3, acquireTimeout: "5 seconds" }, { open: () => refuse }, (pool) =>
         Effect.gen(function* () {
           const waiting = yield* Effect.forEach([1, 2, 3, 4, 5], () => Effect.forkChild(Effect.flip(once(pool))))

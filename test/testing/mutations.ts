@@ -8,7 +8,7 @@ import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import { parseArgs } from "node:util"
 
-type Mutation = readonly [scenario: "queries" | "sessions", file: string, from: string, to: string]
+type Mutation = readonly [scenario: "pools" | "queries" | "sessions", file: string, from: string, to: string]
 
 const memory = "session/MemorySessionStore.ts"
 const acts = "session/internal/SessionActs.ts"
@@ -16,6 +16,10 @@ const reading = "session/internal/SessionReading.ts"
 const registry = "query/QueryRegistry.ts"
 const ending = "query/internal/QueryRegistryOutcome.ts"
 const entry = "query/internal/QueryRegistryEntry.ts"
+const pool = "connection/ConnectionPool.ts"
+const backend = "connection/internal/ConnectionPoolBackend.ts"
+const backends = "connection/internal/ConnectionPoolBackends.ts"
+const permits = "lifetime/FairSemaphore.ts"
 
 const mutations: ReadonlyArray<Mutation> = [
   ["sessions", memory, "if (held.version !== version) return because(new SessionConflict())", ""],
@@ -77,7 +81,27 @@ const mutations: ReadonlyArray<Mutation> = [
   ["queries", registry, "    closing = true\n", ""],
   ["queries", ending, "{ rowCount: outcome.value.rowCount, bytes: entry.bytes }", "{ bytes: entry.bytes }"],
   ["queries", entry, "transitions: [...transitions, { state, at }]", "transitions: [{ state, at }]"],
-  ["queries", "lifetime/internal/Admission.ts", "        leave()\n", ""]
+  ["queries", "lifetime/internal/Admission.ts", "        leave()\n", ""],
+  ["pools", pool, "Effect.onError(lent, (cause) => Scope.close(scope, Exit.failCause(cause)))", "lent"],
+  ["pools", pool, "if (Deferred.isDoneUnsafe(closed)) return fail(new Closed({ source: source.name }))", ""],
+  ["pools", permits, "if (next !== undefined) grant(next)", ""],
+  ["pools", permits, "    this.toEnd(turn)\n", ""],
+  ["pools", backends, "      waiters.leave(waiter)\n", ""],
+  ["pools", backends, "objection(pooled) === undefined ? reset(pooled) : Effect.void", "Effect.void"],
+  ["pools", backends, "return zombies.bury(pooled.connection)", "return Effect.void"],
+  ["pools", backends, "now() - pooled.heardAt < checkAfter", "true"],
+  ["pools", backends, 'if (began !== generation) pooled.retirement = "evicted"', ""],
+  ["pools", backends, "waiters.size === 0 && suspensions === 0 && !isClosed", "waiters.size === 0 && !isClosed"],
+  ["pools", backends, "      if (Exit.isSuccess(exit)) pump()\n", ""],
+  ["pools", backends, "{ uninterruptible: true }", "{}"],
+  ["pools", backend, 'if (pooled.connection.state() !== "usable") return "broken"', ""],
+  ["pools", backend, "          pooled.abandoned = true\n", ""],
+  [
+    "pools",
+    "connection/internal/ConnectionPoolWaiters.ts",
+    "want === anyRole || want === role",
+    "want === anyRole || true"
+  ]
 ]
 
 const { values } = parseArgs({
