@@ -31,6 +31,13 @@ type Loaded = Exit.Exit<SessionRecord, SessionError>
 const reasonOf = (exit: Exit.Exit<unknown, SessionError>): SessionError["reason"]["_tag"] | undefined =>
   Option.getOrUndefined(Option.map(Exit.findErrorOption(exit), ({ reason }) => reason._tag))
 
+/** When it is over at the latest, by its idle and its absolute timeout. */
+const latestOf = ({ bornHigh, seenHigh }: Known): number =>
+  Math.min(bornHigh + Duration.toMillis(absolute), seenHigh + Duration.toMillis(idle) + touch)
+
+/** Ends sessions of others. */
+const isEnder = ({ kind }: Seen) => kind === "login" || kind === "revokeOthers"
+
 export class Model {
   readonly world: World
   readonly sessions = new Map<SessionId, Known>()
@@ -63,8 +70,12 @@ export class Model {
 
   clockMoved(move: () => void): void {
     this.#look()
+    const before = this.now
     move()
     this.#look()
+    // What was over is live again, and what ends others meanwhile may end it.
+    if (this.now < before && Array.from(this.#open).some(isEnder))
+      for (const known of this.sessions.values()) known.mayEnd = true
   }
 
   #look(): void {
@@ -115,7 +126,8 @@ export class Model {
     }
     // Any session may have to make room, or be one of the others, which one's own is not.
     if (kind === "login" || kind === "revokeOthers")
-      for (const known of this.sessions.values()) if (kind === "login" || known !== held?.known) known.mayEnd = true
+      for (const known of this.sessions.values())
+        if ((kind === "login" || known !== held?.known) && !this.#isCertainlyOver(known)) known.mayEnd = true
     return seen
   }
 
@@ -126,6 +138,11 @@ export class Model {
     if (seen.held === undefined) return
     seen.held.known.active--
     seen.held.known.seenHigh = Math.max(seen.held.known.seenHigh, seen.high)
+  }
+
+  /** Its time is up, and nobody does anything with it. An end that comes now finds it so, and it stays expired. */
+  #isCertainlyOver(known: Known): boolean {
+    return known.active === 0 && known.logins.size === 0 && this.now > latestOf(known)
   }
 
   #mayDie(known: Known): void {
@@ -171,10 +188,7 @@ export class Model {
         this.world.broke("S3 nothing brings a session back after its end", `${known.name} was loaded`)
       if (held.deadAt !== undefined && held.deadAt < seen.tick)
         this.world.broke("S6 a token that was replaced at once is dead", `${known.name} was loaded with an old token`)
-      const latest = Math.min(
-        known.bornHigh + Duration.toMillis(absolute),
-        known.seenHigh + Duration.toMillis(idle) + touch
-      )
+      const latest = latestOf(known)
       if (known.active === 1 && seen.low > latest)
         this.world.broke(
           "S4 a session is over when its time is up",
@@ -235,8 +249,8 @@ export class Model {
       principal
     })
     // Another login or revocation may have been under way since it began, for which this one had to go.
-    const isEnder = (other: Seen) => other !== seen && (other.kind === "login" || other.kind === "revokeOthers")
-    if (this.#lastEnder > seen.tick || Array.from(this.#open).some(isEnder)) known.mayEnd = true
+    const isBusy = Array.from(this.#open).some((other) => other !== seen && isEnder(other))
+    if (this.#lastEnder > seen.tick || isBusy) known.mayEnd = true
     if (seen.issued !== undefined) this.#issued(seen.issued, id)
   }
 
@@ -291,7 +305,7 @@ export class Model {
 
   ended(id: SessionId, by: string): void {
     const known = this.#known(id)
-    known.mayEnd = true
+    if (!this.#isCertainlyOver(known)) known.mayEnd = true
     known.endedAt ??= this.#tick
     this.#tick++
     this.world.note(`${known.name} is over: ${by}`)
