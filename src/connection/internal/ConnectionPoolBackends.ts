@@ -83,9 +83,6 @@ const atOnce = { concurrency: "unbounded", discard: true } as const
 const tendEvery = Duration.seconds(1)
 const askEvery = Duration.seconds(8)
 
-/** Who waits for an answer for longer gets another connection, where there is room. */
-const soon = Duration.seconds(1)
-
 /** A server that was heard of so lately, on connections that are lent or about them, counts as working. */
 const heardLately = Duration.seconds(15)
 
@@ -221,11 +218,9 @@ export const make = Effect.fnUntraced(function* (
 
   /** Begins what those who still wait need. Returns for how many there is no room. */
   const begin = () => {
-    const patient = now() - Duration.toMillis(soon)
-    const answering = Array.from(asked).filter(([, since]) => since > patient)
     const plan = ConnectionPoolPlan.make({
       wants: waiters.all().map(({ want }) => want),
-      begun: [...stock.opening, ...answering.map(([{ role }]) => role)],
+      begun: [...stock.opening, ...stock.answering(now())],
       idle: idle.filter((pooled) => objection(pooled) === undefined),
       free: room.max() - stock.slots
     })

@@ -3,7 +3,6 @@
  *
  * What contradicts the certain is a broken law, and so is a refusal that is not even possible.
  */
-import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -14,29 +13,19 @@ import type { SessionRecord } from "../../session/SessionRecord.ts"
 import type { SessionToken } from "../../session/SessionToken.ts"
 import type { World } from "./SimulatedScenario.ts"
 import {
-  absolute,
   type Held,
-  idle,
+  isEnder,
   type Known,
+  latestOf,
   mayBeExpired,
   newlyKnown,
   nobody,
+  reasonOf,
   type Seen,
-  touch,
   whose
 } from "./SimulatedSessionsKnown.ts"
 
 type Loaded = Exit.Exit<SessionRecord, SessionError>
-
-const reasonOf = (exit: Exit.Exit<unknown, SessionError>): SessionError["reason"]["_tag"] | undefined =>
-  Option.getOrUndefined(Option.map(Exit.findErrorOption(exit), ({ reason }) => reason._tag))
-
-/** When it is over at the latest, by its idle and its absolute timeout. */
-const latestOf = ({ bornHigh, seenHigh }: Known): number =>
-  Math.min(bornHigh + Duration.toMillis(absolute), seenHigh + Duration.toMillis(idle) + touch)
-
-/** Ends sessions of others. */
-const isEnder = ({ kind }: Seen) => kind === "login" || kind === "revokeOthers"
 
 export class Model {
   readonly world: World
