@@ -8,7 +8,7 @@ import { faults } from "./brokenStore.ts"
 
 /** Other seeds each day. A failure prints the seed. */
 const today = Math.floor(Date.now() / 86_400_000) * 1_000_000
-const millis = 2000 * scale
+const millis = 1400 * scale
 
 describe("a simulated process", () => {
   for (const [name, scenario] of Object.entries(Simulation.scenarios)) {
