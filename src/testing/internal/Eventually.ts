@@ -13,9 +13,9 @@ export const Patience = Context.Reference<Duration.Input>("holdfast/testing/Pati
 /** Time as it passes outside of a test. */
 export const live = Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
 
-/** A machine that is busy asks seldom: so many answers are waited for, but no longer than six times as long. */
+/** A machine that is busy asks seldom: so many answers are waited for, but no longer than six times as long, or five seconds. */
 const leastAnswers = 50
-const longest = 6
+const longest = (patience: Duration.Duration) => Duration.max(Duration.times(patience, 6), Duration.seconds(5))
 
 /**
  * Asks again and again until the answer is right. Fails with the last answer when the patience is over, or `within`, and as often
@@ -52,7 +52,7 @@ export const eventually = <A, E, R>(
       // A server that is too busy to answer is asked again, too.
       Effect.catch((error) => (++answers >= leastAnswers && isLate() ? notSo : Effect.fail(error))),
       Effect.retry(Schedule.spaced("5 millis")),
-      Effect.timeoutOrElse({ duration: Duration.times(patience, longest), orElse: () => notSo }),
+      Effect.timeoutOrElse({ duration: longest(patience), orElse: () => notSo }),
       live
     )
   })
