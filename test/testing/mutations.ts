@@ -340,7 +340,7 @@ try {
     const isFound = status === 1 && law !== ""
     if (isFound) found++
     const told = isFound
-      ? `found with ${Number(seed) + 1} seeds: ${law}`
+      ? `found by seed ${seed}: ${law}`
       : status === 0
         ? `not found with ${played} seeds`
         : `did not run: ${stderr.slice(0, 300)}`
