@@ -5,25 +5,17 @@ import { assert, describe, it } from "@effect/vitest"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as Browser from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Programs from "../support/distributionPrograms.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import * as Service from "../support/service.ts"
-
-const freePort = Effect.promise(async () => {
-  const server = createServer()
-  await once(server.listen(0, "127.0.0.1"), "listening")
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === "object" && address !== null ? address.port : 0
-})
 
 /** nginx over these instances, for the current scope: its port, and what it says about its errors. */
 const proxy = Effect.fnUntraced(function* (ports: ReadonlyArray<number>) {
