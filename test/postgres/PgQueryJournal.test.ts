@@ -74,6 +74,38 @@ describe("PgQueryJournal", () => {
     )
   )
 
+  it.live("every instance is asked, and one that does not answer is told, too", () =>
+    alone(
+      Effect.gen(function* () {
+        const { url } = yield* Shared.database
+        const a = yield* Shared.start(url, { journal: { instance: "a" } })
+        const b = yield* Shared.start(url, { journal: { instance: "b" } })
+        // The lease outlives the question.
+        const silent = yield* Shared.start(url, { journal: { instance: "silent", lease: "1 minute" } })
+        yield* a.journal.answering((question) => Effect.succeed(`a: ${question}`))
+        yield* b.journal.answering((question) => Effect.succeed(`b: ${question}`))
+        const answers = Effect.map(a.journal.ask("who"), (all) =>
+          all.map(({ answer, instance }) => [instance, answer]).toSorted()
+        )
+        assert.deepStrictEqual(yield* answers, [
+          ["a", "a: who"],
+          ["b", "b: who"],
+          ["silent", undefined]
+        ])
+        yield* silent.close
+        assert.deepStrictEqual(yield* answers, [
+          ["a", "a: who"],
+          ["b", "b: who"]
+        ])
+        // Nothing is left of a question, and what somebody else notifies is none.
+        yield* ask(url, "notify holdfast_queries, 'q q_00000000-0000-4000-8000-000000000000'")
+        const counted =
+          "select (select count(*)::int from holdfast.query_questions), (select count(*)::int from holdfast.query_answers)"
+        assert.deepStrictEqual(yield* ask(url, counted), [[0, 0]])
+      })
+    )
+  )
+
   it.live("K2 an instance that others took for gone changes no record, and what it ran is ended", () =>
     alone(
       Effect.gen(function* () {
