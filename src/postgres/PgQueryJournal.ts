@@ -146,7 +146,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   )
   let instance: PgQueryInstance.PgQueryInstance | undefined
   const questions = yield* Scope.provide(
-    PgQueryQuestions.make({ statements, query: read, incarnation: () => instance?.incarnation(), news: news.of }),
+    PgQueryQuestions.make({
+      statements,
+      query: read,
+      patience: Duration.times(limit, 2 / 3),
+      incarnation: () => instance?.incarnation(),
+      news: news.of
+    }),
     scope
   )
 

@@ -174,7 +174,7 @@ export interface Shared {
   /** Removes what is past its retention, in bounded steps. */
   readonly prune: Effect.Effect<void, QueryError>
   /**
-   * Asks every instance that is alive, this one included, and waits until all have answered, or for two seconds: an instance that
+   * Asks every instance that is alive, this one included, and waits until all have answered, or for some seconds: an instance that
    * stands still, or does not know the question, does not answer. None is alive before the first registry has joined.
    */
   readonly ask: (question: string) => Effect.Effect<ReadonlyArray<Answer>, QueryError>

@@ -78,7 +78,8 @@ describe("PgQueryJournal", () => {
     alone(
       Effect.gen(function* () {
         const { url } = yield* Shared.database
-        const a = yield* Shared.start(url, { journal: { instance: "a" } })
+        // A question is given up after two thirds of that.
+        const a = yield* Shared.start(url, { journal: { instance: "a", operationTimeout: "1500 millis" } })
         const b = yield* Shared.start(url, { journal: { instance: "b" } })
         // The lease outlives the question.
         const silent = yield* Shared.start(url, { journal: { instance: "silent", lease: "1 minute" } })

@@ -1,14 +1,14 @@
 /**
  * What one instance asks all instances, and what this one answers.
  *
- * It lives as long as its scope. A question lives as long as somebody waits for its answers, which is two seconds at most.
+ * It lives as long as its scope. A question lives as long as somebody waits for its answers, two seconds at the usual times.
  *
  * **Details**
  *
  * The question is a row of a table, and a notification says that there is one: a role that may only notify asks nothing. An answer
  * is a row, too. A question that was told while nobody listened is found when the connection listens again.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Schema from "effect/Schema"
@@ -26,13 +26,12 @@ export interface Options {
     sql: string,
     params: ReadonlyArray<unknown>
   ) => Effect.Effect<ReadonlyArray<PgQueryRow.Row>, QueryError>
+  /** How long answers are waited for. */
+  readonly patience: Duration.Duration
   readonly incarnation: () => string | undefined
   /** Listens from now on; the effect within returns when there is news of the id. */
   readonly news: (id: QueryId.QueryId) => Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
 }
-
-/** How long answers are waited for. */
-const patience = Duration.seconds(2)
 
 const decodeAlive = PgQueryRow.decode(Schema.Tuple([Schema.String, Schema.String, Schema.Finite, Schema.Int]))
 const decodeAsked = PgQueryRow.decode(Schema.Tuple([QueryId.QueryId, Schema.String]))
@@ -40,7 +39,7 @@ const decodeAnswer = PgQueryRow.decode(Schema.Tuple([Schema.String, Schema.Strin
 
 type Answering = Parameters<QueryJournal.Shared["answering"]>[0]
 
-export const make = Effect.fnUntraced(function* ({ incarnation, news, query, statements }: Options) {
+export const make = Effect.fnUntraced(function* ({ incarnation, news, patience, query, statements }: Options) {
   const answering = new Set<Answering>()
   const some = Latch.makeUnsafe(false)
 
