@@ -69,7 +69,7 @@ export interface Options {
   readonly maxConnections?: number | undefined
   /** How long an operation may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
-  /** How often the lease is renewed. Default: a second, and a twentieth. */
+  /** How often the lease is renewed. Default: 1.15 seconds. */
   readonly beat?: Duration.Input | undefined
   /** How long an instance is trusted that does not renew its lease; at least three beats. Default: 5 seconds. */
   readonly lease?: Duration.Input | undefined
@@ -89,7 +89,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const statements = PgQuerySql.make(schema, channel)
   const limit = limitOf(options)
   const name = options.instance ?? `${hostname()}:${process.pid}`
-  const beat = Duration.fromInputUnsafe(options.beat ?? "1050 millis")
+  const beat = Duration.fromInputUnsafe(options.beat ?? "1150 millis")
   const lease = Duration.max(Duration.fromInputUnsafe(options.lease ?? "5 seconds"), Duration.times(beat, 3))
   const connection = config(options, limit)
   const where = PgTarget.whereOf(options.url)

@@ -7,8 +7,10 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import * as PgQueryJournal from "../../src/postgres/PgQueryJournal.ts"
 import * as ScriptedQueryDriver from "../../src/testing/ScriptedQueryDriver.ts"
 import { eventually } from "../support/conditions.ts"
+import { freshDatabase } from "../support/postgres.ts"
 import { act, alone, hang } from "../support/scripted.ts"
 import * as Shared from "../support/sharedQueries.ts"
 
@@ -72,6 +74,30 @@ describe("PgQueryJournal", () => {
         assert.strictEqual(reason._tag, "QueriesUnavailable")
       })
     )
+  )
+
+  it.live(
+    "K3 whose connection listens is known of every incarnation, also of one that begins when it listens already",
+    () =>
+      alone(
+        Effect.gen(function* () {
+          // As when a service starts: the tables come later than the connection.
+          const { url } = yield* freshDatabase
+          const starting = yield* Effect.forkChild(Shared.start(url))
+          const listens =
+            "select query from pg_stat_activity where datname = current_database() and application_name = 'holdfast-queries-journal'"
+          yield* eventually(ask(url, listens), (rows) => rows.length === 7)
+          yield* PgQueryJournal.migrate({ url })
+          const { journal } = yield* Fiber.join(starting)
+          const known = ask(
+            url,
+            "select i.id from holdfast.query_instances i join pg_stat_activity a on a.pid = i.listen_pid and a.backend_start = i.listen_start where i.ended_at is null"
+          )
+          const [[first] = []] = yield* eventually(known, (rows) => rows.length === 1)
+          yield* lapse(url, journal.instance)
+          yield* eventually(known, (rows) => rows.length === 1 && rows[0]?.[0] !== first)
+        })
+      )
   )
 
   it.live("every instance is asked, and one that does not answer is told, too", () =>
