@@ -179,7 +179,10 @@ const client = (cookie: string, origin: string) => {
       await sleep(told === undefined ? 100 : 30)
     }
   }
-  return { submit, status, outcome }
+  const running = async (url: string, id: string) => {
+    while ((await status(url, id))?.state !== "Running") await sleep(20)
+  }
+  return { submit, running, outcome }
 }
 
 const attempt = async (world: World, name: string, number: number) => {
@@ -199,14 +202,14 @@ const attempt = async (world: World, name: string, number: number) => {
   const { cookies } = await within(
     Browser.login(Browser.make(front), { username: `user ${number}`, password: Service.demoPassword })
   )
-  const { outcome, status, submit } = client(
+  const { outcome, running, submit } = client(
     Array.from(cookies, ([name, value]) => `${name}=${value}`).join("; "),
     front
   )
   const all: Array<Submitted> = []
-  let isOver = false
+  const until = { isOver: false }
   const load = async () => {
-    for (let at = 0; !isOver; at++) {
+    for (let at = 0; !until.isOver; at++) {
       const key = randomUUID()
       const rerun = at % 4 === 3
       const seconds = (0.05 + Math.random() * 0.6).toFixed(2)
@@ -222,7 +225,7 @@ const attempt = async (world: World, name: string, number: number) => {
   const sentinel = takesOver.has(name)
     ? await submit(victim.url, "select pg_sleep(90)", randomUUID(), false)
     : undefined
-  while (sentinel !== undefined && (await status(victim.url, sentinel))?.state !== "Running") await sleep(20)
+  if (sentinel !== undefined) await running(victim.url, sentinel)
   const begun = performance.now()
   const watched =
     sentinel === undefined
@@ -236,7 +239,7 @@ const attempt = async (world: World, name: string, number: number) => {
     )
   )
   await sleep(2000)
-  isOver = true
+  until.isOver = true
   await Promise.all(clients)
 
   const counts = { lost: 0, "two outcomes": 0, twice: 0, late: 0, untrue: 0 }

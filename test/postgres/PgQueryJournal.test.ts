@@ -83,10 +83,11 @@ describe("PgQueryJournal", () => {
         Effect.gen(function* () {
           // As when a service starts: the tables come later than the connection.
           const { url } = yield* freshDatabase
-          const starting = yield* Effect.forkChild(Shared.start(url))
+          const starting = yield* Effect.forkChild(Shared.start(url, { journal: { beat: "100 millis" } }))
+          // It asks for this as soon as it listens.
           const listens =
-            "select query from pg_stat_activity where datname = current_database() and application_name = 'holdfast-queries-journal'"
-          yield* eventually(ask(url, listens), (rows) => rows.length === 7)
+            "select from pg_stat_activity where application_name = 'holdfast-queries-journal' and query = 'select 1' and datname = current_database()"
+          yield* eventually(ask(url, `select exists (${listens})`), (rows) => rows[0]?.[0] === true)
           yield* PgQueryJournal.migrate({ url })
           const { journal } = yield* Fiber.join(starting)
           const known = ask(
