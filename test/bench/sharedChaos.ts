@@ -5,7 +5,8 @@
  *
  * The journal and the queries are on servers of their own, and each instance reaches each through a proxy that misbehaves. The clock of
  * the third is an hour ahead. Each query writes a row with its key, every fourth may run twice. Clients send what was not
- * answered again, with the same key.
+ * answered again, with the same key. With `HOLDFAST_BENCH_OLDER`, the file `src/bin.ts` of an older checkout, the second and third
+ * begin as that version, and are this one when they are started again: `rolling` is an upgrade then.
  *
  * - *lost*: without an outcome a minute after the fault, unknown to an instance, or succeeded without a row.
  * - *two outcomes*: told differently by two instances or at two times.
@@ -289,13 +290,15 @@ const instance = Effect.fnUntraced(function* (
   env: Service.Environment,
   links: { readonly store: Redacted.Redacted; readonly queries: Redacted.Redacted },
   port: number,
-  within: Within
+  within: Within,
+  first?: string
 ) {
   const store = yield* FaultProxy.to(links.store)
   const queries = yield* FaultProxy.to(links.queries)
-  const start = Effect.gen(function* () {
+  const start = Effect.fnUntraced(function* (file?: string) {
     const program = yield* Service.launch({
       args: ["serve"],
+      program: file,
       env: {
         ...env,
         PORT: String(port),
@@ -310,9 +313,9 @@ const instance = Effect.fnUntraced(function* (
     url: `http://127.0.0.1:${port}`,
     store,
     queries,
-    program: yield* start,
+    program: yield* start(first),
     start: async () => {
-      made.program = await within(start)
+      made.program = await within(start())
     }
   }
   return made
@@ -348,7 +351,9 @@ export const run = async (_: Redacted.Redacted<string>, within: Within) => {
   const instances: Array<Instance> = []
   for (const [at, port] of ports.entries()) {
     const clock = at === 2 ? SkewedClock.environment("1 hour") : {}
-    instances.push(await within(instance({ ...env, ...clock }, links, port, within)))
+    // The newer one comes first, so that the older ones find its tables.
+    const program = at === 0 ? undefined : process.env.HOLDFAST_BENCH_OLDER
+    instances.push(await within(instance({ ...env, ...clock }, links, port, within, program)))
   }
   const ask = (sql: string) => administer(databases, sql, "work")
   const wanted = process.env.HOLDFAST_BENCH_FAULTS?.split(",") ?? Object.keys(faults)
