@@ -91,6 +91,17 @@ layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeou
         yield* isHome(page)
         yield* Effect.promise(() => page.getByRole("button", { name: "Log out" }).click())
         yield* says(page, "You logged out.")
+        // A call that was under way meanwhile was answered that the session was ended; this is no other reason.
+        const ended = yield* Effect.promise(() =>
+          page.evaluate(`import("/SessionState.js").then(async ({ make }) => {
+            const session = make()
+            await session.login({ username: "alice", password: "wonderland" })
+            await session.logout()
+            session.unauthorized("SessionRevoked")
+            return session.snapshot().ended
+          })`)
+        )
+        assert.strictEqual(ended, "logout")
       }).pipe(Effect.scoped)
     )
 
@@ -128,8 +139,22 @@ layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeou
           const { context, page } = yield* visitor(url)
           yield* logIn(page)
           yield* isHome(page)
-          yield* Effect.promise(() => context.setOffline(true))
-          yield* says(page, "No network.")
+          // What was asked for before, and is answered after, is no sign of a network.
+          yield* Effect.promise(async () => {
+            const network = page.getByText("No network.")
+            await page.route("**/session", async (route) => {
+              const response = await route.fetch()
+              await context.setOffline(true)
+              await network.waitFor()
+              await route.fulfill({ response })
+            })
+            const late = page.waitForResponse("**/session")
+            await page.evaluate("void dispatchEvent(new Event('pageshow'))")
+            await (await late).finished()
+            await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            assert.isTrue(await network.isVisible())
+            await page.unroute("**/session")
+          })
           yield* isHome(page)
           yield* Effect.promise(() => context.setOffline(false))
           yield* Effect.promise(() => page.locator("#note:empty").waitFor({ state: "attached" }))

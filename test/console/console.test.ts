@@ -169,6 +169,17 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
         yield* does(() => page.getByRole("button", { name: "Run" }).click())
         yield* says(page, "Parameters must be a JSON list")
         yield* does(() => page.getByLabel("Parameters").fill(""))
+        // While one statement runs, another one is run; the first goes on, and what was said of this view is not said of the next.
+        yield* Console.run(page, "select pg_sleep(600), 'goes on'")
+        yield* does(() => page.getByRole("button", { name: "Cancel", exact: true }).waitFor())
+        yield* Console.run(page, "select 'meanwhile' as it")
+        yield* does(() => grid(page).getByRole("gridcell", { name: "meanwhile" }).waitFor())
+        yield* says(page, /^1 row in/)
+        yield* Console.goTo(page, "Queries")
+        assert.strictEqual(yield* does(() => page.getByRole("status").textContent()), "")
+        const first = page.getByRole("row").filter({ hasText: "goes on" })
+        yield* does(() => first.filter({ hasText: "Running" }).getByRole("button", { name: "Cancel" }).click())
+        yield* does(() => first.filter({ hasText: "Canceled" }).waitFor())
       }),
     patience
   )

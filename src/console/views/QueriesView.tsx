@@ -12,6 +12,7 @@ import { useWords } from "../text/text.ts"
 import { bytes, count, moment, span } from "../text/times.ts"
 import { QueryView } from "./QueryView.tsx"
 import { StateBadge } from "./StateBadge.tsx"
+import { Sure } from "./Sure.tsx"
 import { useCancel } from "./useCancel.ts"
 import { VirtualList } from "./VirtualList.tsx"
 
@@ -57,13 +58,18 @@ const Item = ({
         <Took query={query} />
       </span>
       <span role="cell" class="num size">
-        {query.rowCount === null ? "" : count(query.rowCount)}
-        {query.bytes !== null && query.bytes > 0 && <small class="muted"> {bytes(query.bytes)}</small>}
+        {query.rowCount !== null && (
+          <>
+            {count(query.rowCount)}
+            <span class="unit"> {words.rowUnit(query.rowCount)}</span>
+          </>
+        )}
+        {query.bytes !== null && query.bytes > 0 && <small class="muted">{bytes(query.bytes)}</small>}
       </span>
       <span role="cell" class="act">
         {Queries.isOver(query) ? (
           <a class="button compact" href={linkTo("queries", query.id)}>
-            {query.state === "Succeeded" ? words.rows : words.detail}
+            {query.state === "Succeeded" && (query.rowCount ?? 0) > 0 ? words.rows : words.detail}
           </a>
         ) : (
           <button
@@ -131,15 +137,7 @@ const List = () => {
         />
         {running.length > 0 &&
           (isSure ? (
-            <span class="row">
-              <span>{words.cancelAllSure(running.length)}</span>
-              <button class="compact danger" onClick={cancelAll}>
-                {words.yes}
-              </button>
-              <button class="compact" onClick={() => setSure(false)}>
-                {words.no}
-              </button>
-            </span>
+            <Sure question={words.cancelAllSure(running.length)} onYes={cancelAll} onNo={() => setSure(false)} />
           ) : (
             <button class="danger" onClick={() => setSure(true)}>
               {words.cancelAll}

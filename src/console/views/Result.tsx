@@ -21,7 +21,7 @@ const Failure = ({ query, statement }: { readonly query: Queries.Query; readonly
     error.position === undefined ? null : query.sql.slice(0, placeOf(query.sql, error.position)).split("\n")
   return (
     <div class="pad stack" role={statement === null ? undefined : "alert"}>
-      <p class="note bad">
+      <p class={`note ${query.state === "Canceled" ? "off" : "bad"}`}>
         <b>{error.sqlState ?? error.code}</b> {error.message}
         {before !== null && <> ({words.errorAt(before.length, (before.at(-1)?.length ?? 0) + 1)})</>}
       </p>
