@@ -64,14 +64,14 @@ const logIn = (page: Page, password = "wonderland") =>
     await page.getByRole("button", { name: "Log in" }).click()
   })
 
-const says = (page: Page, text: string) => Effect.promise(() => page.getByText(text).waitFor({ timeout: 100_000 }))
+const says = (page: Page, text: string) => Effect.promise(() => page.getByText(text).waitFor())
 const isHome = (page: Page) => says(page, "Hello alice")
 
 /** How many streams the server has open: one tab listens for all. */
 const streams = (page: Page) =>
   Effect.promise(() => page.evaluate(() => navigator.locks.query().then(({ held = [] }) => held.length)))
 
-layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeout: "120 seconds" })(
+layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeout: "60 seconds" })(
   "SessionState in a page without a build",
   (it) => {
     it.effect("logs in, counts down by the server's clock, and logs out", () =>
@@ -131,41 +131,38 @@ layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeou
       }).pipe(Effect.scoped)
     )
 
-    it.effect(
-      "no network and no service are told apart from each other, and neither logs anybody out",
-      () =>
-        Effect.gen(function* () {
-          const { port, stop, url } = yield* serving()
-          const { context, page } = yield* visitor(url)
-          yield* logIn(page)
-          yield* isHome(page)
-          // What was asked for before, and is answered after, is no sign of a network.
-          yield* Effect.promise(async () => {
-            const network = page.getByText("No network.")
-            await page.route("**/session", async (route) => {
-              const response = await route.fetch()
-              await context.setOffline(true)
-              await network.waitFor()
-              await route.fulfill({ response })
-            })
-            const late = page.waitForResponse("**/session")
-            await page.evaluate("void dispatchEvent(new Event('pageshow'))")
-            await (await late).finished()
-            await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            assert.isTrue(await network.isVisible())
-            await page.unroute("**/session")
+    it.effect("no network and no service are told apart from each other, and neither logs anybody out", () =>
+      Effect.gen(function* () {
+        const { port, stop, url } = yield* serving()
+        const { context, page } = yield* visitor(url)
+        yield* logIn(page)
+        yield* isHome(page)
+        // What was asked for before, and is answered after, is no sign of a network.
+        yield* Effect.promise(async () => {
+          const network = page.getByText("No network.")
+          await page.route("**/session", async (route) => {
+            const response = await route.fetch()
+            await context.setOffline(true)
+            await network.waitFor()
+            await route.fulfill({ response })
           })
-          yield* isHome(page)
-          yield* Effect.promise(() => context.setOffline(false))
-          yield* Effect.promise(() => page.locator("#note:empty").waitFor({ state: "attached" }))
-          yield* stop
-          yield* says(page, "You are still logged in.")
-          yield* isHome(page)
-          // It comes back, and remembers nobody: its sessions were in its memory.
-          yield* serving(port)
-          yield* says(page, "You were logged out on another device.")
-        }).pipe(Effect.scoped),
-      120_000
+          const late = page.waitForResponse("**/session")
+          await page.evaluate("void dispatchEvent(new Event('pageshow'))")
+          await (await late).finished()
+          await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+          assert.isTrue(await network.isVisible())
+          await page.unroute("**/session")
+        })
+        yield* isHome(page)
+        yield* Effect.promise(() => context.setOffline(false))
+        yield* Effect.promise(() => page.locator("#note:empty").waitFor({ state: "attached" }))
+        yield* stop
+        yield* says(page, "You are still logged in.")
+        yield* isHome(page)
+        // It comes back, and remembers nobody: its sessions were in its memory.
+        yield* serving(port)
+        yield* says(page, "You were logged out on another device.")
+      }).pipe(Effect.scoped)
     )
 
     it.effect("takes less than 2 kB on the way to the browser", () =>
