@@ -160,10 +160,11 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
           yield* does(() => page.getByLabel("User name").waitFor())
           yield* Console.isAccessible(page, `login ${size}`)
           yield* Console.picture(page, `console-login-${size}`)
+          yield* Console.otherDevice(name)
           yield* Console.logIn(page, name)
           yield* Console.run(
             page,
-            "select n, md5(n::text) as hash, now() - n * interval '1 day' as at from generate_series(1, 5000) as n"
+            "select n as id, (array['paid', 'shipped', 'returned'])[1 + n % 3] as status, round(n * 37 % 9973 / 7.0, 2) as amount,\n  now() - n * interval '1 day' as ordered_at, case when n % 4 > 0 then md5(n::text) end as receipt\nfrom generate_series(1, 5000) as n"
           )
           yield* says(page, /^5,000 rows in/)
           yield* Console.isAccessible(page, `SQL ${size}`)

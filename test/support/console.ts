@@ -157,9 +157,26 @@ export const isAccessible = (page: Page, what: string) =>
     await speak("en")
   })
 
+const isPictured = process.env["HOLDFAST_TEST_IMAGES"] !== undefined
+
+/** For pictures only: somebody's other device, and what was run there. */
+export const otherDevice = Effect.fnUntraced(function* (username: string) {
+  if (!isPictured) return
+  const browser = yield* (yield* Service.Shared).login(username)
+  for (const sql of [
+    "select count(*) from pg_class",
+    "insert into orders select * from orders_of_yesterday",
+    "select n from generate_series(1, 250000) as n",
+    "select 1 where false",
+    "select pg_sleep(300) as nightly_report"
+  ]) {
+    yield* browser.send("POST", "/queries", { json: { sql } })
+  }
+})
+
 /** Saves a picture of a view where it is asked for: `HOLDFAST_TEST_IMAGES=1`. */
 export const picture = (page: Page, name: string, looks = 0) =>
-  process.env["HOLDFAST_TEST_IMAGES"] === undefined
+  !isPictured
     ? Effect.void
     : does(async () => {
         // A chart needs some looks for a line.
