@@ -294,8 +294,11 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
         yield* again()
 
         // Nobody asks meanwhile.
-        yield* does(() => context.setOffline(true))
-        yield* does(() => page.getByText("There is no network.").waitFor())
+        yield* timed(
+          "no network",
+          "There is no network.",
+          does(() => context.setOffline(true))
+        )
         yield* does(() => context.setOffline(false))
         yield* does(() => page.getByText("There is no network.").waitFor({ state: "detached" }))
         yield* Effect.logInfo(figures.join(", "))
@@ -518,6 +521,7 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
         yield* Service.addUser(service, "mallory")
         const { page } = yield* Console.loggedIn({ userAgent: payloads[0] ?? "" }, "mallory")
         yield* does(() => page.evaluate("globalThis.hit = 0; void (globalThis.alert = () => globalThis.hit++)"))
+        assert.lengthOf(payloads, 60)
         const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`
         const name = (text: string) => `"${text.replaceAll('"', '""').slice(0, 60)}"`
         yield* Console.run(
