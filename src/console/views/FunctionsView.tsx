@@ -64,8 +64,8 @@ const Outcome = ({ execution }: { readonly execution: Execution }) => {
       <div class="pad stack">
         {error !== undefined && (
           <p class="note bad">
-            <b>{error.name ?? error.code}</b> {messageOf(error)}
-            {error.line !== undefined && <> ({words.errorAt(error.line, error.column ?? 1)})</>}
+            <b>{error.name ?? error.code}</b> {messageOf(error)}{" "}
+            {error.line !== undefined && <span class="place">({words.errorAt(error.line, error.column ?? 1)})</span>}
           </p>
         )}
         {result !== undefined && (
