@@ -277,7 +277,7 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
         yield* again()
 
         // By an operator, who looks at what is held.
-        const { page: operator } = yield* Console.loggedIn()
+        const { page: operator } = yield* Console.withSession(yield* Service.Demo)
         yield* Console.goTo(operator, "Holdings")
         const mine = yield* does(() => page.evaluate("fetch('/session').then((it) => it.json()).then((it) => it.id)"))
         yield* timed(
@@ -310,7 +310,7 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
     "scrolls through a million rows without growing, copies them and saves them",
     () =>
       Effect.gen(function* () {
-        const { page } = yield* Console.loggedIn()
+        const { page } = yield* Console.withSession(yield* Service.Demo)
         yield* does(() => page.context().grantPermissions(["clipboard-read", "clipboard-write"]))
         yield* Console.run(page, "select n, n * 2 as twice from generate_series(1, 1000000) as n")
         yield* says(page, /^1,000,000 rows in/)
@@ -434,8 +434,8 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
       Effect.gen(function* () {
         const service = yield* Service.Shared
         yield* Service.addUser(service, "busy")
-        const { page } = yield* Console.loggedIn({}, "busy")
         const browser = yield* service.login("busy")
+        const { page } = yield* Console.withSession(browser)
         yield* Console.goTo(page, "Queries")
         yield* does(() => page.getByText("You have no queries yet.").waitFor())
         // News are drawn together, so that a busy service does not make a busy page.
@@ -476,7 +476,7 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
     "runs the statement at the cursor, shows values as they are, and the server's error at its place",
     () =>
       Effect.gen(function* () {
-        const { page } = yield* Console.loggedIn()
+        const { page } = yield* Console.withSession(yield* Service.Demo)
         yield* Console.run(
           page,
           `select 1; select 9007199254740993::int8 as big, 1.10::numeric as money, null as none, '{"a": 1e400, "b": 1.10}'::json as doc, '<b>' as html`
@@ -577,7 +577,7 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
     "runs a function, and shows what it wrote and returned, or where it failed",
     () =>
       Effect.gen(function* () {
-        const { page } = yield* Console.loggedIn()
+        const { page } = yield* Console.withSession(yield* Service.Demo)
         yield* Console.goTo(page, "Functions")
         yield* does(() => page.getByText("You have no functions.").waitFor())
         yield* does(() => page.getByLabel("Title").fill("Doubling"))

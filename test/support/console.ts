@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import { existsSync, globSync, readFileSync, statSync } from "node:fs"
 import * as Path from "node:path"
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core"
+import type * as Client from "./browser.ts"
 import * as Chromium from "./chromium.ts"
 import * as Service from "./service.ts"
 
@@ -91,6 +92,20 @@ export const loggedIn = Effect.fnUntraced(function* (options?: BrowserContextOpt
   const context = yield* person(options)
   const page = yield* open(context)
   yield* logIn(page, username)
+  return { context, page }
+})
+
+/** A tab of somebody who logged in before: a login takes the service a quarter of a second. */
+export const withSession = Effect.fnUntraced(function* ({ cookies }: Client.Browser) {
+  const { url } = yield* Service.Shared
+  const context = yield* person()
+  yield* does(() =>
+    context.addCookies(
+      Array.from(cookies, ([name, value]) => ({ name, value, url, httpOnly: true, sameSite: "Lax" as const }))
+    )
+  )
+  const page = yield* open(context)
+  yield* does(() => page.getByRole("textbox", { name: "SQL" }).waitFor())
   return { context, page }
 })
 
