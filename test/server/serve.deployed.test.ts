@@ -17,6 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import type * as DistributionProgram from "../../src/testing/internal/DistributionProgram.ts"
 import * as Browser from "../support/browser.ts"
 import * as Certificate from "../support/certificate.ts"
@@ -26,14 +27,6 @@ import { freshDatabase } from "../support/postgres.ts"
 import * as Service from "../support/service.ts"
 
 const origin = "https://localhost"
-
-const freePort = Effect.promise(async () => {
-  const server = createServer()
-  await once(server.listen(0, "127.0.0.1"), "listening")
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === "object" && address !== null ? address.port : 0
-})
 
 /** A directory with a certificate of an authority that nobody else knows. */
 const certified = Effect.acquireRelease(
