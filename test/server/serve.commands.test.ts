@@ -109,15 +109,16 @@ layer(Service.layerShared(), { concurrent: true, excludeTestServices: true, time
     )
 
     it.effect(
-      "config says what is in force and where it comes from, and no secret; prune and migrate say what they do",
+      "config says what is in force and where it comes from, and no secret; prune and migrate say what they do; an unknown name is an error",
       () =>
         Effect.gen(function* () {
           const service = yield* Service.Shared
-          const [config, prune, migrate] = yield* Effect.all(
+          const [config, prune, migrate, unknown] = yield* Effect.all(
             [
               command(service, "config", { HOLDFAST_IDLE_TIMEOUT: "10 minutes" }),
               command(service, "prune"),
-              command(service, "migrate --dry-run")
+              command(service, "migrate --dry-run"),
+              command(service, "queries lst")
             ],
             { concurrency: 2 }
           )
@@ -129,6 +130,9 @@ layer(Service.layerShared(), { concurrent: true, excludeTestServices: true, time
           assert.include(config.stdout, service.queries.name)
           assert.deepStrictEqual([prune.code, prune.stdout], [0, "Done. There was nothing to remove.\n"])
           assert.deepStrictEqual([migrate.code, migrate.stdout], [0, "The tables are up to date.\n"])
+          // What another program would read as its input stays empty.
+          assert.deepStrictEqual([unknown.code, unknown.stdout], [1, ""])
+          assert.match(unknown.stderr, /^ERROR\n.*"lst".*\n[^]*list\n\nSee holdfast queries --help\n$/)
         })
     )
   }
