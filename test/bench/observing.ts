@@ -2,8 +2,9 @@
  * What it costs a request that somebody looks at it: `npm run bench -- observing`.
  *
  * Processor time of this process, with no socket, no database and no other process: what a server does more for a request with
- * metrics than without, and for a question to the session store. Routes and statuses take turns as they do in a service. Each
- * figure is the difference to the same loop with nobody who looks.
+ * metrics than without, and for a question to the session store; and what traces cost that are switched off. Routes and statuses
+ * take turns as they do in a service. What something costs is the difference to the same loop with nobody who looks. *Traces for
+ * nobody* are what Effect makes of itself.
  */
 import { IncomingMessage, ServerResponse } from "node:http"
 import { Socket } from "node:net"
@@ -12,11 +13,14 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpMiddleware from "effect/http/HttpMiddleware"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as RequestMetrics from "../../src/server/RequestMetrics.ts"
 import * as RequestObservers from "../../src/server/RequestObservers.ts"
 import * as SessionStoreMetrics from "../../src/server/SessionStoreMetrics.ts"
+import * as Telemetry from "../../src/server/Telemetry.ts"
 import * as MemorySessionStore from "../../src/session/MemorySessionStore.ts"
 import { SessionStore } from "../../src/session/SessionStore.ts"
 import { range, takeTurns } from "./measure.ts"
@@ -66,6 +70,16 @@ const requests = (observers: ReadonlyArray<RequestObservers.Observer>) => (): Pr
   })
 }
 
+/** A call that answers at once. */
+const calls = (call: Effect.Effect<unknown>) => (): Promise<number> =>
+  perTurn(async () => {
+    await Effect.runPromise(
+      Effect.gen(function* () {
+        for (let turn = 0; turn < times; turn++) yield* call
+      })
+    )
+  })
+
 /** A question to a store that answers at once. */
 const questions = (store: SessionStore["Service"]) => (): Promise<number> =>
   perTurn(async () => {
@@ -94,8 +108,18 @@ export const run = async () => {
     Effect.runPromise(Effect.scoped(Effect.map(Layer.build(layer), (context) => Context.get(context, SessionStore))))
   const measured = await store(SessionStoreMetrics.layer(quick).pipe(Layer.provide(registry)))
   const metrics = await Effect.runPromise(Effect.provide(RequestMetrics.make, registry))
+  const request = HttpServerRequest.fromWeb(new Request("http://localhost/session"))
+  const answered = Effect.withFiber(() => Effect.succeed(HttpServerResponse.empty()))
+  const asked = (call: Effect.Effect<unknown, never, HttpServerRequest.HttpServerRequest>) =>
+    Effect.provideService(call, HttpServerRequest.HttpServerRequest, request)
+  const traced = asked(HttpMiddleware.tracer(answered))
   const results = await takeTurns(
     {
+      "a call, no tracer": calls(asked(answered)),
+      "a call, traces off": calls(
+        Effect.provide(traced, await Effect.runPromise(Effect.scoped(Layer.build(Telemetry.layer))))
+      ),
+      "a call, traces for nobody": calls(traced),
       "a request, nobody looks": requests([]),
       "a request, somebody looks": requests([{ over: () => undefined }]),
       "a request, metrics": requests([metrics]),
