@@ -21,19 +21,12 @@ import type * as DistributionProgram from "../../src/testing/internal/Distributi
 import * as Browser from "../support/browser.ts"
 import * as Certificate from "../support/certificate.ts"
 import { eventually } from "../support/conditions.ts"
+import { freePort } from "../support/nginx.ts"
 import * as Programs from "../support/distributionPrograms.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import * as Service from "../support/service.ts"
 
 const origin = "https://localhost"
-
-const freePort = Effect.promise(async () => {
-  const server = createServer()
-  await once(server.listen(0, "127.0.0.1"), "listening")
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === "object" && address !== null ? address.port : 0
-})
 
 /** A directory with a certificate of an authority that nobody else knows. */
 const certified = Effect.acquireRelease(
