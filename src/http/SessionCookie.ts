@@ -149,19 +149,25 @@ export const layerOrigin = (origin: URL): Layer.Layer<never> => Layer.succeed(Cu
  * may have put one there. A `__Host-` name rules that out.
  */
 export const read = (cookie: SessionCookie, request: HttpServerRequest): Option.Option<SessionToken.SessionToken> => {
-  const found = valuesOf(cookie, request)
-  return found.size === 1 ? SessionToken.parse(Array.from(found).join()) : Option.none()
+  const [value, ...others] = valuesOf(cookie, request)
+  return value === undefined || others.length > 0 ? Option.none() : SessionToken.parse(value)
 }
 
 /** Whether a request carries the cookie at all, be it readable or not. */
 export const isPresent = (cookie: SessionCookie, request: HttpServerRequest): boolean =>
-  valuesOf(cookie, request).size > 0
+  valuesOf(cookie, request).length > 0
 
-const valuesOf = ({ name }: SessionCookie, request: HttpServerRequest): ReadonlySet<string> => {
-  const values = new Set<string>()
-  for (const pair of (request.headers["cookie"] ?? "").split(";")) {
-    const at = pair.indexOf("=")
-    if (at > 0 && pair.slice(0, at).trim() === name) values.add(pair.slice(at + 1).trim())
+/** What a request says that the cookie is, each value once. */
+const valuesOf = ({ name }: SessionCookie, request: HttpServerRequest): ReadonlyArray<string> => {
+  const header = request.headers["cookie"] ?? ""
+  const values: Array<string> = []
+  for (let at = 0, end = 0; at < header.length; at = end + 1) {
+    end = header.indexOf(";", at)
+    if (end === -1) end = header.length
+    const equals = header.indexOf("=", at)
+    if (equals <= at || equals > end || header.slice(at, equals).trim() !== name) continue
+    const value = header.slice(equals + 1, end).trim()
+    if (!values.includes(value)) values.push(value)
   }
   return values
 }

@@ -233,6 +233,38 @@ class LifetimeImpl implements Lifetime {
 export const child = (parent: Lifetime, options: Options): Effect.Effect<Lifetime> =>
   makeUnder(parent.scope, options, parent)
 
+/**
+ * Holds a lifetime until the current scope closes, and stands under it in the ledger: one that ends with its last child does not
+ * end before.
+ *
+ * **Details**
+ *
+ * A hold is a child that nobody ends by itself, and costs a third of one. What is added to its scope is released when the current
+ * scope closes, or, when the lifetime ends first, before that end is over.
+ */
+export const hold = (
+  lifetime: Lifetime,
+  options: Pick<Options, "kind" | "id">
+): Effect.Effect<Scope.Scope, never, Scope.Scope> =>
+  Effect.uninterruptible(
+    Effect.withFiber((fiber) => {
+      const ledger = fiber.getRef(Ledger.Ledger)
+      lifetime.enter()
+      const entry = ledger.open(options, fiber, lifetime.entry)
+      const held = Scope.forkUnsafe(lifetime.scope)
+      const over = Effect.withFiber(({ context }) => {
+        ledger.strike(entry, Exit.void)
+        lifetime.leave(context)
+        return Effect.void
+      })
+      const holder = Context.getUnsafe(fiber.context, Scope.Scope)
+      return Scope.addFinalizer(held, over).pipe(
+        Effect.andThen(Scope.addFinalizerExit(holder, (exit) => Scope.close(held, exit))),
+        Effect.as(held)
+      )
+    })
+  )
+
 /** A lifetime that ends with the current scope. */
 export const scoped = (options: Options): Effect.Effect<Lifetime, never, Scope.Scope> =>
   Effect.flatMap(Effect.scope, (scope) => make(scope, options))

@@ -301,6 +301,57 @@ describe("Lifetime", () => {
       yield* parent.ended
     })
   )
+
+  it.effect(
+    "one that is held ends when the last holder is done, wherever that is interrupted, and leaves nothing",
+    () =>
+      sweep(
+        Effect.gen(function* () {
+          const ledger = yield* Ledger.Ledger
+          const parent = yield* Lifetime.make(yield* scope, { kind: "test", id: "parent", endWithLastChild: true })
+          const second = yield* Scope.make()
+          yield* Lifetime.hold(parent, { kind: "hold", id: "first" })
+          yield* Scope.provide(Lifetime.hold(parent, { kind: "hold", id: "second" }), second)
+          assert.deepStrictEqual(
+            (yield* ledger.held).map(({ holdings, id }) => [id, holdings.map(({ id }) => id)]),
+            [["parent", ["first", "second"]]]
+          )
+          yield* Scope.close(second, Exit.void)
+          assert.isFalse(parent.isEnding())
+        }).pipe(
+          Effect.scoped,
+          Effect.andThen(Effect.flatMap(Ledger.Ledger, ({ holdings }) => holdings)),
+          Effect.map((left) => assert.deepStrictEqual(left, [])),
+          Effect.provide(Ledger.layer)
+        )
+      )
+  )
+
+  it.effect("L2 the end of one that is held waits for what its holders hold", () =>
+    Effect.gen(function* () {
+      const ledger = yield* Ledger.Ledger
+      const gate = yield* Deferred.make<void>()
+      const parent = yield* Lifetime.make(yield* scope, { kind: "test", id: "parent", release: "parallel" })
+      const holder = yield* Scope.make()
+      const held = yield* Scope.provide(Lifetime.hold(parent, { kind: "hold", id: "a" }), holder)
+      yield* Scope.addFinalizer(held, Deferred.await(gate))
+      const ended = yield* Effect.forkChild(parent.end(), { startImmediately: true })
+      // The holder lets go while the end waits: the end goes on waiting.
+      yield* Scope.close(holder, Exit.void)
+      assert.isUndefined(ended.pollUnsafe())
+      assert.deepStrictEqual(
+        (yield* ledger.holdings).map(({ id }) => id),
+        ["parent", "a"]
+      )
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(ended)
+      assert.deepStrictEqual(yield* ledger.holdings, [])
+      // Held after the end: over at once.
+      yield* Effect.scoped(Lifetime.hold(parent, { kind: "hold", id: "late" }))
+      const totals = yield* ledger.totals
+      assert.deepStrictEqual(totals.get("hold"), { acquired: 2, released: 2, failed: 0, stalled: 0 })
+    }).pipe(Effect.provide(Ledger.layer))
+  )
 })
 
 const finalizers = (scope: Scope.Scope): number =>

@@ -140,7 +140,7 @@ class Presented implements SessionEngine.Options {
       if (!this.isSocket) this.renewal = renew
     })
   }
-  onHeld(hold: Lifetime.Lifetime): Effect.Effect<void, never, Scope.Scope> {
+  onHeld(hold: Scope.Scope): Effect.Effect<void, never, Scope.Scope> {
     return this.tie?.onHeld(hold) ?? Effect.void
   }
   get onEnding(): Effect.Effect<void> | undefined {
@@ -202,7 +202,7 @@ const beginning = <Self, Id extends string, S extends Schema.Codec<unknown, Sche
 /** What binds a request to its session. */
 export interface Tie {
   /** Binds the request to what its handle holds. */
-  readonly onHeld: (hold: Lifetime.Lifetime) => Effect.Effect<void, never, Scope.Scope>
+  readonly onHeld: (hold: Scope.Scope) => Effect.Effect<void, never, Scope.Scope>
   /** Lets go, before the request ends the session itself. */
   readonly letGo: Effect.Effect<void>
   /** What the request answers, if its session ended meanwhile or may end while the body streams. */
@@ -231,11 +231,11 @@ class RequestTie implements Tie {
     )
   }
 
-  onHeld(hold: Lifetime.Lifetime): Effect.Effect<void, never, Scope.Scope> {
+  onHeld(hold: Scope.Scope): Effect.Effect<void, never, Scope.Scope> {
     return Effect.suspend(() => this.bind(hold))
   }
 
-  private bind(hold: Lifetime.Lifetime): Effect.Effect<void, never, Scope.Scope> {
+  private bind(hold: Scope.Scope): Effect.Effect<void, never, Scope.Scope> {
     const mine = Deferred.makeUnsafe<void>()
     this.apart = mine
     const end = Effect.withFiber((ender) => {
@@ -245,7 +245,7 @@ class RequestTie implements Tie {
       return Effect.timeoutOrElse(Deferred.await(mine), { duration: patience, orElse: () => tellStuck })
     })
     return Effect.andThen(
-      Scope.addFinalizer(hold.scope, end),
+      Scope.addFinalizer(hold, end),
       Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, Deferred.succeed(mine, undefined)))
     )
   }

@@ -26,8 +26,8 @@ import { longestLoad, type RecentSessions } from "./RecentSessions.ts"
 export interface OpenSession {
   readonly record: SessionRecord
   readonly lifetime: Lifetime.Lifetime
-  /** What keeps it here: a child of the lifetime, which ends before it, and with the scope that it was opened in. */
-  readonly hold: Lifetime.Lifetime
+  /** What keeps it here: closed before the lifetime is over, and with the scope that it was opened in. */
+  readonly hold: Scope.Scope
 }
 
 /** How many sessions the store is asked about at once. */
@@ -82,29 +82,25 @@ export const make = (
       })
     })
 
-  // A handle is a child, so the session cannot go while a request holds it. Made under a session that is just going,
+  // A handle holds the session, so it cannot go while a request has it. Made under a session that is just going,
   // it is over at once, and the next entry is tried.
   const hold = (record: SessionRecord, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> =>
     Effect.suspend(() => {
       if (endedAt.has(record.id)) return revoked
       return Effect.flatMap(entryOf(record.id), (lifetime) =>
-        Effect.flatMap(Lifetime.child(lifetime, { kind: "handle", id: record.id }), (handle) =>
-          held({ record, lifetime, hold: handle }, restore)
+        Effect.flatMap(Lifetime.hold(lifetime, { kind: "handle", id: record.id }), (hold) =>
+          held({ record, lifetime, hold }, restore)
         )
       )
     })
 
   const held = (opened: OpenSession, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> => {
-    const { hold: handle, lifetime, record } = opened
+    const { lifetime, record } = opened
     // The end may have come while the entry was being made.
     if (endedAt.has(record.id)) return Effect.andThen(lifetime.begin(), revoked)
     if (lifetime.isEnding()) return Effect.andThen(restore(lifetime.ended), hold(record, restore))
-    const kept = Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizerExit(scope, handle.end))
     // Loaded before the end and held after the hint: nobody would ask before the next poll.
-    return Effect.as(
-      hinted.delete(record.id) ? Effect.andThen(kept, Effect.forkIn(ask([record.id]), scope)) : kept,
-      opened
-    )
+    return hinted.delete(record.id) ? Effect.as(Effect.forkIn(ask([record.id]), scope), opened) : Effect.succeed(opened)
   }
 
   /** Begins the end of a session here; the effect within waits for it. */

@@ -9,7 +9,6 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type * as Lifetime from "../../lifetime/Lifetime.ts"
 import * as SessionAudit from "../SessionAudit.ts"
 import type { SessionError } from "../SessionError.ts"
 import type { SessionRecord } from "../SessionRecord.ts"
@@ -44,10 +43,10 @@ export interface Options {
    */
   readonly onDue?: ((renew: Session<unknown>["renew"]) => Effect.Effect<void>) | undefined
   /**
-   * Told, in the handle's scope, what it holds here when it has a live session: `hold` ends with the session, before it is
+   * Told, in the handle's scope, what it holds here when it has a live session: `hold` closes with the session, before it is
    * over. Must not fail.
    */
-  readonly onHeld?: ((hold: Lifetime.Lifetime) => Effect.Effect<void, never, Scope.Scope>) | undefined
+  readonly onHeld?: ((hold: Scope.Scope) => Effect.Effect<void, never, Scope.Scope>) | undefined
   /** Told before the handle ends its session itself. Must not fail. */
   readonly onEnding?: Effect.Effect<unknown> | undefined
   /** Something was presented that is no token: the client is told to forget it. */
@@ -92,7 +91,7 @@ export abstract class SessionReading<Data> {
   }
 
   /** The handle holds its session from now on. */
-  held(hold: Lifetime.Lifetime): Effect.Effect<void> {
+  held(hold: Scope.Scope): Effect.Effect<void> {
     const held = this.options.onHeld?.(hold)
     return held === undefined ? Effect.void : Scope.provide(held, this.scope)
   }
