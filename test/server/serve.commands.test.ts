@@ -2,6 +2,7 @@
  * The commands beside a service: what they say to a program, what to a person, and how they end.
  */
 import { assert, describe, it, layer } from "@effect/vitest"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { spawn } from "node:child_process"
 import { text } from "node:stream/consumers"
 import * as Effect from "effect/Effect"
@@ -167,7 +168,9 @@ describe("holdfast doctor and migrate", () => {
       const env = { DATABASE_URL: Redacted.value(url) }
       const planned = yield* command({ env }, "migrate --dry-run")
       assert.match(planned.stdout, /^sessions: 1_sessions is to be applied\n[^]*users: 1_users is to be applied\n/)
-      assert.strictEqual((yield* command({ env }, "migrate --dry-run")).stdout, planned.stdout)
+      const connection = yield* PgConnection.make({ url })
+      const { rows } = yield* connection.query("select from pg_namespace where nspname = 'holdfast'")
+      assert.lengthOf(rows, 0, "a dry run has changed something")
       const done = yield* command({ env }, "migrate")
       assert.deepStrictEqual([done.code, done.stderr], [0, ""])
       assert.match(done.stdout, /sessions: up to date\n[^]*users: up to date\n[^]*queries: up to date\n$/)
