@@ -17,6 +17,10 @@ import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as AccessLog from "../../src/server/AccessLog.ts"
+import * as LogFormat from "../../src/server/LogFormat.ts"
+import * as Logging from "../../src/server/Logging.ts"
 import * as RequestMetrics from "../../src/server/RequestMetrics.ts"
 import * as RequestObservers from "../../src/server/RequestObservers.ts"
 import * as SessionStoreMetrics from "../../src/server/SessionStoreMetrics.ts"
@@ -26,6 +30,7 @@ import { SessionStore } from "../../src/session/SessionStore.ts"
 import { range, takeTurns } from "./measure.ts"
 
 const times = 100_000
+const address = Option.some("127.0.0.1")
 
 /** Microseconds of processor time of one turn. */
 const perTurn = async (turns: () => Promise<void>) => {
@@ -61,7 +66,7 @@ const requests = (observers: ReadonlyArray<RequestObservers.Observer>) => (): Pr
       response.statusCode = status
       watch?.(request, response)
       // As NodeHttpServer makes it, but for what nobody here reads.
-      const served = { source: request } as never
+      const served = { source: request, headers: request.headers, remoteAddress: address } as never
       if (watch !== undefined) RequestObservers.came(served)
       const context = contexts[turn % contexts.length] as Context.Context<never>
       Effect.runSyncWith(Context.add(context, HttpServerRequest.HttpServerRequest, served))(handled)
@@ -108,6 +113,12 @@ export const run = async () => {
     Effect.runPromise(Effect.scoped(Effect.map(Layer.build(layer), (context) => Context.get(context, SessionStore))))
   const measured = await store(SessionStoreMetrics.layer(quick).pipe(Layer.provide(registry)))
   const metrics = await Effect.runPromise(Effect.provide(RequestMetrics.make, registry))
+  let written = 0
+  const log = Logging.Log.of({
+    later: (entry) => void (written += LogFormat.logfmt(entry).length),
+    announce: () => Effect.void
+  })
+  const accessLog = await Effect.runPromise(Effect.provideService(AccessLog.make, Logging.Log, log))
   const request = HttpServerRequest.fromWeb(new Request("http://localhost/session"))
   const answered = Effect.withFiber(() => Effect.succeed(HttpServerResponse.empty()))
   const asked = (call: Effect.Effect<unknown, never, HttpServerRequest.HttpServerRequest>) =>
@@ -123,6 +134,7 @@ export const run = async () => {
       "a request, nobody looks": requests([]),
       "a request, somebody looks": requests([{ over: () => undefined }]),
       "a request, metrics": requests([metrics]),
+      "a request, access log": requests([accessLog]),
       "a question to the store, nobody looks": questions(await store(quick)),
       "a question to the store, metrics": questions(measured)
     },
