@@ -233,35 +233,47 @@ class LifetimeImpl implements Lifetime {
 export const child = (parent: Lifetime, options: Options): Effect.Effect<Lifetime> =>
   makeUnder(parent.scope, options, parent)
 
+/** How a lifetime is held, and what describes the hold in the ledger. */
+export interface Holding extends Pick<Options, "kind" | "id"> {
+  /**
+   * Run when the lifetime ends while it is held: the end waits for it. `released` is done when the holder has let go. Must not
+   * fail.
+   */
+  readonly onEnd?: ((released: Effect.Effect<void>) => Effect.Effect<void>) | undefined
+}
+
 /**
- * Holds a lifetime until the current scope closes, and stands under it in the ledger: one that ends with its last child does not
- * end before.
+ * Holds a lifetime until the current scope closes, and stands under it in the ledger: a lifetime that ends with its last child
+ * does not end before.
  *
  * **Details**
  *
- * A hold is a child that nobody ends by itself, and costs a third of one. What is added to its scope is released when the current
- * scope closes, or, when the lifetime ends first, before that end is over.
+ * A hold is a child that nobody ends by itself, and costs a third of one.
  */
-export const hold = (
-  lifetime: Lifetime,
-  options: Pick<Options, "kind" | "id">
-): Effect.Effect<Scope.Scope, never, Scope.Scope> =>
+export const hold = (lifetime: Lifetime, holding: Holding): Effect.Effect<void, never, Scope.Scope> =>
   Effect.uninterruptible(
     Effect.withFiber((fiber) => {
       const ledger = fiber.getRef(Ledger.Ledger)
+      const { onEnd } = holding
       lifetime.enter()
-      const entry = ledger.open(options, fiber, lifetime.entry)
+      const entry = ledger.open(holding, fiber, lifetime.entry)
       const held = Scope.forkUnsafe(lifetime.scope)
+      const released = Deferred.makeUnsafe<void>()
       const over = Effect.withFiber(({ context }) => {
         ledger.strike(entry, Exit.void)
         lifetime.leave(context)
         return Effect.void
       })
-      const holder = Context.getUnsafe(fiber.context, Scope.Scope)
-      return Scope.addFinalizer(held, over).pipe(
-        Effect.andThen(Scope.addFinalizerExit(holder, (exit) => Scope.close(held, exit))),
-        Effect.as(held)
+      const end = Scope.addFinalizerExit(held, () =>
+        onEnd === undefined || Deferred.isDoneUnsafe(released)
+          ? over
+          : Effect.ensuring(onEnd(Deferred.await(released)), over)
       )
+      const release = Scope.addFinalizerExit(Context.getUnsafe(fiber.context, Scope.Scope), (exit) => {
+        Deferred.doneUnsafe(released, Exit.void)
+        return Scope.close(held, exit)
+      })
+      return Effect.andThen(end, release)
     })
   )
 

@@ -28,6 +28,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as Lifetime from "../lifetime/Lifetime.ts"
 import * as OneEffect from "../lifetime/internal/OneEffect.ts"
 import * as SessionAudit from "./SessionAudit.ts"
 import type { SessionError } from "./SessionError.ts"
@@ -79,10 +80,19 @@ export class Sessions extends Context.Service<
     readonly create: (session: Omit<NewSession, "token">) => Effect.Effect<CreatedSession, SessionError>
     /** The live session of a token, held by nobody. Counts as activity. */
     readonly load: (token: SessionToken.SessionToken) => Effect.Effect<SessionRecord, SessionError>
-    /** Holds a session that was just loaded until the scope closes. `SessionRevoked` if it ended here meanwhile. */
-    readonly hold: (record: SessionRecord) => Effect.Effect<OpenSession, SessionError, Scope.Scope>
-    /** Loads the session of a token and holds it until the scope closes. Counts as activity. */
-    readonly open: (token: SessionToken.SessionToken) => Effect.Effect<OpenSession, SessionError, Scope.Scope>
+    /**
+     * Holds a session that was just loaded until the scope closes. `SessionRevoked` if it ended here meanwhile. When it ends while
+     * it is held, the end runs `onEnd` and waits for it.
+     */
+    readonly hold: (
+      record: SessionRecord,
+      onEnd?: Lifetime.Holding["onEnd"]
+    ) => Effect.Effect<OpenSession, SessionError, Scope.Scope>
+    /** Loads the session of a token and holds it as `hold` does. Counts as activity. */
+    readonly open: (
+      token: SessionToken.SessionToken,
+      onEnd?: Lifetime.Holding["onEnd"]
+    ) => Effect.Effect<OpenSession, SessionError, Scope.Scope>
     /** Activity without a request, as a message on an open socket. Fails like a load. */
     readonly touch: (token: SessionToken.SessionToken) => Effect.Effect<void, SessionError>
     readonly update: (update: Update) => Effect.Effect<SessionRecord, SessionError>
@@ -239,12 +249,12 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     hold: held.hold,
     open:
       recent === undefined
-        ? (token) => held.open(load(token))
-        : (token) =>
+        ? (token, onEnd) => held.open(load(token), onEnd)
+        : (token, onEnd) =>
             Effect.suspend(() => {
               const hash = SessionToken.hash(token)
               const record = recent.find(hash)
-              return record === undefined ? held.open(recent.fresh(hash)) : held.hold(record)
+              return record === undefined ? held.open(recent.fresh(hash), onEnd) : held.hold(record, onEnd)
             }),
     touch: (token) => store.touch(SessionToken.hash(token)),
     update: store.update,

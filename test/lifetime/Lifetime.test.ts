@@ -333,8 +333,8 @@ describe("Lifetime", () => {
       const gate = yield* Deferred.make<void>()
       const parent = yield* Lifetime.make(yield* scope, { kind: "test", id: "parent", release: "parallel" })
       const holder = yield* Scope.make()
-      const held = yield* Scope.provide(Lifetime.hold(parent, { kind: "hold", id: "a" }), holder)
-      yield* Scope.addFinalizer(held, Deferred.await(gate))
+      const onEnd = (released: Effect.Effect<void>) => Effect.andThen(released, Deferred.await(gate))
+      yield* Scope.provide(Lifetime.hold(parent, { kind: "hold", id: "a", onEnd }), holder)
       const ended = yield* Effect.forkChild(parent.end(), { startImmediately: true })
       // The holder lets go while the end waits: the end goes on waiting.
       yield* Scope.close(holder, Exit.void)

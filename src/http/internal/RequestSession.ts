@@ -6,8 +6,8 @@
  * that it took since, and answers that the session was ended; the end waits for it, at most three seconds.
  *
  * ```
- * request's scope ── hold on the session ── tie ── what the handler takes: leases, queries, …
- * session's end ──── hold ends: the request is interrupted, and the tie waits until all behind it is released
+ * request's scope ── hold on the session ── what the handler takes: leases, queries, …
+ * session's end ──── the request is interrupted, and the end waits until the hold and all behind it is released
  * ```
  */
 import * as Context from "effect/Context"
@@ -22,7 +22,7 @@ import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Lifetime from "../../lifetime/Lifetime.ts"
@@ -140,8 +140,8 @@ class Presented implements SessionEngine.Options {
       if (!this.isSocket) this.renewal = renew
     })
   }
-  onHeld(hold: Scope.Scope): Effect.Effect<void, never, Scope.Scope> {
-    return this.tie?.onHeld(hold) ?? Effect.void
+  onEnd(): Lifetime.Holding["onEnd"] {
+    return this.tie?.onEnd()
   }
   get onEnding(): Effect.Effect<void> | undefined {
     return this.tie?.letGo
@@ -201,8 +201,8 @@ const beginning = <Self, Id extends string, S extends Schema.Codec<unknown, Sche
 
 /** What binds a request to its session. */
 export interface Tie {
-  /** Binds the request to what its handle holds. */
-  readonly onHeld: (hold: Scope.Scope) => Effect.Effect<void, never, Scope.Scope>
+  /** Binds the request to the session that its handle is about to hold: what the end of that session does with the request. */
+  readonly onEnd: () => Lifetime.Holding["onEnd"]
   /** Lets go, before the request ends the session itself. */
   readonly letGo: Effect.Effect<void>
   /** What the request answers, if its session ended meanwhile or may end while the body streams. */
@@ -217,7 +217,7 @@ class RequestTie implements Tie {
   readonly isOwn: (context: Context.Context<never>) => boolean
   /** Done when the session is ending and the request is not what ends it. */
   readonly ending = Deferred.makeUnsafe<void>()
-  /** Done when the request holds nothing of its session any more, or ends it itself. */
+  /** Done when the request ends the session that it holds itself. */
   apart: Deferred.Deferred<void> | undefined = undefined
 
   constructor(fiber: Fiber.Fiber<unknown, unknown>, isOwn: (context: Context.Context<never>) => boolean) {
@@ -231,23 +231,19 @@ class RequestTie implements Tie {
     )
   }
 
-  onHeld(hold: Scope.Scope): Effect.Effect<void, never, Scope.Scope> {
-    return Effect.suspend(() => this.bind(hold))
-  }
-
-  private bind(hold: Scope.Scope): Effect.Effect<void, never, Scope.Scope> {
-    const mine = Deferred.makeUnsafe<void>()
-    this.apart = mine
-    const end = Effect.withFiber((ender) => {
-      if (Deferred.isDoneUnsafe(mine) || this.isOwn(ender.context)) return Effect.void
-      Deferred.doneUnsafe(this.ending, Effect.void)
-      this.fiber.interruptUnsafe()
-      return Effect.timeoutOrElse(Deferred.await(mine), { duration: patience, orElse: () => tellStuck })
-    })
-    return Effect.andThen(
-      Scope.addFinalizer(hold, end),
-      Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, Deferred.succeed(mine, undefined)))
-    )
+  onEnd(): Lifetime.Holding["onEnd"] {
+    const apart = Deferred.makeUnsafe<void>()
+    this.apart = apart
+    return (released) =>
+      Effect.withFiber((ender) => {
+        if (Deferred.isDoneUnsafe(apart) || this.isOwn(ender.context)) return Effect.void
+        Deferred.doneUnsafe(this.ending, Effect.void)
+        this.fiber.interruptUnsafe()
+        return Effect.timeoutOrElse(Effect.raceFirst(released, Deferred.await(apart)), {
+          duration: patience,
+          orElse: () => tellStuck
+        })
+      })
   }
 
   answered(response: HttpServerResponse.HttpServerResponse): Effect.Effect<HttpServerResponse.HttpServerResponse> {

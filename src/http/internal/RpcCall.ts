@@ -18,7 +18,7 @@ export const make = (rpc: string, isOwn: (context: Context.Context<never>) => bo
   /** Done when the call ends its session itself. */
   const apart = Deferred.makeUnsafe<void>()
   const tie: Tie = {
-    onHeld: () => Effect.void,
+    onEnd: () => undefined,
     letGo: Effect.asVoid(Deferred.succeed(apart, undefined)),
     answered: Effect.succeed
   }

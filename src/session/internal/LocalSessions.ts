@@ -12,7 +12,7 @@
 import * as Arr from "effect/Array"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Lifetime from "../../lifetime/Lifetime.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
@@ -22,12 +22,10 @@ import type { SessionRecord } from "../SessionRecord.ts"
 import type { Ended, SessionStore } from "../SessionStore.ts"
 import { longestLoad, type RecentSessions } from "./RecentSessions.ts"
 
-/** A live session, as it was when it was opened, with the lifetime that work can be tied to. */
+/** A live session, as it was when it was opened, with the lifetime that work can be tied to. It is held until the scope closes that it was opened in. */
 export interface OpenSession {
   readonly record: SessionRecord
   readonly lifetime: Lifetime.Lifetime
-  /** What keeps it here: closed before the lifetime is over, and with the scope that it was opened in. */
-  readonly hold: Scope.Scope
 }
 
 /** How many sessions the store is asked about at once. */
@@ -44,6 +42,8 @@ interface RequestedEnd {
   readonly heard: Array<SessionId>
 }
 
+type OnEnd = Lifetime.Holding["onEnd"]
+type Held = Effect.Effect<OpenSession, SessionError, Scope.Scope>
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** Makes the map of a process over a store. */
@@ -84,24 +84,22 @@ export const make = (
 
   // A handle holds the session, so it cannot go while a request has it. Made under a session that is just going,
   // it is over at once, and the next entry is tried.
-  const hold = (record: SessionRecord, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> =>
+  const hold = (record: SessionRecord, onEnd: OnEnd, restore: Restore): Held =>
     Effect.suspend(() => {
       if (endedAt.has(record.id)) return revoked
       return Effect.flatMap(entryOf(record.id), (lifetime) =>
-        Effect.flatMap(Lifetime.hold(lifetime, { kind: "handle", id: record.id }), (hold) =>
-          held({ record, lifetime, hold }, restore)
-        )
+        Effect.flatMap(Lifetime.hold(lifetime, { kind: "handle", id: record.id, onEnd }), () => {
+          // The end may have come while the entry was being made.
+          if (endedAt.has(record.id)) return Effect.andThen(lifetime.begin(), revoked)
+          if (lifetime.isEnding()) return Effect.andThen(restore(lifetime.ended), hold(record, onEnd, restore))
+          const opened: OpenSession = { record, lifetime }
+          // Loaded before the end and held after the hint: nobody would ask before the next poll.
+          return hinted.delete(record.id)
+            ? Effect.as(Effect.forkIn(ask([record.id]), scope), opened)
+            : Effect.succeed(opened)
+        })
       )
     })
-
-  const held = (opened: OpenSession, restore: Restore): Effect.Effect<OpenSession, SessionError, Scope.Scope> => {
-    const { lifetime, record } = opened
-    // The end may have come while the entry was being made.
-    if (endedAt.has(record.id)) return Effect.andThen(lifetime.begin(), revoked)
-    if (lifetime.isEnding()) return Effect.andThen(restore(lifetime.ended), hold(record, restore))
-    // Loaded before the end and held after the hint: nobody would ask before the next poll.
-    return hinted.delete(record.id) ? Effect.as(Effect.forkIn(ask([record.id]), scope), opened) : Effect.succeed(opened)
-  }
 
   /** Begins the end of a session here; the effect within waits for it. */
   const close = (id: SessionId): Effect.Effect<Effect.Effect<void>> =>
@@ -196,9 +194,10 @@ export const make = (
   return {
     closeAll,
     hear,
-    hold: (record: SessionRecord) => Effect.uninterruptibleMask((restore) => hold(record, restore)),
-    open: (load: Effect.Effect<SessionRecord, SessionError>) =>
-      Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(load), (record) => hold(record, restore))),
+    hold: (record: SessionRecord, onEnd: OnEnd) =>
+      Effect.uninterruptibleMask((restore) => hold(record, onEnd, restore)),
+    open: (load: Effect.Effect<SessionRecord, SessionError>, onEnd: OnEnd) =>
+      Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(load), (record) => hold(record, onEnd, restore))),
     poll,
     request
   }

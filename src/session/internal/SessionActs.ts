@@ -38,11 +38,11 @@ export const make = <Data>(on: SessionReading<Data>) => {
   const adopt = (record: SessionRecord, token: SessionToken.SessionToken) => {
     if (!on.canTell()) return abandon(record)
     return Effect.flatMap(
-      Scope.provide(sessions.hold(record), scope).pipe(Effect.catch((error) => on.found(error))),
-      ({ hold, lifetime }) => {
+      Scope.provide(sessions.hold(record, on.options.onEnd?.()), scope).pipe(Effect.catch((error) => on.found(error))),
+      ({ lifetime }) => {
         const live: Live = { _tag: "Live", token, successor: undefined, lifetime, record }
         on.state = live
-        return Effect.as(Effect.andThen(on.held(hold), on.tellLive(live)), record)
+        return Effect.as(on.tellLive(live), record)
       }
     )
   }

@@ -3,6 +3,7 @@
  *
  * Nothing here lives longer than the call.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
@@ -10,9 +11,11 @@ import type { SessionError } from "../SessionError.ts"
 import type { Session, Versioned } from "./SessionHandle.ts"
 import type { Snapshot } from "./SessionState.ts"
 
-/** How often `modify` begins anew, and how long it waits at most before, in milliseconds. */
+/** How often `modify` begins anew, and how long it waits at most before, in milliseconds, where the store is quick. */
 const attempts = 16
 const longestWait = 256
+/** Where the store is slow, it waits up to so many times as long as the write took: others need as long. */
+const writesWaitedFor = 8
 
 /** A handle's ways to its data. */
 export interface Access<Data> {
@@ -30,11 +33,12 @@ export const modify = <Data>({ refresh, snapshot, write }: Access<Data>): Sessio
       const read = yield* snapshot
       const changed = change(read.data)
       const value = Effect.isEffect(changed) ? yield* changed : changed
-      const written = yield* Effect.result(write(value, read, read.version))
+      const [took, written] = yield* Effect.timed(Effect.result(write(value, read, read.version)))
       if (Result.isSuccess(written)) return value
       if (written.failure.reason._tag !== "SessionConflict" || attempt === attempts) return yield* written.failure
       // Read after the wait: what was read before it would be old again.
-      yield* Effect.sleep(Math.min(2 ** attempt, longestWait) * (yield* Random.next))
+      const longest = Math.min(2 ** attempt, longestWait) + writesWaitedFor * Duration.toMillis(took)
+      yield* Effect.sleep(longest * (yield* Random.next))
       yield* refresh
     }
   })

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import type * as Lifetime from "../../lifetime/Lifetime.ts"
 import * as SessionAudit from "../SessionAudit.ts"
 import type { SessionError } from "../SessionError.ts"
 import type { SessionRecord } from "../SessionRecord.ts"
@@ -42,11 +43,8 @@ export interface Options {
    * fail. Default: a token is only replaced when somebody runs `renew`.
    */
   readonly onDue?: ((renew: Session<unknown>["renew"]) => Effect.Effect<void>) | undefined
-  /**
-   * Told, in the handle's scope, what it holds here when it has a live session: `hold` closes with the session, before it is
-   * over. Must not fail.
-   */
-  readonly onHeld?: ((hold: Scope.Scope) => Effect.Effect<void, never, Scope.Scope>) | undefined
+  /** Asked each time the handle is about to hold a session: what that session's end runs and waits for while it is held. */
+  readonly onEnd?: (() => Lifetime.Holding["onEnd"]) | undefined
   /** Told before the handle ends its session itself. Must not fail. */
   readonly onEnding?: Effect.Effect<unknown> | undefined
   /** Something was presented that is no token: the client is told to forget it. */
@@ -90,12 +88,6 @@ export abstract class SessionReading<Data> {
     return this.tell(Option.some(tokenOf(live)))
   }
 
-  /** The handle holds its session from now on. */
-  held(hold: Scope.Scope): Effect.Effect<void> {
-    const held = this.options.onHeld?.(hold)
-    return held === undefined ? Effect.void : Scope.provide(held, this.scope)
-  }
-
   // A superseded token is left to the client: another response has just brought it the next one.
   refused(refusal: SessionAudit.Refusal): Effect.Effect<void> {
     return Effect.andThen(
@@ -135,9 +127,9 @@ export abstract class SessionReading<Data> {
     )
   }
 
-  private loaded({ hold, lifetime, record }: OpenSession, token: SessionToken.SessionToken) {
+  private loaded({ lifetime, record }: OpenSession, token: SessionToken.SessionToken) {
     this.state = { _tag: "Live", token, successor: undefined, lifetime, record }
-    return Effect.as(this.held(hold), record.renewalNonce !== null)
+    return Effect.succeed(record.renewalNonce !== null)
   }
 
   private notLoaded(error: SessionError): Effect.Effect<boolean, SessionError> {
@@ -154,7 +146,10 @@ export abstract class SessionReading<Data> {
     if (Option.isSome(token)) {
       const onSuccess = (opened: OpenSession) => this.loaded(opened, token.value)
       const onFailure = (error: SessionError) => this.notLoaded(error)
-      return Effect.matchEffect(Scope.provide(this.sessions.open(token.value), this.scope), { onSuccess, onFailure })
+      return Effect.matchEffect(Scope.provide(this.sessions.open(token.value, this.options.onEnd?.()), this.scope), {
+        onSuccess,
+        onFailure
+      })
     }
     this.state = { _tag: "Visitor", error: missing }
     return Effect.as(this.options.unreadable === true ? this.refused("SessionMissing") : Effect.void, false)
