@@ -49,7 +49,7 @@ const rowOf = ({ endedAt, engine, error, id, rowCount, sql, state, submittedAt }
   submittedAt,
   endedAt,
   rows: rowCount,
-  error: error?.code,
+  error: error?.code ?? null,
   sql
 })
 
