@@ -2,21 +2,25 @@
  * Two instances behind nginx, restarted one after the other under load.
  */
 import { assert, describe, it } from "@effect/vitest"
+<<<<<<< HEAD
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
+=======
+>>>>>>> shared20
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import { freePort } from "../../src/embedded/FreePort.ts"
 import * as Browser from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
-import * as Programs from "../support/distributionPrograms.ts"
+import { freePort, make as proxy } from "../support/nginx.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import * as Service from "../support/service.ts"
 
+<<<<<<< HEAD
 /** nginx over these instances, for the current scope: its port, and what it says about its errors. */
 const proxy = Effect.fnUntraced(function* (ports: ReadonlyArray<number>) {
   const { libraries, path } = yield* Programs.nginx
@@ -57,6 +61,8 @@ const proxy = Effect.fnUntraced(function* (ports: ReadonlyArray<number>) {
   return { port, errors: () => readFileSync(`${directory}/error.log`, "utf8") }
 })
 
+=======
+>>>>>>> shared20
 describe("a rolling restart of two instances behind nginx", () => {
   it.live(
     "fails no request and loses no session; the one that stops is not ready first",
