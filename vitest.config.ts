@@ -4,6 +4,9 @@ import LongestFirst from "./test/support/LongestFirst.ts"
 // "import" is added for what is imported, and would be wrong for what a package requires.
 const conditions = ["holdfast-source", "node", "default"]
 
+// Where each test stands by itself, no order breaks any. Vitest prints the seed, and the same seed is the same order.
+const anyOrder = { shuffle: { files: true, tests: true }, seed: Number(process.env.HOLDFAST_TEST_SEED ?? Date.now()) }
+
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
@@ -15,7 +18,7 @@ export default defineConfig({
     pool: "forks",
     // More than a small machine has processors: most of what the tests do is wait for a server.
     maxWorkers: 4,
-    sequence: { sequencer: LongestFirst },
+    sequence: process.env.HOLDFAST_TEST_ORDER === "random" ? anyOrder : { sequencer: LongestFirst },
     reporters: ["default", "./test/support/closingLine.ts"]
   }
 })

@@ -21,7 +21,7 @@ const database = Layer.unwrap(
       migrate: (url) =>
         Effect.andThen(
           PgSessionStore.migrate({ url }),
-          TestSql.connect(url, (sql) => sql.unsafe(tables))
+          TestSql.connect(url, (sql) => Effect.forEach(tables, (table) => sql.unsafe(table)))
         )
     })
   )
@@ -35,7 +35,8 @@ const inSandbox = Layer.unwrap(Effect.map(TestSql.TestSql, ({ url }) => app(url)
 
 const notesOf = ({ client }: TestHttp.Browser) => Effect.flatMap(client.get("/notes"), ({ json }) => json)
 
-layer(database)("notes", (it) => {
+// A server begins in two seconds, and in more where the machine is busy: Vitest gives a hook ten.
+layer(database, { timeout: "1 minute" })("notes", (it) => {
   it.effect("belong to who wrote them", () =>
     Effect.gen(function* () {
       const [alice, bob] = [yield* TestHttp.browserOf(AppSession), yield* TestHttp.browserOf(AppSession)]

@@ -11,7 +11,8 @@ import * as PgSessions from "holdfast/postgres/PgSessions"
 export class AppSession extends Session.Service<AppSession>()("app/AppSession", { data: Schema.Int, initial: 0 }) {}
 const Http = SessionMiddleware.make(AppSession)
 
-export const tables = "create table notes (id serial primary key, owner text not null, text text not null)"
+/** A call of `sql.unsafe` takes one statement. */
+export const tables = ["create table notes (id serial primary key, owner text not null, text text not null)"]
 
 const add = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient

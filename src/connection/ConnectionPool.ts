@@ -184,8 +184,10 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     )
   }
 
-  const begin = (pooled: Pooled, scope: Scope.Scope) =>
+  // Closing waits for those that are in `leased`: who was handed a connection just before, and is not there yet, gets none.
+  const begin = (pooled: Pooled, scope: Scope.Scope): Effect.Effect<void, ConnectionError> =>
     Effect.suspend(() => {
+      if (Deferred.isDoneUnsafe(closed)) return fail(new Closed({ source: source.name }))
       const since = now()
       leased.set(pooled, since)
       noneLeased.closeUnsafe()
@@ -269,6 +271,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     Effect.gen(function* () {
       yield* admission.close
       yield* Deferred.fail(closed, new ConnectionError({ reason: new Closed({ source: source.name }) }))
+      yield* backends.retreat
       yield* Effect.timeoutOption(noneLeased.await, limits.closeTimeout)
       const [spent] = yield* Effect.timed(evict)
       yield* backends.close(Duration.subtract(endingTime, spent))

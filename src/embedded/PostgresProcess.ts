@@ -18,7 +18,6 @@
  */
 import { randomBytes } from "node:crypto"
 import { closeSync, openSync, promises as Fs, readFileSync, statSync } from "node:fs"
-import * as Net from "node:net"
 import * as Path from "node:path"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -27,6 +26,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Ledger from "../lifetime/Ledger.ts"
+import { freePort } from "./FreePort.ts"
 import * as PostgresBinaries from "./PostgresBinaries.ts"
 import {
   AlreadyRunning,
@@ -249,12 +249,3 @@ const launch = ({ command, directory, port, settings, timeLimit, user }: Launch)
       )
     })
   })
-
-/** A port that nobody used a moment ago. */
-const freePort: Effect.Effect<number> = Effect.callback((resume) => {
-  const server = Net.createServer()
-  server.listen(0, host, () => {
-    const address = server.address()
-    server.close(() => resume(Effect.succeed(address !== null && typeof address === "object" ? address.port : 0)))
-  })
-})

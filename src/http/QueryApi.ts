@@ -121,6 +121,11 @@ export const EngineInfo = Schema.Struct({
   capabilities: QueryCapabilities,
   /** Whether queries can run on it now, give or take a second. */
   ready: Schema.Boolean,
+  /**
+   * Whether a statement that an instance has left running which is gone can be ended by another one. If not, it may run to its end,
+   * and its query is `Failed` with `written: "unknown"`. Null where each instance knows its own queries only.
+   */
+  endsElsewhere: Schema.NullOr(Schema.Boolean),
   /** How many queries run on it at a time, and how many of one user. */
   limits: Schema.Struct({ running: Schema.Int, runningPerUser: Schema.Int })
 })

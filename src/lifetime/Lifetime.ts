@@ -119,15 +119,42 @@ export const make = (parent: Scope.Scope, options: Options): Effect.Effect<Lifet
   makeUnder(parent, options, undefined)
 
 const makeUnder = (parent: Scope.Scope, options: Options, holder: Lifetime | undefined): Effect.Effect<Lifetime> =>
-  Effect.uninterruptible(
-    Effect.withFiber((fiber) => {
-      holder?.enter()
-      const ledger = fiber.getRef(Ledger.Ledger)
-      const entry = ledger.open(options, fiber, holder?.entry)
-      const lifetime = new LifetimeImpl(ledger, entry, options, Scope.forkUnsafe(parent), holder)
-      return Effect.as(Scope.addFinalizerExit(lifetime.link, lifetime.end), lifetime)
-    })
-  )
+  Effect.withFiber((fiber) => {
+    const lifetime = underUnsafe(parent, options, fiber, holder)
+    return lifetime.link.state._tag === "Closed"
+      ? Effect.uninterruptible(Effect.as(lifetime.end(lifetime.link.state.exit), lifetime))
+      : Effect.succeed(lifetime)
+  })
+
+const underUnsafe = (
+  parent: Scope.Scope,
+  options: Options,
+  fiber: Fiber.Fiber<unknown, unknown>,
+  holder: Lifetime | undefined
+) => {
+  holder?.enter()
+  const ledger = fiber.getRef(Ledger.Ledger)
+  const entry = ledger.open(options, fiber, holder?.entry)
+  return new LifetimeImpl(ledger, entry, options, parent, holder)
+}
+
+/** As {@link make}, in one step of the fiber that is given. Under a parent that is closed it is ending. */
+export const makeUnsafe = (parent: Scope.Scope, options: Options, fiber: Fiber.Fiber<unknown, unknown>): Lifetime => {
+  const lifetime = underUnsafe(parent, options, fiber, undefined)
+  if (lifetime.link.state._tag === "Closed") lifetime.beginUnsafe(lifetime.link.state.exit, fiber.context)
+  return lifetime
+}
+
+type Finalizer = (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+
+/** A scope that closes with its parent and has a finalizer from the beginning; closed where the parent is. */
+const forkWithUnsafe = (parent: Scope.Scope, finalizer: Finalizer): Scope.Closeable => {
+  const child = Scope.forkUnsafe(parent)
+  if (child.state._tag === "Empty") {
+    child.state = { _tag: "Open", finalizerKey: child, finalizer, finalizers: undefined }
+  }
+  return child
+}
 
 /** A program holds tens of thousands: what it can do is made when it is asked for, so that it costs what it knows. */
 class LifetimeImpl implements Lifetime {
@@ -147,7 +174,7 @@ class LifetimeImpl implements Lifetime {
     ledger: Ledger.Ledger,
     entry: Ledger.Entry,
     options: Options,
-    link: Scope.Closeable,
+    under: Scope.Scope,
     parent: Lifetime | undefined
   ) {
     this.ledger = ledger
@@ -155,7 +182,7 @@ class LifetimeImpl implements Lifetime {
     this.onEnding = options.onEnding
     this.onEnded = options.onEnded
     this.endsWithLastChild = options.endWithLastChild === true
-    this.link = link
+    this.link = forkWithUnsafe(under, (exit) => this.end(exit))
     this.parent = parent
     this.scope = Scope.makeUnsafe(options.release ?? "sequential")
   }
@@ -251,31 +278,38 @@ export interface Holding extends Pick<Options, "kind" | "id"> {
  * A hold is a child that nobody ends by itself, and costs a third of one.
  */
 export const hold = (lifetime: Lifetime, holding: Holding): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.uninterruptible(
-    Effect.withFiber((fiber) => {
-      const ledger = fiber.getRef(Ledger.Ledger)
-      const { onEnd } = holding
-      lifetime.enter()
-      const entry = ledger.open(holding, fiber, lifetime.entry)
-      const held = Scope.forkUnsafe(lifetime.scope)
-      const released = Deferred.makeUnsafe<void>()
-      const over = Effect.withFiber(({ context }) => {
-        ledger.strike(entry, Exit.void)
-        lifetime.leave(context)
-        return Effect.void
-      })
-      const end = Scope.addFinalizerExit(held, () =>
-        onEnd === undefined || Deferred.isDoneUnsafe(released)
-          ? over
-          : Effect.ensuring(onEnd(Deferred.await(released)), over)
-      )
-      const release = Scope.addFinalizerExit(Context.getUnsafe(fiber.context, Scope.Scope), (exit) => {
-        Deferred.doneUnsafe(released, Exit.void)
-        return Scope.close(held, exit)
-      })
-      return Effect.andThen(end, release)
-    })
-  )
+  Effect.uninterruptible(Effect.withFiber((fiber) => holdUnsafe(lifetime, holding, fiber)))
+
+/**
+ * As {@link hold}, in one step of the fiber that is given. What is returned ties the hold to the current scope: run it next, where
+ * nothing interrupts.
+ */
+export const holdUnsafe = (
+  lifetime: Lifetime,
+  holding: Holding,
+  fiber: Fiber.Fiber<unknown, unknown>
+): Effect.Effect<void, never, Scope.Scope> => {
+  const ledger = fiber.getRef(Ledger.Ledger)
+  const { onEnd } = holding
+  lifetime.enter()
+  const entry = ledger.open(holding, fiber, lifetime.entry)
+  const released = Deferred.makeUnsafe<void>()
+  const over = Effect.withFiber(({ context }) => {
+    ledger.strike(entry, Exit.void)
+    lifetime.leave(context)
+    return Effect.void
+  })
+  const end = () =>
+    onEnd === undefined || Deferred.isDoneUnsafe(released)
+      ? over
+      : Effect.ensuring(onEnd(Deferred.await(released)), over)
+  const held = forkWithUnsafe(lifetime.scope, end)
+  if (held.state._tag === "Closed") return over
+  return Scope.addFinalizerExit(Context.getUnsafe(fiber.context, Scope.Scope), (exit) => {
+    Deferred.doneUnsafe(released, Exit.void)
+    return Scope.close(held, exit)
+  })
+}
 
 /** A lifetime that ends with the current scope. */
 export const scoped = (options: Options): Effect.Effect<Lifetime, never, Scope.Scope> =>

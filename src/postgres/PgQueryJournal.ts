@@ -48,6 +48,7 @@ import * as PgQueryMigrations from "./internal/PgQueryMigrations.ts"
 import * as PgQueryNews from "./internal/PgQueryNews.ts"
 import * as PgQueryNotes from "./internal/PgQueryNotes.ts"
 import * as PgQueryPruning from "./internal/PgQueryPruning.ts"
+import * as PgQueryQuestions from "./internal/PgQueryQuestions.ts"
 import * as PgQueryRow from "./internal/PgQueryRow.ts"
 import * as PgQuerySql from "./internal/PgQuerySql.ts"
 import * as PgQueryTakeover from "./internal/PgQueryTakeover.ts"
@@ -68,7 +69,7 @@ export interface Options {
   readonly maxConnections?: number | undefined
   /** How long an operation may take, waiting for a connection included; at most 24 days. Default: 3 seconds. */
   readonly operationTimeout?: Duration.Input | undefined
-  /** How often the lease is renewed. Default: a second, and a twentieth. */
+  /** How often the lease is renewed. Default: 1.15 seconds. */
   readonly beat?: Duration.Input | undefined
   /** How long an instance is trusted that does not renew its lease; at least three beats. Default: 5 seconds. */
   readonly lease?: Duration.Input | undefined
@@ -88,7 +89,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const statements = PgQuerySql.make(schema, channel)
   const limit = limitOf(options)
   const name = options.instance ?? `${hostname()}:${process.pid}`
-  const beat = Duration.fromInputUnsafe(options.beat ?? "1050 millis")
+  const beat = Duration.fromInputUnsafe(options.beat ?? "1150 millis")
   const lease = Duration.max(Duration.fromInputUnsafe(options.lease ?? "5 seconds"), Duration.times(beat, 3))
   const connection = config(options, limit)
   const where = PgTarget.whereOf(options.url)
@@ -144,6 +145,16 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     scope
   )
   let instance: PgQueryInstance.PgQueryInstance | undefined
+  const questions = yield* Scope.provide(
+    PgQueryQuestions.make({
+      statements,
+      query: read,
+      patience: Duration.times(limit, 2 / 3),
+      incarnation: () => instance?.incarnation(),
+      news: news.of
+    }),
+    scope
+  )
 
   const claimOf = (id: QueryId): QueryJournal.Claim | undefined => {
     const incarnation = instance?.incarnation()
@@ -221,8 +232,9 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       told: (notifications) =>
         Effect.sync(() => {
           for (const { payload } of notifications) {
-            const { canceled, changed, isJoined } = PgQueryNews.parse(payload)
+            const { canceled, changed, isAsked, isJoined } = PgQueryNews.parse(payload)
             if (isJoined) instance?.joined()
+            if (isAsked) questions.asked()
             for (const id of changed) news.tell(id)
             for (const id of canceled) joining.cancel(id)
           }
@@ -231,7 +243,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       listens: (backend) =>
         Effect.andThen(
           instance?.listens(backend) ?? Effect.void,
-          Effect.sync(() => news.tellAll())
+          Effect.sync(() => {
+            news.tellAll()
+            questions.asked()
+          })
         )
     }).pipe(Scope.provide(own))
   })
@@ -284,9 +299,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       const [sql, params] =
         "session" in of
           ? [statements.cancelSession, [of.session]]
-          : of.id === undefined
-            ? [statements.cancelPrincipal, [of.principal]]
-            : [statements.cancelOne, [of.principal, of.id]]
+          : !("principal" in of)
+            ? [statements.cancelAny, [of.id]]
+            : of.id === undefined
+              ? [statements.cancelPrincipal, [of.principal]]
+              : [statements.cancelOne, [of.principal, of.id]]
       return Effect.flatMap(read(sql, params), (rows) =>
         Effect.forEach(rows, (row) => Effect.map(decodeId(row), ([id, principal]) => ({ id, principal })))
       )
@@ -300,6 +317,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         )
       }),
     prune: pruning.now,
+    ask: questions.ask,
+    answering: questions.answering,
     sessions: Effect.sync(() => Array.from(new Set(sessions.values())))
   } satisfies QueryJournal.Shared as QueryJournal.Shared
 })

@@ -122,6 +122,15 @@ export interface Standing {
   readonly takenOver: number
 }
 
+/** An instance that is alive, and its answer; none of one that did not answer in time. */
+export interface Answer {
+  /** Its name. */
+  readonly instance: string
+  /** Since when it is there, in milliseconds of the epoch. */
+  readonly since: number
+  readonly answer: string | undefined
+}
+
 /** A journal that several instances share. */
 export interface Shared {
   /** The name of this instance. */
@@ -153,14 +162,26 @@ export interface Shared {
   ) => Effect.Effect<{ readonly records: ReadonlyArray<QueryRecord>; readonly next: number | undefined }, QueryError>
   /** Listens from now on; the effect within returns when there is news of the query, or may be. */
   readonly news: (id: QueryId) => Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
-  /** Asks the instances that run them to end a principal's or a session's queries, or one of them, and tells which those are. */
+  /**
+   * Asks the instances that run them to end a principal's or a session's queries, or one of them, or one of anybody's, and tells
+   * which those are.
+   */
   readonly cancel: (
-    of: { readonly principal: string; readonly id?: QueryId } | { readonly session: string }
+    of: { readonly principal: string; readonly id?: QueryId } | { readonly session: string } | { readonly id: QueryId }
   ) => Effect.Effect<ReadonlyArray<{ readonly id: QueryId; readonly principal: string }>, QueryError>
   /** Notes what this instance has at an engine, before it is used. Fails for an incarnation that is over. */
   readonly register: (engine: string, handle: string) => Effect.Effect<void, QueryError>
   /** Removes what is past its retention, in bounded steps. */
   readonly prune: Effect.Effect<void, QueryError>
+  /**
+   * Asks every instance that is alive, this one included, and waits until all have answered, or for some seconds: an instance that
+   * stands still, or does not know the question, does not answer. None is alive before the first registry has joined.
+   */
+  readonly ask: (question: string) => Effect.Effect<ReadonlyArray<Answer>, QueryError>
+  /** Answers what instances ask, until the scope closes; an answer of `undefined` is none. */
+  readonly answering: (
+    answer: (question: string) => Effect.Effect<string | undefined>
+  ) => Effect.Effect<void, never, Scope.Scope>
   /** The sessions of queries that this instance took over from another, whose end it would not hear of otherwise. */
   readonly sessions: Effect.Effect<ReadonlyArray<string>>
 }

@@ -3,9 +3,7 @@
  *
  * They live as long as the layer. Building it asks no server: an engine that is away is there, and not ready.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -14,7 +12,6 @@ import * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import type { ConnectionError } from "../connection/ConnectionError.ts"
 import type { ConnectionSource } from "../connection/ConnectionSource.ts"
-import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
 import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
 import * as PgRecycle from "../postgres/PgRecycle.ts"
@@ -26,6 +23,7 @@ import type * as EngineSettings from "./EngineSettings.ts"
 import * as OptionalPeer from "./OptionalPeer.ts"
 import * as QueryRole from "./QueryRole.ts"
 import * as QueryRoles from "./QueryRoles.ts"
+import { remembered } from "./Remembered.ts"
 import type * as Settings from "./Settings.ts"
 import * as SharedQueries from "./SharedQueries.ts"
 import * as SnowflakeEngine from "./SnowflakeEngine.ts"
@@ -41,19 +39,8 @@ export interface Engine extends EngineSettings.Limits {
 
 export class Engines extends Context.Service<Engines, ReadonlyMap<string, Engine>>()("holdfast/server/Engines") {}
 
-/**
- * For what every submission asks, and everybody's load balancer: one answer a second is enough. `cachedWithTTL` would
- * measure its age by the time of day (effect 4.1), which somebody may set.
- */
+/** For what every submission asks, and everybody's load balancer: one answer a second is enough. */
 export const onceASecond = <A, E, R>(effect: Effect.Effect<A, E, R>) => remembered(effect, () => "1 second")
-
-const remembered = Effect.fnUntraced(function* <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
-  howLong: (exit: Exit.Exit<A, E>) => Duration.Input
-) {
-  const steady = SteadyClock.from(yield* Clock.Clock)
-  return Effect.provideService(yield* Effect.cachedWithTTL(effect, howLong), Clock.Clock, steady)
-})
 
 // The pool needs three seconds to see that a connection is dead, and then opens another.
 const readinessOf = <E>(check: Effect.Effect<void, E>, kind: EngineSettings.Kind) =>

@@ -12,6 +12,7 @@ import { FunctionApi } from "../http/FunctionApi.ts"
 import { Preconditions } from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
 import { QueryApi } from "../http/QueryApi.ts"
+import * as QueryProblem from "../http/QueryProblem.ts"
 import { OriginRefused } from "../http/SameOrigin.ts"
 import * as SessionApi from "../http/SessionApi.ts"
 import { Holdings } from "./Holdings.ts"
@@ -73,14 +74,16 @@ class OperatorsGroup extends HttpApiGroup.make("operators").add(
   HttpApiEndpoint.get("holdings", "/holdings", {
     query: {
       /** Default: 1,000. */
-      limit: limit(10_000)
+      limit: limit(10_000),
+      /** Of which instances. Default: of the one that answers. */
+      instances: Schema.optionalKey(Schema.Literal("all"))
     },
     success: Holdings,
-    error: OperatorsOnly
+    error: [OperatorsOnly, QueryProblem.QueriesUnavailable]
   }).annotateMerge(
     aboutLimited(
       "What the process holds",
-      "For operators: the ledger as a tree, those held for longest first.",
+      "For operators: the ledger as a tree, those held for longest first. With instances=all, where instances share their queries, each instance is a holding of kind `instance` with what it holds under it; one that does not answer within two seconds is `stalled`.",
       10_000,
       1000
     )
@@ -88,11 +91,11 @@ class OperatorsGroup extends HttpApiGroup.make("operators").add(
   HttpApiEndpoint.delete("end", "/holdings/:kind/:id", {
     params: { kind: Schema.String, id: Schema.String },
     success: HttpApiSchema.NoContent,
-    error: [OperatorsOnly, HoldingNotFound, Problem.NotFound, OriginRefused]
+    error: [OperatorsOnly, HoldingNotFound, Problem.NotFound, OriginRefused, QueryProblem.QueriesUnavailable]
   }).annotateMerge(
     about(
       "End what is held",
-      "For operators: ends a `session`, anybody's and on every instance, with all that is held under it, or cancels a `query` that this instance runs. Answers after what this instance held for it is released."
+      "For operators: ends a `session`, anybody's and on every instance, with all that is held under it, or cancels a `query`, on every instance that shares its queries with this one. Answers after what this instance held for it is released, and after the query is over."
     )
   )
 ) {}

@@ -7,10 +7,13 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
+import type { QueryError } from "../query/QueryError.ts"
 import { QueryId } from "../query/QueryId.ts"
+import { QueryJournal } from "../query/QueryJournal.ts"
 import { QueryRegistry } from "../query/QueryRegistry.ts"
 import { SessionId } from "../session/SessionId.ts"
 import { Sessions } from "../session/Sessions.ts"
+import * as QueryProblem from "../http/QueryProblem.ts"
 import * as SessionProblem from "../http/SessionProblem.ts"
 import * as Holdings from "./Holdings.ts"
 import { HoldfastApi, HoldingNotFound, OperatorsOnly } from "./HoldfastApi.ts"
@@ -19,6 +22,8 @@ import { Users } from "./Users.ts"
 
 const decodeSession = Schema.decodeUnknownOption(SessionId)
 const decodeQuery = Schema.decodeUnknownOption(QueryId)
+
+const unavailable = ({ message }: QueryError) => new QueryProblem.QueriesUnavailable({ detail: message })
 
 /** Over the {@link Users}, {@link Sessions} and the {@link QueryRegistry} in context, where there is one. */
 export const layer = HttpApiBuilder.group(
@@ -43,6 +48,7 @@ export const layer = HttpApiBuilder.group(
     const sessions = yield* Sessions
     const queries = yield* Effect.serviceOption(QueryRegistry)
     const ledger = yield* Ledger.Ledger
+    const journal = yield* QueryJournal
     const unknown = new HoldingNotFound({
       detail: "GET /holdings lists what is held. Sessions and queries can be ended."
     })
@@ -55,10 +61,17 @@ export const layer = HttpApiBuilder.group(
       Effect.catchTag("SessionError", (error) => Effect.fail(SessionProblem.from(error)))
     )
     const cancelQuery = Effect.fnUntraced(function* (text: string) {
-      const held = (yield* ledger.holdings).find(({ id, kind }) => kind === "query" && id === text)
       const id = decodeQuery(text)
-      const principal = held?.attributes["principal"]
-      if (Option.isNone(queries) || Option.isNone(id) || typeof principal !== "string") return yield* unknown
+      if (Option.isNone(queries) || Option.isNone(id)) return yield* unknown
+      const held = (yield* ledger.holdings).find(({ id, kind }) => kind === "query" && id === text)
+      const here = held?.attributes["principal"]
+      // One that another instance runs is found where all of them are.
+      const [elsewhere] =
+        here === undefined && journal !== undefined
+          ? yield* Effect.mapError(journal.cancel({ id: id.value }), unavailable)
+          : []
+      const principal = here ?? elsewhere?.principal
+      if (typeof principal !== "string") return yield* unknown
       yield* Effect.mapError(queries.value.cancel(principal, id.value), () => unknown)
     })
     const ends = { session: endSession, query: cancelQuery }
@@ -73,7 +86,11 @@ export const layer = HttpApiBuilder.group(
 
     return handlers.handleAll({
       end: ({ params }) => end(params),
-      holdings: ({ query }) => Effect.andThen(operatorsOnly, Holdings.read(query.limit ?? 1000))
+      holdings: ({ query: { instances, limit = 1000 } }) =>
+        Effect.andThen(
+          operatorsOnly,
+          instances === "all" ? Effect.mapError(Holdings.readAll(limit), unavailable) : Holdings.read(limit)
+        )
     })
   })
 )

@@ -42,6 +42,7 @@ import * as QueryRoleMap from "./QueryRoleMap.ts"
 import * as QueryTimeouts from "./QueryTimeouts.ts"
 import { Readiness } from "./Readiness.ts"
 import { ServiceSession } from "./ServiceSession.ts"
+import * as SharedQueries from "./SharedQueries.ts"
 
 const failureOf = (error: NonNullable<QueryRecord.QueryRecord["error"]>): NonNullable<QueryInfo["error"]> =>
   error._tag === "StatementFailed"
@@ -154,6 +155,7 @@ export const layer = HttpApiBuilder.group(
     const timeouts = yield* QueryTimeouts.QueryTimeouts
     const hasRole = yield* QueryRoleMap.HasRole
     const engines = yield* Engines
+    const endsElsewhere = yield* SharedQueries.EndsElsewhere
     const [first = usual] = engines.keys()
 
     const answers = yield* Answers.Answers
@@ -263,11 +265,12 @@ export const layer = HttpApiBuilder.group(
         return yield* Effect.forEach(
           engines,
           ([name, { capabilities, isReady, kind, maxQueries, maxQueriesPerUser }]) =>
-            Effect.map(isReady, (ready) => ({
+            Effect.map(Effect.all([isReady, endsElsewhere(name)], { concurrency: 2 }), ([ready, endsElsewhere]) => ({
               name,
               kind,
               capabilities,
               ready,
+              endsElsewhere,
               limits: { running: maxQueries, runningPerUser: maxQueriesPerUser }
             })),
           { concurrency: "unbounded" }

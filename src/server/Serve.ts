@@ -283,6 +283,7 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
     Layer.provide(listener(settings)),
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
     Layer.provide(SharedQueries.layerWatch(settings, databases)),
+    Layer.provide(SharedQueries.layerEndsElsewhere(settings, databases)),
     Layer.provide(queries(settings, databases)),
     Layer.provide(FunctionServices.layer(settings, databases)),
     Layer.provide(Draining.layer),

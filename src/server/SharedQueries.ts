@@ -3,6 +3,7 @@
  *
  * They live as long as the layer, which has to outlive the engines and the registry.
  */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -19,6 +20,8 @@ import { QueryJournal } from "../query/QueryJournal.ts"
 import { QueryRegistry } from "../query/QueryRegistry.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
+import * as Holdings from "./Holdings.ts"
+import { remembered } from "./Remembered.ts"
 import type { Settings } from "./Settings.ts"
 
 type Where = Pick<Databases, "own">
@@ -76,6 +79,39 @@ export const elsewhere = (settings: Settings, { queries }: Pick<Databases, "quer
     (all) => new Map(all.map(({ backends, name, others }) => [name, { backends, others }]))
   )
 
+/**
+ * Whether a statement that an instance has left running which is gone can be ended by another one, by the name of its engine: null
+ * where queries are not shared.
+ */
+export const EndsElsewhere = Context.Reference<(engine: string) => Effect.Effect<boolean | null>>(
+  "holdfast/server/EndsElsewhere",
+  { defaultValue: () => () => Effect.succeed(null) }
+)
+
+/** Over the journal in context. What roles may do is asked once a minute. */
+export const layerEndsElsewhere = (settings: Settings, databases: Pick<Databases, "queries">) =>
+  Layer.effect(
+    EndsElsewhere,
+    Effect.gen(function* () {
+      if ((yield* QueryJournal) === undefined) return () => Effect.succeed(null)
+      const ends = new Map(
+        yield* Effect.forEach(yield* elsewhere(settings, databases), ([name, { backends, others }]) =>
+          Effect.map(
+            remembered(
+              Effect.orElseSucceed(
+                Effect.map(backends.missing(others ? "others" : "own"), (missing) => missing === undefined),
+                () => false
+              ),
+              () => "1 minute"
+            ),
+            (ends) => [name, ends] as const
+          )
+        )
+      )
+      return (engine: string) => ends.get(engine) ?? Effect.succeed(false)
+    })
+  )
+
 /** Says at start what is missing to end statements of an instance that is gone. */
 const warnings = (settings: Settings, databases: Pick<Databases, "queries">) =>
   Effect.flatMap(elsewhere(settings, databases), (all) =>
@@ -97,8 +133,8 @@ const warnings = (settings: Settings, databases: Pick<Databases, "queries">) =>
   )
 
 /**
- * What the service does besides: the end of a session reaches the queries that were taken over from another instance, and the
- * metrics tell how this one stands.
+ * What the service does besides: the end of a session reaches the queries that were taken over from another instance, the
+ * metrics tell how this one stands, and other instances are told what it holds.
  */
 export const layerWatch = (settings: Settings, databases: Pick<Databases, "queries">) =>
   Layer.effectDiscard(
@@ -106,6 +142,7 @@ export const layerWatch = (settings: Settings, databases: Pick<Databases, "queri
       const journal = yield* QueryJournal
       const registry = yield* Effect.serviceOption(QueryRegistry)
       if (journal === undefined || Option.isNone(registry)) return
+      yield* Holdings.answering(journal)
       const store = yield* SessionStore
       const sessions = Effect.gen(function* () {
         const held = yield* journal.sessions

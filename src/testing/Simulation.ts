@@ -28,6 +28,7 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as Ledger from "../lifetime/Ledger.ts"
 import type { SessionStore } from "../session/SessionStore.ts"
+import * as SimulatedPool from "./internal/SimulatedPool.ts"
 import { Choices, plain, SimulatedProcess, type Style } from "./internal/SimulatedProcess.ts"
 import * as SimulatedQueries from "./internal/SimulatedQueries.ts"
 import type * as SimulatedScenario from "./internal/SimulatedScenario.ts"
@@ -210,8 +211,12 @@ export const report = ({ history, how, law, planned, scenario, seed, steps, swit
 export const sessionsOver = (store: Effect.Effect<SessionStore["Service"], never, Scope.Scope>): Scenario =>
   SimulatedSessions.over(store) as never
 
-/** The engines of Holdfast: sessions over the store in memory, and queries over a driver without a server. */
-export const scenarios: Readonly<Record<"queries" | "sessions", Scenario>> = {
+/**
+ * The engines of Holdfast: sessions over the store in memory, queries over a driver without a server, and a pool of connections
+ * over a source without one.
+ */
+export const scenarios: Readonly<Record<"pools" | "queries" | "sessions", Scenario>> = {
   sessions: SimulatedSessions.over(SimulatedSessions.memory) as never,
-  queries: SimulatedQueries.scenario as never
+  queries: SimulatedQueries.scenario as never,
+  pools: SimulatedPool.scenario as never
 }

@@ -36,6 +36,7 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Ledger from "../lifetime/Ledger.ts"
 import * as ProcessTable from "../node/internal/ProcessTable.ts"
+import { freePort } from "../embedded/FreePort.ts"
 import * as Postmaster from "../embedded/Postmaster.ts"
 import type * as DistributionProgram from "./internal/DistributionProgram.ts"
 import * as RedisBinary from "./internal/RedisBinary.ts"
@@ -283,12 +284,3 @@ const answers = (port: number, password: string | undefined): Effect.Effect<bool
     socket.once("close", () => finish(false))
     return Effect.sync(() => socket.destroy())
   })
-
-/** A port that nobody used a moment ago. */
-const freePort: Effect.Effect<number> = Effect.callback((resume) => {
-  const server = Net.createServer()
-  server.listen(0, host, () => {
-    const address = server.address()
-    server.close(() => resume(Effect.succeed(address !== null && typeof address === "object" ? address.port : 0)))
-  })
-})

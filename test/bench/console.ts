@@ -11,13 +11,12 @@
  *
  * Browser, service, database and load share the processors of one machine, and the browser draws without a graphics card.
  */
-import { createServer } from "node:net"
-import { once } from "node:events"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Browser, Page } from "playwright-core"
 import { build } from "vite"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as Chromium from "../support/chromium.ts"
 import { serve } from "./functionServices.ts"
@@ -30,15 +29,6 @@ const running = 200
 const seconds = 5
 
 const pause = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
-
-const freePort = async () => {
-  const server = createServer().listen(0, "127.0.0.1")
-  await once(server, "listening")
-  const address = server.address()
-  server.close()
-  await once(server, "close")
-  return typeof address === "object" && address !== null ? address.port : 0
-}
 
 /** What the browser says of a page's load, once nothing comes any more. */
 const timings = `(async () => {
@@ -221,7 +211,7 @@ export const run = () =>
     const browser = yield* Chromium.launch
     const service = yield* Effect.acquireRelease(
       Effect.promise(async () => {
-        const port = String(await freePort())
+        const port = String(await Effect.runPromise(freePort))
         return serve(Redacted.value(server.superuserUrl), {
           PORT: port,
           HOLDFAST_ORIGIN: `http://127.0.0.1:${port}`,

@@ -11,6 +11,7 @@
  * - *many*: a page of the list of a principal among `HOLDFAST_BENCH_RECORDS` records (1,000,000), and statuses while 100,000 of them
  *   are pruned.
  * - *races*: queries whose owner stands still around its lease, `HOLDFAST_BENCH_RACES` (200): each has one outcome, and ran once.
+ * - *chaos*, only by its name: three services behind nginx and one fault after the other, see `sharedChaos.ts`.
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
@@ -28,6 +29,7 @@ import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import { quantile, range, ratios, takeTurns } from "./measure.ts"
 import { instance, pool } from "./sharedInstance.ts"
+import * as Chaos from "./sharedChaos.ts"
 import * as Races from "./sharedRaces.ts"
 
 type Registry = QueryRegistry.QueryRegistry["Service"]
@@ -253,11 +255,13 @@ const many = async (url: Redacted.Redacted<string>, within: Within) => {
 }
 
 const parts = { cpu, remote, rows, idle, many, races: Races.run }
+/** Those that are run by hand, by their name. */
+const byHand = { chaos: Chaos.run }
 
 export const run = async () => {
   const wanted = process.env.HOLDFAST_BENCH_PART
-  for (const [name, part] of Object.entries(parts)) {
-    if (wanted !== undefined && wanted !== name) continue
+  for (const [name, part] of Object.entries({ ...parts, ...byHand })) {
+    if (wanted === undefined ? name in byHand : wanted !== name) continue
     const scope = await Effect.runPromise(Scope.make())
     const within: Within = (effect) => Effect.runPromise(Scope.provide(effect, scope))
     const { superuserUrl: url } = await within(TestPostgres.make())

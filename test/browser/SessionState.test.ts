@@ -13,20 +13,13 @@ import type { Browser, BrowserContext, Page } from "playwright-core"
 import { rolldown } from "rolldown"
 import { gzipSync } from "node:zlib"
 import * as App from "../../docs/examples/browser-app.ts"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as Chromium from "../support/chromium.ts"
 
 const file = "src/browser/SessionState.ts"
 const script = stripTypeScriptTypes(readFileSync(file, "utf8"))
 
 class Chrome extends Context.Service<Chrome, Browser>()("test/Chrome") {}
-
-/** A port that nobody has. */
-const freePort = Effect.callback<number>((resume) => {
-  const server = createServer().listen(0, "127.0.0.1", () => {
-    const address = server.address()
-    server.close(() => resume(Effect.succeed(typeof address === "object" ? (address?.port ?? 0) : 0)))
-  })
-})
 
 /** The app of the docs, until it is stopped or the current scope closes. */
 const serving = Effect.fnUntraced(function* (at?: number) {

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as PgTarget from "../../src/postgres/internal/PgTarget.ts"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as Certificate from "../support/certificate.ts"
 import { encrypt } from "../support/tlsServer.ts"
@@ -192,7 +193,7 @@ const bouncer = (suite: string): Target => ({
     const bin = yield* Programs.debian({ suite, name: "pgbouncer", file: "usr/sbin/pgbouncer", as: "pgbouncer" })
     const server = yield* TestPostgres.make({ maxConnections: 300 })
     const { password } = new URL(Redacted.value(server.superuserUrl))
-    const port = yield* Tcp.freePort
+    const port = yield* freePort
     const users = Path.join(directory, "users.txt")
     const configuration = Path.join(directory, "pgbouncer.ini")
     const lines = [

@@ -6,13 +6,13 @@ import * as Path from "node:path"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { createClient } from "redis"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as TestRedis from "../../src/testing/TestRedis.ts"
 import * as Certificate from "../support/certificate.ts"
 import * as Programs from "./programs.ts"
 import * as Suites from "./suites.ts"
 import type { Running, Target } from "./target.ts"
-import * as Tcp from "./tcp.ts"
 
 const redis = (suite: string): Programs.Packaged => ({
   suite,
@@ -114,7 +114,7 @@ const tls: Target = {
       await Fs.writeFile(file("server.crt"), cert)
       await Fs.writeFile(file("server.key"), key, { mode: 0o600 })
     })
-    const port = yield* Tcp.freePort
+    const port = yield* freePort
     const config = [
       `tls-port ${port}`,
       `tls-ca-cert-file ${file("authority.pem")}`,

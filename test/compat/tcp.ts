@@ -9,14 +9,6 @@ const listen = async (server: Net.Server) => {
   return address !== null && typeof address === "object" ? address.port : 0
 }
 
-/** A port that nobody used a moment ago. */
-export const freePort = Effect.promise(async () => {
-  const server = Net.createServer()
-  const port = await listen(server)
-  server.close()
-  return port
-})
-
 /** The code that stands for TLS where a version of the protocol or a cancel may stand, too (PostgreSQL, "Message Formats"). */
 const sslRequest = 80_877_103
 

@@ -381,6 +381,38 @@ describe("ConnectionPool", () => {
     }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
   )
 
+  it.effect("C7 when it closes, one that is just being handed to a borrower is closed like any other", () =>
+    Effect.forEach(
+      steps.slice(0, 20),
+      (step) =>
+        Effect.forEach(
+          [0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 21],
+          Effect.fnUntraced(function* (delay) {
+            const { log, source } = yield* ScriptedConnectionSource.make()
+            const scope = yield* Scope.make()
+            const pool = yield* ConnectionPool.make({ max: 1, closeTimeout: "1 second" }).pipe(
+              Scope.provide(scope),
+              Effect.provide(ScriptedConnectionSource.layer(source))
+            )
+            yield* Effect.scoped(pool.lease())
+            const holding = Effect.scoped(Effect.andThen(pool.lease(), Effect.never))
+            const borrower = yield* Effect.forkChild(Effect.provideService(holding, Scheduler.MaxOpsBeforeYield, step))
+            yield* Effect.repeat(Effect.yieldNow, { times: delay })
+            const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+            // Time passes when all that can go on has gone on.
+            yield* Effect.repeat(Effect.yieldNow, { times: 200 })
+            yield* TestClock.adjust("3 seconds")
+            yield* Fiber.join(closing)
+            const count = (event: string) => log.events.filter((one) => one.startsWith(event)).length
+            assert.strictEqual(count("close"), count("open"), `step ${step}, delay ${delay}: ${log.events.join()}`)
+            yield* Fiber.interrupt(borrower)
+          }),
+          { discard: true }
+        ),
+      { discard: true }
+    )
+  )
+
   it.effect("when it closes, resets what is given back in time, each reset within its limit", () =>
     Effect.gen(function* () {
       const { log, source } = yield* ScriptedConnectionSource.make({

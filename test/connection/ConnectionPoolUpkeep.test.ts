@@ -262,6 +262,26 @@ describe("no room for one more connection is not away", () => {
       })
   )
 
+  it.effect("a server that takes some time to refuse is not asked again at once, however many wait", () =>
+    Effect.suspend(() => {
+      let opens = 0
+      // After so many the law is broken, and nothing is refused any more.
+      const takes = Effect.suspend(() =>
+        ++opens > 20 ? Effect.never : Effect.sleep(opens % 2 === 0 ? "20 millis" : "10 millis")
+      )
+      const refuse = Effect.andThen(takes, Effect.fail(full))
+      return withPool({ ...lasting, max: 3, acquireTimeout: "5 seconds" }, { open: () => refuse }, (pool) =>
+        Effect.gen(function* () {
+          const waiting = yield* Effect.forEach([1, 2, 3, 4, 5], () => Effect.forkChild(Effect.flip(once(pool))))
+          yield* TestClock.adjust("5 seconds")
+          yield* Effect.forEach(waiting, Fiber.join)
+          // The first three, and one more for each second.
+          assert.isAtMost(opens, 9)
+        })
+      )
+    })
+  )
+
   it.effect("the limit is forgotten after a minute", () =>
     Effect.suspend(() => {
       let limit = 1

@@ -24,6 +24,7 @@ const rooms: Readonly<Record<string, number>> = {
   sqlite: 5,
   quickjs: 5,
   micropython: 5,
+  cluster: 5,
   server: 6,
   console: 6,
   embedded: 6,

@@ -7,8 +7,10 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import * as PgQueryJournal from "../../src/postgres/PgQueryJournal.ts"
 import * as ScriptedQueryDriver from "../../src/testing/ScriptedQueryDriver.ts"
 import { eventually } from "../support/conditions.ts"
+import { freshDatabase } from "../support/postgres.ts"
 import { act, alone, hang } from "../support/scripted.ts"
 import * as Shared from "../support/sharedQueries.ts"
 
@@ -70,6 +72,64 @@ describe("PgQueryJournal", () => {
         assert.deepInclude(yield* b.registry.await(alice, id), { state: "Succeeded", sql })
         const { reason } = yield* Effect.flip(a.submit(instant, { principal: "al\0ice" }))
         assert.strictEqual(reason._tag, "QueriesUnavailable")
+      })
+    )
+  )
+
+  it.live(
+    "K3 whose connection listens is known of every incarnation, also of one that begins when it listens already",
+    () =>
+      alone(
+        Effect.gen(function* () {
+          // As when a service starts: the tables come later than the connection.
+          const { url } = yield* freshDatabase
+          const starting = yield* Effect.forkChild(Shared.start(url, { journal: { beat: "100 millis" } }))
+          // It asks for this as soon as it listens.
+          const listens =
+            "select from pg_stat_activity where application_name = 'holdfast-queries-journal' and query = 'select 1' and datname = current_database()"
+          yield* eventually(ask(url, `select exists (${listens})`), (rows) => rows[0]?.[0] === true)
+          yield* PgQueryJournal.migrate({ url })
+          const { journal } = yield* Fiber.join(starting)
+          const known = ask(
+            url,
+            "select i.id from holdfast.query_instances i join pg_stat_activity a on a.pid = i.listen_pid and a.backend_start = i.listen_start where i.ended_at is null"
+          )
+          const [[first] = []] = yield* eventually(known, (rows) => rows.length === 1)
+          yield* lapse(url, journal.instance)
+          yield* eventually(known, (rows) => rows.length === 1 && rows[0]?.[0] !== first)
+        })
+      )
+  )
+
+  it.live("every instance is asked, and one that does not answer is told, too", () =>
+    alone(
+      Effect.gen(function* () {
+        const { url } = yield* Shared.database
+        // A question is given up after two thirds of that.
+        const a = yield* Shared.start(url, { journal: { instance: "a", operationTimeout: "1500 millis" } })
+        const b = yield* Shared.start(url, { journal: { instance: "b" } })
+        // The lease outlives the question.
+        const silent = yield* Shared.start(url, { journal: { instance: "silent", lease: "1 minute" } })
+        yield* a.journal.answering((question) => Effect.succeed(`a: ${question}`))
+        yield* b.journal.answering((question) => Effect.succeed(`b: ${question}`))
+        const answers = Effect.map(a.journal.ask("who"), (all) =>
+          all.map(({ answer, instance }) => [instance, answer]).toSorted()
+        )
+        assert.deepStrictEqual(yield* answers, [
+          ["a", "a: who"],
+          ["b", "b: who"],
+          ["silent", undefined]
+        ])
+        yield* silent.close
+        assert.deepStrictEqual(yield* answers, [
+          ["a", "a: who"],
+          ["b", "b: who"]
+        ])
+        // Nothing is left of a question, and what somebody else notifies is none.
+        yield* ask(url, "notify holdfast_queries, 'q q_00000000-0000-4000-8000-000000000000'")
+        const counted =
+          "select (select count(*)::int from holdfast.query_questions), (select count(*)::int from holdfast.query_answers)"
+        assert.deepStrictEqual(yield* ask(url, counted), [[0, 0]])
       })
     )
   )

@@ -81,14 +81,17 @@ describe.concurrent("connections of Holdfast's own", () => {
 
   it.live("C10 the listener of sessions is found out when it dies without a word, and everything is asked", () =>
     Effect.gen(function* () {
-      const { network, store: there } = yield* store
-      let unknown = 0
+      const { here, network, store: there } = yield* store
+      let [unknown, heard] = [0, 0]
       yield* Effect.forkScoped(
-        Stream.runForEach(there.ended, (hint) => Effect.sync(() => hint._tag === "Unknown" && unknown++)),
+        Stream.runForEach(there.ended, ({ _tag }) => Effect.sync(() => (_tag === "Unknown" ? unknown++ : heard++))),
         { startImmediately: true }
       )
-      yield* eventually(network.open, (open) => open >= 1)
-      yield* Effect.sleep("300 millis")
+      const end = Effect.suspend(() => Effect.flatMap(create(here, session()), ({ id }) => here.revoke(id)))
+      yield* eventually(
+        Effect.map(end, () => heard),
+        (heard) => heard > 0
+      )
       const before = unknown
       yield* network.swallowOpen
       const began = performance.now()

@@ -16,7 +16,6 @@ import { QueryDriver, type Row } from "../../src/query/QueryDriver.ts"
 import { QueriesUnavailable, QueryError, ResultsUnavailable, StatementFailed } from "../../src/query/QueryError.ts"
 import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
-import * as QueryState from "../../src/query/QueryState.ts"
 import { steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import * as ScriptedQueryDriver from "../../src/testing/ScriptedQueryDriver.ts"
@@ -133,29 +132,6 @@ describe("Q3 the same idempotency key starts one query", () => {
           assert.strictEqual((yield* submit(act({ rows: 1 }), { idempotencyKey: "k" })).id, id)
         })
       )
-    )
-  )
-
-  it.effect("and for another statement, other parameters or another deadline it is a conflict", () =>
-    alone(
-      Effect.gen(function* () {
-        const { submit } = yield* open()
-        const statement = { sql: "{}", params: [1] }
-        const first = yield* submit(statement, { idempotencyKey: "k", deadline: "1 minute" })
-        const again = { idempotencyKey: "k", deadline: 60_000 }
-        assert.strictEqual((yield* submit(statement, again)).id, first.id)
-        for (const other of [
-          submit({ ...statement, sql: "{ }" }, again),
-          submit({ ...statement, params: [2] }, again),
-          submit({ ...statement, settings: { a: "b" } }, again),
-          submit(statement, { ...again, deadline: "2 minutes" })
-        ]) {
-          const { reason } = yield* Effect.flip(other)
-          assert.deepInclude(reason, { _tag: "IdempotencyConflict", id: first.id })
-        }
-        assert.notStrictEqual((yield* submit(statement, { ...again, principal: "bob" })).id, first.id)
-        assert.notStrictEqual((yield* submit(statement, { ...again, idempotencyKey: "l" })).id, first.id)
-      })
     )
   )
 
@@ -285,57 +261,7 @@ describe("Q2 cancel at any moment ends in one terminal state, with no statement 
       })
     )
   )
-
-  it.effect("cancelAll ends a principal's or a session's queries and no others", () =>
-    alone(
-      Effect.gen(function* () {
-        const { registry, submit } = yield* open({ maxRunning: 2 })
-        const over = yield* submit(instant, { session: "s" })
-        yield* registry.await(alice, over.id)
-        const a = yield* submit(hang, { session: "s" })
-        const b = yield* submit(hang, { session: "t" })
-        const c = yield* submit(hang, { session: "s" })
-        const d = yield* submit(hang, { principal: "bob", session: "u" })
-        const ended = yield* registry.cancelAll({ session: "s" })
-        assert.deepStrictEqual(
-          ended.map(({ id, state }) => [id, state]),
-          [
-            [a.id, "Canceled"],
-            [c.id, "Canceled"]
-          ]
-        )
-        assert.deepStrictEqual(
-          (yield* registry.cancelAll({ principal: alice })).map(({ id }) => id),
-          [b.id]
-        )
-        assert.isFalse(QueryState.isTerminal((yield* registry.status("bob", d.id)).state))
-      })
-    )
-  )
 })
-
-it.effect("Q4 a principal sees, reads and cancels only its own queries", () =>
-  alone(
-    Effect.gen(function* () {
-      const { registry, submit } = yield* open()
-      const { id } = yield* submit(hang)
-      const calls: ReadonlyArray<Effect.Effect<unknown, QueryError>> = [
-        registry.status("bob", id),
-        registry.await("bob", id),
-        registry.cancel("bob", id),
-        registry.page("bob", id, { offset: 0, limit: 1 }),
-        Stream.runDrain(registry.rows("bob", id)),
-        Stream.runDrain(registry.events("bob", id))
-      ]
-      for (const call of calls) {
-        assert.strictEqual((yield* Effect.flip(call)).reason._tag, "QueryNotFound")
-      }
-      assert.deepStrictEqual((yield* registry.list("bob")).queries, [])
-      assert.deepStrictEqual(yield* registry.cancelAll({ principal: "bob" }), [])
-      assert.isFalse(QueryState.isTerminal((yield* registry.status(alice, id)).state))
-    })
-  )
-)
 
 it.live("Q5 a launch that fails or is cancelled at any point releases what it had acquired", () =>
   sweep(
@@ -604,27 +530,6 @@ describe("what is known about a query", () => {
         ),
         { steps: steps.filter((step) => step < 24) }
       )
-  )
-
-  it.effect("a reader of events that lets itself time loses none and holds nobody up", () =>
-    alone(
-      Effect.gen(function* () {
-        const { registry, submit } = yield* open()
-        const { id } = yield* submit(hang)
-        const gate = yield* Deferred.make<void>()
-        const slow = yield* Effect.forkChild(
-          registry.events(alice, id).pipe(
-            Stream.tap(() => Deferred.await(gate)),
-            Stream.runCollect
-          ),
-          { startImmediately: true }
-        )
-        yield* registry.cancel(alice, id)
-        yield* Deferred.succeed(gate, undefined)
-        const states = (yield* Fiber.join(slow)).map(({ record }) => record.state)
-        assert.deepStrictEqual([states[0], ...states.slice(-2)], ["Queued", "Canceling", "Canceled"])
-      })
-    )
   )
 
   it.effect("its rows, as a stream too, until its retention is over, also in the middle of reading", () =>

@@ -34,15 +34,20 @@ describe.concurrent("connections to Redis", () => {
   it.live("C10 the subscription of sessions is found out when it dies without a word, and everything is asked", () =>
     Effect.gen(function* () {
       const proxy = yield* network
-      const store = yield* instance({ url: proxy.url, prefix: yield* freshPrefix })
-      let unknown = 0
+      const prefix = yield* freshPrefix
+      const store = yield* instance({ url: proxy.url, prefix })
+      const another = yield* instance({ url: yield* redisUrl, prefix })
+      let [unknown, heard] = [0, 0]
       yield* Effect.forkScoped(
-        Stream.runForEach(store.ended, (hint) => Effect.sync(() => hint._tag === "Unknown" && unknown++)),
+        Stream.runForEach(store.ended, ({ _tag }) => Effect.sync(() => (_tag === "Unknown" ? unknown++ : heard++))),
         { startImmediately: true }
       )
-      // One for commands and one to listen, both there.
-      yield* eventually(proxy.open, (open) => open >= 2)
-      yield* Effect.sleep("300 millis")
+      // One for commands and one to listen, both there: another instance's end is heard of.
+      const end = Effect.suspend(() => Effect.flatMap(create(another, session()), ({ id }) => another.revoke(id)))
+      yield* eventually(
+        Effect.map(end, () => heard),
+        (heard) => heard > 0
+      )
       const before = unknown
       yield* proxy.swallowOpen
       const began = performance.now()

@@ -20,39 +20,51 @@ import { eventually } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { unprunedStore } from "../support/sessions.ts"
 
+/** The service's own database, and the user demo with this password, where there is one. */
+const databasesOf = (own: Redacted.Redacted, password?: string) => ({
+  own,
+  queries: Option.none(),
+  demo: Option.map(Option.fromUndefinedOr(password), (password) => Redacted.make(password)),
+  embedded: Option.none()
+})
+
+type Store = SessionStore["Service"]
+
+/** What readiness needs, over a store of which some calls do something else. */
+const over = (url: Redacted.Redacted, changed: (store: Store) => Partial<Store> = () => ({})) =>
+  Layer.mergeAll(
+    Layer.effect(
+      SessionStore,
+      Effect.map(SessionStore, (store) => SessionStore.of({ ...store, ...changed(store) }))
+    ).pipe(Layer.provide(unprunedStore)),
+    FailureCounts.layerMemory,
+    Users.layer.pipe(Layer.provide(PgClient.layer({ url })))
+  )
+
+const make = (databases: ReturnType<typeof databasesOf>) =>
+  Effect.flatMap(Settings.load, (settings) => Readiness.make(settings, databases))
+
+const isReady = ({ waitingFor }: { readonly waitingFor: Effect.Effect<ReadonlyArray<string>> }) =>
+  eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+
 describe("Readiness", { concurrent: true }, () => {
   it.live("S7 nobody is told of the user demo before the sessions of an old password are ended", () =>
     Effect.gen(function* () {
       const { url } = yield* freshDatabase
-      const databases = {
-        own: url,
-        queries: Option.none(),
-        demo: Option.some(Redacted.make("secret")),
-        embedded: Option.none()
-      }
       let ended = 0
-      const counting = Layer.effect(
-        SessionStore,
-        Effect.map(SessionStore, (store) =>
-          SessionStore.of({
-            ...store,
-            revokeAll: (principal, options) =>
-              Effect.tap(Effect.andThen(Effect.yieldNow, store.revokeAll(principal, options)), () =>
-                Effect.sync(() => ended++)
-              )
-          })
-        )
-      ).pipe(Layer.provide(unprunedStore))
+      const counting = over(url, (store) => ({
+        revokeAll: (principal, options) =>
+          Effect.tap(Effect.andThen(Effect.yieldNow, store.revokeAll(principal, options)), () =>
+            Effect.sync(() => ended++)
+          )
+      }))
       const started = Effect.gen(function* () {
-        const { prepared, waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
-        yield* prepared
+        const readiness = yield* make(databasesOf(url, "secret"))
+        yield* readiness.prepared
         const then = ended
-        yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+        yield* isReady(readiness)
         return then
-      }).pipe(
-        Effect.scoped,
-        Effect.provide([counting, FailureCounts.layerMemory, Users.layer.pipe(Layer.provide(PgClient.layer({ url })))])
-      )
+      }).pipe(Effect.scoped, Effect.provide(counting))
       assert.strictEqual(yield* started, 1)
       // The password is the same.
       assert.strictEqual(yield* started, 1)
@@ -62,23 +74,10 @@ describe("Readiness", { concurrent: true }, () => {
   it.live("is ready once its tables are there, however lately it said that they are not", () =>
     Effect.gen(function* () {
       const { url } = yield* freshDatabase
-      const databases = {
-        own: url,
-        queries: Option.none(),
-        demo: Option.some(Redacted.make("secret")),
-        embedded: Option.none()
-      }
       const isOpen = yield* Deferred.make<void>()
-      const gated = Layer.effect(
-        SessionStore,
-        Effect.map(SessionStore, (store) =>
-          SessionStore.of({
-            ...store,
-            revokeAll: (principal, options) =>
-              Effect.andThen(Deferred.await(isOpen), store.revokeAll(principal, options))
-          })
-        )
-      ).pipe(Layer.provide(unprunedStore))
+      const gated = over(url, (store) => ({
+        revokeAll: (principal, options) => Effect.andThen(Deferred.await(isOpen), store.revokeAll(principal, options))
+      }))
       // Time stands still, so that what is remembered is never too old.
       const clock = yield* Clock.Clock
       const now = clock.monotonicTimeNanosUnsafe()
@@ -87,15 +86,11 @@ describe("Readiness", { concurrent: true }, () => {
         monotonicTimeNanos: { value: Effect.succeed(now) }
       })
       yield* Effect.gen(function* () {
-        const settings = yield* Settings.load
-        const { waitingFor } = yield* Effect.provideService(Readiness.make(settings, databases), Clock.Clock, still)
-        assert.deepStrictEqual(yield* waitingFor, ["tables"])
+        const readiness = yield* Effect.provideService(make(databasesOf(url, "secret")), Clock.Clock, still)
+        assert.deepStrictEqual(yield* readiness.waitingFor, ["tables"])
         yield* Deferred.succeed(isOpen, undefined)
-        yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
-      }).pipe(
-        Effect.scoped,
-        Effect.provide([gated, FailureCounts.layerMemory, Users.layer.pipe(Layer.provide(PgClient.layer({ url })))])
-      )
+        yield* isReady(readiness)
+      }).pipe(Effect.scoped, Effect.provide(gated))
     }).pipe(Effect.scoped)
   )
 
@@ -110,21 +105,12 @@ describe("Readiness", { concurrent: true }, () => {
         open: () => Effect.die("nothing is submitted"),
         ready: Effect.suspend(() => (isGone ? gone : Effect.void))
       })
-      const databases = { own: url, queries: Option.none(), demo: Option.none(), embedded: Option.none() }
       yield* Effect.gen(function* () {
-        const { waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
-        yield* eventually(waitingFor, (missing) => missing.join() === "results", "20 seconds")
+        const readiness = yield* make(databasesOf(url))
+        yield* eventually(readiness.waitingFor, (missing) => missing.join() === "results", "20 seconds")
         isGone = false
-        yield* eventually(waitingFor, (missing) => missing.length === 0, "20 seconds")
-      }).pipe(
-        Effect.scoped,
-        Effect.provide([
-          unprunedStore,
-          FailureCounts.layerMemory,
-          Users.layer.pipe(Layer.provide(PgClient.layer({ url })))
-        ]),
-        Effect.provideService(QueryResults, results)
-      )
+        yield* isReady(readiness)
+      }).pipe(Effect.scoped, Effect.provide(over(url)), Effect.provideService(QueryResults, results))
     }).pipe(Effect.scoped)
   )
 
@@ -133,12 +119,6 @@ describe("Readiness", { concurrent: true }, () => {
     () =>
       Effect.gen(function* () {
         const { url } = yield* freshDatabase
-        const databases = (password: string) => ({
-          own: url,
-          queries: Option.none(),
-          demo: Option.some(Redacted.make(password)),
-          embedded: Option.none()
-        })
         const sql = PgClient.layer({ url })
         const users = Context.get(yield* Layer.build(Users.layer.pipe(Layer.provide(sql))), Users.Users)
         const isPassword = (password: string) =>
@@ -149,35 +129,21 @@ describe("Readiness", { concurrent: true }, () => {
         const ended: Array<string> = []
         let isAway = false
         let asked = 0
-        const watched = Layer.effect(
-          SessionStore,
-          Effect.map(SessionStore, (store) =>
-            SessionStore.of({
-              ...store,
-              revokeAll: (principal, options) =>
-                Effect.suspend(() => {
-                  asked++
-                  if (isAway)
-                    return Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: "away" }) }))
-                  return Effect.tap(store.revokeAll(principal, options), () =>
-                    Effect.map(Effect.orDie(isPassword("second")), (is) =>
-                      ended.push(`${principal} ${is ? "new" : "old"}`)
-                    )
-                  )
-                })
+        const watched = over(url, (store) => ({
+          revokeAll: (principal, options) =>
+            Effect.suspend(() => {
+              asked++
+              if (isAway) return Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: "away" }) }))
+              return Effect.tap(store.revokeAll(principal, options), () =>
+                Effect.map(Effect.orDie(isPassword("second")), (is) => ended.push(`${principal} ${is ? "new" : "old"}`))
+              )
             })
-          )
-        ).pipe(Layer.provide(unprunedStore))
+        }))
         const start = (password: string) =>
-          Effect.gen(function* () {
-            return yield* Readiness.make(yield* Settings.load, databases(password))
-          }).pipe(Effect.provide([watched, FailureCounts.layerMemory, Layer.succeed(Users.Users, users)]))
+          make(databasesOf(url, password)).pipe(Effect.provide(Layer.merge(watched, Layer.succeed(Users.Users, users))))
+        const starts = (password: string) => Effect.scoped(Effect.flatMap(start(password), isReady))
 
-        yield* Effect.scoped(
-          Effect.flatMap(start("first"), ({ waitingFor }) =>
-            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
-          )
-        )
+        yield* starts("first")
         ended.length = 0
         isAway = true
         asked = 0
@@ -196,28 +162,20 @@ describe("Readiness", { concurrent: true }, () => {
         )
         assert.deepStrictEqual(ended, [])
         isAway = false
-        yield* Effect.scoped(
-          Effect.flatMap(start("second"), ({ waitingFor }) =>
-            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
-          )
-        )
+        yield* starts("second")
         assert.deepStrictEqual(ended, ["demo new"])
         // Once is enough.
-        yield* Effect.scoped(
-          Effect.flatMap(start("second"), ({ waitingFor }) =>
-            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
-          )
-        )
+        yield* starts("second")
         assert.deepStrictEqual(ended, ["demo new"])
         // The same while it lives: sessions that were away are ended when they are back.
         ended.length = 0
         yield* Effect.scoped(
           Effect.gen(function* () {
             isAway = true
-            const { prepared, waitingFor } = yield* start("third")
-            yield* prepared
+            const readiness = yield* start("third")
+            yield* readiness.prepared
             isAway = false
-            yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+            yield* isReady(readiness)
           })
         )
         assert.lengthOf(ended, 1)
@@ -225,11 +183,7 @@ describe("Readiness", { concurrent: true }, () => {
         yield* users.put({ name: "alice", operator: false, password: Redacted.make("secret") })
         yield* users.remove("alice")
         assert.lengthOf(yield* users.debts, 1)
-        yield* Effect.scoped(
-          Effect.flatMap(start("third"), ({ waitingFor }) =>
-            eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
-          )
-        )
+        yield* starts("third")
         assert.deepStrictEqual(ended.slice(1), ["alice old"])
         assert.deepStrictEqual([yield* users.debts, yield* users.names], [[], ["demo"]])
       }).pipe(Effect.scoped)
@@ -239,28 +193,16 @@ describe("Readiness", { concurrent: true }, () => {
     SkewedClock.settable(({ back }) =>
       Effect.gen(function* () {
         const { url } = yield* freshDatabase
-        const databases = { own: url, queries: Option.none(), demo: Option.none(), embedded: Option.none() }
         const away = Effect.fail(new SessionError({ reason: new SessionsUnavailable({ cause: new Error("away") }) }))
         let isAway = false
-        const unsteady = Layer.effect(
-          SessionStore,
-          Effect.map(SessionStore, (store) =>
-            SessionStore.of({ ...store, ping: Effect.suspend(() => (isAway ? away : store.ping)) })
-          )
-        ).pipe(Layer.provide(unprunedStore))
+        const unsteady = over(url, (store) => ({ ping: Effect.suspend(() => (isAway ? away : store.ping)) }))
         yield* Effect.gen(function* () {
-          const { waitingFor } = yield* Readiness.make(yield* Settings.load, databases)
-          yield* eventually(waitingFor, (missing) => missing.length === 0, "30 seconds")
+          const readiness = yield* make(databasesOf(url))
+          yield* isReady(readiness)
           isAway = true
           yield* back("1 hour")
-          yield* eventually(waitingFor, (missing) => missing.includes("sessions"), "8 seconds")
-        }).pipe(
-          Effect.provide([
-            unsteady,
-            FailureCounts.layerMemory,
-            Users.layer.pipe(Layer.provide(PgClient.layer({ url })))
-          ])
-        )
+          yield* eventually(readiness.waitingFor, (missing) => missing.includes("sessions"), "8 seconds")
+        }).pipe(Effect.provide(unsteady))
       })
     )
   )

@@ -53,11 +53,17 @@ layer(world, { excludeTestServices: true, timeout: "120 seconds" })("the service
       const browser = yield* service.login()
       const engines = yield* eventually(enginesOf(browser), (all) => all.every(({ ready }) => ready), "20 seconds")
       assert.deepStrictEqual(
-        engines.map(({ capabilities, kind, limits, name }) => [name, kind, capabilities.cancel, limits.running]),
+        engines.map(({ capabilities, endsElsewhere, kind, limits, name }) => [
+          name,
+          kind,
+          capabilities.cancel,
+          limits.running,
+          endsElsewhere
+        ]),
         [
-          ["default", "postgres", "statement", 10],
-          ["lake", "mysql", "statement", 2],
-          ["files", "sqlite", "connection", 10]
+          ["default", "postgres", "statement", 10, true],
+          ["lake", "mysql", "statement", 2, false],
+          ["files", "sqlite", "connection", 10, false]
         ]
       )
       assert.strictEqual((yield* service.browser().send("GET", "/engines")).status, 401)

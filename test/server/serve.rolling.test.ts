@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as Browser from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Nginx from "../support/nginx.ts"
@@ -17,8 +18,8 @@ describe("a rolling restart of two instances behind nginx", () => {
     () =>
       Effect.gen(function* () {
         const { url } = yield* freshDatabase
-        const ports = [yield* Nginx.freePort, yield* Nginx.freePort]
-        const { errors, port } = yield* Nginx.balanced(ports)
+        const ports = [yield* freePort, yield* freePort]
+        const { errors, port } = yield* Nginx.make(ports)
         const front = `http://127.0.0.1:${port}`
         const start = Effect.fnUntraced(function* (own: number) {
           const service = yield* Service.launch({

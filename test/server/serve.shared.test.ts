@@ -4,6 +4,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { type Browser, login, make as makeBrowser, page, queryOf, submit, submittedId } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
@@ -65,6 +66,18 @@ const three = Effect.gen(function* () {
   return Three.of({ service, leaving, victim, forget, browser, at, ask })
 })
 
+const Holdings = Schema.Struct({
+  holdings: Schema.Array(
+    Schema.Struct({
+      kind: Schema.String,
+      id: Schema.String,
+      state: Schema.String,
+      attributes: Schema.Record(Schema.String, Schema.Unknown),
+      holdings: Schema.Array(Schema.Unknown)
+    })
+  )
+})
+
 const over = new Set(["Succeeded", "Failed", "Canceled"])
 
 const status = (browser: Browser, id: string) => Effect.map(browser.send("GET", `/queries/${id}`), queryOf)
@@ -116,6 +129,37 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
         assert.lengthOf(ids, 1)
         for (const id of ids) yield* settled(browser, id)
         assert.deepStrictEqual(yield* ask("select count(*)::int from effects where of = 'key'"), [[1]])
+      })
+    )
+
+    it.effect("GET /holdings?instances=all shows what each of them holds, and a query ends from any of them", () =>
+      Effect.gen(function* () {
+        const { at, browser, leaving, service, victim } = yield* Three
+        const id = yield* submit(at(victim), "select pg_sleep(603)")
+        yield* runs(browser, id)
+        const holdings = Effect.map(
+          browser.send("GET", "/holdings?instances=all&limit=3000"),
+          ({ json, status, text }) => {
+            assert.strictEqual(status, 200, text)
+            return Schema.decodeUnknownSync(Holdings)(json).holdings
+          }
+        )
+        const roots = yield* holdings
+        assert.deepStrictEqual(
+          roots.map(({ attributes, kind, state }) => [kind, state, attributes["answered"]]),
+          Array.from({ length: 3 }, () => ["instance", "held", true])
+        )
+        const ofVictim = roots.find(({ id }) => id.endsWith(`:${victim.pid}`))
+        assert.include(JSON.stringify(ofVictim), id)
+        assert.lengthOf(
+          roots.filter((root) => JSON.stringify(root).includes(id)),
+          1
+        )
+        assert.strictEqual((yield* at(leaving).send("DELETE", `/holdings/query/${id}`)).status, 204)
+        assert.strictEqual((yield* status(at(service), id)).state, "Canceled")
+        assert.notInclude(JSON.stringify(yield* holdings), id)
+        const nobodys = yield* browser.send("DELETE", "/holdings/query/q_00000000-0000-4000-8000-000000000000")
+        assert.strictEqual(nobodys.status, 404)
       })
     )
 

@@ -12,6 +12,7 @@ import { text } from "node:stream/consumers"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as Schedule from "effect/Schedule"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as Browser from "../support/browser.ts"
@@ -62,8 +63,8 @@ const command = (args: ReadonlyArray<string>, env: Service.Environment) =>
 
 const program = Effect.gen(function* () {
   const postgres = yield* TestPostgres.make()
-  const ports = [yield* Nginx.freePort, yield* Nginx.freePort] as const
-  const { errors, port } = yield* Nginx.balanced(ports)
+  const ports = [yield* freePort, yield* freePort] as const
+  const { errors, port } = yield* Nginx.make(ports)
   const env = {
     DATABASE_URL: Redacted.value(postgres.url()),
     HOLDFAST_DEMO_PASSWORD: Service.demoPassword,

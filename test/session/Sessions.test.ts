@@ -520,6 +520,22 @@ describe("Sessions", () => {
     }).pipe(Effect.scoped, Effect.provide(layerSessions))
   )
 
+  it.effect("a request that comes when the map of sessions is closed is told so, and waits for nothing", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const context = yield* Scope.provide(Layer.build(Layer.fresh(layerSessions)), scope)
+      const open = Effect.gen(function* () {
+        const { token } = yield* login
+        yield* Scope.close(scope, Exit.void)
+        const { open } = yield* Sessions.Sessions
+        return yield* Effect.scoped(Effect.flip(open(token)))
+      })
+      const { reason } = yield* Effect.provideContext(open, context)
+      assert.strictEqual(reason._tag, "SessionsUnavailable")
+      yield* LedgerRecorder.assertEmpty()
+    })
+  )
+
   it.effect("holds an entry only while something holds the session", () =>
     Effect.gen(function* () {
       const ledger = yield* Ledger.Ledger

@@ -1,32 +1,9 @@
 /** Waiting for conditions instead of for time. */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import { superuserUrl } from "./postgres.ts"
 
-/** Asks again and again until the answer is right; fails with the last answer when time is up. */
-export const eventually = <A, E, R>(
-  ask: Effect.Effect<A, E, R>,
-  isRight: (answer: A) => boolean,
-  within: Duration.Input = "10 seconds"
-) => {
-  let last: A | undefined
-  return ask.pipe(
-    Effect.tap((answer) =>
-      Effect.sync(() => {
-        last = answer
-      })
-    ),
-    Effect.filterOrFail(isRight, () => "not yet" as const),
-    // A server that is too busy to answer is asked again, too.
-    Effect.retry(Schedule.spaced("5 millis")),
-    Effect.timeoutOrElse({
-      duration: within,
-      orElse: () => Effect.die(new Error(`Still not so in time; the last answer was ${JSON.stringify(last)}`))
-    })
-  )
-}
+export { eventually } from "../../src/testing/internal/Eventually.ts"
 
 /** What the server says about a database's backends that run, or hold a transaction open; its own, such as autovacuum, aside. */
 export const busyBackends = (database: string, server = superuserUrl) =>

@@ -10,6 +10,7 @@ const Engines = Schema.Array(
     name: Schema.String,
     kind: Schema.String,
     ready: Schema.Boolean,
+    endsElsewhere: Schema.NullOr(Schema.Boolean),
     limits: Schema.Struct({ running: Schema.Int, runningPerUser: Schema.Int }),
     capabilities: Schema.Struct({ cancel: Schema.String, placeholder: Schema.String, roles: Schema.Boolean })
   })

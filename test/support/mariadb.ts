@@ -5,10 +5,9 @@
  * paused and started again on the same port with the same data.
  */
 import { type ChildProcess, spawn } from "node:child_process"
-import { randomBytes, randomInt } from "node:crypto"
+import { randomBytes } from "node:crypto"
 import { once } from "node:events"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as Context from "effect/Context"
@@ -17,6 +16,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { createConnection } from "mysql2/promise"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as DistributionProgram from "../../src/testing/internal/DistributionProgram.ts"
 import { eventually } from "./conditions.ts"
 
@@ -26,18 +26,6 @@ const find = DistributionProgram.find({
   packages: [{ name: "mariadb-server-core", file: "mariadbd", argv0: "mariadbd" }],
   advice: "Install mariadb-server (Debian: apt-get install mariadb-server-core) so that mariadbd is on PATH."
 })
-
-/**
- * A port that no outgoing connection is given (Linux: 32768 and above, `ip_local_port_range`): while the server is down, one could
- * take its place, and a client that asks for it again and again could even meet itself.
- */
-const freePort = Effect.tryPromise(async () => {
-  const port = randomInt(20_000, 32_768)
-  const server = createServer().listen(port, "127.0.0.1")
-  await once(server, "listening")
-  server.close()
-  return port
-}).pipe(Effect.retry({ times: 100 }), Effect.orDie)
 
 const directory = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(Path.join(tmpdir(), "holdfast-mariadb-"))),

@@ -1,26 +1,17 @@
 /**
- * nginx over several instances of the service, for the current scope.
+ * A web server in front of several instances, which takes turns and knows no sessions. It lives as long as its scope.
  */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as Programs from "./distributionPrograms.ts"
 
-/** A port that nobody listens on. */
-export const freePort = Effect.promise(async () => {
-  const server = createServer()
-  await once(server.listen(0, "127.0.0.1"), "listening")
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === "object" && address !== null ? address.port : 0
-})
-
-/** nginx over these instances, for the current scope: its port, and what it says about its errors. */
-export const balanced = Effect.fnUntraced(function* (ports: ReadonlyArray<number>) {
+/** nginx over these instances, for the current scope: its port, and what it says about its errors. `more` are lines of its server. */
+export const make = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, more = "") {
   const { libraries, path } = yield* Programs.nginx
   const port = yield* freePort
   const directory = yield* Effect.acquireRelease(
@@ -39,7 +30,7 @@ export const balanced = Effect.fnUntraced(function* (ports: ReadonlyArray<number
       upstream holdfast { ${servers} keepalive 32; }
       server { listen 127.0.0.1:${port};
         proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host:$server_port;
-        proxy_next_upstream error timeout http_503;
+        proxy_next_upstream error timeout http_503; ${more}
         location / { proxy_pass http://holdfast; } } }`
   )
   yield* Effect.acquireRelease(

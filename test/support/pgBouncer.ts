@@ -6,11 +6,11 @@
 import { execFileSync, spawn } from "node:child_process"
 import { once } from "node:events"
 import { chownSync, chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { type AddressInfo, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import * as DistributionProgram from "../../src/testing/internal/DistributionProgram.ts"
 import { eventually } from "./conditions.ts"
 
@@ -25,14 +25,6 @@ const find = DistributionProgram.find({
 
 /** PgBouncer refuses to run as root. */
 const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
-
-const freePort = Effect.promise(async () => {
-  const server = createServer().listen(0, "127.0.0.1")
-  await once(server, "listening")
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
-})
 
 const directory = Effect.acquireRelease(
   Effect.sync(() => {

@@ -37,6 +37,8 @@ export interface Command {
   readonly input?: string | Uint8Array | undefined
   /** The descriptor of a listening socket, which becomes descriptor 3 in the way of sd_listen_fds(3). Default: none. */
   readonly handsOver?: number | undefined
+  /** The program's file. Default: that of this checkout. */
+  readonly program?: string | undefined
 }
 
 export interface Ended {
@@ -61,7 +63,7 @@ export interface Program {
   readonly exited: Effect.Effect<Ended>
 }
 
-const program = Path.join(import.meta.dirname, "../../src/bin.ts")
+const own = Path.join(import.meta.dirname, "../../src/bin.ts")
 
 /** A new directory that anybody may go through, as a checkout is. */
 export const temporaryDirectory = Effect.acquireRelease(
@@ -112,7 +114,7 @@ const launched = (child: ChildProcess): Program => {
   }
 }
 
-const spawned = ({ args, cwd, env, handsOver }: Command) => {
+const spawned = ({ args, cwd, env, handsOver, program = own }: Command) => {
   const options = { cwd, env: environment(env) }
   if (handsOver === undefined) return spawn(process.execPath, [program, ...args], options)
   // Only the process itself knows its id before it is the program.

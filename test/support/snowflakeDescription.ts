@@ -181,10 +181,13 @@ export const check = ({ kind, reply, request }: Exchange): void => {
   compare(schema, body, where)
 }
 
-/** Fails with what was not as the description says. */
-export const assertKept = (): void => {
-  const [first] = broken
-  if (first !== undefined) throw new Error(`${broken.length} messages are not as described; the first: ${first}`)
+/** How many messages were not as the description says so far. */
+export const brokenSoFar = (): number => broken.length
+
+/** Fails with what was not as the description says, of what came after so many. */
+export const assertKept = (since = 0): void => {
+  const later = broken.slice(since)
+  if (later.length > 0) throw new Error(`${later.length} messages are not as described; the first: ${later[0]}`)
 }
 
 /** Kinds of calls and their answers that were compared so far. */

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
@@ -192,10 +193,15 @@ describe.concurrent("a network that misbehaves", () => {
       const one = yield* open
       one.say("a")
       yield* hears(one, "a")
+      const frozen = yield* Latch.make(false)
       yield* Effect.forkChild(
-        proxy.script(["1 millis", proxy.freeze], ["60 millis", proxy.thaw], ["30 millis", proxy.cut])
+        proxy.script(
+          ["1 millis", Effect.andThen(proxy.freeze, frozen.open)],
+          ["60 millis", proxy.thaw],
+          ["30 millis", proxy.cut]
+        )
       )
-      yield* Effect.sleep("20 millis")
+      yield* frozen.await
       one.say("b")
       yield* hears(one, "ab")
       yield* eventually(one.end, (end) => end === "ECONNRESET")

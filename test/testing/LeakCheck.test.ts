@@ -119,13 +119,26 @@ describe("LeakCheck.around", () => {
       if (fiber !== undefined) yield* Fiber.interrupt(fiber)
       const leaks = error instanceof LeakCheck.LeaksFound ? error.leaks : []
       assert.deepStrictEqual(
-        leaks.map(({ kind, what }) => [kind, what.replace(/\d{2,}$/, "…")]),
+        leaks.map(({ kind, what }) => [kind, what.replace(/#\d+$/, "#…")]),
         [
           ["fiber", "fiber #…"],
           ["handle", "timer that repeats every 4321 ms"]
         ]
       )
       assert.match(leaks[1]?.place ?? "", /LeakCheck\.test\.ts:\d+/)
+    })
+  )
+
+  it.live("places a fiber by the function that it runs, where nothing says in which it was begun", () =>
+    Effect.gen(function* () {
+      let fiber: Fiber.Fiber<never> | undefined
+      const poll = Effect.fn("poll")(() => Effect.never)
+      const begin = Effect.map(Effect.forkDetach(poll(), { startImmediately: true }), (begun) => {
+        fiber = begun
+      })
+      const error = yield* found(begin)
+      if (fiber !== undefined) yield* Fiber.interrupt(fiber)
+      assert.match(error.message, /fiber #\d+, acquired at .*LeakCheck\.test\.ts:\d+/)
     })
   )
 

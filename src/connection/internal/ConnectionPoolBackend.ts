@@ -45,7 +45,8 @@ export interface Pooled {
 /** What the pool does when one is about to be closed, and when it is. */
 export interface Ends {
   readonly departs: (pooled: Pooled) => Effect.Effect<void>
-  readonly freed: Effect.Effect<void>
+  /** Its place is free: it was closed, or could not be opened. */
+  readonly freed: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 }
 
 /** Connections that are being opened at a time: a server that gets a thousand requests at once answers none in time. */
@@ -142,7 +143,7 @@ export const make = Effect.fnUntraced(function* (
         Effect.gen(function* () {
           const scope = Scope.makeUnsafe()
           const inner = Scope.makeUnsafe()
-          yield* Scope.addFinalizer(scope, freed)
+          yield* Scope.addFinalizerExit(scope, freed)
           const lifetime = Duration.toMillis(limits.maxLifetime) * (1 - (yield* Random.next) / 10)
           return yield* Ledger.hold(
             ({ connection }: Pooled) => ({ kind: "backend", id: connection.id, attributes }),

@@ -71,6 +71,8 @@ export interface Backends {
   readonly evictAll: Effect.Effect<void>
   /** Lends and opens none until the scope closes. */
   readonly suspend: Effect.Effect<void, never, Scope.Scope>
+  /** Lends and opens none from now on. */
+  readonly retreat: Effect.Effect<void>
   /** Closes them all; waits so long for those that are still taken. */
   readonly close: (patience: Duration.Duration) => Effect.Effect<void>
 }
@@ -80,9 +82,6 @@ const atOnce = { concurrency: "unbounded", discard: true } as const
 /** How often the pool looks at those that are idle, and how often at most it asks one of them. */
 const tendEvery = Duration.seconds(1)
 const askEvery = Duration.seconds(8)
-
-/** Who waits for an answer for longer gets another connection, where there is room. */
-const soon = Duration.seconds(1)
 
 /** A server that was heard of so lately, on connections that are lent or about them, counts as working. */
 const heardLately = Duration.seconds(15)
@@ -100,7 +99,7 @@ export const make = Effect.fnUntraced(function* (
   const work = yield* FiberSet.make<unknown, unknown>()
   const run = yield* FiberSet.runtime(work)()
   /** What is begun for a connection is brought to its end; only waiting for the server is given up when the pool closes. */
-  const fork = (effect: Effect.Effect<unknown>) => void run(Effect.uninterruptible(effect))
+  const fork = (effect: Effect.Effect<unknown>) => void run(effect, { uninterruptible: true })
   const backend = yield* ConnectionPoolBackend.make(source, limits, metrics, zombies, now)
   const { objection } = backend
   const room = ConnectionPoolRoom.make(source.name, limits.max, now)
@@ -122,11 +121,13 @@ export const make = Effect.fnUntraced(function* (
       pooled.buried = true
       return zombies.bury(pooled.connection)
     })
-  const freed = Effect.sync(() => {
-    stock.slots--
-    if (stock.slots === 0) none.openUnsafe()
-    pump()
-  })
+  const freed = (exit: Exit.Exit<unknown, unknown>) =>
+    Effect.sync(() => {
+      stock.slots--
+      if (stock.slots === 0) none.openUnsafe()
+      // Before the next is opened in the place of one that could not be, it is said why that was.
+      if (Exit.isSuccess(exit)) pump()
+    })
 
   const isFresh = (pooled: Pooled) => objection(pooled) === undefined && now() - pooled.heardAt < checkAfter
 
@@ -205,8 +206,7 @@ export const make = Effect.fnUntraced(function* (
             stock.opened(role)
             if (isClosed || Cause.hasInterruptsOnly(cause)) return Effect.void
             return Effect.map(room.refused(cause, stock.slots, role), (isFull) => {
-              if (isFull) return
-              waiters.fail(cause, role)
+              if (!isFull) waiters.fail(cause, role)
               pump()
             })
           })
@@ -218,11 +218,9 @@ export const make = Effect.fnUntraced(function* (
 
   /** Begins what those who still wait need. Returns for how many there is no room. */
   const begin = () => {
-    const patient = now() - Duration.toMillis(soon)
-    const answering = Array.from(asked).filter(([, since]) => since > patient)
     const plan = ConnectionPoolPlan.make({
       wants: waiters.all().map(({ want }) => want),
-      begun: [...stock.opening, ...answering.map(([{ role }]) => role)],
+      begun: [...stock.opening, ...stock.answering(now())],
       idle: idle.filter((pooled) => objection(pooled) === undefined),
       free: room.max() - stock.slots
     })
@@ -362,6 +360,7 @@ export const make = Effect.fnUntraced(function* (
           pump()
         })
     ),
+    retreat: Effect.sync(() => void suspensions++),
     close: (patience) =>
       Effect.gen(function* () {
         isClosed = true

@@ -7,6 +7,9 @@
  */
 import type { Pooled } from "./ConnectionPoolBackend.ts"
 
+/** Who waits for an answer for longer, in milliseconds, gets another connection, where there is room. */
+const soon = 1000
+
 export class Stock {
   /** Backends that the server may have of us: also those that are being opened or closed. */
   slots = 0
@@ -57,6 +60,13 @@ export class Stock {
   /** Those that are open and are going to stay, and those that will be. */
   staying(): number {
     return Array.from(this.all).filter(({ retirement }) => retirement === undefined).length + this.opening.length
+  }
+
+  /** The roles of those that were asked so lately that they may be there soon. */
+  answering(now: number): ReadonlyArray<string | undefined> {
+    return Array.from(this.asked)
+      .filter(([, since]) => since > now - soon)
+      .map(([{ role }]) => role)
   }
 
   /** Those whose places will be free. */

@@ -93,6 +93,15 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   /** One that was lost, and until when what it had at the engines is waited for. */
   let previous: { readonly id: string; readonly until: number } | undefined
 
+  /** The connection that listens, which may have come before this incarnation. */
+  let listener: Backend | undefined
+  /** Others notice sooner that this instance is gone when they know it. */
+  const tellListener = Effect.suspend(() =>
+    incarnation === undefined || listener === undefined
+      ? Effect.void
+      : Effect.ignore(ask(statements.listens, [incarnation, listener.pid, listener.startedAt]))
+  )
+
   const begin = Effect.gen(function* () {
     const id = randomUUID()
     const at = steady()
@@ -108,6 +117,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     renewedAt = at
     validUntil = at + leaseMillis
     became(id)
+    yield* tellListener
   })
 
   const end = Effect.gen(function* () {
@@ -175,11 +185,10 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     isAlone: () => isAlone,
     now: () => Math.round(steady() + ahead),
     listens: (backend: Backend | undefined) =>
-      Effect.suspend(() =>
-        incarnation === undefined || backend === undefined
-          ? Effect.void
-          : Effect.ignore(ask(statements.listens, [incarnation, backend.pid, backend.startedAt]))
-      )
+      Effect.suspend(() => {
+        listener = backend ?? listener
+        return tellListener
+      })
   }
 })
 

@@ -95,11 +95,30 @@ const tables = Effect.fnUntraced(function* (schema: string) {
   for (const statement of statements) yield* sql.unsafe(statement)
 })
 
+/** What one instance asks all others, and what they answer: nothing that has to outlive the question. */
+const questions = Effect.fnUntraced(function* (schema: string) {
+  const sql = yield* SqlClient.SqlClient
+  const statements = [
+    `create unlogged table ${schema}.query_questions (
+      id text primary key,
+      question text not null,
+      asked_at timestamptz not null
+    )`,
+    `create unlogged table ${schema}.query_answers (
+      question text not null references ${schema}.query_questions on delete cascade,
+      instance uuid not null,
+      answer text not null,
+      primary key (question, instance)
+    )`
+  ]
+  for (const statement of statements) yield* sql.unsafe(statement)
+})
+
 export const migrations = (schema: string) => ({
   of: "queries",
   schema,
   table: "query_migrations",
-  steps: { "1_queries": tables(schema) }
+  steps: { "1_queries": tables(schema), "2_questions": questions(schema) }
 })
 
 /** Brings the tables up to date, on a connection of its own. */

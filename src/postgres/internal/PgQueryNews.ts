@@ -15,12 +15,19 @@ export interface Said {
   readonly canceled: ReadonlyArray<QueryId>
   /** Whether an instance has come. */
   readonly isJoined: boolean
+  /** Whether somebody has asked all instances something. */
+  readonly isAsked: boolean
 }
 
 export const parse = (payload: string): Said => {
   const [what, ...ids] = payload.split(" ")
   const known = ids.filter((id) => isId(id))
-  return { changed: what === "n" ? known : [], canceled: what === "c" ? known : [], isJoined: what === "j" }
+  return {
+    changed: what === "n" ? known : [],
+    canceled: what === "c" ? known : [],
+    isJoined: what === "j",
+    isAsked: what === "q"
+  }
 }
 
 type Listener = Deferred.Deferred<void>

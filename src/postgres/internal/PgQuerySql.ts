@@ -23,13 +23,18 @@ const andState = (q: string, state: string) =>
 /** Ids that one notification tells: it has room for 7,999 bytes. */
 const told = 150
 
-/** What happened to queries is told as `n id id …`, that they are to end as `c id id …`. */
+/**
+ * What happened to queries is told as `n id id …`, that they are to end as `c id id …`. A question is told as `q id`, and that it has
+ * an answer as news of its id.
+ */
 export const make = (schema: string, channel: string) => {
   const queries = `${schema}.queries`
   const keys = `${schema}.query_keys`
   const instances = `${schema}.query_instances`
   const backends = `${schema}.query_backends`
   const rows = `${schema}.query_rows`
+  const questions = `${schema}.query_questions`
+  const answers = `${schema}.query_answers`
   const tell = (what: string, from: string) =>
     `select pg_notify('${channel}', '${what} ' || string_agg(x.id, ' '))
       from (select ${from}.id, (row_number() over () - 1) / ${told} as part from ${from}) x group by x.part`
@@ -128,6 +133,35 @@ export const make = (schema: string, channel: string) => {
     cancelPrincipal: cancel("q.principal = $1::text"),
     /** $1 session. */
     cancelSession: cancel("q.session = $1::text"),
+    /** $1 id, of anybody's. */
+    cancelAny: cancel("q.id = $1::text"),
+    /** $1 id, $2 the question. Who is alive to answer it. Questions of instances that died over them go. */
+    ask: `
+      with old as (
+        delete from ${questions} o where o.asked_at < ${now} - interval '1 minute'
+      ), q as (
+        insert into ${questions} (id, question, asked_at) values ($1::text, $2::text, ${now}) returning id
+      ), told as (select pg_notify('${channel}', 'q ' || q.id) from q)
+      select i.id::text, i.name, ${millis("i.started_at")}, (select count(*)::integer from told) from ${instances} i
+      where i.ended_at is null and i.lease_until > ${now} order by i.started_at, i.id`,
+    /** $1 the incarnation. What it has not answered yet. */
+    asked: `
+      select q.id, q.question from ${questions} q
+      where not exists (select from ${answers} a where a.question = q.id and a.instance = $1::uuid)`,
+    /** $1 id of the question, $2 the incarnation, $3 the answer. */
+    answer: `
+      with a as (
+        insert into ${answers} (question, instance, answer)
+        select q.id, $2::uuid, $3::text from ${questions} q where q.id = $1::text for key share
+        on conflict do nothing returning question
+      )
+      select pg_notify('${channel}', 'n ' || a.question)::text from a`,
+    /** $1 id of the question, $2 incarnations whose answers are known, as JSON. */
+    answers: `
+      select a.instance::text, a.answer from ${answers} a
+      where a.question = $1::text and a.instance::text not in (select json_array_elements_text($2::json))`,
+    /** $1 id of a question. */
+    forgetQuestion: `delete from ${questions} q where q.id = $1::text`,
     /**
      * $1 id, $2 name, $3 the lease in milliseconds, $4 the incarnation before or null: while that has something at the engines,
      * nothing is returned. The others are told: one that was alone tells nobody of its queries.

@@ -12,11 +12,12 @@
 import * as Arr from "effect/Array"
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as Lifetime from "../../lifetime/Lifetime.ts"
 import * as SteadyClock from "../../lifetime/internal/SteadyClock.ts"
-import { SessionError, SessionRevoked } from "../SessionError.ts"
+import { SessionError, SessionRevoked, SessionsUnavailable } from "../SessionError.ts"
 import type { SessionId } from "../SessionId.ts"
 import type { SessionRecord } from "../SessionRecord.ts"
 import type { Ended, SessionStore } from "../SessionStore.ts"
@@ -33,6 +34,12 @@ const asked = 1000
 
 const revoked = Effect.fail(new SessionError({ reason: new SessionRevoked({}) }))
 
+const closed = Effect.fail(
+  new SessionError({
+    reason: new SessionsUnavailable({ cause: new Error("The sessions of this process are closed: it shuts down.") })
+  })
+)
+
 /** How many hints about sessions that nobody holds here are remembered, for a request that has loaded one and is about to. */
 const remembered = 4096
 
@@ -44,7 +51,6 @@ interface RequestedEnd {
 
 type OnEnd = Lifetime.Holding["onEnd"]
 type Held = Effect.Effect<OpenSession, SessionError, Scope.Scope>
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** Makes the map of a process over a store. */
 export const make = (
@@ -63,43 +69,34 @@ export const make = (
     if (entries.get(id) === lifetime) entries.delete(id)
   }
 
-  const entryOf = (id: SessionId): Effect.Effect<Lifetime.Lifetime> =>
-    Effect.suspend(() => {
-      const known = entries.get(id)
-      if (known !== undefined) return Effect.succeed(known)
-      const made = Lifetime.make(scope, {
-        kind: "session",
-        id,
-        release: "parallel",
-        endWithLastChild: true,
-        onEnded: forget
-      })
-      return Effect.flatMap(made, (lifetime) => {
-        const meanwhile = entries.get(id)
-        if (meanwhile !== undefined) return Effect.as(lifetime.end(), meanwhile)
-        entries.set(id, lifetime)
-        return Effect.succeed(lifetime)
-      })
-    })
+  const entryOf = (id: SessionId, fiber: Fiber.Fiber<unknown, unknown>): Lifetime.Lifetime => {
+    const known = entries.get(id)
+    if (known !== undefined) return known
+    const made = Lifetime.makeUnsafe(
+      scope,
+      { kind: "session", id, release: "parallel", endWithLastChild: true, onEnded: forget },
+      fiber
+    )
+    entries.set(id, made)
+    return made
+  }
 
-  // A handle holds the session, so it cannot go while a request has it. Made under a session that is just going,
-  // it is over at once, and the next entry is tried.
-  const hold = (record: SessionRecord, onEnd: OnEnd, restore: Restore): Held =>
-    Effect.suspend(() => {
-      if (endedAt.has(record.id)) return revoked
-      return Effect.flatMap(entryOf(record.id), (lifetime) =>
-        Effect.flatMap(Lifetime.hold(lifetime, { kind: "handle", id: record.id, onEnd }), () => {
-          // The end may have come while the entry was being made.
-          if (endedAt.has(record.id)) return Effect.andThen(lifetime.begin(), revoked)
-          if (lifetime.isEnding()) return Effect.andThen(restore(lifetime.ended), hold(record, onEnd, restore))
-          const opened: OpenSession = { record, lifetime }
-          // Loaded before the end and held after the hint: nobody would ask before the next poll.
-          return hinted.delete(record.id)
-            ? Effect.as(Effect.forkIn(ask([record.id]), scope), opened)
-            : Effect.succeed(opened)
-        })
-      )
-    })
+  // A handle holds the session, so it cannot go while a request has it: looked at and held in one step. One that is just going
+  // is waited for, and the next entry is tried.
+  const hold = (record: SessionRecord, onEnd: OnEnd): Held =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.withFiber((fiber) => {
+        const { id } = record
+        if (endedAt.has(id)) return revoked
+        if (scope.state._tag === "Closed") return closed
+        const lifetime = entryOf(id, fiber)
+        if (lifetime.isEnding()) return restore(Effect.andThen(lifetime.ended, hold(record, onEnd)))
+        const opened: OpenSession = { record, lifetime }
+        const held = Effect.as(Lifetime.holdUnsafe(lifetime, { kind: "handle", id, onEnd }, fiber), opened)
+        // Loaded before the end and held after the hint: nobody would ask before the next poll.
+        return hinted.delete(id) ? Effect.tap(held, Effect.forkIn(ask([id]), scope)) : held
+      })
+    )
 
   /** Begins the end of a session here; the effect within waits for it. */
   const close = (id: SessionId): Effect.Effect<Effect.Effect<void>> =>
@@ -194,10 +191,9 @@ export const make = (
   return {
     closeAll,
     hear,
-    hold: (record: SessionRecord, onEnd: OnEnd) =>
-      Effect.uninterruptibleMask((restore) => hold(record, onEnd, restore)),
+    hold,
     open: (load: Effect.Effect<SessionRecord, SessionError>, onEnd: OnEnd) =>
-      Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(load), (record) => hold(record, onEnd, restore))),
+      Effect.flatMap(load, (record) => hold(record, onEnd)),
     poll,
     request
   }

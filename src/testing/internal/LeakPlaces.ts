@@ -25,11 +25,11 @@ const siteOf = (fiber: Fiber.Fiber<unknown, unknown> | undefined): (() => string
   return () => tidy(framesOf(frame?.stack()).find((line) => !passing.test(line)) ?? framesOf(frame?.stack())[0])
 }
 
-/** Where a fiber was when it was begun: the nearest `Effect.fn` or span. */
-export const ofFiber = (fiber: Fiber.Fiber<unknown, unknown>): Place => ({
-  isRunners: () => false,
-  text: siteOf(fiber)
-})
+/** Where a fiber was when it was begun, or else where it is now: the nearest `Effect.fn` or span. */
+export const ofFiber = (fiber: Fiber.Fiber<unknown, unknown>): Place => {
+  const begun = siteOf(fiber)
+  return { isRunners: () => false, text: () => begun() ?? siteOf(fiber)() }
+}
 
 /** Here: the nearest line of the test's or the app's own, or else the `Effect.fn` or span of the running fiber. */
 export const here = (): Place => {

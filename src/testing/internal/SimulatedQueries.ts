@@ -108,7 +108,9 @@ const run = (steps: ReadonlyArray<Step>, world: World) =>
     )
     const sessionOver = new Set<number>()
 
-    const witness = SimulatedQueriesModel.witness(world, log.busy)
+    /** Those of which it is known that they do what is asked, for as long as it takes. */
+    const certain = new Set<QueryId>()
+    const witness = SimulatedQueriesModel.witness(world, log.busy, (id) => !certain.has(id))
 
     const ids: Array<
       readonly [
@@ -142,6 +144,7 @@ const run = (steps: ReadonlyArray<Step>, world: World) =>
       if (Exit.isFailure(submitted)) return
       const record = submitted.value
       principals.set(record.id, step.principal)
+      if (step.key === undefined && !act.fails && step.deadline === undefined) certain.add(record.id)
       witness(record)
       if (step.key !== undefined) {
         const known = keys.get(sql)

@@ -8,8 +8,11 @@ const path =
   /^Queued( Starting( Running( Succeeded)?)?)?( Failed)?$|^Queued( Starting( Running)?)? Canceling( Canceled| Succeeded| Failed)?$/
 export const outcomes: ReadonlySet<string> = new Set(["Succeeded", "Failed", "Canceled"])
 
-/** Holds each record against all that were seen before. `busy` are the queries whose statement runs. */
-export const witness = (world: World, busy: ReadonlySet<QueryId>) => {
+/**
+ * Holds each record against all that were seen before. `busy` are the queries whose statement runs; `mayFail` says whether one may
+ * fail by itself, or at its deadline.
+ */
+export const witness = (world: World, busy: ReadonlySet<QueryId>, mayFail: (id: QueryId) => boolean) => {
   const seen = new Map<QueryId, string>()
   return (record: QueryRecord) => {
     const states = record.transitions.map(({ state }) => state)
@@ -27,5 +30,9 @@ export const witness = (world: World, busy: ReadonlySet<QueryId>) => {
       world.broke("Q2 an error is told where there is one", told)
     if ((record.rowCount !== null) !== states.includes("Succeeded"))
       world.broke("Q2 rows are counted where there are some", told)
+    if ((record.rowCount ?? 0) > 0 && record.bytes === 0)
+      world.broke("Q5 a record tells how large its rows are", `${record.rowCount} rows of 0 bytes`)
+    if (states.includes("Canceling") && states.includes("Failed") && !mayFail(record.id))
+      world.broke("Q2 what is cancelled and does not fail is Canceled", told)
   }
 }

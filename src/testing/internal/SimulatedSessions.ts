@@ -37,7 +37,7 @@ class Marks extends Session.Service<Marks>()("holdfast/testing/Marks", {
 }) {}
 
 /** What goes wrong with the calls of the step that is being done. */
-const Faults = Context.Reference<{ readonly fault: Fault | undefined; calls: number } | undefined>(
+const Faults = Context.Reference<{ readonly fault: Fault | undefined; calls: number; loads: number } | undefined>(
   "holdfast/testing/Faults",
   {
     defaultValue: () => undefined
@@ -88,7 +88,11 @@ const openInstance = (store: Store, model: SimulatedSessionsModel.Model) =>
     const remote: Store = {
       ...store,
       create: (session) => over(store.create(session)),
-      load: (token) => over(store.load(token)),
+      load: (token) =>
+        Effect.andThen(
+          Effect.map(Faults, (faults) => void (faults !== undefined && faults.loads++)),
+          over(store.load(token))
+        ),
       touch: (token) => over(store.touch(token)),
       update: (change) => over(store.update(change)),
       renew: (renewal) => over(store.renew(renewal)),
@@ -140,7 +144,13 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
               model.told(seen, token)
             })
         })
-        const asked = yield* Effect.exit(handle.record)
+        // Two fibers of one request ask at once.
+        const [asked] = yield* Effect.all([Effect.exit(handle.record), Effect.exit(handle.data)], {
+          concurrency: "unbounded"
+        })
+        const loads = (yield* Faults)?.loads ?? 0
+        if (loads > 1 && step.fault === undefined)
+          world.broke("a handle loads its session once", `it asked ${loads} times`)
         model.loaded(seen, asked)
         const id = Exit.isSuccess(asked) ? asked.value.id : undefined
         if (step.kind === "change") {
@@ -154,7 +164,11 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
           model.loggedIn(seen, step.principal, asked, login)
         } else if (step.kind === "logout") {
           const exit = yield* Effect.exit(handle.logout)
-          if (id !== undefined && Exit.isSuccess(exit)) model.ended(id, `logout of browser ${step.browser}`)
+          if (id !== undefined && Exit.isSuccess(exit)) {
+            model.ended(id, `logout of browser ${step.browser}`)
+            if (Exit.isSuccess(yield* Effect.exit(handle.data)))
+              world.broke("S3 a handle knows of the end of its session", "its data was read after its logout")
+          }
         } else if (step.kind === "revokeOthers") {
           const exit = yield* Effect.exit(handle.revokeOthers)
           if (Exit.isSuccess(exit)) for (const other of exit.value) model.ended(other, "revokeOthers")
@@ -194,7 +208,7 @@ const run = (made: Effect.Effect<Store, never, Scope.Scope>) => (steps: Readonly
           return
         }
         const working = yield* Effect.forkDetach(
-          Effect.provideService(operation(step, instance), Faults, { fault: step.fault, calls: 0 })
+          Effect.provideService(operation(step, instance), Faults, { fault: step.fault, calls: 0, loads: 0 })
         )
         if (step.giveUp !== undefined) {
           yield* Effect.repeat(Effect.yieldNow, { times: step.giveUp })

@@ -2,7 +2,8 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
+import type { SessionError } from "../../session/SessionError.ts"
 import type { SessionId } from "../../session/SessionId.ts"
 import type { SessionStore } from "../../session/SessionStore.ts"
 import type { SessionToken } from "../../session/SessionToken.ts"
@@ -89,6 +90,17 @@ export const nobody: Seen["whose"] = new Map()
 /** Whose sessions are now. */
 export const whose = (all: Iterable<Known>): Seen["whose"] =>
   new Map(Array.from(all, (known) => [known, known.principal] as const))
+
+/** When it is over at the latest, by its idle and its absolute timeout. */
+export const latestOf = ({ bornHigh, seenHigh }: Known): number =>
+  Math.min(bornHigh + Duration.toMillis(absolute), seenHigh + Duration.toMillis(idle) + touch)
+
+/** Ends sessions of others. */
+export const isEnder = ({ kind }: Seen) => kind === "login" || kind === "revokeOthers"
+
+/** Why there was no session. */
+export const reasonOf = (exit: Exit.Exit<unknown, SessionError>): SessionError["reason"]["_tag"] | undefined =>
+  Option.getOrUndefined(Option.map(Exit.findErrorOption(exit), ({ reason }) => reason._tag))
 
 /** By the earliest times that it may have: those of a login count that nobody has seen return. */
 export const mayBeExpired = ({ bornLow, logins, seenLow }: Known, at: number): boolean => {

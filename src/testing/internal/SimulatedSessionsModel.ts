@@ -3,7 +3,6 @@
  *
  * What contradicts the certain is a broken law, and so is a refusal that is not even possible.
  */
-import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -14,22 +13,19 @@ import type { SessionRecord } from "../../session/SessionRecord.ts"
 import type { SessionToken } from "../../session/SessionToken.ts"
 import type { World } from "./SimulatedScenario.ts"
 import {
-  absolute,
   type Held,
-  idle,
+  isEnder,
   type Known,
+  latestOf,
   mayBeExpired,
   newlyKnown,
   nobody,
+  reasonOf,
   type Seen,
-  touch,
   whose
 } from "./SimulatedSessionsKnown.ts"
 
 type Loaded = Exit.Exit<SessionRecord, SessionError>
-
-const reasonOf = (exit: Exit.Exit<unknown, SessionError>): SessionError["reason"]["_tag"] | undefined =>
-  Option.getOrUndefined(Option.map(Exit.findErrorOption(exit), ({ reason }) => reason._tag))
 
 export class Model {
   readonly world: World
@@ -63,8 +59,12 @@ export class Model {
 
   clockMoved(move: () => void): void {
     this.#look()
+    const before = this.now
     move()
     this.#look()
+    // What was over is live again, and what ends others meanwhile may end it.
+    if (this.now < before && Array.from(this.#open).some(isEnder))
+      for (const known of this.sessions.values()) known.mayEnd = true
   }
 
   #look(): void {
@@ -115,7 +115,8 @@ export class Model {
     }
     // Any session may have to make room, or be one of the others, which one's own is not.
     if (kind === "login" || kind === "revokeOthers")
-      for (const known of this.sessions.values()) if (kind === "login" || known !== held?.known) known.mayEnd = true
+      for (const known of this.sessions.values())
+        if ((kind === "login" || known !== held?.known) && !this.#isCertainlyOver(known)) known.mayEnd = true
     return seen
   }
 
@@ -126,6 +127,11 @@ export class Model {
     if (seen.held === undefined) return
     seen.held.known.active--
     seen.held.known.seenHigh = Math.max(seen.held.known.seenHigh, seen.high)
+  }
+
+  /** Its time is up, and nobody does anything with it. An end that comes now finds it so, and it stays expired. */
+  #isCertainlyOver(known: Known): boolean {
+    return known.active === 0 && known.logins.size === 0 && this.now > latestOf(known)
   }
 
   #mayDie(known: Known): void {
@@ -171,10 +177,7 @@ export class Model {
         this.world.broke("S3 nothing brings a session back after its end", `${known.name} was loaded`)
       if (held.deadAt !== undefined && held.deadAt < seen.tick)
         this.world.broke("S6 a token that was replaced at once is dead", `${known.name} was loaded with an old token`)
-      const latest = Math.min(
-        known.bornHigh + Duration.toMillis(absolute),
-        known.seenHigh + Duration.toMillis(idle) + touch
-      )
+      const latest = latestOf(known)
       if (known.active === 1 && seen.low > latest)
         this.world.broke(
           "S4 a session is over when its time is up",
@@ -235,8 +238,8 @@ export class Model {
       principal
     })
     // Another login or revocation may have been under way since it began, for which this one had to go.
-    const isEnder = (other: Seen) => other !== seen && (other.kind === "login" || other.kind === "revokeOthers")
-    if (this.#lastEnder > seen.tick || Array.from(this.#open).some(isEnder)) known.mayEnd = true
+    const isBusy = Array.from(this.#open).some((other) => other !== seen && isEnder(other))
+    if (this.#lastEnder > seen.tick || isBusy) known.mayEnd = true
     if (seen.issued !== undefined) this.#issued(seen.issued, id)
   }
 
@@ -291,7 +294,7 @@ export class Model {
 
   ended(id: SessionId, by: string): void {
     const known = this.#known(id)
-    known.mayEnd = true
+    if (!this.#isCertainlyOver(known)) known.mayEnd = true
     known.endedAt ??= this.#tick
     this.#tick++
     this.world.note(`${known.name} is over: ${by}`)

@@ -33,6 +33,43 @@ const textOf = (step: Omit<Step, "text" | "without">): string => {
   return `${what}, ${at}${fault}${step.giveUp === undefined ? "" : `, given up after ${step.giveUp} turns`}`
 }
 
+const minutes = (count: number) => count * 60_000
+
+const inOrder = (steps: ReadonlyArray<Step>, change: (step: Step, index: number) => Partial<Step>) =>
+  steps.map((step, index): Step => {
+    const changed = {
+      ...step,
+      fault: undefined,
+      giveUp: undefined,
+      fiber: 0,
+      ...change(step, index),
+      without: undefined
+    }
+    return { ...changed, text: textOf(changed) }
+  })
+
+/** One browser that comes back again and again, each time before it would be forgotten, until its session is too old. */
+const longLife = (steps: ReadonlyArray<Step>): ReadonlyArray<Step> =>
+  inOrder([...steps, ...steps], ({ kind }, index) => {
+    if (index % 2 === 1) return { kind: "time", millis: minutes(index % 4 === 1 ? 20 : 28) }
+    const isUse = kind === "visit" || kind === "change" || kind === "renew" || kind === "list"
+    return { kind: index === 0 ? "login" : isUse ? kind : "visit", browser: 0, millis: 0 }
+  })
+
+/** One principal logs in here and there, while the time of day goes on, and is set back. */
+const swings = (steps: ReadonlyArray<Step>): ReadonlyArray<Step> =>
+  inOrder(steps, ({ browser, instance, kind }, index) => {
+    const which = (browser + 3 * instance + index) % 5
+    if (which === 0) return { kind: "time", millis: minutes(32) }
+    if (which === 1) return { kind: "clock", millis: minutes(-40) }
+    return {
+      kind: kind === "visit" || kind === "revokeOthers" ? kind : "login",
+      browser: index % 3,
+      millis: 0,
+      principal: "alice"
+    }
+  })
+
 /** What a seed plans. */
 export const planned = (choices: Choices): ReadonlyArray<Step> => {
   const fibers = 1 + choices.below(4)
@@ -47,7 +84,7 @@ export const planned = (choices: Choices): ReadonlyArray<Step> => {
   const clock = choices.chance(0.25)
   const crashes = choices.chance(0.2)
   const principals = choices.chance(0.5) ? (["alice"] as const) : (["alice", "bob"] as const)
-  return Array.from({ length: 2 + choices.below(12) }, (): Step => {
+  const steps = Array.from({ length: 2 + choices.below(12) }, (): Step => {
     const roll = choices.next()
     const kind: Kind =
       moves && roll < 0.15
@@ -82,4 +119,8 @@ export const planned = (choices: Choices): ReadonlyArray<Step> => {
     const without = fault === undefined && giveUp === undefined ? undefined : { ...bare, text: textOf(bare) }
     return { ...step, text: textOf(step), without }
   })
+  // What needs many steps in one order comes about by chance too seldom.
+  if (often.length > 0 && moves && (favourite === "visit" || favourite === "list")) return longLife(steps)
+  if (often.length > 0 && clock && (favourite === "login" || favourite === "revokeOthers")) return swings(steps)
+  return steps
 }

@@ -1,11 +1,12 @@
 /** The servers that are compared, each in a process of its own with a database of its own. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { connect, createServer } from "node:net"
+import { connect } from "node:net"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Redacted from "effect/Redacted"
+import { freePort } from "../../../src/embedded/FreePort.ts"
 import * as TestPostgres from "../../../src/testing/TestPostgres.ts"
 import * as TestRedis from "../../../src/testing/TestRedis.ts"
 
@@ -25,14 +26,6 @@ export interface Server {
   /** Of the database in PostgreSQL, or of the Redis server; empty without a store. */
   readonly storeUrl: string
 }
-
-export const freePort = () =>
-  new Promise<number>((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      server.close(() => resolve(address !== null && typeof address === "object" ? address.port : 0))
-    })
-  })
 
 /** Ends a process in order, and by force where it does not go. */
 const end = async (child: ChildProcess) => {
@@ -85,7 +78,7 @@ export const make = Effect.gen(function* () {
   ) {
     const databaseUrl = store === "none" ? "" : yield* database
     const storeUrl = store === "redis" ? yield* redis : databaseUrl
-    const port = yield* Effect.promise(freePort)
+    const port = yield* freePort
     const profile =
       profileDirectory === undefined
         ? []
