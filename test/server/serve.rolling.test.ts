@@ -8,7 +8,7 @@ import * as Redacted from "effect/Redacted"
 import { freePort } from "../../src/embedded/FreePort.ts"
 import * as Browser from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
-import * as Nginx from "../support/nginx.ts"
+import { make as proxy } from "../support/nginx.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import * as Service from "../support/service.ts"
 
@@ -19,7 +19,7 @@ describe("a rolling restart of two instances behind nginx", () => {
       Effect.gen(function* () {
         const { url } = yield* freshDatabase
         const ports = [yield* freePort, yield* freePort]
-        const { errors, port } = yield* Nginx.make(ports)
+        const { errors, port } = yield* proxy(ports)
         const front = `http://127.0.0.1:${port}`
         const start = Effect.fnUntraced(function* (own: number) {
           const service = yield* Service.launch({
