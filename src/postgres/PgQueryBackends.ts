@@ -22,6 +22,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import type { Elsewhere } from "../query/QueryDriver.ts"
 import * as QueryJournal from "../query/QueryJournal.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgTarget from "./internal/PgTarget.ts"
@@ -33,16 +34,14 @@ export interface Options {
   readonly engine: string
   /** Takes the place of the password in the URL. */
   readonly password?: Redacted.Redacted<string> | undefined
+  /** Which roles queries run as: that of the URL alone, or others, too. Default: `own`. */
+  readonly roles?: "own" | "others" | undefined
 }
 
-export interface PgQueryBackends extends QueryJournal.Elsewhere {
+export interface PgQueryBackends extends Elsewhere {
   /** For `onOpen` of the pool. It fails for an instance that others take for gone. */
   readonly register: Effect.Effect<void, unknown, SqlClient.SqlClient>
-  /**
-   * Why statements of a gone instance could not be ended, where that is so: `roles` are others that queries may run as. Fails where
-   * the server cannot be asked.
-   */
-  readonly missing: (roles: "own" | "others") => Effect.Effect<string | undefined, unknown>
+  readonly missing: Effect.Effect<string | undefined, unknown>
 }
 
 /** Names are written out: a role can have put others of the same name first on its search path. */
@@ -78,7 +77,7 @@ const ofHandle = (handle: string) => {
 }
 
 /** Makes it, over the `QueryJournal` in context. Without a shared one it notes nothing. */
-export const make = Effect.fnUntraced(function* ({ engine, password, url }: Options) {
+export const make = Effect.fnUntraced(function* ({ engine, password, roles = "own", url }: Options) {
   const journal = yield* QueryJournal.QueryJournal
   const config = {
     ...PgTarget.of(url).config,
@@ -107,7 +106,7 @@ export const make = Effect.fnUntraced(function* ({ engine, password, url }: Opti
     )
   }
 
-  const missing = (roles: "own" | "others") =>
+  const missing =
     roles === "own"
       ? Effect.succeed(undefined)
       : Effect.flatMap(ask(mayEnd, []), (rows) =>

@@ -212,6 +212,10 @@ export const make = (schema: string, channel: string) => {
       )
       insert into ${backends} (instance, engine, handle) select me.id, $2::text, $3::text from me
       on conflict do nothing returning 1`,
+    /** $1 the incarnation, $2 engine, $3 handles as JSON. */
+    unregister: `
+      delete from ${backends} b where b.instance = $1::uuid and b.engine = $2::text
+        and b.handle = any (select json_array_elements_text($3::json))`,
     /** $1 an incarnation that seems to be gone, $2 two beats. Ended for good, where it still seems so. */
     fence: `
       with gone as materialized (
@@ -244,8 +248,9 @@ export const make = (schema: string, channel: string) => {
       from mine, me where q.id = mine.id
       returning ${record("q")}, q.attempt, q.work, q.deadline_ms, q.retention_ms, q.rerun`,
     /**
-     * $1 the incarnation that is gone, $2 engines where what it began is over, $3 and $4 the errors of a query that was begun and
-     * of one that waited, $5 of one that somebody had cancelled, $6 how many.
+     * $1 the incarnation that is gone, $2 engines whose queries are told, $3 and $4 the errors of a query that was begun and
+     * of one that waited, $5 of one that somebody had cancelled, $6 how many, $7 engines where what it began is over, $8 the
+     * error of a query that was begun elsewhere.
      */
     giveUp: `
       with gone as materialized (
@@ -257,7 +262,9 @@ export const make = (schema: string, channel: string) => {
       ), u as (
         update ${queries} q set
           state = case when q.state = 'Queued' and q.cancel_at is not null then 'Canceled' else 'Failed' end,
-          error = case when q.state <> 'Queued' then $3::text when q.cancel_at is not null then $5::text else $4::text end,
+          error = case when q.state <> 'Queued' then case
+            when q.engine = any (select json_array_elements_text($7::json)) then $3::text else $8::text end
+            when q.cancel_at is not null then $5::text else $4::text end,
           transitions = ${andState("q", "case when q.state = 'Queued' and q.cancel_at is not null then 'Canceled' else 'Failed' end")},
           work = null, kept = 0, expires_at = ${now} + ${span("q.retention_ms")}
         from gone where q.id = gone.id returning q.id

@@ -10,6 +10,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import { QueriesUnavailable, QueryCanceled, type QueryError } from "../../query/QueryError.ts"
+import type { Elsewhere } from "../../query/QueryDriver.ts"
 import type * as QueryJournal from "../../query/QueryJournal.ts"
 import type { PgQuerySql } from "./PgQuerySql.ts"
 import * as PgQueryRow from "./PgQueryRow.ts"
@@ -38,14 +39,20 @@ const lookAgain = Schedule.spaced("20 millis")
 /** So long it has to be gone, before the next beat tries anew. */
 const patience = "10 seconds"
 
-const errors = [
-  new QueriesUnavailable({
-    problem: "The instance that ran the query is gone. Look at what the statement wrote before you submit it again.",
-    written: "unknown"
-  }),
-  new QueriesUnavailable({ problem: "The instances that were to run the query are gone. Submit it again." }),
-  new QueryCanceled({})
-].map(PgQueryRow.errorText)
+const begun = (end: string) =>
+  PgQueryRow.errorText(
+    new QueriesUnavailable({
+      problem: `The instance that ran the query is gone${end}. Look at what the statement wrote before you submit it again.`,
+      written: "unknown"
+    })
+  )
+
+const ended = begun(", and its statement does not run any more")
+const mayRun = begun(", and whether its statement still runs is not known")
+const waited = PgQueryRow.errorText(
+  new QueriesUnavailable({ problem: "The instances that were to run the query are gone. Submit it again." })
+)
+const canceled = PgQueryRow.errorText(new QueryCanceled({}))
 
 const decodeBackend = PgQueryRow.decode(Schema.Tuple([Schema.String, Schema.String]))
 const decodeFence = PgQueryRow.decode(Schema.Tuple([Schema.Boolean]))
@@ -69,7 +76,7 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
   const [isLongGone] = yield* decodeFence(fenced)
 
   const handles = byEngine(yield* Effect.forEach(yield* ask(statements.backendsOf, [dead]), decodeBackend))
-  const endAll = (end: QueryJournal.Elsewhere["end"], theirs: ReadonlyArray<string>) =>
+  const endAll = (end: Elsewhere["end"], theirs: ReadonlyArray<string>) =>
     Effect.repeat(end(theirs), { until: (left) => left === 0, schedule: lookAgain }).pipe(
       Effect.timeout(patience),
       Effect.matchCauseEffect({
@@ -117,7 +124,16 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
 
   const marked = isLongGone ? [...new Set([...over, ...handles.keys(), ...registry.engines.keys()])] : over
   const giveUp: Effect.Effect<void, QueryError> = Effect.flatMap(
-    ask(statements.giveUp, [dead, JSON.stringify(isLongGone ? marked : over), ...errors, batch]),
+    ask(statements.giveUp, [
+      dead,
+      JSON.stringify(isLongGone ? marked : over),
+      ended,
+      waited,
+      canceled,
+      batch,
+      JSON.stringify(again),
+      mayRun
+    ]),
     (rows) => (rows.length === batch ? giveUp : Effect.void)
   )
   yield* giveUp
