@@ -46,6 +46,7 @@ const two = Effect.gen(function* () {
     dying,
     other,
     notes: ask("select handle from holdfast.query_backends"),
+    ask,
     die: ask(
       "update holdfast.query_instances set lease_until = clock_timestamp() - interval '1 second', ended_at = clock_timestamp() where name = 'dying'"
     )
@@ -131,6 +132,22 @@ describe("Snowflake, when the instance that ran a statement is gone", () => {
           assert.strictEqual((yield* other.registry.cancel(alice, id)).state, "Canceled")
         })
       )
+  )
+
+  it.live("of an instance of an older version, which noted nothing, it is not said that its statement is over", () =>
+    alone(
+      Effect.gen(function* () {
+        const { ask, die, dying, other, server } = yield* two
+        const { id } = yield* dying.submit("select pg_sleep(600)", { rerun: true })
+        yield* eventually(other.registry.status(alice, id), ({ state }) => state === "Running")
+        yield* eventually(server.running, (count) => count === 1)
+        yield* ask("with i as (update holdfast.query_instances set notes = false) delete from holdfast.query_backends")
+        yield* die
+        const failed = yield* other.registry.await(alice, id)
+        assert.include(JSON.stringify(failed.error), "whether its statement still runs is not known")
+        assert.strictEqual(yield* server.executions("select pg_sleep(600)"), 1)
+      })
+    )
   )
 
   it.live("what was noted is forgotten when the statement is over", () =>

@@ -55,7 +55,7 @@ const waited = PgQueryRow.errorText(
 const canceled = PgQueryRow.errorText(new QueryCanceled({}))
 
 const decodeBackend = PgQueryRow.decode(Schema.Tuple([Schema.String, Schema.String]))
-const decodeFence = PgQueryRow.decode(Schema.Tuple([Schema.Boolean]))
+const decodeFence = PgQueryRow.decode(Schema.Tuple([Schema.Boolean, Schema.Boolean]))
 
 /** What an incarnation has at each engine. */
 const byEngine = (backends: ReadonlyArray<readonly [string, string]>) => {
@@ -73,7 +73,7 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
   const { ask, registry, statements } = options
   const [fenced] = yield* ask(statements.fence, [dead, 2 * options.beatMillis])
   if (fenced === undefined) return false
-  const [isLongGone] = yield* decodeFence(fenced)
+  const [isLongGone, hasNoted] = yield* decodeFence(fenced)
 
   const handles = byEngine(yield* Effect.forEach(yield* ask(statements.backendsOf, [dead]), decodeBackend))
   const endAll = (end: Elsewhere["end"], theirs: ReadonlyArray<string>) =>
@@ -99,13 +99,16 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
         elsewhere === undefined || !handles.has(name)
           ? Effect.succeed(true)
           : endAll(elsewhere.end, handles.get(name) ?? []),
-        (isOver) => ({ name, isOver, isKnown: elsewhere !== undefined })
+        (isOver) => ({ name, isOver, isKnown: elsewhere !== undefined && (hasNoted || handles.has(name)) })
       ),
     { concurrency: "unbounded" }
   )
-  const over = engines.filter(({ isOver }) => isOver).map(({ name }) => name)
-  // Where nothing can be ended from elsewhere, what was begun may run still: it must not be run a second time.
-  const again = engines.filter(({ isKnown, isOver }) => isOver && isKnown).map(({ name }) => name)
+  const namesOf = (some: typeof engines) => some.map(({ name }) => name)
+  const over = namesOf(engines.filter(({ isOver }) => isOver))
+  // Where nothing can be ended from elsewhere, or nothing was noted by an older version, what was begun may run still: it must not
+  // be run a second time.
+  const known = engines.filter(({ isKnown }) => isKnown)
+  const again = namesOf(known.filter(({ isOver }) => isOver))
 
   if (handles.size > 0) yield* ask(statements.forgetBackends, [dead, JSON.stringify(over)])
 
@@ -132,7 +135,8 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
       canceled,
       batch,
       JSON.stringify(again),
-      mayRun
+      mayRun,
+      JSON.stringify(namesOf(known))
     ]),
     (rows) => (rows.length === batch ? giveUp : Effect.void)
   )
