@@ -121,12 +121,20 @@ const makers = {
       OptionalPeer.load(
         async () => ({
           ...(await import("../mysql/MysqlConnectionSource.ts")),
+          backends: (await import("../mysql/MysqlQueryBackends.ts")).make,
           driver: (await import("../mysql/MysqlQueryDriver.ts")).layer
         }),
         "mysql2"
       ),
-      ({ driver, layer }) =>
-        orMine(pooled(driver, layer({ url, password: Option.getOrUndefined(password) }), poolOptions(name, maxQueries)))
+      ({ backends, driver, layer }) => {
+        const where = { url, password: Option.getOrUndefined(password) }
+        return Effect.flatMap(backends({ engine: name, ...where }), (elsewhere) =>
+          Effect.map(
+            orMine(pooled(driver, layer(where), { ...poolOptions(name, maxQueries), onOpen: elsewhere.register })),
+            (made) => ({ ...made, elsewhere })
+          )
+        )
+      }
     ),
   sqlite: ({ maxQueries, name, url }: EngineSettings.EngineSettings) =>
     orMine(

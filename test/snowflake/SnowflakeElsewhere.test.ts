@@ -1,56 +1,28 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import { randomUUID } from "node:crypto"
-import * as PgQueryJournal from "../../src/postgres/PgQueryJournal.ts"
 import { QueriesUnavailable, QueryError } from "../../src/query/QueryError.ts"
 import * as QueryId from "../../src/query/QueryId.ts"
 import { QueryDriver } from "../../src/query/QueryDriver.ts"
-import * as QueryJournal from "../../src/query/QueryJournal.ts"
-import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
-import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as SnowflakeQueryDriver from "../../src/snowflake/SnowflakeQueryDriver.ts"
 import type { Call, Fault } from "../../src/testing/SnowflakeServer.ts"
 import { eventually } from "../support/conditions.ts"
 import { alone } from "../support/scripted.ts"
-import * as Shared from "../support/sharedQueries.ts"
 import { optionsOf, serverOf } from "../support/snowflake.ts"
+import * as Takeover from "../support/takeover.ts"
 
-const alice = "alice"
+const { alice } = Takeover
 
-/** Two instances that share a journal. The one that is to die stands still: it renews no lease, and notices nothing. */
+/** Two instances on one server. */
 const two = Effect.gen(function* () {
-  const { url } = yield* Shared.database
   const { server } = yield* serverOf()
-  const ask = (sql: string) => Effect.scoped(Effect.flatMap(PgConnection.make({ url }), (it) => it.queryValues(sql)))
-  const start = Effect.fnUntraced(function* (options: Partial<PgQueryJournal.Options>) {
-    const journal = yield* PgQueryJournal.make({ url, ...options })
-    const driver = Context.get(yield* SnowflakeQueryDriver.make(optionsOf(server)), QueryDriver)
-    const registry = yield* QueryRegistry.make({ drain: 0 }).pipe(
-      Effect.provideService(QueryJournal.QueryJournal, journal),
-      Effect.provideService(QueryDriver, driver),
-      Effect.provide(QueryResults.layerMemory())
-    )
-    yield* eventually(Effect.sync(journal.isValid), (isValid) => isValid)
-    const submit = (sql: string, more: Partial<QueryRegistry.Submission> = {}) =>
-      registry.submit({ statement: { sql, params: [] }, principal: alice, ...more })
-    return { registry, submit }
-  })
-  const dying = yield* start({ instance: "dying", beat: "1 hour" })
-  const other = yield* start({ instance: "other", beat: "100 millis" })
-  return {
-    server,
-    dying,
-    other,
-    notes: ask("select handle from holdfast.query_backends"),
-    ask,
-    die: ask(
-      "update holdfast.query_instances set lease_until = clock_timestamp() - interval '1 second', ended_at = clock_timestamp() where name = 'dying'"
-    )
-  }
+  const engine = Effect.map(SnowflakeQueryDriver.make(optionsOf(server)), (made) => ({
+    driver: Context.get(made, QueryDriver)
+  }))
+  return { server, ...(yield* Takeover.two(engine)) }
 })
 
 const nowhere = { columns: () => Effect.void, rows: () => Effect.void }

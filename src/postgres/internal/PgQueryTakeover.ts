@@ -76,30 +76,37 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
   const [isLongGone, hasNoted] = yield* decodeFence(fenced)
 
   const handles = byEngine(yield* Effect.forEach(yield* ask(statements.backendsOf, [dead]), decodeBackend))
-  const endAll = (end: Elsewhere["end"], theirs: ReadonlyArray<string>) =>
-    Effect.repeat(end(theirs), { until: (left) => left === 0, schedule: lookAgain }).pipe(
+  const endAll = (end: Elsewhere["end"], theirs: ReadonlyArray<string>) => {
+    let isAsked = false
+    const once = Effect.tap(end(theirs), () =>
+      Effect.sync(() => {
+        isAsked = true
+      })
+    )
+    return Effect.repeat(once, { until: (left) => left === 0, schedule: lookAgain }).pipe(
       Effect.timeout(patience),
       Effect.matchCauseEffect({
-        onSuccess: () => Effect.succeed(true),
+        onSuccess: () => Effect.succeed({ isOver: true, isAsked }),
         onFailure: (cause) =>
-          Effect.as(
+          Effect.map(
             LogEvent.warning(
               { event: "takeover.stuck" },
               "What an instance that is gone has left running cannot be ended yet",
               cause
             ),
-            false
+            () => ({ isOver: false, isAsked })
           )
       })
     )
+  }
   const engines = yield* Effect.forEach(
     registry.engines,
     ([name, elsewhere]) =>
       Effect.map(
         elsewhere === undefined || !handles.has(name)
-          ? Effect.succeed(true)
+          ? Effect.succeed({ isOver: true, isAsked: false })
           : endAll(elsewhere.end, handles.get(name) ?? []),
-        (isOver) => ({ name, isOver, isKnown: elsewhere !== undefined && (hasNoted || handles.has(name)) })
+        (found) => ({ name, ...found, isKnown: elsewhere !== undefined && (hasNoted || handles.has(name)) })
       ),
     { concurrency: "unbounded" }
   )
@@ -109,6 +116,8 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
   // be run a second time.
   const known = engines.filter(({ isKnown }) => isKnown)
   const again = namesOf(known.filter(({ isOver }) => isOver))
+  // An engine that is away is waited for. Where one was asked and did not end it, waiting longer would be for nothing.
+  const waitedFor = namesOf(known.filter(({ isAsked, isOver }) => isOver || !isAsked))
 
   if (handles.size > 0) yield* ask(statements.forgetBackends, [dead, JSON.stringify(over)])
 
@@ -136,7 +145,7 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
       batch,
       JSON.stringify(again),
       mayRun,
-      JSON.stringify(namesOf(known))
+      JSON.stringify(waitedFor)
     ]),
     (rows) => (rows.length === batch ? giveUp : Effect.void)
   )
