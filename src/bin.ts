@@ -15,6 +15,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
+import * as Help from "./cli/Help.ts"
 import * as Holdfast from "./cli/Holdfast.ts"
 import { manifest } from "./server/Manifest.ts"
 
@@ -50,7 +51,7 @@ const report = <E>(cause: Cause.Cause<E>) => {
 
 Command.run(Holdfast.command, { version: manifest.version }).pipe(
   Effect.tapCause(report),
-  Effect.provide(NodeServices.layer),
+  Effect.provide([NodeServices.layer, Help.layer]),
   // Standard output is for what a command was asked for. The service has a log of its own.
   Effect.provideService(Logger.LogToStderr, true),
   NodeRuntime.runMain({

@@ -183,7 +183,9 @@ export const make = (options: Options = {}): SessionState => {
   const active = (found: Session, tell = true) => {
     clearTimeout(timer)
     leaving = false
-    set({ status: "active", session: found, data: now.status === "active" ? now.data : null, trouble: null }, tell)
+    // What was on its way when the network went is no sign of a network.
+    const trouble = now.trouble === "offline" && !page.navigator.onLine ? now.trouble : null
+    set({ status: "active", session: found, data: now.status === "active" ? now.data : null, trouble }, tell)
   }
   const over = (ended: Ended | null) => {
     clearTimeout(timer)
@@ -345,6 +347,8 @@ export const make = (options: Options = {}): SessionState => {
         : 0,
     refresh,
     unauthorized: (code) => {
+      // A call that was under way when the session ended tells nothing new.
+      if (now.status === "anonymous") return
       if (code === "SessionExpired" || code === "SessionRevoked") over(code)
       else void refresh()
     },

@@ -198,6 +198,10 @@ const engines = (settings: Settings.Settings) =>
     )
   )
 
+/** As many as an instance opens to the database of its own tables: for users, sessions, the journal of queries with rows, functions. */
+const ownConnections = ({ functions, redisUrl, sharedQueries }: Settings.Settings) =>
+  2 + (Option.isNone(redisUrl) ? 11 : 0) + (sharedQueries ? 11 : 0) + (functions === "off" ? 0 : 4)
+
 /** All that is found, in the order in which it is looked for. */
 const examine = Effect.gen(function* () {
   const versions = ok("versions", `Holdfast ${manifest.version}, Node ${process.versions.node}, ${process.platform}`)
@@ -213,7 +217,10 @@ const examine = Effect.gen(function* () {
   )
   if (joined._tag === "Failure") return [...first, failed("embedded database", oneLine(joined.failure))]
   const databases = joined.success
-  const tables = yield* looked("tables", postgres("tables", databases.own, { connections: 20, tables: true }))
+  const tables = yield* looked(
+    "tables",
+    postgres("tables", databases.own, { connections: ownConnections(settings), tables: true })
+  )
   const isThere = tables.every(({ verdict }) => verdict !== "failed")
   const migrations = isThere
     ? yield* looked(

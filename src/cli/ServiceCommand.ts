@@ -49,15 +49,33 @@ const rowOf = ({ endedAt, engine, error, id, rowCount, sql, state, submittedAt }
   submittedAt,
   endedAt,
   rows: rowCount,
-  error: error?.code,
+  error: error?.code ?? null,
   sql
 })
+
+const usual = "default"
+
+/** The same for a person: how long ago it was submitted, and how long it ran or has run. */
+const shownOf = (now: number) => (query: typeof Query.Type) => {
+  const { endedAt, engine, error, id, rowCount, sql, startedAt, state, submittedAt } = query
+  return {
+    id,
+    state,
+    engine: engine === usual ? "" : engine,
+    age: Output.span(now - Date.parse(submittedAt)),
+    took: startedAt === null ? "" : Output.span((endedAt === null ? now : Date.parse(endedAt)) - Date.parse(startedAt)),
+    rows: rowCount,
+    error: error?.code,
+    sql
+  }
+}
 
 /** The latest of the user's. */
 export const queries = (options: Options) =>
   Effect.gen(function* () {
     const found = yield* (yield* client(options)).get("/queries?limit=100", Schema.Array(Query))
-    yield* Output.rows(found.map(rowOf), { json: options.json, none: "There are no queries." })
+    const shown = found.map(shownOf(Date.now()))
+    yield* Output.rows(found.map(rowOf), { json: options.json, none: "There are no queries.", shown })
   }).pipe(Effect.scoped)
 
 export const query = (id: string, options: Options) =>
@@ -84,7 +102,15 @@ const Function = Schema.Struct({
 export const functions = (options: Options) =>
   Effect.gen(function* () {
     const found = yield* (yield* client(options)).get("/functions", Schema.Array(Function))
-    yield* Output.rows(found, { json: options.json, none: "There are no functions." })
+    const now = Date.now()
+    const shown = found.map(({ createdAt, expiresAt, id, language, title }) => ({
+      id,
+      language,
+      age: Output.span(now - Date.parse(createdAt)),
+      endsIn: Output.span(Date.parse(expiresAt) - now),
+      title
+    }))
+    yield* Output.rows(found, { json: options.json, none: "There are no functions.", shown })
   }).pipe(Effect.scoped)
 
 interface Holding {
@@ -107,19 +133,11 @@ const Holding = Schema.Struct({
 })
 const Holdings = Schema.Struct({ total: Schema.Finite, omitted: Schema.Finite, holdings: Schema.Array(Holding) })
 
-/** Seconds, minutes, hours or days, as few figures as will do. */
-const ageOf = (since: string): string => {
-  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(since)) / 1000))
-  if (seconds < 120) return `${seconds}s`
-  if (seconds < 7200) return `${Math.round(seconds / 60)}m`
-  return seconds < 172_800 ? `${Math.round(seconds / 3600)}h` : `${Math.round(seconds / 86_400)}d`
-}
-
 const linesOf = (holdings: ReadonlyArray<Holding>, depth = 0): ReadonlyArray<Output.Row> =>
   holdings.flatMap((each) => [
     {
-      held: `${"  ".repeat(depth)}${each.kind} ${each.id}`.replace(/^ +/, (spaces) => "\u00a0".repeat(spaces.length)),
-      age: ageOf(each.since),
+      held: `${Output.indent(depth)}${each.kind} ${each.id}`,
+      age: Output.span(Date.now() - Date.parse(each.since)),
       state: each.state === "held" ? "" : each.state,
       about: Object.entries(each.attributes)
         .map(([name, value]) => `${name}=${value}`)

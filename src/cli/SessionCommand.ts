@@ -38,6 +38,21 @@ const rowOf = ({ createdAt, device, expiresAt, id, idleExpiresAt, lastSeenAt, pr
   userAgent: device.userAgent
 })
 
+/** The same for a person: how long ago, and how long still. */
+const shownOf = (now: number) => (session: SessionRecord) => {
+  const { createdAt, device, expiresAt, id, idleExpiresAt, lastSeenAt, principal } = session
+  return {
+    id,
+    user: principal,
+    ip: device.ip,
+    age: Output.span(now - createdAt.epochMilliseconds),
+    lastSeen: `${Output.span(now - lastSeenAt.epochMilliseconds)} ago`,
+    idleIn: Output.span(DateTime.min(idleExpiresAt, expiresAt).epochMilliseconds - now),
+    endsIn: Output.span(expiresAt.epochMilliseconds - now),
+    userAgent: device.userAgent
+  }
+}
+
 /** Those of one user, or of everybody who may log in. */
 const found = Effect.fnUntraced(function* (name: Option.Option<string>) {
   const users = yield* Users.Users
@@ -53,7 +68,11 @@ const within = <A, E>(work: Effect.Effect<A, E, Users.Users | SessionStore>) =>
 export const list = (name: Option.Option<string>, json: boolean) =>
   within(
     Effect.flatMap(found(name), (sessions) =>
-      Output.rows(sessions.map(rowOf), { json, none: "There are no sessions." })
+      Output.rows(sessions.map(rowOf), {
+        json,
+        none: "There are no sessions.",
+        shown: sessions.map(shownOf(Date.now()))
+      })
     )
   )
 

@@ -14,27 +14,26 @@ import type { Observer } from "./RequestObservers.ts"
 const longest = 256
 
 /** Writes to the {@link Log} in context. */
-export const make: Effect.Effect<Observer, never, Log> = Effect.map(
-  Log,
-  ({ later }): Observer =>
-    ({ bytes, from, method, millis, request, route, status }) => {
-      const { headers, socket, url = "" } = request
-      const address = from === undefined ? Option.none() : ClientAddress.of(from)
-      later({
-        timestamp: new Date().toISOString(),
-        level: "info",
-        message: "A request is over",
-        fields: {
-          event: "http.request",
-          method,
-          path: url.split("?", 1)[0]?.slice(0, longest),
-          route,
-          status,
-          millis: Math.round(millis * 1000) / 1000,
-          bytes,
-          ip: Option.getOrUndefined(address) ?? socket.remoteAddress,
-          userAgent: headers["user-agent"]?.slice(0, longest)
-        }
-      })
-    }
-)
+export const make: Effect.Effect<Observer, never, Log> = Effect.map(Log, ({ later }): Observer => ({
+  countsBytes: true,
+  over: ({ bytes, from, method, millis, request, route, status }) => {
+    const { headers, socket, url = "" } = request
+    const address = from === undefined ? Option.none() : ClientAddress.of(from)
+    later({
+      timestamp: new Date().toISOString(),
+      level: "info",
+      message: "A request is over",
+      fields: {
+        event: "http.request",
+        method,
+        path: url.split("?", 1)[0]?.slice(0, longest),
+        route,
+        status,
+        millis: Math.round(millis * 1000) / 1000,
+        bytes,
+        ip: Option.getOrUndefined(address) ?? socket.remoteAddress,
+        userAgent: headers["user-agent"]?.slice(0, longest)
+      }
+    })
+  }
+}))

@@ -68,8 +68,8 @@ const encoders = {
   gzip: (bytes: Uint8Array) => promisify(gzip)(bytes, { level: 9 })
 }
 
-const assetOf = async (name: string): Promise<Asset> => ({
-  bytes: await Fs.readFile(new URL(name, built)),
+const assetOf = async (directory: URL, name: string): Promise<Asset> => ({
+  bytes: await Fs.readFile(new URL(name, directory)),
   type: types[Path.extname(name)] ?? "application/octet-stream",
   headers: name.endsWith(".html")
     ? { "cache-control": "no-cache", "content-security-policy": policy }
@@ -77,14 +77,15 @@ const assetOf = async (name: string): Promise<Asset> => ({
   encodings: new Map()
 })
 
-/** Every file by its path under `/console`; none where it was not built. */
-const load = Effect.promise(async () => {
-  const names = await Fs.readdir(built, { recursive: true, withFileTypes: true }).catch(() => [])
+/** Every file of a directory by its path; none where there is no directory. */
+const load = async (directory: URL) => {
+  const root = fileURLToPath(directory)
+  const names = await Fs.readdir(root, { recursive: true, withFileTypes: true }).catch(() => [])
   const files = names
     .filter((entry) => entry.isFile())
-    .map((entry) => Path.relative(fileURLToPath(built), Path.join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
-  return new Map(await Promise.all(files.map(async (name) => [name, await assetOf(name)] as const)))
-})
+    .map((entry) => Path.relative(root, Path.join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
+  return new Map(await Promise.all(files.map(async (name) => [name, await assetOf(directory, name)] as const)))
+}
 
 /** How a client takes it, made when somebody asks for the first time. */
 const encoded = async ({ bytes, encodings }: Asset, accepted: string): Promise<readonly [string, Uint8Array]> => {
@@ -109,25 +110,31 @@ const answer = (asset: Asset) =>
     })
   })
 
-/** `GET /console`, and what the page asks for. */
-export const layer = HttpRouter.use(
-  Effect.fnUntraced(function* (router) {
-    const assets = yield* load
-    const page = assets.get("index.html")
-    const missing = HttpServerRespondable.toResponse(
-      new ConsoleMissing({
-        detail: "Run `npm run build:console` in the checkout of this service, then start it again."
-      })
-    )
-    yield* router.add("GET", "/console", page === undefined ? missing : answer(page))
-    const nothing = HttpServerRespondable.toResponse(new Problem.NotFound({ detail: "The console has no such file." }))
-    yield* router.add(
-      "GET",
-      "/console/assets/:name",
-      Effect.flatMap(HttpRouter.params, ({ name = "" }) => {
-        const asset = assets.get(`assets/${name}`)
-        return asset === undefined ? nothing : answer(asset)
-      })
-    )
-  })
-)
+/** `GET /console`, and what the page asks for, as it was built into a directory, whose URL ends with a slash. */
+export const layerOf = (directory: URL) =>
+  HttpRouter.use(
+    Effect.fnUntraced(function* (router) {
+      const assets = yield* Effect.promise(() => load(directory))
+      const page = assets.get("index.html")
+      const missing = HttpServerRespondable.toResponse(
+        new ConsoleMissing({
+          detail: "Run `npm run build:console` in the checkout of this service, then start it again."
+        })
+      )
+      yield* router.add("GET", "/console", page === undefined ? missing : answer(page))
+      const nothing = HttpServerRespondable.toResponse(
+        new Problem.NotFound({ detail: "The console has no such file." })
+      )
+      yield* router.add(
+        "GET",
+        "/console/assets/:name",
+        Effect.flatMap(HttpRouter.params, ({ name = "" }) => {
+          const asset = assets.get(`assets/${name}`)
+          return asset === undefined ? nothing : answer(asset)
+        })
+      )
+    })
+  )
+
+/** {@link layerOf} the directory that the build fills. */
+export const layer = layerOf(built)

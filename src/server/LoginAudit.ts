@@ -10,13 +10,11 @@ import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
 import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Bursts from "../lifetime/internal/Bursts.ts"
+import * as Series from "../lifetime/internal/Series.ts"
 import type { LoginsRefused } from "./Logins.ts"
 import { Users } from "./Users.ts"
 
-const logins = Metric.counter("holdfast_logins_total", {
-  description: "Attempts to log in, by outcome",
-  incremental: true
-})
+const logins = Series.counter("holdfast_logins_total", "Attempts to log in, by outcome")
 
 /** What became of an attempt. */
 export type Outcome =
@@ -33,7 +31,8 @@ export type Outcome =
   /** A store could not be asked. */
   | "Unavailable"
 
-const count = (outcome: Outcome) => Metric.update(Metric.withAttributes(logins, { outcome }), 1)
+const outcomes = Series.by((outcome) => logins({ outcome }))
+const count = (outcome: Outcome) => Metric.update(outcomes(outcome), 1)
 
 const refusals: { readonly [Because in LoginsRefused["because"]]: readonly [Outcome, string] } = {
   failures: ["TooManyFailures", "Logins were refused, because too many had failed for this user or from this address"],

@@ -22,11 +22,16 @@ export interface Seen {
   /** Of the answer; 499 where the client was gone before it had all of it. */
   readonly status: number
   readonly millis: number
-  /** Bytes of the answer, headers included. */
+  /** Bytes of the answer, headers included; 0 where no observer counts them. */
   readonly bytes: number
 }
 
-export type Observer = (seen: Seen) => void
+export interface Observer {
+  /** Whether it needs the bytes of an answer, which are dear to ask for. Default: no. */
+  readonly countsBytes?: boolean
+  /** What it is told is its own only until it returns. */
+  readonly over: (seen: Seen) => void
+}
 
 /** Those who look. Default: nobody. */
 export const RequestObservers = Context.Reference<ReadonlyArray<Observer>>("holdfast/server/RequestObservers", {
@@ -38,18 +43,26 @@ const clientGone = 499
 
 const passage = Symbol("holdfast/server/RequestObservers/passage")
 
-/** What is known of a request meanwhile. On the message itself: a map from it would cost more than the rest. */
-class Passage {
+/** What is known of a request, meanwhile and when it is over. */
+class Passage implements Seen {
+  readonly request: IncomingMessage
+  readonly method: string
   route: string | undefined = undefined
   from: HttpServerRequest.HttpServerRequest | undefined = undefined
-  readonly startedAt = performance.now()
-  readonly written: number
+  status = 0
+  millis: number
+  bytes: number
 
-  constructor({ socket }: IncomingMessage) {
-    this.written = socket.bytesWritten
+  constructor(request: IncomingMessage, written: number) {
+    this.request = request
+    this.method = request.method ?? ""
+    // Until it is over, when it began.
+    this.millis = performance.now()
+    this.bytes = written
   }
 }
 
+/** On the message itself: a map from it would cost more than the rest. */
 interface Watched extends IncomingMessage {
   [passage]?: Passage
 }
@@ -57,26 +70,21 @@ interface Watched extends IncomingMessage {
 /** What a server calls for each request, or undefined where nobody looks. */
 export const watcher = (observers: ReadonlyArray<Observer>) => {
   if (observers.length === 0) return undefined
+  const countsBytes = observers.some((observer) => observer.countsBytes)
   // One function for all of them.
   function seen(this: ServerResponse): void {
-    const request: Watched = this.req
-    const known = request[passage]
+    const known = (this.req as Watched)[passage]
     if (known === undefined) return
-    const over: Seen = {
-      request,
-      method: request.method ?? "",
-      route: known.route,
-      from: known.from,
-      status: this.writableFinished ? this.statusCode : clientGone,
-      millis: performance.now() - known.startedAt,
-      bytes: request.socket.bytesWritten - known.written
-    }
-    for (const observer of observers) observer(over)
+    known.status = this.writableFinished ? this.statusCode : clientGone
+    known.millis = performance.now() - known.millis
+    if (countsBytes) known.bytes = this.req.socket.bytesWritten - known.bytes
+    for (const observer of observers) observer.over(known)
   }
   return (request: Watched, response: ServerResponse): void => {
     if (request[passage] !== undefined) return
-    request[passage] = new Passage(request)
-    response.once("close", seen)
+    request[passage] = new Passage(request, countsBytes ? request.socket.bytesWritten : 0)
+    // It closes once.
+    response.on("close", seen)
   }
 }
 

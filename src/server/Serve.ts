@@ -42,6 +42,7 @@ import * as FunctionServices from "./FunctionServices.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as Listener from "./Listener.ts"
+import * as LiveSessions from "./LiveSessions.ts"
 import * as Logging from "./Logging.ts"
 import * as Logins from "./Logins.ts"
 import * as OpenApiDocument from "./OpenApiDocument.ts"
@@ -120,7 +121,7 @@ const sessions = (settings: Settings.Settings, databases: Databases.Databases) =
         : SessionStores.layer(settings, databases)
     ),
     Layer.provideMerge(
-      Users.layer.pipe(
+      Layer.merge(Users.layer, LiveSessions.layer(settings)).pipe(
         Layer.provide(
           PgDirect.layer("users", { url: databases.own, maxConnections: 2, applicationName: "holdfast-users" })
         )

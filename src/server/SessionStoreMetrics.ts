@@ -3,25 +3,24 @@
  *
  * An answer such as "this session is over" is an outcome like any other; `SessionsUnavailable` is the store's failure.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Cause from "effect/Cause"
-import * as Metric from "effect/Metric"
 import * as Tracer from "effect/Tracer"
-import * as SteadyClock from "../lifetime/internal/SteadyClock.ts"
+import * as Series from "../lifetime/internal/Series.ts"
 import type { SessionError } from "../session/SessionError.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 
-const operations = Metric.counter("holdfast_store_operations_total", {
-  description: "What the session store was asked, by operation and outcome",
-  incremental: true
-})
-const time = Metric.histogram("holdfast_store_operation_seconds", {
-  description: "Time from asking the session store until it answered",
-  boundaries: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
-})
+const operations = Series.counter(
+  "holdfast_store_operations_total",
+  "What the session store was asked, by operation and outcome"
+)
+const time = Series.histogram(
+  "holdfast_store_operation_seconds",
+  "Time from asking the session store until it answered",
+  [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
+)
 
 const outcomeOf = (exit: Exit.Exit<unknown, SessionError>): string => {
   if (Exit.isSuccess(exit)) return "Answered"
@@ -36,28 +35,20 @@ const span = { kind: "client", captureStackTrace: false } as const
 const measured = (store: SessionStore["Service"]) =>
   Effect.gen(function* () {
     const context = yield* Effect.context<never>()
-    const clock = yield* Clock.Clock
     // Where nobody is told of spans, none is made.
     const isTraced = (yield* Tracer.Tracer) !== Tracer.nativeTracer
     const around = (operation: string) => {
-      const took = Metric.withAttributes(time, { operation })
-      const outcomes = new Map<string, Metric.Counter<number>>()
-      const outcome = (name: string) => {
-        const known = outcomes.get(name)
-        if (known !== undefined) return known
-        const made = Metric.withAttributes(operations, { operation, outcome: name })
-        outcomes.set(name, made)
-        return made
-      }
+      const took = time({ operation })
+      const outcomes = Series.by((outcome) => operations({ operation, outcome }))
       return <A, R>(effect: Effect.Effect<A, SessionError, R>): Effect.Effect<A, SessionError, R> =>
         Effect.suspend(() => {
-          const since = SteadyClock.millis(clock)
-          return Effect.onExit(
+          const since = performance.now()
+          return Effect.onExitPrimitive(
             isTraced ? Effect.withSpan(effect, `SessionStore.${operation}`, span) : effect,
             (exit) => {
-              outcome(outcomeOf(exit)).updateUnsafe(1, context)
-              took.updateUnsafe((SteadyClock.millis(clock) - since) / 1000, context)
-              return Effect.void
+              outcomes(outcomeOf(exit)).updateUnsafe(1, context)
+              took.updateUnsafe((performance.now() - since) / 1000, context)
+              return undefined
             }
           )
         })

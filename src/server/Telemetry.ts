@@ -2,7 +2,7 @@
  * Traces, metrics and log lines for a collector of OpenTelemetry, where the environment names one.
  *
  * The variables are those of the OpenTelemetry specification: `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and
- * their kin. Without them nothing is made, and nothing is done for a request. What is left to send is sent when the layer closes,
+ * their kin. Without them nothing is made, and nothing is done for a request: Effect would make spans that nobody sees. What is left to send is sent when the layer closes,
  * within the time that these variables say.
  *
  * **Details**
@@ -40,7 +40,7 @@ const quiet = new Set(["/health/live", "/health/ready", "/metrics"])
 /** Sends to the collector that the environment names, in the encoding that it names: protobuf, or JSON. */
 export const layer: Layer.Layer<never> = Layer.unwrap(
   Effect.gen(function* () {
-    if (!isWanted(process.env)) return Layer.empty
+    if (!isWanted(process.env)) return Layer.succeed(HttpMiddleware.TracerDisabledWhen, () => true)
     const protocol = yield* Config.withDefault(Config.String("OTEL_EXPORTER_OTLP_PROTOCOL"), "http/protobuf")
     const serialization = protocol === "http/json" ? OtlpSerialization.layerJson : OtlpSerialization.layerProtobuf
     const exporter = Otlp.layerFromConfig({

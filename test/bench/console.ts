@@ -7,14 +7,15 @@
  * and a processor four times as slow. The time that blocks is what tasks took beyond 50 ms each after the first paint.
  *
  * Of the 200 queries all really run, each on a connection of its own, and twenty a second more begin and end meanwhile. Frames are
- * counted at rest at the head of the list, and while the list is scrolled.
+ * counted at rest at the head of the list, and while the list is scrolled. What the page takes of its one thread is the processor's
+ * time, which other work on the machine disturbs less than it does the frames. `--live` measures these queries only.
  *
  * Browser, service, database and load share the processors of one machine, and the browser draws without a graphics card.
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import type { Browser, Page } from "playwright-core"
+import type { Browser, CDPSession, Page } from "playwright-core"
 import { build } from "vite"
 import { freePort } from "../../src/embedded/FreePort.ts"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
@@ -150,6 +151,28 @@ const frames = (page: Page, each = "") =>
     requestAnimationFrame(next)
   })`) as Promise<{ readonly count: number; readonly longest: number }>
 
+/** What the thread of the page did so far, in milliseconds. */
+const busy = async (session: CDPSession) => {
+  const { metrics } = await session.send("Performance.getMetrics")
+  const of = (wanted: string) => 1000 * (metrics.find(({ name }) => name === wanted)?.value ?? NaN)
+  return {
+    all: of("TaskDuration"),
+    script: of("ScriptDuration"),
+    style: of("RecalcStyleDuration"),
+    layout: of("LayoutDuration")
+  }
+}
+type Busy = Awaited<ReturnType<typeof busy>>
+
+/** Frames as {@link frames} counts them, and what the thread of the page did meanwhile, in milliseconds a second. */
+const watched = async (page: Page, session: CDPSession, each?: string) => {
+  const before = await busy(session)
+  const seen = await frames(page, each)
+  const after = await busy(session)
+  const of = (what: keyof Busy) => (after[what] - before[what]) / seconds
+  return { ...seen, all: of("all"), script: of("script"), style: of("style"), layout: of("layout") }
+}
+
 const scroll = "document.querySelector('[role=rowgroup]').scrollTop = (now - began) % 4000 * 2"
 
 const live = async (browser: Browser, url: string) => {
@@ -168,17 +191,13 @@ const live = async (browser: Browser, url: string) => {
   await page.getByText(new RegExp(`^${running} of ${running} queries$`)).waitFor()
   await page.getByLabel("State").selectOption("")
   const timer = setInterval(() => void submit("select pg_sleep(0.2)").catch(() => undefined), 50)
-  const rows: Array<{ readonly at: string; readonly rest: number; readonly moved: number; readonly longest: number }> =
-    []
+  const session = await context.newCDPSession(page)
+  await session.send("Performance.enable")
+  type Watched = Awaited<ReturnType<typeof watched>>
+  const seen: { readonly rest: Array<Watched>; readonly scrolled: Array<Watched> } = { rest: [], scrolled: [] }
   for (let round = 0; round < rounds; round++) {
-    const rest = await frames(page)
-    const moved = await frames(page, scroll)
-    rows.push({
-      at: String(round),
-      rest: rest.count / seconds,
-      moved: moved.count / seconds,
-      longest: Math.max(rest.longest, moved.longest)
-    })
+    seen.rest.push(await watched(page, session))
+    seen.scrolled.push(await watched(page, session, scroll))
   }
   clearInterval(timer)
   const { json } = await user.send("GET", "/queries?limit=1000")
@@ -186,17 +205,25 @@ const live = async (browser: Browser, url: string) => {
     if (state === "Running") await user.send("DELETE", `/queries/${id}`)
   }
   await context.close()
-  console.table([
-    {
-      running,
-      "frames a second": range(rows.map(({ rest }) => rest)),
-      "while scrolled": range(rows.map(({ moved }) => moved)),
+  const of = (all: ReadonlyArray<Watched>, what: keyof Busy) =>
+    range(
+      all.map((one) => one[what]),
+      0
+    )
+  console.table(
+    Object.entries(seen).map(([list, all]) => ({
+      list: `${running} run, ${list}`,
+      "frames a second": range(all.map(({ count }) => count / seconds)),
       "longest frame, ms": range(
-        rows.map(({ longest }) => longest),
+        all.map(({ longest }) => longest),
         0
-      )
-    }
-  ])
+      ),
+      "ms of the page's thread a second": of(all, "all"),
+      script: of(all, "script"),
+      style: of(all, "style"),
+      layout: of(all, "layout")
+    }))
+  )
 }
 
 export const run = () =>
@@ -224,7 +251,8 @@ export const run = () =>
     )
     yield* Effect.promise(async () => {
       const all = new Map<string, Array<Load>>()
-      for (let round = 0; round < rounds; round++) {
+      const isLive = process.argv.includes("--live")
+      for (let round = 0; round < (isLive ? 0 : rounds); round++) {
         for (const device of ["desk", "phone"]) {
           const found = await loads(browser, service.address, device === "phone")
           for (const [kind, one] of Object.entries(found)) {
@@ -233,7 +261,7 @@ export const run = () =>
           }
         }
       }
-      console.table(Array.from(all, ([name, some]) => shown(name, some)))
+      if (!isLive) console.table(Array.from(all, ([name, some]) => shown(name, some)))
       await live(browser, service.address)
     })
   }).pipe(Effect.scoped, Effect.runPromise)

@@ -7,6 +7,7 @@ import { read } from "./record.ts"
 const all: Readonly<Record<string, () => Promise<{ readonly run: () => Promise<void> }>>> = {
   http: () => import("./http.ts"),
   primitives: () => import("./primitives.ts"),
+  observing: () => import("./observing.ts"),
   connections: () => import("./connections.ts"),
   roles: () => import("./roles.ts"),
   sessions: () => import("./sessions.ts"),

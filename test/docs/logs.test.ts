@@ -23,7 +23,7 @@ const emitted = globSync("src/**/*.ts").flatMap((file) =>
   )
 )
 /** Written for each request, past the loggers. */
-const access = /event: "(http.request)",([\s\S]*?)\n {8}\}/.exec(readFileSync("src/server/AccessLog.ts", "utf8"))
+const access = /event: "(http.request)",([\s\S]*?)\n +\}/.exec(readFileSync("src/server/AccessLog.ts", "utf8"))
 
 describe("the log's events", () => {
   it("are those of the docs, with their levels and fields, and no other", () => {

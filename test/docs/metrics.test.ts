@@ -13,7 +13,7 @@ describe("docs/metrics-and-logs.md", () => {
     const registered = globSync("src/**/*.ts").flatMap((file) =>
       Array.from(
         readFileSync(file, "utf8").matchAll(
-          /\b(?:Metric\.(gauge|counter|histogram)|count|(gauge))\(\s*"((?:holdfast|process|nodejs)_\w+)"/g
+          /\b(?:(?:Metric|Series)\.(gauge|counter|histogram)|count|(gauge))\(\s*"((?:holdfast|process|nodejs)_\w+)"/g
         ),
         ([, type, own = "counter", name = ""]) => `${name} ${type ?? own}`
       )

@@ -179,6 +179,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
           'holdfast_store_operations_total{operation="load",outcome="Answered"}',
           'holdfast_store_operation_seconds_count{operation="load"}',
           'holdfast_connections_open{source="default"}',
+          "holdfast_sessions_live",
           'holdfast_engine_ready{engine="default"}',
           "process_cpu_seconds_total",
           "nodejs_eventloop_lag_p99_seconds"

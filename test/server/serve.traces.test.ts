@@ -6,7 +6,11 @@ import { createServer } from "node:http"
 import { once } from "node:events"
 import { text } from "node:stream/consumers"
 import * as Effect from "effect/Effect"
+import * as HttpMiddleware from "effect/http/HttpMiddleware"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Schema from "effect/Schema"
+import * as Telemetry from "../../src/server/Telemetry.ts"
 import { rowsOf } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
@@ -73,6 +77,22 @@ const treeOf = (spans: ReadonlyArray<Span>, parent: string): ReadonlyArray<unkno
     })
 
 describe("a trace", () => {
+  // Effect makes one as soon as the service looks at requests on their way, as it does behind a proxy that it trusts.
+  it.effect("is made for no request where nobody collects, behind a proxy either", () =>
+    Effect.gen(function* () {
+      const request = HttpServerRequest.fromWeb(new Request("http://localhost/session"))
+      const isTraced = Effect.map(Effect.option(Effect.currentParentSpan), (span) =>
+        HttpServerResponse.text(span._tag === "Some" ? "traced" : "not traced")
+      )
+      const response = yield* Effect.provideService(
+        HttpMiddleware.tracer(isTraced),
+        HttpServerRequest.HttpServerRequest,
+        request
+      )
+      assert.strictEqual(yield* Effect.promise(() => HttpServerResponse.toWeb(response).text()), "not traced")
+    }).pipe(Effect.provide(Telemetry.layer))
+  )
+
   it.live(
     "runs from the request through session, lease and statement to the server of the statement, under the caller's; S10 with no secret in it",
     () =>

@@ -549,6 +549,8 @@ describe("Sessions", () => {
             "handle",
             "session"
           ])
+          const [session] = yield* ledger.held
+          assert.deepStrictEqual(session?.attributes, { principal: "alice" }, "an operator sees whose it is")
         })
       )
       yield* TestClock.adjust(0)

@@ -6,10 +6,10 @@ import { assert } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { readFileSync } from "node:fs"
+import { existsSync, globSync, readFileSync, statSync } from "node:fs"
 import * as Path from "node:path"
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core"
-import { build } from "vite"
+import type * as Client from "./browser.ts"
 import * as Chromium from "./chromium.ts"
 import * as Service from "./service.ts"
 
@@ -22,15 +22,28 @@ export class Console extends Context.Service<
   { readonly browser: Browser; readonly complaints: Array<string> }
 >()("test/Console") {}
 
-const built = Effect.promise(() =>
-  build({ configFile: Path.join(root, "src/console/vite.config.ts"), logLevel: "error" })
-)
+/** Whether nothing that the page is made of changed since it was built. */
+const isBuilt = () => {
+  const page = Path.join(root, "dist/console/index.html")
+  if (!existsSync(page)) return false
+  const sources = globSync("src/**/*.*", { cwd: root }).concat("package-lock.json")
+  const { mtimeMs } = statSync(page)
+  return sources.every((file) => statSync(Path.join(root, file)).mtimeMs < mtimeMs)
+}
+
+const built = Effect.promise(async () => {
+  if (!isBuilt())
+    await (await import("vite")).build({ configFile: Path.join(root, "src/console/vite.config.ts"), logLevel: "error" })
+})
 
 /** A service with the console as it is now, and one browser for all tests of a block. */
 export const layer = Layer.effect(
   Console,
   Effect.map(Chromium.launch, (browser) => ({ browser, complaints: [] }))
-).pipe(Layer.merge(Service.layerShared({ HOLDFAST_FUNCTIONS: "on" })), Layer.provide(Layer.effectDiscard(built)))
+).pipe(
+  Layer.merge(Service.layerShared({ HOLDFAST_FUNCTIONS: "on", HOLDFAST_MAX_SESSIONS: "50" })),
+  Layer.provide(Layer.effectDiscard(built))
+)
 
 /** What a page of a service that has no session for it says on its first visit; a breach of the policy is none of it. */
 const isExpected = (text: string): boolean => /Failed to load resource|net::ERR/.test(text)
@@ -82,6 +95,20 @@ export const loggedIn = Effect.fnUntraced(function* (options?: BrowserContextOpt
   return { context, page }
 })
 
+/** A tab of somebody who logged in before: a login takes the service a quarter of a second. */
+export const withSession = Effect.fnUntraced(function* ({ cookies }: Client.Browser) {
+  const { url } = yield* Service.Shared
+  const context = yield* person()
+  yield* does(() =>
+    context.addCookies(
+      Array.from(cookies, ([name, value]) => ({ name, value, url, httpOnly: true, sameSite: "Lax" as const }))
+    )
+  )
+  const page = yield* open(context)
+  yield* does(() => page.getByRole("textbox", { name: "SQL" }).waitFor())
+  return { context, page }
+})
+
 /** Writes into the editor what is to be run. */
 export const write = (page: Page, sql: string) =>
   does(async () => {
@@ -112,11 +139,12 @@ interface Violation {
 
 /**
  * Fails where axe finds something, in both languages and both themes; the page looks as before afterwards. A theme changes colours and a
- * language changes texts, so that each is seen once. With `HOLDFAST_TEST_SCALE` above 1 every theme is seen in every language.
+ * language changes texts, so that each is seen once. What axe would load before, styles of others and sounds, no page has. With `HOLDFAST_TEST_SCALE` above 1 every theme is seen in every language.
  */
 export const isAccessible = (page: Page, what: string) =>
   does(async () => {
-    await page.evaluate(axe)
+    // Half a megabyte, once for each page.
+    if (!(await page.evaluate("'axe' in globalThis"))) await page.evaluate(axe)
     const isDark = Boolean(await page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches"))
     const [own, other] = isDark ? (["dark", "light"] as const) : (["light", "dark"] as const)
     const look = (colorScheme: "dark" | "light") => page.emulateMedia({ colorScheme })
@@ -125,7 +153,7 @@ export const isAccessible = (page: Page, what: string) =>
       await page.waitForFunction(`document.documentElement.lang === "${language}"`)
     }
     const check = async (how: string) => {
-      const found = (await page.evaluate("axe.run({ resultTypes: ['violations'] })")) as {
+      const found = (await page.evaluate("axe.run({ resultTypes: ['violations'], preload: false })")) as {
         readonly violations: ReadonlyArray<Violation>
       }
       assert.deepStrictEqual(
@@ -144,9 +172,26 @@ export const isAccessible = (page: Page, what: string) =>
     await speak("en")
   })
 
+const isPictured = process.env["HOLDFAST_TEST_IMAGES"] !== undefined
+
+/** For pictures only: somebody's other device, and what was run there. */
+export const otherDevice = Effect.fnUntraced(function* (username: string) {
+  if (!isPictured) return
+  const browser = yield* (yield* Service.Shared).login(username)
+  for (const sql of [
+    "select count(*) from pg_class",
+    "insert into orders select * from orders_of_yesterday",
+    "select n from generate_series(1, 250000) as n",
+    "select 1 where false",
+    "select pg_sleep(300) as nightly_report"
+  ]) {
+    yield* browser.send("POST", "/queries", { json: { sql } })
+  }
+})
+
 /** Saves a picture of a view where it is asked for: `HOLDFAST_TEST_IMAGES=1`. */
 export const picture = (page: Page, name: string, looks = 0) =>
-  process.env["HOLDFAST_TEST_IMAGES"] === undefined
+  !isPictured
     ? Effect.void
     : does(async () => {
         // A chart needs some looks for a line.

@@ -39,6 +39,14 @@ export const systemdAnalyze = DistributionProgram.find({
   advice: "Install systemd (Debian: apt-get install systemd) so that systemd-analyze is on PATH."
 }).pipe(Effect.mapError((problem) => new Error(problem)))
 
+/** A terminal that a program can look at. */
+export const tmux = DistributionProgram.find({
+  cache: "tmux",
+  names: ["tmux"],
+  packages: [{ name: "tmux", file: "tmux", argv0: "tmux" }],
+  advice: "Install tmux (Debian: apt-get install tmux) so that tmux is on PATH."
+}).pipe(Effect.mapError((problem) => new Error(problem)))
+
 /** What a program wrote, on both outputs, and its exit code. */
 export interface Ran {
   readonly code: number | null

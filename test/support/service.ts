@@ -66,7 +66,7 @@ export interface Program {
 const own = Path.join(import.meta.dirname, "../../src/bin.ts")
 
 /** A new directory that anybody may go through, as a checkout is. */
-const temporaryDirectory = Effect.acquireRelease(
+export const temporaryDirectory = Effect.acquireRelease(
   Effect.promise(async () => {
     const directory = await Fs.realpath(await Fs.mkdtemp(Path.join(tmpdir(), "holdfast-service-")))
     await Fs.chmod(directory, 0o755)

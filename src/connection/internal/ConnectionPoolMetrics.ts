@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
+import * as Series from "../../lifetime/internal/Series.ts"
 
 /** Why a connection was closed before its pool was. */
 export type Retirement =
@@ -21,33 +22,27 @@ export type Retirement =
 /** In seconds. */
 const boundaries = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60]
 
-const held = Metric.gauge("holdfast_connections_held", { description: "Connections leased now" })
-const idle = Metric.gauge("holdfast_connections_idle", { description: "Connections open and not leased now" })
-const waiting = Metric.gauge("holdfast_connections_waiting", { description: "Borrowers waiting now" })
-const open = Metric.gauge("holdfast_connections_open", { description: "Connections open now" })
-const zombies = Metric.gauge("holdfast_connections_zombies", {
-  description: "Backends that were given up and that the server still has"
-})
-const opened = Metric.counter("holdfast_connections_opened_total", {
-  description: "Connections opened",
-  incremental: true
-})
-const retired = Metric.counter("holdfast_connections_retired_total", {
-  description: "Connections closed by the pool, by reason",
-  incremental: true
-})
-const leaks = Metric.counter("holdfast_connections_leak_warnings_total", {
-  description: "Leases held longer than the warning time",
-  incremental: true
-})
-const waitTime = Metric.histogram("holdfast_connections_wait_seconds", {
-  description: "Time from asking to having a connection",
+const held = Series.gauge("holdfast_connections_held", "Connections leased now")
+const idle = Series.gauge("holdfast_connections_idle", "Connections open and not leased now")
+const waiting = Series.gauge("holdfast_connections_waiting", "Borrowers waiting now")
+const open = Series.gauge("holdfast_connections_open", "Connections open now")
+const zombies = Series.gauge(
+  "holdfast_connections_zombies",
+  "Backends that were given up and that the server still has"
+)
+const opened = Series.counter("holdfast_connections_opened_total", "Connections opened")
+const retired = Series.counter("holdfast_connections_retired_total", "Connections closed by the pool, by reason")
+const leaks = Series.counter("holdfast_connections_leak_warnings_total", "Leases held longer than the warning time")
+const waitTime = Series.histogram(
+  "holdfast_connections_wait_seconds",
+  "Time from asking to having a connection",
   boundaries
-})
-const holdTime = Metric.histogram("holdfast_connections_hold_seconds", {
-  description: "Time from having to giving back a connection",
+)
+const holdTime = Series.histogram(
+  "holdfast_connections_hold_seconds",
+  "Time from having to giving back a connection",
   boundaries
-})
+)
 
 /** What is counted at a moment. */
 export interface Gauges {
@@ -61,12 +56,15 @@ export interface Gauges {
 /** The metrics of one source, or of what the pool is called, in the registry of the current context. */
 export const make = Effect.fnUntraced(function* (source: string) {
   const context = yield* Effect.context<never>()
-  const of = <Input, State>(metric: Metric.Metric<Input, State>) => Metric.withAttributes(metric, { source })
+  const of = <M>(series: Series.Series<M>) => series({ source })
   const times = { waited: of(waitTime), held: of(holdTime) }
+  const gauges = { held: of(held), idle: of(idle), waiting: of(waiting), open: of(open), zombies: of(zombies) }
+  const openedOfIt = of(opened)
+  const retirements = Series.by((reason) => retired({ source, reason }))
   return {
     opened: (connection: string): Effect.Effect<void> =>
       Effect.andThen(
-        Metric.update(of(opened), 1),
+        Metric.update(openedOfIt, 1),
         LogEvent.debug({ event: "connection.opened", source, connection }, "A connection was opened")
       ),
     leaks: of(leaks),
@@ -76,17 +74,17 @@ export const make = Effect.fnUntraced(function* (source: string) {
     sample: (now: Gauges): Effect.Effect<void> =>
       Effect.all(
         [
-          Metric.update(of(held), now.leased),
-          Metric.update(of(idle), now.idle),
-          Metric.update(of(waiting), now.waiting),
-          Metric.update(of(open), now.open),
-          Metric.update(of(zombies), now.zombies)
+          Metric.update(gauges.held, now.leased),
+          Metric.update(gauges.idle, now.idle),
+          Metric.update(gauges.waiting, now.waiting),
+          Metric.update(gauges.open, now.open),
+          Metric.update(gauges.zombies, now.zombies)
         ],
         { discard: true }
       ),
     retired: (reason: Retirement): Effect.Effect<void> =>
       Effect.andThen(
-        Metric.update(Metric.withAttributes(retired, { source, reason }), 1),
+        Metric.update(retirements(reason), 1),
         LogEvent.debug({ event: "connection.closed", source, reason }, "A connection was closed by its pool")
       )
   }

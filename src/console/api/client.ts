@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import { HoldfastApi } from "../../server/HoldfastApi.ts"
+import { words } from "../text/text.ts"
 
 /** The typed client; the session's cookie goes by itself. */
 export const client = Effect.runSync(
@@ -46,7 +47,7 @@ const over = new Set(["SessionMissing", "SessionExpired", "SessionRevoked", "Log
 /** Makes a failure of whatever a call failed with. */
 export const failureOf = (told: Told): CallFailed => {
   if (told._tag === "HttpClientError") {
-    return new CallFailed("Unreachable", "The service does not answer. Check the network, then try again.")
+    return new CallFailed("Unreachable", words().refused.Unreachable)
   }
   const code = told.code ?? told._tag ?? "Failed"
   if (over.has(code)) onUnauthorized(code)

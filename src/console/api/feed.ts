@@ -14,6 +14,11 @@ const name = "holdfast console queries"
 /** Records of what the service has forgotten by now are dropped when there are more. */
 const most = 5000
 
+/** A frame of a screen, in milliseconds. */
+const frame = 16
+/** The least time between two drawings of all queries, in milliseconds: more often than anybody reads. */
+const drawEvery = 100
+
 const make = () => {
   const queries = Store.make<ReadonlyMap<string, Query>>(new Map())
   /** Whether news come in. */
@@ -21,22 +26,26 @@ const make = () => {
   const waiting = new Map<string, Set<(query: Query) => void>>()
   let all = new Map<string, Query>()
   let drawing = 0
+  let drawnAt = Number.NEGATIVE_INFINITY
   let stopping: (() => void) | undefined
 
-  // Many may come at once: they are drawn together, at most once a frame.
-  const draw = () => {
-    if (drawing !== 0) return
-    drawing = window.setTimeout(() => {
+  // Many may come at once: they are drawn together. What somebody waits for is drawn with the next frame.
+  const draw = (isAwaited: boolean) => {
+    if (drawing !== 0 && !isAwaited) return
+    clearTimeout(drawing)
+    const show = () => {
       drawing = 0
+      drawnAt = performance.now()
       queries.set(new Map(all))
-    }, 16)
+    }
+    drawing = window.setTimeout(show, Math.max(frame, isAwaited ? 0 : drawnAt + drawEvery - performance.now()))
   }
   const take = (query: Query) => {
     const known = all.get(query.id)
     if (known !== undefined && known.transitions.length > query.transitions.length) return
     all.set(query.id, query)
     if (all.size > most) for (const [id] of Array.from(all).slice(0, most / 2)) all.delete(id)
-    draw()
+    draw(waiting.has(query.id))
     if (!isOver(query)) return
     for (const resolve of waiting.get(query.id) ?? []) resolve(query)
     waiting.delete(query.id)

@@ -1,8 +1,8 @@
 /**
  * What somebody sees who is not logged in, with the reason where they were.
  */
-import { useRef, useState } from "preact/hooks"
-import type { Snapshot } from "../../browser/SessionState.ts"
+import { useEffect, useRef, useState } from "preact/hooks"
+import { SessionRefused, type Snapshot } from "../../browser/SessionState.ts"
 import { useWords } from "../text/text.ts"
 import { Choices } from "./Choices.tsx"
 import { Mark } from "./icons.tsx"
@@ -12,7 +12,10 @@ export const Login = ({ now }: { readonly now: Snapshot }) => {
   const words = useWords()
   const [problem, setProblem] = useState("")
   const [isBusy, setBusy] = useState(false)
+  const username = useRef<HTMLInputElement>(null)
   const password = useRef<HTMLInputElement>(null)
+  // A browser heeds `autofocus` once for each page that it loads.
+  useEffect(() => username.current?.focus(), [])
   const ended = now.status === "anonymous" ? now.ended : null
 
   const submit = async (event: SubmitEvent) => {
@@ -23,7 +26,11 @@ export const Login = ({ now }: { readonly now: Snapshot }) => {
     try {
       await session.login({ username: form.get("username"), password: form.get("password") })
     } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error))
+      setProblem(
+        error instanceof SessionRefused
+          ? ((words.refused as Readonly<Record<string, string>>)[error.code] ?? error.message)
+          : String(error)
+      )
       setBusy(false)
       password.current?.select()
     }
@@ -42,7 +49,14 @@ export const Login = ({ now }: { readonly now: Snapshot }) => {
         {now.trouble !== null && <p class="note wait">{words.unavailableLogin}</p>}
         <label class="field">
           {words.username}
-          <input name="username" autocomplete="username" autocapitalize="none" spellcheck={false} required autofocus />
+          <input
+            ref={username}
+            name="username"
+            autocomplete="username"
+            autocapitalize="none"
+            spellcheck={false}
+            required
+          />
         </label>
         <label class="field">
           {words.password}

@@ -24,10 +24,10 @@ export const lazy = <P extends object>(load: () => Promise<ComponentType<P>>): C
       return <Loaded {...props} />
     }
     return state === "failed" ? (
-      <p class="empty">
-        {words.unavailable}
+      <div class="empty" role="alert">
+        {words.notLoaded}
         <button onClick={() => setState("loading")}>{words.retry}</button>
-      </p>
+      </div>
     ) : (
       <p class="empty">{words.loading}</p>
     )

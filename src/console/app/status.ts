@@ -1,6 +1,7 @@
 /**
- * The status line: the last thing that happened, in words. Screen readers are told of it.
+ * The status line: the last thing that happened in the view, in words. Screen readers are told of it.
  */
+import { route } from "./router.ts"
 import * as Store from "./store.ts"
 
 export interface Status {
@@ -9,6 +10,9 @@ export interface Status {
 }
 
 export const status: Store.Store<Status> = Store.make<Status>({ text: "", kind: "info" })
+
+// What was said of one view means nothing in another.
+route.subscribe(() => status.set({ text: "", kind: "info" }))
 
 /** Says what happened. */
 export const say = (text: string): void => status.set({ text, kind: "info" })

@@ -42,7 +42,7 @@ export const Chart = ({ data, names, title }: ChartProps) => {
     if (element === null) return
     const muted = colourOf(element, "--muted")
     const grid = { stroke: colourOf(element, "--line"), width: 1 }
-    const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" })
+    const clock = new Intl.DateTimeFormat(locale, { timeStyle: "medium" })
     const axis = { stroke: muted, grid, ticks: grid, font: "11px sans-serif" }
     const made = new uPlot(
       {

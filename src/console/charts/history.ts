@@ -30,13 +30,15 @@ export const byLabel = (samples: ReadonlyArray<Sample>, name: string, label: str
   return found
 }
 
-/** The names with the highest values, each as a line. */
+/** The names with the highest values, each as a line; those that had none only where no other has. */
 export const series = (looks: ReadonlyArray<Look>, lines = 5): Series => {
   const highest = new Map<string, number>()
   for (const { values } of looks) {
     for (const [name, value] of values) highest.set(name, Math.max(highest.get(name) ?? 0, value))
   }
+  const isAny = Array.from(highest.values()).some((value) => value > 0)
   const names = Array.from(highest)
+    .filter(([, value]) => value > 0 || !isAny)
     .toSorted(([a, x], [b, y]) => y - x || (a < b ? -1 : 1))
     .slice(0, lines)
     .map(([name]) => name)

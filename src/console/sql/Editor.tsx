@@ -134,7 +134,8 @@ export const Editor = (props: EditorProps) => {
           theme,
           colours,
           EditorView.lineWrapping,
-          EditorView.contentAttributes.of({ "aria-label": now.current.label, spellcheck: "false" }),
+          // Tools for accessibility do not take a text that can be edited for one that can be focused.
+          EditorView.contentAttributes.of({ "aria-label": now.current.label, spellcheck: "false", tabindex: "0" }),
           EditorView.updateListener.of(({ docChanged, selectionSet, state }) => {
             if (docChanged) now.current.onText(state.doc.toString())
             if (docChanged || selectionSet) now.current.onCursor(state.selection.main.head)

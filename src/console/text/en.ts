@@ -18,6 +18,11 @@ export const en = {
   username: "User name",
   password: "Password",
   loggingIn: "Logging in…",
+  refused: {
+    InvalidCredentials:
+      "The user name or the password is wrong. Check both; the service does not say which of them it is.",
+    Unreachable: "The service does not answer. Check the network, then try again."
+  },
   logout: "Log out",
   loggedInAs: "Logged in as",
   left: "Left",
@@ -32,6 +37,7 @@ export const en = {
   unavailable: "The service does not answer. You are still logged in. The page tries again by itself.",
   unavailableLogin: "The service does not answer. The page tries again by itself.",
   loading: "Loading…",
+  notLoaded: "This part of the page could not be loaded. Check the network, then try again.",
   retry: "Try again",
 
   run: "Run",
@@ -52,6 +58,7 @@ export const en = {
   noRows: "The statement returned no rows.",
   noRowsYet: "Rows appear here. Write a statement and press Ctrl+Enter.",
   rows: "Rows",
+  rowUnit: (rows: number): string => (rows === 1 ? "row" : "rows"),
   notices: "Notices",
   noticesDropped: (count: number) => `${plural(count, "more notice")} were not kept.`,
   messages: "Messages",
@@ -105,7 +112,7 @@ export const en = {
 
   functionNew: "New function",
   functionTitle: "Title",
-  functionLanguage: "Language",
+  functionLanguage: "Written in",
   functionScript: "Script",
   functionParams: "Parameters",
   functionCreate: "Create and run",
@@ -136,7 +143,8 @@ export const en = {
 
   holdingsTotal: (total: number) => `${plural(total, "thing")} held`,
   holdingsOmitted: (omitted: number) => `${plural(omitted, "more")} are not shown, the latest ones.`,
-  operatorsOnly: "This view is for operators. Ask one to add you with --operator.",
+  operatorsOnly: "This view is for operators.",
+  operatorsHint: "The people who run the service make you one with this command:",
   holdingsNone: "Nothing is held.",
   paused: "Paused, because you did nothing for a minute.",
   kind: "Kind",

@@ -17,6 +17,10 @@ export const ja: Words = {
   username: "ユーザー名",
   password: "パスワード",
   loggingIn: "ログイン中…",
+  refused: {
+    InvalidCredentials: "ユーザー名またはパスワードが違います。両方を確認してください。どちらが違うかは表示しません。",
+    Unreachable: "サービスが応答しません。ネットワークを確認して、もう一度お試しください。"
+  },
   logout: "ログアウト",
   loggedInAs: "ログイン中のユーザー",
   left: "残り",
@@ -30,6 +34,7 @@ export const ja: Words = {
   unavailable: "サービスが応答しません。ログイン状態は続いています。自動的に再試行します。",
   unavailableLogin: "サービスが応答しません。自動的に再試行します。",
   loading: "読み込み中…",
+  notLoaded: "この部分を読み込めませんでした。ネットワークを確認して、もう一度お試しください。",
   retry: "再試行",
 
   run: "実行",
@@ -39,7 +44,7 @@ export const ja: Words = {
   engine: "エンジン",
   engineAway: (name) => `${name}(停止中)`,
   parameters: "パラメーター",
-  parametersHint: '$1, $2, … に渡す JSON の配列: ["文字列", 42]',
+  parametersHint: '$1, $2, … の JSON 配列: ["文字列", 42]',
   parametersInvalid: 'パラメーターは ["文字列", 42] のような JSON の配列で指定してください。',
   deadline: "制限時間",
   deadlines: { none: "標準", "10000": "10 秒", "60000": "1 分", "600000": "10 分", "3600000": "1 時間" },
@@ -50,6 +55,7 @@ export const ja: Words = {
   noRows: "この文は行を返しませんでした。",
   noRowsYet: "結果の行がここに表示されます。文を書いて Ctrl+Enter を押してください。",
   rows: "行",
+  rowUnit: () => "行",
   notices: "通知",
   noticesDropped: (count) => `ほかに ${count} 件の通知は保存されませんでした。`,
   messages: "メッセージ",
@@ -103,7 +109,7 @@ export const ja: Words = {
 
   functionNew: "新しい関数",
   functionTitle: "タイトル",
-  functionLanguage: "言語",
+  functionLanguage: "スクリプトの種類",
   functionScript: "スクリプト",
   functionParams: "パラメーター",
   functionCreate: "作成して実行",
@@ -134,7 +140,8 @@ export const ja: Words = {
 
   holdingsTotal: (total) => `${total.toLocaleString("ja")} 件を保持`,
   holdingsOmitted: (omitted) => `ほかに新しい ${omitted.toLocaleString("ja")} 件は表示していません。`,
-  operatorsOnly: "この画面は管理者用です。--operator での追加を管理者に依頼してください。",
+  operatorsOnly: "この画面は管理者用です。",
+  operatorsHint: "サービスの運用者に次のコマンドの実行を依頼してください。",
   holdingsNone: "保持しているものはありません。",
   paused: "1 分間操作がないため停止しています。",
   kind: "種類",

@@ -46,6 +46,12 @@ const execute = async (id: Info["id"], text: string) => {
 }
 type Execution = Awaited<ReturnType<typeof execute>>
 
+/** What a script failed with, without what is shown beside it. */
+const messageOf = ({ message, name }: NonNullable<Execution["error"]>): string =>
+  message
+    .slice(name !== undefined && message.startsWith(`${name}: `) ? name.length + 2 : 0)
+    .replace(/ \(line \d+, column \d+\)$/, "")
+
 const Outcome = ({ execution }: { readonly execution: Execution }) => {
   const words = useWords()
   const { console, consoleTruncated, error, ms, result, state } = execution
@@ -58,8 +64,8 @@ const Outcome = ({ execution }: { readonly execution: Execution }) => {
       <div class="pad stack">
         {error !== undefined && (
           <p class="note bad">
-            <b>{error.name ?? error.code}</b> {error.message}
-            {error.line !== undefined && <> ({words.errorAt(error.line, error.column ?? 1)})</>}
+            <b>{error.name ?? error.code}</b> {messageOf(error)}{" "}
+            {error.line !== undefined && <span class="place">({words.errorAt(error.line, error.column ?? 1)})</span>}
           </p>
         )}
         {result !== undefined && (
@@ -156,6 +162,7 @@ export const FunctionsView = () => {
   const [isOff, setOff] = useState(false)
   const [isBusy, setBusy] = useState(false)
   const [execution, setExecution] = useState<Execution | null>(null)
+  const [problem, setProblem] = useState("")
 
   const load = useCallback(async () => {
     await ask().then(setFunctions, (error: unknown) => {
@@ -170,7 +177,12 @@ export const FunctionsView = () => {
 
   const act = async (work: () => Promise<void>) => {
     setBusy(true)
-    await work().catch(sayError)
+    setProblem("")
+    await work().catch((error: unknown) => {
+      sayError(error)
+      setExecution(null)
+      setProblem(error instanceof Error ? error.message : String(error))
+    })
     await load()
     setBusy(false)
   }
@@ -204,6 +216,7 @@ export const FunctionsView = () => {
             <Writer isBusy={isBusy} onCreate={() => void create()} />
           </div>
           <div class="stack">
+            {problem !== "" && <p class="note bad">{problem}</p>}
             {execution !== null && <Outcome execution={execution} />}
             <div class="panel">
               <h2 class="pad">{words.functionsYours}</h2>

@@ -31,6 +31,12 @@ const linesOf = (
     return [{ key, holding, level, isOpen }, ...(isOpen ? linesOf(holding.holdings, closed, level + 1, key) : [])]
   })
 
+/** What people hold comes before what the service holds for all. */
+const inOrder = (holdings: ReadonlyArray<Holding>): ReadonlyArray<Holding> => {
+  const rankOf = ({ kind }: Holding) => (kind === "session" ? 0 : kind === "query" ? 1 : 2)
+  return holdings.toSorted((a, b) => rankOf(a) - rankOf(b))
+}
+
 const tones = { held: "ok", ending: "wait", stalled: "bad" } as const
 
 const Attributes = ({ attributes }: { readonly attributes: Holding["attributes"] }) => (
@@ -65,7 +71,7 @@ export const HoldingTree = ({ holdings }: { readonly holdings: ReadonlyArray<Hol
   const tree = useRef<HTMLDivElement>(null)
   const [closed, setClosed] = useState<ReadonlySet<string>>(new Set())
   const [active, setActive] = useState("")
-  const all = linesOf(holdings, closed)
+  const all = linesOf(inOrder(holdings), closed)
   const lines = all.slice(0, most)
   const current = lines.some(({ key }) => key === active) ? active : (lines[0]?.key ?? "")
 

@@ -73,9 +73,12 @@ const Charts = () => {
     },
     () => undefined
   )
+  const states = History.series(queries)
+  const named: Readonly<Record<string, string>> = words.states
+  const inWords = { ...states, names: states.names.map((name) => named[name] ?? name) }
   const charts = [
     { title: words.chartHeld, ...History.series(held) },
-    { title: words.chartQueries, ...History.series(queries) },
+    { title: words.chartQueries, ...inWords },
     { title: words.chartPool, ...History.series(pool) }
   ].filter(({ names }) => names.length > 0)
   return (
@@ -111,9 +114,16 @@ export const HoldingsView = () => {
         {!isOn && <span class="muted small">{words.paused}</span>}
         <Readiness readiness={readiness} />
       </div>
-      {problem !== null && (
-        <p class={isForbidden ? "panel empty" : "note bad"} role={isForbidden ? undefined : "alert"}>
-          {isForbidden ? words.operatorsOnly : problem.message}
+      {isForbidden && (
+        <div class="panel empty">
+          <strong>{words.operatorsOnly}</strong>
+          <span>{words.operatorsHint}</span>
+          <code>holdfast user add NAME --operator</code>
+        </div>
+      )}
+      {problem !== null && !isForbidden && (
+        <p class="note bad" role="alert">
+          {problem.message}
         </p>
       )}
       {found !== null && !isForbidden && (

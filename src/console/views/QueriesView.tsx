@@ -1,7 +1,7 @@
 /**
  * My queries, live: every state as it comes, filters, one to look at, and an end at a click.
  */
-import { useState } from "preact/hooks"
+import { useMemo, useState } from "preact/hooks"
 import { feed } from "../api/feed.ts"
 import * as Queries from "../api/queries.ts"
 import { useNow } from "../app/clock.ts"
@@ -12,6 +12,7 @@ import { useWords } from "../text/text.ts"
 import { bytes, count, moment, span } from "../text/times.ts"
 import { QueryView } from "./QueryView.tsx"
 import { StateBadge } from "./StateBadge.tsx"
+import { Sure } from "./Sure.tsx"
 import { useCancel } from "./useCancel.ts"
 import { VirtualList } from "./VirtualList.tsx"
 
@@ -29,6 +30,7 @@ const Took = ({ query }: { readonly query: Queries.Query }) => {
   return <>{span(Queries.tookOf(query, now))}</>
 }
 
+/** A row; it is drawn again only where something of it is new. */
 const Item = ({
   isBusy,
   onCancel,
@@ -36,10 +38,10 @@ const Item = ({
 }: {
   readonly query: Queries.Query
   readonly isBusy: boolean
-  readonly onCancel: () => void
+  readonly onCancel: (id: string) => void
 }) => {
   const words = useWords()
-  return (
+  const draw = () => (
     <>
       <span role="cell">
         <StateBadge state={query.state} />
@@ -56,29 +58,45 @@ const Item = ({
         <Took query={query} />
       </span>
       <span role="cell" class="num size">
-        {query.rowCount === null ? "" : count(query.rowCount)}
-        {query.bytes !== null && query.bytes > 0 && <small class="muted"> {bytes(query.bytes)}</small>}
+        {query.rowCount !== null && (
+          <>
+            {count(query.rowCount)}
+            <span class="unit"> {words.rowUnit(query.rowCount)}</span>
+          </>
+        )}
+        {query.bytes !== null && query.bytes > 0 && <small class="muted">{bytes(query.bytes)}</small>}
       </span>
       <span role="cell" class="act">
         {Queries.isOver(query) ? (
           <a class="button compact" href={linkTo("queries", query.id)}>
-            {query.state === "Succeeded" ? words.rows : words.detail}
+            {query.state === "Succeeded" && (query.rowCount ?? 0) > 0 ? words.rows : words.detail}
           </a>
         ) : (
-          <button class="compact danger" disabled={isBusy || query.state === "Canceling"} onClick={onCancel}>
+          <button
+            class="compact danger"
+            disabled={isBusy || query.state === "Canceling"}
+            onClick={() => onCancel(query.id)}
+          >
             {words.cancel}
           </button>
         )}
       </span>
     </>
   )
+  return useMemo(draw, [query, isBusy, words])
 }
+
+/** All queries, what runs first, the newest first. */
+const inOrder = (queries: Iterable<Queries.Query>): ReadonlyArray<Queries.Query> =>
+  Array.from(queries, (query) => ({ query, rank: rankOf(query), at: Date.parse(query.submittedAt) }))
+    .filter(({ query: { sql } }) => !sql.startsWith(comment))
+    .toSorted((a, b) => a.rank - b.rank || b.at - a.at)
+    .map(({ query }) => query)
 
 const List = () => {
   const words = useWords()
-  const all = Array.from(Store.useStore(feed.queries).values())
-    .filter(({ sql }) => !sql.startsWith(comment))
-    .toSorted((a, b) => rankOf(a) - rankOf(b) || Date.parse(b.submittedAt) - Date.parse(a.submittedAt))
+  const known = Store.useStore(feed.queries)
+  const all = useMemo(() => inOrder(known.values()), [known])
   const isLive = Store.useStore(feed.isLive)
   const state = Store.useStore(filter)
   const text = Store.useStore(search).toLowerCase()
@@ -119,15 +137,7 @@ const List = () => {
         />
         {running.length > 0 &&
           (isSure ? (
-            <span class="row">
-              <span>{words.cancelAllSure(running.length)}</span>
-              <button class="compact danger" onClick={cancelAll}>
-                {words.yes}
-              </button>
-              <button class="compact" onClick={() => setSure(false)}>
-                {words.no}
-              </button>
-            </span>
+            <Sure question={words.cancelAllSure(running.length)} onYes={cancelAll} onNo={() => setSure(false)} />
           ) : (
             <button class="danger" onClick={() => setSure(true)}>
               {words.cancelAll}
@@ -162,7 +172,7 @@ const List = () => {
             rowHeight={rowHeight}
             keyOf={({ id }) => id}
             className="queries-row"
-            draw={(query) => <Item query={query} isBusy={busy.has(query.id)} onCancel={() => void cancel(query.id)} />}
+            draw={(query) => <Item query={query} isBusy={busy.has(query.id)} onCancel={(id) => void cancel(id)} />}
           />
         </div>
       )}

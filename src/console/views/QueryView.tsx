@@ -33,7 +33,7 @@ const Timeline = ({ query }: { readonly query: Queries.Query }) => {
             <span class="bar" aria-hidden="true">
               <i
                 style={{
-                  marginLeft: `${((from - begin) / whole) * 100}%`,
+                  marginLeft: `min(${((from - begin) / whole) * 100}%, 100% - 3px)`,
                   width: isLast ? "3px" : `max(3px, ${((to - from) / whole) * 100}%)`
                 }}
               />

@@ -21,9 +21,11 @@ const Failure = ({ query, statement }: { readonly query: Queries.Query; readonly
     error.position === undefined ? null : query.sql.slice(0, placeOf(query.sql, error.position)).split("\n")
   return (
     <div class="pad stack" role={statement === null ? undefined : "alert"}>
-      <p class="note bad">
-        <b>{error.sqlState ?? error.code}</b> {error.message}
-        {before !== null && <> ({words.errorAt(before.length, (before.at(-1)?.length ?? 0) + 1)})</>}
+      <p class={`note ${query.state === "Canceled" ? "off" : "bad"}`}>
+        <b>{error.sqlState ?? error.code}</b> {error.message}{" "}
+        {before !== null && (
+          <span class="place">({words.errorAt(before.length, (before.at(-1)?.length ?? 0) + 1)})</span>
+        )}
       </p>
       {error.detail !== undefined && (
         <p>

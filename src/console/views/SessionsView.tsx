@@ -6,6 +6,7 @@ import { client, run } from "../api/client.ts"
 import { say, sayError } from "../app/status.ts"
 import { useWords } from "../text/text.ts"
 import { moment } from "../text/times.ts"
+import { Sure } from "./Sure.tsx"
 import { nameOf } from "./userAgent.ts"
 
 const ask = () => run(client.sessions.devices())
@@ -48,15 +49,7 @@ export const SessionsView = () => {
         <h1>{words.views.sessions}</h1>
         {others > 0 &&
           (isSure ? (
-            <span class="row">
-              <span>{words.endOthersSure}</span>
-              <button class="compact danger" onClick={() => void endOthers()}>
-                {words.yes}
-              </button>
-              <button class="compact" onClick={() => setSure(false)}>
-                {words.no}
-              </button>
-            </span>
+            <Sure question={words.endOthersSure} onYes={() => void endOthers()} onNo={() => setSure(false)} />
           ) : (
             <button class="danger" disabled={busy !== ""} onClick={() => setSure(true)}>
               {words.endOthers}

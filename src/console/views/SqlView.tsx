@@ -43,11 +43,15 @@ const paramsOf = (text: string): ReadonlyArray<unknown> | undefined => {
   throw new Error(wordsNow().parametersInvalid)
 }
 
-const run = async (cursor: number): Promise<void> => {
+/** Submits the statement at the cursor. Answers its id. */
+const submit = async (cursor: number): Promise<string | undefined> => {
   const text = SqlState.text.get()
   const all = Statements.split(text)
   const statement = all[Statements.indexAt(all, cursor)]
-  if (statement === undefined) return say(wordsNow().nothingToRun)
+  if (statement === undefined) {
+    say(wordsNow().nothingToRun)
+    return undefined
+  }
   const timeoutMs = Number(SqlState.deadline.get())
   const engine = SqlState.engine.get()
   const params = paramsOf(SqlState.params.get())
@@ -59,8 +63,14 @@ const run = async (cursor: number): Promise<void> => {
   })
   SqlState.shown.set(id)
   SqlState.ran.set(statement)
+  return id
+}
+
+/** Says how a query ended, unless another one is shown by then. */
+const follow = async (id: string): Promise<void> => {
   const query = await feed.outcome(id)
   feed.take(query)
+  if (SqlState.shown.get() !== id) return
   if (query.state === "Succeeded") say(wordsNow().rowsIn(query.rowCount ?? 0, span(Queries.tookOf(query, Date.now()))))
   else if (query.state === "Canceled") say(wordsNow().queryCanceled)
   else if (query.error !== null) sayError(query.error.message)
@@ -74,7 +84,7 @@ export const SqlView = () => {
   const engineName = Store.useStore(SqlState.engine)
   const engines = Store.useStore(SqlState.engines)
   const query = Store.useStore(feed.queries).get(shown)
-  const [isSending, setSending] = useState(false)
+  const isSending = useRef(false)
   const [catalogue, setCatalogue] = useState<Catalogue.Catalogue>({})
   const [at, setAt] = useState({ index: 0, all: 0 })
   const cursor = useRef(0)
@@ -98,10 +108,13 @@ export const SqlView = () => {
   }, [shown])
 
   const start = async () => {
-    if (isSending) return
-    setSending(true)
-    await run(cursor.current).catch(sayError)
-    setSending(false)
+    if (isSending.current) return
+    isSending.current = true
+    const id = await submit(cursor.current).catch(sayError)
+    isSending.current = false
+    if (id === undefined) return
+    say(words.states.Running)
+    await follow(id).catch(sayError)
   }
   const onCursor = (place: number) => {
     cursor.current = place
@@ -127,7 +140,7 @@ export const SqlView = () => {
           />
         </div>
         <div class="sql-bar">
-          <button class="primary" disabled={isSending && !isRunning} onClick={() => void start()} title={words.runHint}>
+          <button class="primary" onClick={() => void start()} title={words.runHint}>
             {words.run}
             <kbd aria-hidden="true">Ctrl ⏎</kbd>
           </button>

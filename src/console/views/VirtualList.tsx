@@ -18,22 +18,24 @@ const beyond = 5
 
 export const VirtualList = <A,>({ className, draw, items, keyOf, rowHeight }: VirtualListProps<A>) => {
   const box = useRef<HTMLDivElement>(null)
-  const [seen, setSeen] = useState({ top: 0, height: 600 })
+  // The first row that is seen, and the height of all. Where a row is scrolled within itself, nothing is drawn.
+  const [top, setTop] = useState(0)
+  const [height, setHeight] = useState(600)
   useLayoutEffect(() => {
     const element = box.current
     if (element === null) return
-    const measure = () => setSeen({ top: element.scrollTop, height: element.clientHeight })
-    const observer = new ResizeObserver(measure)
+    const scrolled = () => setTop(Math.floor(element.scrollTop / rowHeight))
+    const observer = new ResizeObserver(() => setHeight(element.clientHeight))
     observer.observe(element)
-    element.addEventListener("scroll", measure, { passive: true })
-    measure()
+    element.addEventListener("scroll", scrolled, { passive: true })
+    scrolled()
     return () => {
       observer.disconnect()
-      element.removeEventListener("scroll", measure)
+      element.removeEventListener("scroll", scrolled)
     }
   }, [])
-  const first = Math.max(0, Math.floor(seen.top / rowHeight) - beyond)
-  const last = Math.min(items.length, Math.ceil((seen.top + seen.height) / rowHeight) + beyond)
+  const first = Math.max(0, top - beyond)
+  const last = Math.min(items.length, top + 1 + Math.ceil(height / rowHeight) + beyond)
   return (
     <div class="scroll" ref={box} role="rowgroup" tabIndex={0}>
       <div role="presentation" style={{ position: "relative", height: px(items.length * rowHeight) }}>

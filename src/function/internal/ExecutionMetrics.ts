@@ -1,25 +1,29 @@
 /**
  * What `Functions` counts and measures. Times are in seconds; gauges are sampled once a second.
  */
-import * as Metric from "effect/Metric"
 import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as RunMetrics from "../../lifetime/internal/RunMetrics.ts"
+import * as Series from "../../lifetime/internal/Series.ts"
 
-const count = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
-const submitted = count("holdfast_executions_submitted_total", "Executions taken in")
-const rejected = count("holdfast_executions_rejected_total", "Executions refused, by the limit that was reached")
-const ended = count("holdfast_executions_ended_total", "Executions that are over, by state and reason")
+const submitted = Series.counter("holdfast_executions_submitted_total", "Executions taken in")
+const rejected = Series.counter(
+  "holdfast_executions_rejected_total",
+  "Executions refused, by the limit that was reached"
+)
+const ended = Series.counter("holdfast_executions_ended_total", "Executions that are over, by state and reason")
 
-const kept = Metric.gauge("holdfast_executions", { description: "Executions known now, by state" })
+const kept = Series.gauge("holdfast_executions", "Executions known now, by state")
 
-const waitTime = Metric.histogram("holdfast_executions_wait_seconds", {
-  description: "Time from the submission of an execution until its script ran",
-  boundaries: RunMetrics.boundaries
-})
-const runTime = Metric.histogram("holdfast_executions_run_seconds", {
-  description: "Time from when a script ran until its sandbox was released",
-  boundaries: RunMetrics.boundaries
-})
+const waitTime = Series.histogram(
+  "holdfast_executions_wait_seconds",
+  "Time from the submission of an execution until its script ran",
+  RunMetrics.boundaries
+)
+const runTime = Series.histogram(
+  "holdfast_executions_run_seconds",
+  "Time from when a script ran until its sandbox was released",
+  RunMetrics.boundaries
+)
 
 const round = (millis: number | undefined) => (millis === undefined ? undefined : Math.round(millis * 1000) / 1000)
 

@@ -5,22 +5,23 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as LogLevel from "effect/LogLevel"
-import * as Metric from "effect/Metric"
+import type * as Metric from "effect/Metric"
 import * as References from "effect/References"
 import type { Described, Spans } from "./Entry.ts"
 import * as RunState from "./RunState.ts"
+import * as Series from "./Series.ts"
 
 /** What the subject calls them. */
 export interface Metrics {
-  readonly submitted: Metric.Counter<number>
+  readonly submitted: Series.Series<Metric.Counter<number>>
   /** By the limit that was reached. */
-  readonly rejected: Metric.Counter<number>
+  readonly rejected: Series.Series<Metric.Counter<number>>
   /** By state and reason. */
-  readonly ended: Metric.Counter<number>
+  readonly ended: Series.Series<Metric.Counter<number>>
   /** By state. */
-  readonly kept: Metric.Gauge<number>
-  readonly waitTime: Metric.Histogram<number>
-  readonly runTime: Metric.Histogram<number>
+  readonly kept: Series.Series<Metric.Gauge<number>>
+  readonly waitTime: Series.Series<Metric.Histogram<number>>
+  readonly runTime: Series.Series<Metric.Histogram<number>>
   /** Tells the log of work that is over, at debug level; times are in milliseconds. */
   readonly tell: (record: Outcome, spans: Spans) => Effect.Effect<void>
 }
@@ -37,42 +38,30 @@ export interface Outcome extends Described {
 }
 
 /** The metrics of a registry, each with the same attributes, in the registry of metrics of the current context. */
-export const make = Effect.fnUntraced(function* (metrics: Metrics, attributes: Readonly<Record<string, string>> = {}) {
+export const make = Effect.fnUntraced(function* (metrics: Metrics, attributes: Series.Attributes = {}) {
   const context = yield* Effect.context<never>()
   const isTold = LogLevel.isLessThanOrEqualTo(Context.get(context, References.MinimumLogLevel), "Debug")
   const run = Effect.runForkWith(context)
-  const submitted = Metric.withAttributes(metrics.submitted, attributes)
-  const waitTime = Metric.withAttributes(metrics.waitTime, attributes)
-  const runTime = Metric.withAttributes(metrics.runTime, attributes)
-  const outcomes = new Map<string, Metric.Counter<number>>()
+  const submitted = metrics.submitted(attributes)
+  const waitTime = metrics.waitTime(attributes)
+  const runTime = metrics.runTime(attributes)
+  const rejected = Series.by((limit) => metrics.rejected({ ...attributes, limit }))
+  const ended = Series.by((state) =>
+    Series.by((reason) => metrics.ended({ ...attributes, state, ...(reason !== "" && { reason }) }))
+  )
   const gauges = kept.map((state) => ({
     state,
-    gauge: Metric.withAttributes(metrics.kept, { ...attributes, state })
+    gauge: metrics.kept({ ...attributes, state })
   }))
-
-  const outcome = ({ error, state }: Outcome) => {
-    const reason = error?._tag ?? ""
-    const key = `${state} ${reason}`
-    const known = outcomes.get(key)
-    if (known !== undefined) return known
-    const made = Metric.withAttributes(metrics.ended, {
-      ...attributes,
-      state,
-      ...(reason !== "" && { reason })
-    })
-    outcomes.set(key, made)
-    return made
-  }
 
   return {
     submitted: (): void => submitted.updateUnsafe(1, context),
-    rejected: (limit: string): void =>
-      Metric.withAttributes(metrics.rejected, { ...attributes, limit }).updateUnsafe(1, context),
+    rejected: (limit: string): void => rejected(limit).updateUnsafe(1, context),
     /** Takes note of work that is over. */
     ended: (record: Outcome, spans: Spans): void => {
       const { ran, waited } = spans
       if (isTold) run(metrics.tell(record, spans))
-      outcome(record).updateUnsafe(1, context)
+      ended(record.state)(record.error?._tag ?? "").updateUnsafe(1, context)
       if (waited !== undefined) waitTime.updateUnsafe(waited / 1000, context)
       if (ran !== undefined) runTime.updateUnsafe(ran / 1000, context)
     },

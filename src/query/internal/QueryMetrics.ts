@@ -3,26 +3,27 @@
  */
 import type * as Cause from "effect/Cause"
 import type * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import * as RunMetrics from "../../lifetime/internal/RunMetrics.ts"
+import * as Series from "../../lifetime/internal/Series.ts"
 import type { QueryRecord } from "../QueryRecord.ts"
 
-const count = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
-const submitted = count("holdfast_queries_submitted_total", "Queries taken in")
-const rejected = count("holdfast_queries_rejected_total", "Submissions refused, by the limit that was reached")
-const ended = count("holdfast_queries_ended_total", "Queries that are over, by state and reason")
+const submitted = Series.counter("holdfast_queries_submitted_total", "Queries taken in")
+const rejected = Series.counter("holdfast_queries_rejected_total", "Submissions refused, by the limit that was reached")
+const ended = Series.counter("holdfast_queries_ended_total", "Queries that are over, by state and reason")
 
-const kept = Metric.gauge("holdfast_queries", { description: "Queries known now, by state" })
+const kept = Series.gauge("holdfast_queries", "Queries known now, by state")
 
-const waitTime = Metric.histogram("holdfast_queries_wait_seconds", {
-  description: "Time from the submission of a query until its statement ran",
-  boundaries: RunMetrics.boundaries
-})
-const runTime = Metric.histogram("holdfast_queries_run_seconds", {
-  description: "Time from when a statement ran until its connection was released",
-  boundaries: RunMetrics.boundaries
-})
+const waitTime = Series.histogram(
+  "holdfast_queries_wait_seconds",
+  "Time from the submission of a query until its statement ran",
+  RunMetrics.boundaries
+)
+const runTime = Series.histogram(
+  "holdfast_queries_run_seconds",
+  "Time from when a statement ran until its connection was released",
+  RunMetrics.boundaries
+)
 
 const round = (millis: number | undefined) => (millis === undefined ? undefined : Math.round(millis * 1000) / 1000)
 

@@ -117,3 +117,37 @@ for _, block in ipairs(redis.call('ZRANGE', DUE, 0, 99)) do
   if earliest then oldest = math.min(oldest or earliest, earliest) end
 end
 return text(oldest and math.max(now - DAY - oldest, 0) or 0)`
+
+/**
+ * How many blocks and how many sessions to look at, and a number from 0 up to 1 that decides which. How many of the sessions that
+ * were looked at live, how many those were, of how many that were not ended and are not too old, in how many blocks, of how many.
+ *
+ * Blocks are taken at equal distances, and so are sessions in them: those that began at the same time are alike.
+ */
+export const count = `
+local most, looked, from = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local total = redis.call('ZCARD', BLOCKS)
+local stride = math.max(total / most, 1)
+local chosen, sum, after = {}, 0, '(' .. text(now)
+for i = 0, math.min(total, most) - 1 do
+  local at = math.floor((i + from) * stride)
+  local block = redis.call('ZRANGE', BLOCKS, at, at)[1]
+  if block then
+    local left = redis.call('ZCOUNT', BLOCK_OF .. block, after, '+inf')
+    chosen[#chosen + 1] = { block, left }
+    sum = sum + left
+  end
+end
+local step = math.max(sum / looked, 1)
+local seen, live, next, at = 0, 0, from * step, 0
+for _, one in ipairs(chosen) do
+  while next < at + one[2] do
+    local place = math.floor(next - at)
+    local id = redis.call('ZRANGEBYSCORE', BLOCK_OF .. one[1], after, '+inf', 'LIMIT', place, 1)[1]
+    local ok, s = pcall(read, id)
+    if ok and state_of(s) == 'live' then live = live + 1 end
+    seen, next = seen + 1, next + step
+  end
+  at = at + one[2]
+end
+return { text(live), text(seen), text(sum), text(#chosen), text(total) }`

@@ -289,6 +289,7 @@ end)`),
     /** Ids. For each its state. */
     states: always(`return each(ARGV, function(id) return (state_of(read(id))) end)`),
 
+    count: always(RedisSessionBlocks.count),
     prune: always(RedisSessionBlocks.prune),
     pruneLag: always(RedisSessionBlocks.pruneLag),
 

@@ -69,12 +69,19 @@ export const make = (
     if (entries.get(id) === lifetime) entries.delete(id)
   }
 
-  const entryOf = (id: SessionId, fiber: Fiber.Fiber<unknown, unknown>): Lifetime.Lifetime => {
+  const entryOf = ({ id, principal }: SessionRecord, fiber: Fiber.Fiber<unknown, unknown>): Lifetime.Lifetime => {
     const known = entries.get(id)
     if (known !== undefined) return known
     const made = Lifetime.makeUnsafe(
       scope,
-      { kind: "session", id, release: "parallel", endWithLastChild: true, onEnded: forget },
+      {
+        kind: "session",
+        id,
+        attributes: principal === null ? undefined : { principal },
+        release: "parallel",
+        endWithLastChild: true,
+        onEnded: forget
+      },
       fiber
     )
     entries.set(id, made)
@@ -89,7 +96,7 @@ export const make = (
         const { id } = record
         if (endedAt.has(id)) return revoked
         if (scope.state._tag === "Closed") return closed
-        const lifetime = entryOf(id, fiber)
+        const lifetime = entryOf(record, fiber)
         if (lifetime.isEnding()) return restore(Effect.andThen(lifetime.ended, hold(record, onEnd)))
         const opened: OpenSession = { record, lifetime }
         const held = Effect.as(Lifetime.holdUnsafe(lifetime, { kind: "handle", id, onEnd }, fiber), opened)
