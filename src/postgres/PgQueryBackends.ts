@@ -19,10 +19,10 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as QueryJournal from "../query/QueryJournal.ts"
+import * as QueryBackends from "../query/internal/QueryBackends.ts"
+import type { Elsewhere } from "../query/QueryDriver.ts"
 import * as PgDriver from "./internal/PgDriver.ts"
 import * as PgTarget from "./internal/PgTarget.ts"
 
@@ -33,16 +33,14 @@ export interface Options {
   readonly engine: string
   /** Takes the place of the password in the URL. */
   readonly password?: Redacted.Redacted<string> | undefined
+  /** Which roles queries run as: that of the URL alone, or others, too. Default: `own`. */
+  readonly roles?: "own" | "others" | undefined
 }
 
-export interface PgQueryBackends extends QueryJournal.Elsewhere {
+export interface PgQueryBackends extends Elsewhere {
   /** For `onOpen` of the pool. It fails for an instance that others take for gone. */
   readonly register: Effect.Effect<void, unknown, SqlClient.SqlClient>
-  /**
-   * Why statements of a gone instance could not be ended, where that is so: `roles` are others that queries may run as. Fails where
-   * the server cannot be asked.
-   */
-  readonly missing: (roles: "own" | "others") => Effect.Effect<string | undefined, unknown>
+  readonly missing: Effect.Effect<string | undefined, unknown>
 }
 
 /** Names are written out: a role can have put others of the same name first on its search path. */
@@ -67,9 +65,6 @@ const decodeMay = Schema.decodeUnknownEffect(Schema.Tuple([Schema.Tuple([Schema.
 /** How long the server has to answer. */
 const patience = Duration.seconds(3)
 
-/** For how long a new connection waits for the lease of the instance. */
-const untilLeased = { schedule: Schedule.spaced("50 millis"), times: 40 }
-
 const handleOf = ({ pid, started }: { readonly pid: number; readonly started: string }) => `${pid} ${started}`
 
 const ofHandle = (handle: string) => {
@@ -78,8 +73,8 @@ const ofHandle = (handle: string) => {
 }
 
 /** Makes it, over the `QueryJournal` in context. Without a shared one it notes nothing. */
-export const make = Effect.fnUntraced(function* ({ engine, password, url }: Options) {
-  const journal = yield* QueryJournal.QueryJournal
+export const make = Effect.fnUntraced(function* ({ engine, password, roles = "own", url }: Options) {
+  const note = yield* QueryBackends.noting(engine)
   const config = {
     ...PgTarget.of(url).config,
     ...(password !== undefined && { password: Effect.succeed(password) }),
@@ -89,15 +84,13 @@ export const make = Effect.fnUntraced(function* ({ engine, password, url }: Opti
   const ask = (sql: string, params: ReadonlyArray<unknown>) =>
     Effect.scoped(Effect.flatMap(PgDriver.brief(config), (ask) => ask(sql, params))).pipe(Effect.timeout(patience))
 
-  const register =
-    journal === undefined
-      ? Effect.void
-      : Effect.gen(function* () {
-          const sql = yield* SqlClient.SqlClient
-          const [backend] = yield* Effect.flatMap(sql.unsafe(whoAmI).unprepared, decodeWho)
-          // The pool opens its first connections while the instance takes its lease.
-          yield* Effect.retry(journal.register(engine, handleOf(backend)), untilLeased)
-        })
+  const register = note(
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const [backend] = yield* Effect.flatMap(sql.unsafe(whoAmI).unprepared, decodeWho)
+      return handleOf(backend)
+    })
+  )
 
   const end = (handles: ReadonlyArray<string>) => {
     const backends = handles.map(ofHandle)
@@ -107,7 +100,7 @@ export const make = Effect.fnUntraced(function* ({ engine, password, url }: Opti
     )
   }
 
-  const missing = (roles: "own" | "others") =>
+  const missing =
     roles === "own"
       ? Effect.succeed(undefined)
       : Effect.flatMap(ask(mayEnd, []), (rows) =>

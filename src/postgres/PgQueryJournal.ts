@@ -316,6 +316,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
           rows.length === 0 ? Effect.fail(PgQueryEntering.notJoined) : Effect.void
         )
       }),
+    unregister: (engine, handles) =>
+      Effect.suspend(() => {
+        const incarnation = instance?.incarnation()
+        return incarnation === undefined
+          ? Effect.void
+          : Effect.asVoid(keep(statements.unregister, [incarnation, engine, JSON.stringify(handles)]))
+      }),
     prune: pruning.now,
     ask: questions.ask,
     answering: questions.answering,

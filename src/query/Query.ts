@@ -73,6 +73,8 @@ export interface StartOptions {
   readonly place?: FairSemaphore.Place<QueryError> | undefined
   /** Told of every step but the terminal one. */
   readonly onState?: ((state: QueryState) => void) | undefined
+  /** Notes by what the statement can be ended from elsewhere, before it is sent. */
+  readonly onHandle?: Execution["onHandle"]
   /** Told of what the engine remarks while the statement runs. */
   readonly onNotice?: Execution["onNotice"]
   /** Run after the connection was released, before the outcome is told: to tidy up. Not run when nothing was started. */
@@ -135,7 +137,7 @@ const traced = <A, E, R>(running: Effect.Effect<A, E, R>, { sql }: Statement): E
   ) as Effect.Effect<A, E, R>
 
 const execute = (
-  { deadline, id, onNotice, principal, sink, statement }: StartOptions,
+  { deadline, id, onHandle, onNotice, principal, sink, statement }: StartOptions,
   told: (step: Job.Step) => void,
   { onDone, onGivenUp }: Pick<Execution, "onDone" | "onGivenUp">
 ) =>
@@ -146,7 +148,8 @@ const execute = (
       return Effect.flatMap(sink(), (rows) =>
         Effect.flatMap(opened, (connection) => {
           told("Running")
-          const running = connection.execute(statement, rows, { id, deadline, onDone, onGivenUp, onNotice })
+          const execution = { id, deadline, onDone, onGivenUp, onHandle, onNotice }
+          const running = connection.execute(statement, rows, execution)
           return Ledger.during({ kind: "statement", id })(traced(running, statement))
         })
       )

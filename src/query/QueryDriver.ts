@@ -43,6 +43,12 @@ export interface Execution {
    * server had finished it and nobody has its rows, or did not say what became of it.
    */
   readonly onGivenUp: (written: Written) => void
+  /**
+   * To be called with a handle by which {@link Elsewhere} of the driver ends the statement: before the statement is sent, and
+   * again where the server calls it something else. Where the first call fails, the statement must not be sent. Default: nobody
+   * notes it.
+   */
+  readonly onHandle?: ((handle: string) => Effect.Effect<void, QueryError>) | undefined
   /** To be called with what the engine remarks while the statement runs. Default: nobody hears of it. */
   readonly onNotice?: ((notice: Notice) => void) | undefined
 }
@@ -90,6 +96,20 @@ export interface QueryConnection {
 }
 
 /**
+ * Ends at an engine what an instance of the program has left there that is gone. Its handles were noted before they were used, by
+ * `onHandle` or by the engine's own means; it is asked again until nothing is left, also by several instances at once.
+ */
+export interface Elsewhere {
+  /**
+   * Ends what has these handles, and returns how many of them are there still, or may come yet. Interrupted, it goes on with
+   * nothing.
+   */
+  readonly end: (handles: ReadonlyArray<string>) => Effect.Effect<number, unknown>
+  /** Which right is missing to do so, in words for the operator. Fails where the engine cannot be asked. Default: none is. */
+  readonly missing?: Effect.Effect<string | undefined, unknown> | undefined
+}
+
+/**
  * On whose behalf a connection is opened: a registry sets it around `open`, for drivers that give principals roles of their own.
  * Default: nobody's in particular.
  */
@@ -103,5 +123,7 @@ export class QueryDriver extends Context.Service<
     readonly open: Effect.Effect<QueryConnection, QueryError, Scope.Scope>
     /** What the engine can do. Default: nobody said. */
     readonly capabilities?: QueryCapabilities | undefined
+    /** Ends statements by the handles that `onHandle` was called with. Default: nothing can. */
+    readonly elsewhere?: Elsewhere | undefined
   }
 >()("holdfast/query/QueryDriver") {}

@@ -19,7 +19,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Column, Statement } from "./QueryDriver.ts"
+import type { Column, Elsewhere, Statement } from "./QueryDriver.ts"
 import type { QueryError } from "./QueryError.ts"
 import type { QueryId } from "./QueryId.ts"
 import type { QueryRecord } from "./QueryRecord.ts"
@@ -102,12 +102,6 @@ export interface Registry {
   readonly lost: Effect.Effect<void>
 }
 
-/** Ends at an engine what an instance has left there that is gone. */
-export interface Elsewhere {
-  /** Ends the connections of these handles, and returns how many of them are there still. */
-  readonly end: (handles: ReadonlyArray<string>) => Effect.Effect<number, unknown>
-}
-
 /** How this instance stands with the others. */
 export interface Standing {
   /** Its name, which records tell. */
@@ -171,6 +165,8 @@ export interface Shared {
   ) => Effect.Effect<ReadonlyArray<{ readonly id: QueryId; readonly principal: string }>, QueryError>
   /** Notes what this instance has at an engine, before it is used. Fails for an incarnation that is over. */
   readonly register: (engine: string, handle: string) => Effect.Effect<void, QueryError>
+  /** Forgets what this instance had at an engine, and has no more. */
+  readonly unregister: (engine: string, handles: ReadonlyArray<string>) => Effect.Effect<void, QueryError>
   /** Removes what is past its retention, in bounded steps. */
   readonly prune: Effect.Effect<void, QueryError>
   /**

@@ -193,6 +193,7 @@ export const makeEngines = Effect.fnUntraced(function* (
           if (state !== entry.record.state) entry.step(state, now())
           sharing?.noted(entry)
         },
+        onHandle: sharing?.handlesOf(entry),
         onNotice: (notice) => entry.remark(notice),
         onReleased: (outcome) => tidy(entry, outcome),
         onOutcome: (outcome) => settle(entry, outcome)
@@ -326,7 +327,7 @@ export const makeEngines = Effect.fnUntraced(function* (
   if (journal !== undefined) {
     sharing = yield* QueryRegistrySharing.make(journal, {
       entries,
-      engines: new Map(Array.from(engines, ([name, { elsewhere }]) => [name, elsewhere])),
+      engines: new Map(Array.from(engines, ([name, { driver, elsewhere }]) => [name, elsewhere ?? driver.elsewhere])),
       keptOfPrincipal: bounds.ofPrincipal,
       now,
       isClosing: () => closing,

@@ -13,10 +13,11 @@ import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import type { ConnectionError } from "../connection/ConnectionError.ts"
 import type { ConnectionSource } from "../connection/ConnectionSource.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
+import * as PgQueryBackends from "../postgres/PgQueryBackends.ts"
 import * as PgQueryDriver from "../postgres/PgQueryDriver.ts"
 import * as PgRecycle from "../postgres/PgRecycle.ts"
 import type { QueryCapabilities } from "../query/QueryCapabilities.ts"
-import { QueryDriver } from "../query/QueryDriver.ts"
+import { type Elsewhere, QueryDriver } from "../query/QueryDriver.ts"
 import * as SqliteConnectionSource from "../sqlite/SqliteConnectionSource.ts"
 import * as SqliteQueryDriver from "../sqlite/SqliteQueryDriver.ts"
 import type * as EngineSettings from "./EngineSettings.ts"
@@ -25,7 +26,6 @@ import * as QueryRole from "./QueryRole.ts"
 import * as QueryRoles from "./QueryRoles.ts"
 import { remembered } from "./Remembered.ts"
 import type * as Settings from "./Settings.ts"
-import * as SharedQueries from "./SharedQueries.ts"
 import * as SnowflakeEngine from "./SnowflakeEngine.ts"
 
 /** An engine as the service sees it. */
@@ -33,11 +33,18 @@ export interface Engine extends EngineSettings.Limits {
   readonly kind: EngineSettings.Kind
   readonly driver: QueryDriver["Service"]
   readonly capabilities: QueryCapabilities
+  /** Ends what an instance has left running there that is gone, where something can. */
+  readonly elsewhere: Elsewhere | undefined
   /** Whether queries can run on it now, give or take a second, or five where each question is a statement that costs. */
   readonly isReady: Effect.Effect<boolean>
 }
 
 export class Engines extends Context.Service<Engines, ReadonlyMap<string, Engine>>()("holdfast/server/Engines") {}
+
+/** What instances have at the database of the usual engine, where there is one. */
+export class Backends extends Context.Service<Backends, PgQueryBackends.PgQueryBackends>()(
+  "holdfast/server/Backends"
+) {}
 
 /** For what every submission asks, and everybody's load balancer: one answer a second is enough. */
 export const onceASecond = <A, E, R>(effect: Effect.Effect<A, E, R>) => remembered(effect, () => "1 second")
@@ -81,34 +88,53 @@ const pooled = <E>(
 /** What a URL that was looked at says, and what is wrong with it is a mistake of ours. */
 const orMine = <A, R>(effect: Effect.Effect<A, ConnectionError, R>) => Effect.orDie(effect)
 
+interface Made {
+  readonly driver: QueryDriver["Service"]
+  readonly ready: Effect.Effect<void, unknown>
+  /** Default: the driver's. */
+  readonly elsewhere?: Elsewhere | undefined
+}
+
 const makers = {
   postgres: ({ maxQueries, name, password, url }: EngineSettings.EngineSettings, settings: Settings.Settings) =>
-    Effect.flatMap(SharedQueries.register(name, url, Option.getOrUndefined(password)), (register) =>
-      orMine(
-        pooled(
-          PgQueryDriver.layer,
-          PgConnectionSource.layer({
-            ...postgres(url),
-            ...(Option.isSome(password) && { password: Effect.succeed(password.value) })
-          }),
-          {
-            ...poolOptions(name, maxQueries),
-            onOpen: settings.allowsSuperuser ? register : Effect.andThen(QueryRole.ordinary, register)
-          }
-        )
-      )
+    Effect.flatMap(
+      PgQueryBackends.make({ engine: name, url, password: Option.getOrUndefined(password) }),
+      (elsewhere) =>
+        orMine(
+          pooled(
+            PgQueryDriver.layer,
+            PgConnectionSource.layer({
+              ...postgres(url),
+              ...(Option.isSome(password) && { password: Effect.succeed(password.value) })
+            }),
+            {
+              ...poolOptions(name, maxQueries),
+              onOpen: settings.allowsSuperuser
+                ? elsewhere.register
+                : Effect.andThen(QueryRole.ordinary, elsewhere.register)
+            }
+          )
+        ).pipe(Effect.map((made) => ({ ...made, elsewhere })))
     ),
   mysql: ({ maxQueries, name, password, url }: EngineSettings.EngineSettings) =>
     Effect.flatMap(
       OptionalPeer.load(
         async () => ({
           ...(await import("../mysql/MysqlConnectionSource.ts")),
+          backends: (await import("../mysql/MysqlQueryBackends.ts")).make,
           driver: (await import("../mysql/MysqlQueryDriver.ts")).layer
         }),
         "mysql2"
       ),
-      ({ driver, layer }) =>
-        orMine(pooled(driver, layer({ url, password: Option.getOrUndefined(password) }), poolOptions(name, maxQueries)))
+      ({ backends, driver, layer }) => {
+        const where = { url, password: Option.getOrUndefined(password) }
+        return Effect.flatMap(backends({ engine: name, ...where }), (elsewhere) =>
+          Effect.map(
+            orMine(pooled(driver, layer(where), { ...poolOptions(name, maxQueries), onOpen: elsewhere.register })),
+            (made) => ({ ...made, elsewhere })
+          )
+        )
+      }
     ),
   sqlite: ({ maxQueries, name, url }: EngineSettings.EngineSettings) =>
     orMine(
@@ -137,11 +163,12 @@ const capabilitiesOf = (kind: EngineSettings.Kind): Effect.Effect<QueryCapabilit
 
 const makeOne = Effect.fnUntraced(function* (engine: EngineSettings.EngineSettings, settings: Settings.Settings) {
   const { kind, maxQueries, maxQueriesPerUser, name } = engine
-  const { driver, ready } = yield* makers[kind](engine, settings)
+  const { driver, elsewhere = driver.elsewhere, ready }: Made = yield* makers[kind](engine, settings)
   const made: Engine = {
     kind,
     driver,
     capabilities: yield* capabilitiesOf(kind),
+    elsewhere,
     isReady: yield* readinessOf<unknown>(ready, kind),
     maxQueries,
     maxQueriesPerUser
@@ -166,6 +193,7 @@ const makeUsual = Effect.fnUntraced(function* (
     kind: "postgres",
     driver,
     capabilities: { ...PgQueryDriver.capabilities, roles: !isShared },
+    elsewhere: Option.getOrUndefined(yield* Effect.serviceOption(Backends)),
     isReady: yield* readinessOf<unknown>(Effect.andThen(roles, pool.ping), "postgres"),
     ...settings.usualLimits
   }

@@ -19,6 +19,7 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as ConnectionPool from "../connection/ConnectionPool.ts"
 import * as PgConnectionSource from "../postgres/PgConnectionSource.ts"
+import * as PgQueryBackends from "../postgres/PgQueryBackends.ts"
 import * as ExactJson from "../http/ExactJson.ts"
 import * as Preconditions from "../http/Preconditions.ts"
 import * as Problem from "../http/Problem.ts"
@@ -129,33 +130,31 @@ const sessions = (settings: Settings.Settings, databases: Databases.Databases) =
   )
 
 /** Over the engines in context, where there are some. */
-const queries = (settings: Settings.Settings, databases: Databases.Databases) =>
-  Effect.map(
-    Effect.all([Engines.Engines, SharedQueries.elsewhere(settings, databases), Effect.context<never>()]),
-    ([engines, elsewhere, context]) =>
-      engines.size === 0
-        ? Layer.empty
-        : Layer.effect(
-            QueryRegistry.QueryRegistry,
-            QueryRegistry.makeEngines(
-              new Map(
-                Array.from(engines, ([name, { driver, maxQueries, maxQueriesPerUser }]) => [
-                  name,
-                  {
-                    driver,
-                    limits: { maxRunning: maxQueries, maxRunningPerPrincipal: maxQueriesPerUser },
-                    elsewhere: elsewhere.get(name)?.backends
-                  }
-                ])
-              ),
-              {
-                deadline: settings.queryTimeouts.usual,
-                maxDeadline: QueryTimeouts.longest,
-                retention: settings.queryRetention,
-                drain: "2 seconds"
-              }
-            )
-          ).pipe(Layer.provide(Layer.succeedContext(context as Context.Context<QueryResults>)))
+const queries = (settings: Settings.Settings) =>
+  Effect.map(Effect.all([Engines.Engines, Effect.context<never>()]), ([engines, context]) =>
+    engines.size === 0
+      ? Layer.empty
+      : Layer.effect(
+          QueryRegistry.QueryRegistry,
+          QueryRegistry.makeEngines(
+            new Map(
+              Array.from(engines, ([name, { driver, elsewhere, maxQueries, maxQueriesPerUser }]) => [
+                name,
+                {
+                  driver,
+                  limits: { maxRunning: maxQueries, maxRunningPerPrincipal: maxQueriesPerUser },
+                  elsewhere
+                }
+              ])
+            ),
+            {
+              deadline: settings.queryTimeouts.usual,
+              maxDeadline: QueryTimeouts.longest,
+              retention: settings.queryRetention,
+              drain: "2 seconds"
+            }
+          )
+        ).pipe(Layer.provide(Layer.succeedContext(context as Context.Context<QueryResults>)))
   ).pipe(Layer.unwrap)
 
 /** How connections for users' SQL are opened. */
@@ -200,12 +199,18 @@ const usual = (settings: Settings.Settings, databases: Databases.Databases) =>
         settings.allowsSuperuser ? Effect.void : QueryRole.ordinary,
         Option.isSome(own) ? QueryPriority.behindTheService : Effect.void
       )
-      const stands = Effect.map(SharedQueries.register("default", url), (register) =>
+      const roles = settings.queryRoles === "shared" ? ("own" as const) : ("others" as const)
+      const stands = Effect.map(Engines.Backends, ({ register }) =>
         ConnectionPool.layer({
           ...Engines.poolOptions(EngineSettings.usual, maxQueries),
           onOpen: Effect.andThen(prepare, register)
         })
-      ).pipe(Layer.unwrap)
+      ).pipe(
+        Layer.unwrap,
+        Layer.provideMerge(
+          Layer.effect(Engines.Backends, PgQueryBackends.make({ engine: EngineSettings.usual, url, roles }))
+        )
+      )
       if (settings.queryRoles === "shared") return Layer.provide(stands, connections.shared(url, own))
       if (settings.queryRoles !== "per-user") {
         return Layer.provide(stands, QueryRoleMap.layer(connections.url(url), settings.queryRoles))
@@ -282,9 +287,9 @@ const run = Effect.fnUntraced(function* (settings: Settings.Settings) {
   const service = app.pipe(
     Layer.provide(listener(settings)),
     Layer.provide([Layer.succeed(HttpIncomingMessage.MaxBodySize, ByteSize.mebibytes(1)), RequestTarget.layerRouter]),
-    Layer.provide(SharedQueries.layerWatch(settings, databases)),
-    Layer.provide(SharedQueries.layerEndsElsewhere(settings, databases)),
-    Layer.provide(queries(settings, databases)),
+    Layer.provide(SharedQueries.layerWatch),
+    Layer.provide(SharedQueries.layerEndsElsewhere),
+    Layer.provide(queries(settings)),
     Layer.provide(FunctionServices.layer(settings, databases)),
     Layer.provide(Draining.layer),
     Layer.provide(Readiness.layer(settings, databases)),

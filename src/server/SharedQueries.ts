@@ -9,17 +9,17 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as FileQueryResults from "../node/FileQueryResults.ts"
-import * as PgQueryBackends from "../postgres/PgQueryBackends.ts"
 import * as PgQueryJournal from "../postgres/PgQueryJournal.ts"
 import * as PgQueryResults from "../postgres/PgQueryResults.ts"
+import type { Elsewhere } from "../query/QueryDriver.ts"
 import { QueryJournal } from "../query/QueryJournal.ts"
 import { QueryRegistry } from "../query/QueryRegistry.ts"
 import { SessionStore } from "../session/SessionStore.ts"
 import type { Databases } from "./Databases.ts"
+import { Engines } from "./Engines.ts"
 import * as Holdings from "./Holdings.ts"
 import { remembered } from "./Remembered.ts"
 import type { Settings } from "./Settings.ts"
@@ -56,29 +56,6 @@ export const layerJournal = ({ sharedQueries }: Settings, { own }: Where): Layer
 export const layerResults = ({ sharedQueries }: Settings, { own }: Where) =>
   sharedQueries ? PgQueryResults.layer({ url: own }) : FileQueryResults.layer()
 
-/** What notes a new connection of an engine, for `onOpen` of its pool. */
-export const register = (engine: string, url: Redacted.Redacted<string>, password?: Redacted.Redacted<string>) =>
-  Effect.map(PgQueryBackends.make({ engine, url, password }), ({ register }) => register)
-
-/** What ends statements of an instance that is gone, for those engines where something can. */
-export const elsewhere = (settings: Settings, { queries }: Pick<Databases, "queries">) =>
-  Effect.map(
-    Effect.forEach(
-      [
-        ...Option.match(queries, {
-          onNone: () => [],
-          onSome: (url) => [{ name: "default", url, password: undefined, others: settings.queryRoles !== "shared" }]
-        }),
-        ...settings.engines
-          .filter(({ kind }) => kind === "postgres")
-          .map(({ name, password, url }) => ({ name, url, password: Option.getOrUndefined(password), others: false }))
-      ],
-      ({ name, others, password, url }) =>
-        Effect.map(PgQueryBackends.make({ engine: name, url, password }), (backends) => ({ name, others, backends }))
-    ),
-    (all) => new Map(all.map(({ backends, name, others }) => [name, { backends, others }]))
-  )
-
 /**
  * Whether a statement that an instance has left running which is gone can be ended by another one, by the name of its engine: null
  * where queries are not shared.
@@ -88,86 +65,87 @@ export const EndsElsewhere = Context.Reference<(engine: string) => Effect.Effect
   { defaultValue: () => () => Effect.succeed(null) }
 )
 
-/** Over the journal in context. What roles may do is asked once a minute. */
-export const layerEndsElsewhere = (settings: Settings, databases: Pick<Databases, "queries">) =>
-  Layer.effect(
-    EndsElsewhere,
-    Effect.gen(function* () {
-      if ((yield* QueryJournal) === undefined) return () => Effect.succeed(null)
-      const ends = new Map(
-        yield* Effect.forEach(yield* elsewhere(settings, databases), ([name, { backends, others }]) =>
-          Effect.map(
-            remembered(
-              Effect.orElseSucceed(
-                Effect.map(backends.missing(others ? "others" : "own"), (missing) => missing === undefined),
-                () => false
-              ),
-              () => "1 minute"
-            ),
-            (ends) => [name, ends] as const
-          )
+/** What is missing to end statements of an instance that is gone. Fails where the engine cannot be asked. */
+const missingOf = ({ missing = Effect.succeed(undefined) }: Elsewhere) => missing
+
+/** Over the journal and the engines in context. What roles may do is asked once a minute. */
+export const layerEndsElsewhere = Layer.effect(
+  EndsElsewhere,
+  Effect.gen(function* () {
+    const engines = yield* Engines
+    if ((yield* QueryJournal) === undefined) return () => Effect.succeed(null)
+    const ends = new Map<string, Effect.Effect<boolean>>()
+    for (const [name, { elsewhere }] of engines) {
+      if (elsewhere === undefined) continue
+      const mayEnd = Effect.map(missingOf(elsewhere), (missing) => missing === undefined)
+      ends.set(
+        name,
+        yield* remembered(
+          Effect.orElseSucceed(mayEnd, () => false),
+          () => "1 minute"
         )
       )
-      return (engine: string) => ends.get(engine) ?? Effect.succeed(false)
-    })
-  )
+    }
+    return (engine: string) => ends.get(engine) ?? Effect.succeed(false)
+  })
+)
 
 /** Says at start what is missing to end statements of an instance that is gone. */
-const warnings = (settings: Settings, databases: Pick<Databases, "queries">) =>
-  Effect.flatMap(elsewhere(settings, databases), (all) =>
-    Effect.forEach(
-      all,
-      ([name, { backends, others }]) =>
-        Effect.matchCauseEffect(backends.missing(others ? "others" : "own"), {
-          onSuccess: (missing) =>
-            missing === undefined
-              ? Effect.void
-              : LogEvent.warning(
-                  { event: "takeover.rights_missing", engine: name },
-                  `On the engine ${name}, ${missing}.`
-                ),
-          onFailure: () => Effect.fail("away" as const)
-        }).pipe(Effect.retry(Schedule.spaced("5 seconds"))),
-      { concurrency: "unbounded", discard: true }
-    )
+const warnings = Effect.flatMap(Engines, (engines) =>
+  Effect.forEach(
+    engines,
+    ([name, { elsewhere }]) =>
+      elsewhere === undefined
+        ? Effect.void
+        : Effect.matchCauseEffect(missingOf(elsewhere), {
+            onSuccess: (missing) =>
+              missing === undefined
+                ? Effect.void
+                : LogEvent.warning(
+                    { event: "takeover.rights_missing", engine: name },
+                    `On the engine ${name}, ${missing}.`
+                  ),
+            onFailure: () => Effect.fail("away" as const)
+          }).pipe(Effect.retry(Schedule.spaced("5 seconds"))),
+    { concurrency: "unbounded", discard: true }
   )
+)
 
 /**
  * What the service does besides: the end of a session reaches the queries that were taken over from another instance, the
  * metrics tell how this one stands, and other instances are told what it holds.
  */
-export const layerWatch = (settings: Settings, databases: Pick<Databases, "queries">) =>
-  Layer.effectDiscard(
-    Effect.gen(function* () {
-      const journal = yield* QueryJournal
-      const registry = yield* Effect.serviceOption(QueryRegistry)
-      if (journal === undefined || Option.isNone(registry)) return
-      yield* Holdings.answering(journal)
-      const store = yield* SessionStore
-      const sessions = Effect.gen(function* () {
-        const held = yield* journal.sessions
-        if (held.length === 0) return
-        for (const session of yield* store.endedOf(held as Parameters<typeof store.endedOf>[0])) {
-          yield* registry.value.cancelAll({ session })
-        }
-      })
-      let counted = 0
-      const sample = Effect.flatMap(journal.standing, ({ instances, isValid, lagMillis, takenOver }) =>
-        Effect.all([
-          Metric.update(metrics.isValid, isValid ? 1 : 0),
-          Metric.update(metrics.lagSeconds, lagMillis / 1000),
-          Metric.update(metrics.instances, instances),
-          Metric.update(metrics.takenOver, takenOver - counted),
-          Effect.sync(() => {
-            counted = takenOver
-          })
-        ])
-      )
-      yield* Effect.forkScoped(Effect.repeat(Effect.ignore(sessions), Schedule.spaced(sessionCheck)))
-      yield* Effect.forkScoped(Effect.repeat(sample, Schedule.spaced("1 second")))
-      yield* Effect.forkScoped(warnings(settings, databases))
+export const layerWatch = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const journal = yield* QueryJournal
+    const registry = yield* Effect.serviceOption(QueryRegistry)
+    if (journal === undefined || Option.isNone(registry)) return
+    yield* Holdings.answering(journal)
+    const store = yield* SessionStore
+    const sessions = Effect.gen(function* () {
+      const held = yield* journal.sessions
+      if (held.length === 0) return
+      for (const session of yield* store.endedOf(held as Parameters<typeof store.endedOf>[0])) {
+        yield* registry.value.cancelAll({ session })
+      }
     })
-  )
+    let counted = 0
+    const sample = Effect.flatMap(journal.standing, ({ instances, isValid, lagMillis, takenOver }) =>
+      Effect.all([
+        Metric.update(metrics.isValid, isValid ? 1 : 0),
+        Metric.update(metrics.lagSeconds, lagMillis / 1000),
+        Metric.update(metrics.instances, instances),
+        Metric.update(metrics.takenOver, takenOver - counted),
+        Effect.sync(() => {
+          counted = takenOver
+        })
+      ])
+    )
+    yield* Effect.forkScoped(Effect.repeat(Effect.ignore(sessions), Schedule.spaced(sessionCheck)))
+    yield* Effect.forkScoped(Effect.repeat(sample, Schedule.spaced("1 second")))
+    yield* Effect.forkScoped(warnings)
+  })
+)
 
 /** Tells whether this instance may speak for its queries, which it may where they are not shared. */
 export const leased: Effect.Effect<() => boolean> = Effect.map(

@@ -33,6 +33,7 @@ import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { randomUUID } from "node:crypto"
 import type { ClientError } from "../client/ClientError.ts"
 import * as ClientSession from "../client/ClientSession.ts"
 import * as Ledger from "../lifetime/Ledger.ts"
@@ -50,6 +51,7 @@ import type { QueryId } from "../query/QueryId.ts"
 import { AccessTokens } from "../token/AccessTokens.ts"
 import * as BearerClient from "../token/BearerClient.ts"
 import * as SnowflakeApi from "./internal/SnowflakeApi.ts"
+import * as SnowflakeElsewhere from "./internal/SnowflakeElsewhere.ts"
 import * as SnowflakeErrors from "./internal/SnowflakeErrors.ts"
 import * as SnowflakeExecution from "./internal/SnowflakeExecution.ts"
 import * as SnowflakeOptions from "./internal/SnowflakeOptions.ts"
@@ -155,6 +157,27 @@ export const make = Effect.fnUntraced(function* (
   const limit = { bytes: prefetchBytes }
   const { onSubmitted } = options
 
+  /** Submits a statement, of which it is noted first by what it can be ended from elsewhere. */
+  const submitted = (
+    restore: SnowflakeExecution.Restore,
+    { id, onHandle }: Execution,
+    submission: SnowflakeApi.Submission,
+    onSubmitted: (handle: string) => Effect.Effect<void>
+  ) => {
+    const requestId = randomUUID()
+    if (onHandle === undefined) return SnowflakeStatement.submit(ground, id, requestId, submission, onSubmitted)
+    return Effect.andThen(
+      restore(onHandle(SnowflakeElsewhere.noteOfRequest(requestId))),
+      SnowflakeStatement.submit(ground, id, requestId, submission, (handle) =>
+        Effect.andThen(
+          onSubmitted(handle),
+          // The id of the request is noted, and leads to it.
+          Effect.ignore(onHandle(SnowflakeElsewhere.noteOfHandle(requestId, handle)))
+        )
+      )
+    )
+  }
+
   const execute = (
     statement: Statement,
     sink: RowSink,
@@ -167,7 +190,7 @@ export const make = Effect.fnUntraced(function* (
       const nature = SnowflakeExecution.natureOf(statement.sql, SnowflakeSubmission.isOne(submission))
       return Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(
-          SnowflakeStatement.submit(ground, execution.id, submission, (handle) => {
+          submitted(restore, execution, submission, (handle) => {
             told(handle)
             return onSubmitted?.(execution.id, handle) ?? Effect.void
           }),
@@ -205,9 +228,10 @@ export const make = Effect.fnUntraced(function* (
       return Effect.map(SnowflakeStatement.end(ground, attached), () => !SnowflakeStatement.isOpen(attached.statement))
     }
   })
-  return Context.make(QueryDriver, QueryDriver.of({ open, capabilities })).pipe(
-    Context.add(SnowflakeStatements, statements)
-  )
+  return Context.make(
+    QueryDriver,
+    QueryDriver.of({ open, capabilities, elsewhere: SnowflakeElsewhere.make(ground) })
+  ).pipe(Context.add(SnowflakeStatements, statements))
 })
 
 /** A driver for an account, and its statements by their handles. */

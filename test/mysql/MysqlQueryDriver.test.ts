@@ -13,6 +13,7 @@ import { layerBoth } from "../../docs/examples/engines.ts"
 import * as ConnectionPool from "../../src/connection/ConnectionPool.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as MysqlConnectionSource from "../../src/mysql/MysqlConnectionSource.ts"
+import * as MysqlQueryBackends from "../../src/mysql/MysqlQueryBackends.ts"
 import * as MysqlQueryDriver from "../../src/mysql/MysqlQueryDriver.ts"
 import { leftOut } from "../../src/query/QueryCapabilities.ts"
 import { QueryDriver } from "../../src/query/QueryDriver.ts"
@@ -23,6 +24,7 @@ import * as ConnectionSourceLaws from "../../src/testing/ConnectionSourceLaws.ts
 import * as QueryDriverLaws from "../../src/testing/QueryDriverLaws.ts"
 import { eventually } from "../support/conditions.ts"
 import * as MariaDb from "../support/mariadb.ts"
+import * as Takeover from "../support/takeover.ts"
 
 const drivers = ({ password, url }: MariaDb.MariaDb, max = 8) =>
   MysqlQueryDriver.layer.pipe(
@@ -312,5 +314,42 @@ layer(MariaDb.layer, { excludeTestServices: true, timeout: "60 seconds" })("Mari
         })
       ),
     60_000
+  )
+
+  it.effect(
+    "K3 what an instance that is gone has left running is ended by another one, and runs again where it may",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* MariaDb.Shared
+        const url = Redacted.make(server.url)
+        const { password } = server
+        const engine = Effect.gen(function* () {
+          const elsewhere = yield* MysqlQueryBackends.make({ url, password, engine: QueryRegistry.defaultEngine })
+          const driver = MysqlQueryDriver.layer.pipe(
+            Layer.provide(ConnectionPool.layer({ max: 2, onOpen: elsewhere.register })),
+            Layer.provide(MysqlConnectionSource.layer({ url, password }))
+          )
+          return { driver: Context.get(yield* Layer.build(Layer.fresh(driver)), QueryDriver), elsewhere }
+        })
+        const { die, dying, notes, other } = yield* Takeover.two(engine)
+        yield* server.administer("create table workspace.effects (n int)")
+        const plain = yield* dying.submit("select sleep(600)")
+        const again = yield* dying.submit("insert into effects select sleep(0.5)", { rerun: true })
+        yield* eventually(MariaDb.statements(server), (all) => all.length === 2)
+        const noted = yield* notes
+        yield* die
+        const failed = yield* other.registry.await(Takeover.alice, plain.id)
+        assert.notInclude(yield* MariaDb.statements(server), "select sleep(600)")
+        assert.deepInclude(failed.error, { _tag: "QueriesUnavailable", written: "unknown" })
+        assert.include(JSON.stringify(failed.error), "its statement does not run any more")
+        assert.strictEqual((yield* other.registry.await(Takeover.alice, again.id)).state, "Succeeded")
+        assert.deepStrictEqual(yield* server.administer("select n from workspace.effects"), [{ n: 0 }])
+        // Of a connection of another server nobody here can say that it is gone.
+        const { end } = yield* MysqlQueryBackends.make({ url, password, engine: "elsewhere" })
+        const handles = noted.map(([handle]) => String(handle))
+        assert.strictEqual(yield* end(handles), 0)
+        const elsewhere = handles.map((handle) => JSON.stringify({ ...JSON.parse(handle), server: "another:3306 1" }))
+        assert.strictEqual(yield* end(elsewhere), handles.length)
+      }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Ledger.layer)))
   )
 })

@@ -141,7 +141,7 @@ describe("PgQueryJournal", () => {
         const gate = yield* Deferred.make<void>()
         const a = yield* Shared.start(url, {
           journal: { instance: "a", beat: "1 hour" },
-          registry: { maxRunning: 1 },
+          registry: { maxRunning: 2, maxRunningPerPrincipal: 2 },
           script: {
             execute: (_, sink, execution) =>
               Effect.andThen(Deferred.await(gate), ScriptedQueryDriver.answer({}, sink, execution))
@@ -149,12 +149,19 @@ describe("PgQueryJournal", () => {
         })
         const b = yield* Shared.start(url, { journal: { instance: "b", beat: "100 millis" } })
         const begun = yield* a.submit(instant)
+        // Nothing ends it from here, so it must not run a second time.
+        const begunToo = yield* a.submit(instant, { rerun: true })
         const again = yield* a.submit(instant, { rerun: true })
         const waiting = yield* a.submit(instant)
-        yield* eventually(b.registry.status(alice, begun.id), ({ state }) => state === "Running")
+        for (const { id } of [begun, begunToo]) {
+          yield* eventually(b.registry.status(alice, id), ({ state }) => state === "Running")
+        }
         yield* lapse(url, "a")
         const failed = yield* b.registry.await(alice, begun.id)
-        assert.deepInclude(failed.error, { _tag: "QueriesUnavailable", written: "unknown" })
+        for (const { error } of [failed, yield* b.registry.await(alice, begunToo.id)]) {
+          assert.deepInclude(error, { _tag: "QueriesUnavailable", written: "unknown" })
+          assert.include(JSON.stringify(error), "whether its statement still runs is not known")
+        }
         for (const { id } of [again, waiting]) {
           const record = yield* b.registry.await(alice, id)
           assert.deepInclude(record, { state: "Succeeded", instance: "b" })

@@ -62,7 +62,7 @@ layer(world, { excludeTestServices: true, timeout: "120 seconds" })("the service
         ]),
         [
           ["default", "postgres", "statement", 10, true],
-          ["lake", "mysql", "statement", 2, false],
+          ["lake", "mysql", "statement", 2, true],
           ["files", "sqlite", "connection", 10, false]
         ]
       )

@@ -4,12 +4,16 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { type Browser, login, make as makeBrowser, page, queryOf, submit, submittedId } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
+import { enginesOf } from "../support/engines.ts"
 import * as RoundRobin from "../support/roundRobin.ts"
 import * as Service from "../support/service.ts"
+import { serverOf } from "../support/snowflake.ts"
+import type { SnowflakeServer } from "../../src/testing/SnowflakeServer.ts"
 import * as SkewedClock from "../../src/testing/SkewedClock.ts"
 import { zone } from "./twoProcessesLaws.ts"
 
@@ -22,6 +26,8 @@ class Three extends Context.Service<
   Three,
   {
     readonly service: Service.Service
+    /** The engine `far` of all of them. */
+    readonly snowflake: SnowflakeServer["Service"]
     /** The others: one is killed, and one is paused and ended in the end. */
     readonly victim: Instance
     readonly leaving: Instance
@@ -40,8 +46,16 @@ const ahead = { TZ: "America/New_York", ...SkewedClock.environment("1 hour") }
 
 const three = Effect.gen(function* () {
   const scope = yield* Effect.scope
+  const { server: snowflake } = yield* serverOf()
   const service = yield* Service.startService({
-    env: { ...zone, HOLDFAST_MAX_QUERIES: "4", HOLDFAST_MAX_QUERIES_PER_USER: "3" }
+    env: {
+      ...zone,
+      HOLDFAST_MAX_QUERIES: "4",
+      HOLDFAST_MAX_QUERIES_PER_USER: "3",
+      HOLDFAST_ENGINES: `far=snowflake://${new URL(snowflake.url).host}/TEST/PUBLIC?protocol=http`,
+      HOLDFAST_SNOWFLAKE_TOKEN: Redacted.value(snowflake.token),
+      HOLDFAST_SNOWFLAKE_TOKEN_TYPE: "PROGRAMMATIC_ACCESS_TOKEN"
+    }
   })
   const proxy = yield* RoundRobin.make([service.url])
   const another = (more: Service.Environment = {}) =>
@@ -63,7 +77,7 @@ const three = Effect.gen(function* () {
     Effect.scoped(Effect.flatMap(PgConnection.make({ url: service.queries.url }), (it) => it.queryValues(sql)))
   yield* ask("create table effects (of text, at timestamptz default clock_timestamp())")
   const forget = ({ url }: Instance) => void proxy.targets.splice(proxy.targets.indexOf(url), 1)
-  return Three.of({ service, leaving, victim, forget, browser, at, ask })
+  return Three.of({ service, snowflake, leaving, victim, forget, browser, at, ask })
 })
 
 const Holdings = Schema.Struct({
@@ -84,6 +98,13 @@ const status = (browser: Browser, id: string) => Effect.map(browser.send("GET", 
 
 const settled = (browser: Browser, id: string) =>
   eventually(status(browser, id), ({ state }) => over.has(state), "20 seconds")
+
+/** How many statements of users run on Snowflake: whether it is there is asked by a statement, too. */
+const farRuns = ({ statements }: SnowflakeServer["Service"]) =>
+  Effect.map(
+    statements,
+    (all) => all.filter(({ sql, state }) => sql.includes("pg_sleep") && state === "running").length
+  )
 
 const runs = (browser: Browser, id: string) => eventually(status(browser, id), ({ state }) => state === "Running")
 
@@ -165,13 +186,22 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
 
     it.effect("K3 the queries of one that was killed have their outcome within the bound, and no backend left", () =>
       Effect.gen(function* () {
-        const { ask, at, browser, forget, service, victim } = yield* Three
+        const { ask, at, browser, forget, service, snowflake, victim } = yield* Three
         const own = at(victim)
         const plain = yield* submit(own, "select pg_sleep(601)")
         const again = yield* submit(own, "insert into effects select 'again' from pg_sleep(2)", { rerun: true })
         const third = yield* submit(own, "select pg_sleep(602)")
         const waiting = yield* submit(own, "insert into effects values ('waited')")
-        for (const id of [plain, again, third]) yield* runs(own, id)
+        const far = yield* submit(own, "select pg_sleep(604)", { engine: "far" })
+        for (const id of [plain, again, third, far]) yield* runs(own, id)
+        yield* eventually(farRuns(snowflake), (count) => count === 1)
+        assert.deepStrictEqual(
+          (yield* enginesOf(browser)).map(({ endsElsewhere, name }) => [name, endsElsewhere]),
+          [
+            ["default", true],
+            ["far", true]
+          ]
+        )
         const before = performance.now()
         yield* victim.signal("SIGKILL")
         yield* victim.exited
@@ -181,6 +211,9 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
         assert.deepInclude(failed, { state: "Failed" })
         assert.deepInclude(failed.error, { code: "QueriesUnavailable", written: "unknown" })
         assert.deepStrictEqual((yield* settled(browser, third)).error?.written, "unknown")
+        const gone = yield* settled(browser, far)
+        assert.strictEqual(yield* farRuns(snowflake), 0)
+        assert.deepInclude(gone.error, { code: "QueriesUnavailable", written: "unknown" })
         assert.strictEqual((yield* settled(browser, again)).state, "Succeeded")
         assert.strictEqual((yield* settled(browser, waiting)).state, "Succeeded")
         assert.deepStrictEqual(yield* ask("select count(*)::int from effects where of = 'waited'"), [[1]])

@@ -114,11 +114,17 @@ const questions = Effect.fnUntraced(function* (schema: string) {
   for (const statement of statements) yield* sql.unsafe(statement)
 })
 
+/** Whether an instance notes what it has at each engine where that can be ended from elsewhere. Those of older versions did not. */
+const notes = Effect.fnUntraced(function* (schema: string) {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql.unsafe(`alter table ${schema}.query_instances add column notes boolean not null default false`)
+})
+
 export const migrations = (schema: string) => ({
   of: "queries",
   schema,
   table: "query_migrations",
-  steps: { "1_queries": tables(schema), "2_questions": questions(schema) }
+  steps: { "1_queries": tables(schema), "2_questions": questions(schema), "3_notes": notes(schema) }
 })
 
 /** Brings the tables up to date, on a connection of its own. */

@@ -168,8 +168,8 @@ export const make = (schema: string, channel: string) => {
      */
     join: `
       with i as (
-        insert into ${instances} (id, name, beat_at, lease_until)
-        select $1::uuid, $2::text, ${now}, ${now} + ${span("$3::float8")}
+        insert into ${instances} (id, name, beat_at, lease_until, notes)
+        select $1::uuid, $2::text, ${now}, ${now} + ${span("$3::float8")}, true
         where not exists (select from ${backends} b where b.instance = $4::uuid)
         returning id
       )
@@ -212,14 +212,21 @@ export const make = (schema: string, channel: string) => {
       )
       insert into ${backends} (instance, engine, handle) select me.id, $2::text, $3::text from me
       on conflict do nothing returning 1`,
-    /** $1 an incarnation that seems to be gone, $2 two beats. Ended for good, where it still seems so. */
+    /** $1 the incarnation, $2 engine, $3 handles as JSON. */
+    unregister: `
+      delete from ${backends} b where b.instance = $1::uuid and b.engine = $2::text
+        and b.handle = any (select json_array_elements_text($3::json))`,
+    /**
+     * $1 an incarnation that seems to be gone, $2 two beats. Ended for good, where it still seems so: whether that is long ago, and
+     * whether it has noted what it had at the engines.
+     */
     fence: `
       with gone as materialized (
         select i.id from ${instances} i where i.id = $1::uuid and i.cleaned_at is null and (i.ended_at is not null
           or i.lease_until < ${now} or i.beat_at < ${now} - ${span("$2::float8")}) for update
       )
       update ${instances} i set ended_at = coalesce(i.ended_at, ${now}) from gone where i.id = gone.id
-      returning i.ended_at < ${now} - interval '1 minute'`,
+      returning i.ended_at < ${now} - interval '1 minute', i.notes`,
     /** $1 the incarnation, $2 engines as JSON, where nothing of it is left. */
     forgetBackends: `
       delete from ${backends} b where b.instance = $1::uuid
@@ -244,20 +251,24 @@ export const make = (schema: string, channel: string) => {
       from mine, me where q.id = mine.id
       returning ${record("q")}, q.attempt, q.work, q.deadline_ms, q.retention_ms, q.rerun`,
     /**
-     * $1 the incarnation that is gone, $2 engines where what it began is over, $3 and $4 the errors of a query that was begun and
-     * of one that waited, $5 of one that somebody had cancelled, $6 how many.
+     * $1 the incarnation that is gone, $2 engines whose queries are told, $3 and $4 the errors of a query that was begun and
+     * of one that waited, $5 of one that somebody had cancelled, $6 how many, $7 engines where what it began is over, $8 the
+     * error of a query that was begun elsewhere, $9 engines where what may run again is to wait until it can.
      */
     giveUp: `
       with gone as materialized (
         select q.id from ${queries} q where q.owner = $1::uuid and q.expires_at is null
           and (q.engine = any (select json_array_elements_text($2::json)))
           and (q.cancel_at is not null or q.state <> 'Queued' or q.attempt >= 5 or q.work is null)
-          and not (q.rerun and q.state <> 'Queued' and q.cancel_at is null and q.attempt < 5 and q.work is not null)
+          and not (q.rerun and q.state <> 'Queued' and q.cancel_at is null and q.attempt < 5 and q.work is not null
+            and q.engine = any (select json_array_elements_text($9::json)))
         limit $6::integer for update skip locked
       ), u as (
         update ${queries} q set
           state = case when q.state = 'Queued' and q.cancel_at is not null then 'Canceled' else 'Failed' end,
-          error = case when q.state <> 'Queued' then $3::text when q.cancel_at is not null then $5::text else $4::text end,
+          error = case when q.state <> 'Queued' then case
+            when q.engine = any (select json_array_elements_text($7::json)) then $3::text else $8::text end
+            when q.cancel_at is not null then $5::text else $4::text end,
           transitions = ${andState("q", "case when q.state = 'Queued' and q.cancel_at is not null then 'Canceled' else 'Failed' end")},
           work = null, kept = 0, expires_at = ${now} + ${span("q.retention_ms")}
         from gone where q.id = gone.id returning q.id

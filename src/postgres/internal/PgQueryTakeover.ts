@@ -10,6 +10,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as LogEvent from "../../lifetime/internal/LogEvent.ts"
 import { QueriesUnavailable, QueryCanceled, type QueryError } from "../../query/QueryError.ts"
+import type { Elsewhere } from "../../query/QueryDriver.ts"
 import type * as QueryJournal from "../../query/QueryJournal.ts"
 import type { PgQuerySql } from "./PgQuerySql.ts"
 import * as PgQueryRow from "./PgQueryRow.ts"
@@ -38,17 +39,23 @@ const lookAgain = Schedule.spaced("20 millis")
 /** So long it has to be gone, before the next beat tries anew. */
 const patience = "10 seconds"
 
-const errors = [
-  new QueriesUnavailable({
-    problem: "The instance that ran the query is gone. Look at what the statement wrote before you submit it again.",
-    written: "unknown"
-  }),
-  new QueriesUnavailable({ problem: "The instances that were to run the query are gone. Submit it again." }),
-  new QueryCanceled({})
-].map(PgQueryRow.errorText)
+const begun = (end: string) =>
+  PgQueryRow.errorText(
+    new QueriesUnavailable({
+      problem: `The instance that ran the query is gone${end}. Look at what the statement wrote before you submit it again.`,
+      written: "unknown"
+    })
+  )
+
+const ended = begun(", and its statement does not run any more")
+const mayRun = begun(", and whether its statement still runs is not known")
+const waited = PgQueryRow.errorText(
+  new QueriesUnavailable({ problem: "The instances that were to run the query are gone. Submit it again." })
+)
+const canceled = PgQueryRow.errorText(new QueryCanceled({}))
 
 const decodeBackend = PgQueryRow.decode(Schema.Tuple([Schema.String, Schema.String]))
-const decodeFence = PgQueryRow.decode(Schema.Tuple([Schema.Boolean]))
+const decodeFence = PgQueryRow.decode(Schema.Tuple([Schema.Boolean, Schema.Boolean]))
 
 /** What an incarnation has at each engine. */
 const byEngine = (backends: ReadonlyArray<readonly [string, string]>) => {
@@ -66,39 +73,51 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
   const { ask, registry, statements } = options
   const [fenced] = yield* ask(statements.fence, [dead, 2 * options.beatMillis])
   if (fenced === undefined) return false
-  const [isLongGone] = yield* decodeFence(fenced)
+  const [isLongGone, hasNoted] = yield* decodeFence(fenced)
 
   const handles = byEngine(yield* Effect.forEach(yield* ask(statements.backendsOf, [dead]), decodeBackend))
-  const endAll = (end: QueryJournal.Elsewhere["end"], theirs: ReadonlyArray<string>) =>
-    Effect.repeat(end(theirs), { until: (left) => left === 0, schedule: lookAgain }).pipe(
+  const endAll = (end: Elsewhere["end"], theirs: ReadonlyArray<string>) => {
+    let isAsked = false
+    const once = Effect.tap(end(theirs), () =>
+      Effect.sync(() => {
+        isAsked = true
+      })
+    )
+    return Effect.repeat(once, { until: (left) => left === 0, schedule: lookAgain }).pipe(
       Effect.timeout(patience),
       Effect.matchCauseEffect({
-        onSuccess: () => Effect.succeed(true),
+        onSuccess: () => Effect.succeed({ isOver: true, isAsked }),
         onFailure: (cause) =>
-          Effect.as(
+          Effect.map(
             LogEvent.warning(
               { event: "takeover.stuck" },
               "What an instance that is gone has left running cannot be ended yet",
               cause
             ),
-            false
+            () => ({ isOver: false, isAsked })
           )
       })
     )
+  }
   const engines = yield* Effect.forEach(
     registry.engines,
     ([name, elsewhere]) =>
       Effect.map(
         elsewhere === undefined || !handles.has(name)
-          ? Effect.succeed(true)
+          ? Effect.succeed({ isOver: true, isAsked: false })
           : endAll(elsewhere.end, handles.get(name) ?? []),
-        (isOver) => ({ name, isOver, isKnown: elsewhere !== undefined })
+        (found) => ({ name, ...found, isKnown: elsewhere !== undefined && (hasNoted || handles.has(name)) })
       ),
     { concurrency: "unbounded" }
   )
-  const over = engines.filter(({ isOver }) => isOver).map(({ name }) => name)
-  // Where nothing can be ended from elsewhere, what was begun may run still: it must not be run a second time.
-  const again = engines.filter(({ isKnown, isOver }) => isOver && isKnown).map(({ name }) => name)
+  const namesOf = (some: typeof engines) => some.map(({ name }) => name)
+  const over = namesOf(engines.filter(({ isOver }) => isOver))
+  // Where nothing can be ended from elsewhere, or nothing was noted by an older version, what was begun may run still: it must not
+  // be run a second time.
+  const known = engines.filter(({ isKnown }) => isKnown)
+  const again = namesOf(known.filter(({ isOver }) => isOver))
+  // An engine that is away is waited for. Where one was asked and did not end it, waiting longer would be for nothing.
+  const waitedFor = namesOf(known.filter(({ isAsked, isOver }) => isOver || !isAsked))
 
   if (handles.size > 0) yield* ask(statements.forgetBackends, [dead, JSON.stringify(over)])
 
@@ -117,7 +136,17 @@ export const takeOver = Effect.fnUntraced(function* (dead: string, options: Opti
 
   const marked = isLongGone ? [...new Set([...over, ...handles.keys(), ...registry.engines.keys()])] : over
   const giveUp: Effect.Effect<void, QueryError> = Effect.flatMap(
-    ask(statements.giveUp, [dead, JSON.stringify(isLongGone ? marked : over), ...errors, batch]),
+    ask(statements.giveUp, [
+      dead,
+      JSON.stringify(isLongGone ? marked : over),
+      ended,
+      waited,
+      canceled,
+      batch,
+      JSON.stringify(again),
+      mayRun,
+      JSON.stringify(waitedFor)
+    ]),
     (rows) => (rows.length === batch ? giveUp : Effect.void)
   )
   yield* giveUp

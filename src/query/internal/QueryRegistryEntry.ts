@@ -73,6 +73,8 @@ export interface Sharing {
   readonly entered: Deferred.Deferred<void>
   /** There once the journal has taken it in. */
   claim: Claim | undefined
+  /** By what its statement can be ended from elsewhere. */
+  readonly handles: Array<string>
   /** Whether it is written as `Queued`, and so has to be written as begun first. */
   isWaiting: boolean
   /** Whether somebody asked for its end. */

@@ -3,8 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import type * as Lifetime from "../../lifetime/Lifetime.ts"
-import type { QueryDriver, Statement } from "../QueryDriver.ts"
-import type * as QueryJournal from "../QueryJournal.ts"
+import type { Elsewhere, QueryDriver, Statement } from "../QueryDriver.ts"
 import type * as QueryAdmission from "./QueryAdmission.ts"
 
 /** A query to be. */
@@ -77,10 +76,10 @@ export interface Engine {
   /** Default: the registry's. */
   readonly limits?: QueryAdmission.Options | undefined
   /**
-   * Ends from elsewhere what an instance has left running that is gone, where a journal is shared. Default: nothing can, and
-   * whether such a statement still runs is not known.
+   * Ends from elsewhere what an instance has left running that is gone, where a journal is shared. Default: what the driver has.
+   * Where nothing can, whether such a statement still runs is not known.
    */
-  readonly elsewhere?: QueryJournal.Elsewhere | undefined
+  readonly elsewhere?: Elsewhere | undefined
 }
 
 /** The limits and times as the registry uses them. */

@@ -19,7 +19,7 @@ import { keptReason } from "../../lifetime/internal/KeptText.ts"
 import { andWritten, IdempotencyConflict, QueriesUnavailable, QueryError } from "../QueryError.ts"
 import type * as QueryJournal from "../QueryJournal.ts"
 import type { QueryRecord } from "../QueryRecord.ts"
-import type { Statement } from "../QueryDriver.ts"
+import type { Execution, Statement } from "../QueryDriver.ts"
 import type { Entries } from "./QueryRegistryEntries.ts"
 import type { Change, Entry, Sharing as Standing } from "./QueryRegistryEntry.ts"
 
@@ -109,13 +109,21 @@ export const make = Effect.fnUntraced(function* (journal: QueryJournal.Shared, l
               }
         )
 
+  /** What is noted for the take-over, until the statement is certainly over. */
+  const forgetHandles = ({ record }: Entry, { handles }: Standing, { change }: Ending) => {
+    const { error } = change
+    const mayRun = error !== undefined && error !== null && "written" in error && error.written === "unknown"
+    return handles.length === 0 || mayRun ? Effect.void : Effect.ignore(journal.unregister(record.engine, handles))
+  }
+
   const settling = Effect.fnUntraced(function* (entry: Entry, sharing: Standing, came: Ending) {
     yield* Deferred.await(sharing.entered)
     const { claim } = sharing
     if (claim === undefined) return yield* forget(entry)
     if (isForOthers(entry, sharing, came)) {
       yield* handOver(entry, sharing, claim)
-      return yield* forget(entry)
+      yield* forget(entry)
+      return yield* forgetHandles(entry, sharing, came)
     }
     const { ending, rows } = yield* seal(entry, came)
     const record = entry.after(ending.state, now(), ending.change)
@@ -123,6 +131,7 @@ export const make = Effect.fnUntraced(function* (journal: QueryJournal.Shared, l
     if (!isOurs) return yield* forget(entry)
     sharing.isElsewhere = rows !== undefined || ending.state !== "Succeeded"
     local.tell(entry, record)
+    yield* forgetHandles(entry, sharing, came)
   })
 
   /** Writes an outcome, and tells it then. */
@@ -159,6 +168,7 @@ export const make = Effect.fnUntraced(function* (journal: QueryJournal.Shared, l
     work,
     entered: Deferred.makeUnsafe<void>(),
     claim: undefined,
+    handles: [],
     isWaiting: true,
     isCanceled: false,
     isElsewhere: false
@@ -284,6 +294,18 @@ export const make = Effect.fnUntraced(function* (journal: QueryJournal.Shared, l
       Effect.flatMap(journal.keyed(request.submitted.principal, request.key), (entered) =>
         entered?._tag === "Known" ? Effect.asSome(answer(entered, request)) : Effect.succeedNone
       ),
+    /** Notes by what the statement of an entry can be ended from elsewhere. */
+    handlesOf: (entry: Entry): Execution["onHandle"] => {
+      const { sharing } = entry
+      return sharing === undefined
+        ? undefined
+        : (handle) =>
+            Effect.suspend(() => {
+              // Also where it is not known whether it was noted.
+              sharing.handles.push(handle)
+              return journal.register(entry.record.engine, handle)
+            })
+    },
     /** A query came to a state on its way. */
     noted: (entry: Entry): void => {
       const claim = entry.sharing?.claim

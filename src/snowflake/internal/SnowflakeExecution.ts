@@ -44,7 +44,7 @@ const summaryOf = ({ sql }: Nature, { result }: Finished): Summary => {
 const lastOffer = Duration.seconds(1)
 
 /** Makes an effect interruptible within a region that is not. */
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /**
  * Runs a statement that was submitted, or is being submitted, to its end. It is to be called where nothing can be interrupted, from the

@@ -80,16 +80,16 @@ const already = (statement: Running): Submitted => {
 
 export const attached = (handle: string): Submitted => already(known(handle))
 
-/** Begins to submit a statement. However often that takes, it runs once: it is known to the server by a request id. */
+/** Begins to submit a statement. However often that takes, it runs once: it is known to the server by the id of the request. */
 export const submit = (
   { api, outageLimit, scope }: Ground,
   query: string,
+  requestId: string,
   submission: SnowflakeApi.Submission,
   onHandle: (handle: string) => Effect.Effect<void>
 ): Effect.Effect<Submitted> =>
   Effect.suspend(() => {
     const statement = running(query, undefined)
-    const requestId = randomUUID()
     const submitted = Deferred.makeUnsafe<void, SnowflakeApi.CallFailed>()
     const once = Effect.suspend(() => {
       if (statement.isUnwanted && !statement.mayHaveArrived) return Effect.fail(unwanted)
@@ -127,7 +127,8 @@ export const submit = (
     })
   })
 
-const noHandle = new SnowflakeApi.CallFailed({
+/** Taken in, and not to be found again. */
+export const noHandle = new SnowflakeApi.CallFailed({
   problem: "Snowflake took the statement in without a handle, so that nothing can be learnt about it.",
   mayPass: false,
   mayHaveArrived: true,
@@ -242,6 +243,19 @@ export const end = (ground: Ground, submitted: Submitted): Effect.Effect<void> =
     )
     return Effect.flatMap(Effect.forkIn(work, ground.scope, { startImmediately: true }), (fiber) =>
       Effect.asVoid(Effect.timeoutOption(Fiber.await(fiber), ground.cancelLimit))
+    )
+  })
+
+/**
+ * Ends a statement of somebody who is gone, and tells whether the server has said that it is over, within `cancelLimit`. Nothing goes
+ * on in the background.
+ */
+export const endHere = (ground: Ground, handle: string): Effect.Effect<boolean> =>
+  Effect.suspend(() => {
+    const submitted = attached(handle)
+    return Effect.map(
+      Effect.timeoutOption(ending(ground, submitted), ground.cancelLimit),
+      () => !isOpen(submitted.statement)
     )
   })
 
