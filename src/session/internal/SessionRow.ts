@@ -82,6 +82,13 @@ const deviceOf = (value: Schema.Json | undefined): Device | undefined => {
   return { ...(userAgent !== undefined && { userAgent }), ...(ip !== undefined && { ip }) }
 }
 
+/** The device that was read last: in a list of somebody's sessions, most have the same. */
+let last: { readonly text: unknown; readonly device: Device | undefined } = { text: undefined, device: undefined }
+const deviceIn = (text: unknown): Device | undefined => {
+  if (text !== last.text) last = { text, device: deviceOf(parse(text)) }
+  return last.device
+}
+
 /**
  * The same as {@link decodeRecord} at a fifth of its cost, which is what most of a load costs this process. Undefined for
  * whatever is not exactly as it should be.
@@ -92,7 +99,7 @@ const plainRecord = (row: Row, from: number, json: string): SessionRecord | unde
   const data = parse(json)
   const dataVersion = row[from + 3]
   const version = row[from + 4]
-  const device = deviceOf(parse(row[from + 5]))
+  const device = deviceIn(row[from + 5])
   const createdAt = row[from + 6]
   const lastSeenAt = row[from + 7]
   const idleExpiresAt = row[from + 8]
