@@ -9,6 +9,7 @@
  * One data directory, one caller at a time: {@link stopOrphan} takes no lock of its own. The shutdown waits in real
  * time, also under a test's clock.
  */
+import { execFile } from "node:child_process"
 import { promises as Fs, readFileSync } from "node:fs"
 import * as Path from "node:path"
 import * as Clock from "effect/Clock"
@@ -46,7 +47,8 @@ export const running = (directory: string): Effect.Effect<Running | undefined> =
 export const readPidFile = (directory: string) => {
   try {
     const lines = readFileSync(Path.join(directory, "postmaster.pid"), "utf8").split("\n")
-    return { pid: Number(lines[0]), port: Number(lines[3]), ready: lines[7]?.trim() === "ready" }
+    const [, memory] = lines[6]?.trim().split(/\s+/) ?? []
+    return { pid: Number(lines[0]), port: Number(lines[3]), memory, ready: lines[7]?.trim() === "ready" }
   } catch {
     return undefined
   }
@@ -83,6 +85,17 @@ export const stopOrphan = Effect.fn("PostgresProcess.stopOrphan")(function* (
   const path = Path.join(directory, "postmaster.pid")
   yield* onFiles(path, async () => Fs.writeFile(path, (await Fs.readFile(path, "utf8")).replace(/^.*/, "2147483647")))
 })
+
+/**
+ * Gives back what a server that was killed still holds of the system: a segment of System V shared memory, of which a system has a
+ * few thousand, or 32. The next start of the server would do it; this is for a directory that sees none.
+ */
+export const releaseMemory = (directory: string): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const memory = readPidFile(directory)?.memory
+    if (memory === undefined || !/^\d+$/.test(memory)) return resume(Effect.void)
+    execFile("ipcrm", ["-m", memory], () => resume(Effect.void))
+  })
 
 const killRemains = (directory: string): void => {
   for (const pid of ProcessTable.workingIn(directory, "postgres")) {

@@ -97,6 +97,8 @@ const unsafeButFast = {
   synchronous_commit: "on",
   full_page_writes: "off",
   shared_buffers: "32MB",
+  // In the server's own directory, so that nothing is left of it when the server is killed.
+  dynamic_shared_memory_type: "mmap",
   max_wal_size: "256MB"
 }
 
@@ -107,7 +109,12 @@ const unusable = (problem: string) =>
 export const make = Effect.fn("TestPostgres.make")(function* (
   options: Options = {}
 ): Effect.fn.Return<TestPostgres["Service"], PostgresProcess.PostgresProcessError, Scope.Scope> {
-  yield* ServerDirectory.sweep(prefix, (directory) => Postmaster.stopOrphan(Path.join(directory, "data")))
+  yield* ServerDirectory.sweep(prefix, (directory) =>
+    Effect.andThen(
+      Postmaster.stopOrphan(Path.join(directory, "data")),
+      Postmaster.releaseMemory(Path.join(directory, "data"))
+    )
+  )
   const directory = yield* ServerDirectory.make(prefix, unusable)
   const data = Path.join(directory, "data")
   const password = Redacted.make(randomBytes(18).toString("base64url"))
@@ -121,6 +128,7 @@ const programsOf = ({ programs }: Options) => programs ?? (process.env.HOLDFAST_
 /** Runs a server on the data of a directory until the scope closes. */
 const serve = Effect.fnUntraced(function* (directory: string, password: Redacted.Redacted, options: Options) {
   const data = Path.join(directory, "data")
+  yield* Effect.addFinalizer(() => Postmaster.releaseMemory(data))
   const programs = programsOf(options)
   const scope = yield* Effect.scope
   const one = yield* Semaphore.make(1)

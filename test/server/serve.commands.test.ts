@@ -125,7 +125,7 @@ layer(Service.layerShared(), { concurrent: true, excludeTestServices: true, time
           )
           const rows = rowsOf(config.stdout)
           assert.deepInclude(rows, { variable: "HOLDFAST_IDLE_TIMEOUT", value: "10m", from: "environment" })
-          assert.deepInclude(rows, { variable: "HOLDFAST_MAX_SESSIONS", value: 5, from: "default" })
+          assert.deepInclude(rows, { variable: "HOLDFAST_MAX_QUERIES", value: 10, from: "default" })
           const password = new URL(Redacted.value(service.queries.url)).password
           for (const secret of [password, Service.demoPassword]) assert.notInclude(config.stdout, secret)
           assert.include(config.stdout, service.queries.name)

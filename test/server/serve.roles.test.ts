@@ -49,6 +49,14 @@ const refusal = (user: Browser, sql: string) =>
     return error?.message ?? ""
   })
 
+/** Another user, who is logged in. */
+const newUser = Effect.fnUntraced(function* (username: string) {
+  const { cwd, url } = yield* Users
+  const added = yield* Service.run({ args: ["user", "add", username], cwd, input: password })
+  assert.strictEqual(added.code, 0, added.stderr)
+  return yield* login(browser(url), { username, password })
+})
+
 layer(started, { excludeTestServices: true, timeout: "120 seconds" })("a database role for each user", (it) => {
   it.effect("I2 each user is somebody of their own, with a schema of their own, whichever connection they get", () =>
     Effect.gen(function* () {
@@ -175,6 +183,7 @@ layer(started, { excludeTestServices: true, timeout: "120 seconds" })("a databas
   it.effect("I2 a user who breaks their own role holds up nobody, and is helped", () =>
     Effect.gen(function* () {
       const { bob, url, alice } = yield* Users
+      assert.strictEqual((yield* run(bob, "create table kept as select 1 as id")).state, "Succeeded")
       for (const sql of [
         "set transaction_timeout = 1",
         "set local_preload_libraries = 'nowhere'",
@@ -189,7 +198,7 @@ layer(started, { excludeTestServices: true, timeout: "120 seconds" })("a databas
       yield* run(bob, "select pg_terminate_backend(pg_backend_pid())")
       assert.strictEqual(yield* valueOf(alice, "select 1"), 1)
       assert.strictEqual((yield* browser(url).send("GET", "/health/ready")).status, 200)
-      assert.strictEqual(yield* valueOf(bob, "select count(*)::int from notes, pg_sleep(0.05)"), 1)
+      assert.strictEqual(yield* valueOf(bob, "select count(*)::int from kept, pg_sleep(0.05)"), 1)
     })
   )
 
@@ -210,31 +219,32 @@ layer(started, { excludeTestServices: true, timeout: "120 seconds" })("a databas
 
   it.effect("user remove removes the role, deletes nothing, and says what is left", () =>
     Effect.gen(function* () {
-      const { bob, cwd, service, url } = yield* Users
-      yield* run(bob, "create table shared.his as select 1 as id")
-      yield* submit(bob, "select pg_sleep(60)")
-      const removed = yield* Service.run({ args: ["user", "remove", "bob"], cwd })
+      const { cwd, service, url } = yield* Users
+      const carl = yield* newUser("carl")
+      yield* run(carl, "create table papers as select 1 as id")
+      yield* run(carl, "create table shared.his as select 1 as id")
+      yield* submit(carl, "select pg_sleep(60)")
+      const removed = yield* Service.run({ args: ["user", "remove", "carl"], cwd })
       assert.strictEqual(removed.code, 0, removed.stderr)
-      assert.match(removed.stdout, /user bob is removed; 1 session of bob ended/)
-      assert.match(removed.stdout, /role workspace__bob is removed\. 2 tables are left .*workspace__bob_left_\d+/)
+      assert.match(removed.stdout, /user carl is removed; 1 session of carl ended/)
+      assert.match(removed.stdout, /role workspace__carl is removed\. 2 tables are left .*workspace__carl_left_\d+/)
       const demo = yield* login(browser(url), { username: "demo", password: "correct horse" })
-      assert.deepStrictEqual(yield* rowsOf(demo, "select rolname from pg_roles where rolname = 'workspace__bob'"), [])
+      assert.deepStrictEqual(yield* rowsOf(demo, "select rolname from pg_roles where rolname = 'workspace__carl'"), [])
       assert.deepStrictEqual(
         yield* rowsOf(
           demo,
-          "select tableowner, tablename from pg_tables where tablename in ('his', 'notes') and tableowner <> 'workspace__alice' order by 2"
+          "select tableowner, tablename from pg_tables where tablename in ('his', 'papers') order by 2"
         ),
         [
           ["steward", "his"],
-          ["steward", "notes"]
+          ["steward", "papers"]
         ]
       )
       // Somebody of the same name begins anew.
-      assert.strictEqual((yield* Service.run({ args: ["user", "add", "bob"], cwd, input: password })).code, 0)
-      const again = yield* login(browser(url), { username: "bob", password })
-      assert.match(yield* refusal(again, "select * from notes"), /does not exist/)
-      const nothing = yield* Service.run({ args: ["user", "remove", "bob"], cwd })
-      assert.match(nothing.stdout, /role workspace__bob is removed\. Nothing of theirs is left/)
+      const again = yield* newUser("carl")
+      assert.match(yield* refusal(again, "select * from papers"), /does not exist/)
+      const nothing = yield* Service.run({ args: ["user", "remove", "carl"], cwd })
+      assert.match(nothing.stdout, /role workspace__carl is removed\. Nothing of theirs is left/)
       assert.notInclude(service.stdout(), "level=error")
       assert.isTrue(Path.isAbsolute(cwd))
     })

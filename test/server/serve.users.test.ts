@@ -39,7 +39,7 @@ const fileOf = (text: string) =>
     ({ directory }) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
   ).pipe(Effect.map(({ file }) => file))
 
-layer(Service.layerShared({ HOLDFAST_MAX_SESSIONS: "100" }), {
+layer(Service.layerShared(), {
   concurrent: true,
   excludeTestServices: true,
   timeout: "60 seconds"

@@ -21,9 +21,11 @@ type It = Vitest.MethodsNonLive<Service.Shared | Service.Demo>
 const sessions = (it: It) => {
   it.effect("the walk: log in, run SQL, read the rows page by page, log out", () =>
     Effect.gen(function* () {
-      const browser = (yield* Service.Shared).browser()
+      const service = yield* Service.Shared
+      yield* Service.addUser(service, "walker")
+      const browser = service.browser()
 
-      const credentials = { username: "demo", password: Service.demoPassword }
+      const credentials = { username: "walker", password: Service.demoPassword }
       const login = yield* browser.send("POST", "/login", { json: credentials })
       assert.strictEqual(login.status, 200)
       assert.strictEqual(login.headers.get("cache-control"), "no-store")
@@ -39,7 +41,7 @@ const sessions = (it: It) => {
       const session = yield* browser.send("GET", "/session")
       assert.strictEqual(session.status, 200)
       const { createdAt, expiresAt, id: sessionId, idleExpiresAt, principal } = sessionOf(session)
-      assert.strictEqual(principal, "demo")
+      assert.strictEqual(principal, "walker")
       assert.strictEqual(sessionId, sessionOf(login).id)
       assert.notInclude(session.text, pair.slice(name.length + 1))
       assert.isBelow(createdAt.epochMilliseconds, idleExpiresAt.epochMilliseconds)

@@ -1,12 +1,11 @@
 /**
- * The console in a real browser: built from the sources as they are, served by a running service, with everything that the browser
- * complains about.
+ * The console in a real browser: built from the sources as they are, and served by a running service.
  */
 import { assert } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { existsSync, globSync, readFileSync, statSync } from "node:fs"
+import { existsSync, globSync, promises as Fs, readFileSync, statSync } from "node:fs"
 import * as Path from "node:path"
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core"
 import type * as Client from "./browser.ts"
@@ -16,11 +15,8 @@ import * as Service from "./service.ts"
 const root = Path.join(import.meta.dirname, "../..")
 const axe = readFileSync(Path.join(root, "node_modules/axe-core/axe.min.js"), "utf8")
 
-/** The browser, and what it complained about on any page: errors, and breaches of the policy. */
-export class Console extends Context.Service<
-  Console,
-  { readonly browser: Browser; readonly complaints: Array<string> }
->()("test/Console") {}
+/** The browser. */
+export class Console extends Context.Service<Console, { readonly browser: Browser }>()("test/Console") {}
 
 /** Whether nothing that the page is made of changed since it was built. */
 const isBuilt = () => {
@@ -31,26 +27,31 @@ const isBuilt = () => {
   return sources.every((file) => statSync(Path.join(root, file)).mtimeMs < mtimeMs)
 }
 
+/** Services of other tests may start meanwhile: the page is replaced at once. */
 const built = Effect.promise(async () => {
-  if (!isBuilt())
-    await (await import("vite")).build({ configFile: Path.join(root, "src/console/vite.config.ts"), logLevel: "error" })
+  if (isBuilt()) return
+  const page = Path.join(root, "dist/console")
+  const outDir = `${page}-${process.pid}`
+  const configFile = Path.join(root, "src/console/vite.config.ts")
+  await (await import("vite")).build({ configFile, logLevel: "error", build: { outDir } })
+  await Fs.rm(page, { recursive: true, force: true })
+  await Fs.rename(outDir, page)
 })
 
 /** A service with the console as it is now, and one browser for all tests of a block. */
 export const layer = Layer.effect(
   Console,
-  Effect.map(Chromium.launch, (browser) => ({ browser, complaints: [] }))
-).pipe(
-  Layer.merge(Service.layerShared({ HOLDFAST_FUNCTIONS: "on", HOLDFAST_MAX_SESSIONS: "50" })),
-  Layer.provide(Layer.effectDiscard(built))
-)
+  Effect.map(Chromium.launch, (browser) => ({ browser }))
+).pipe(Layer.merge(Service.layerShared({ HOLDFAST_FUNCTIONS: "on" })), Layer.provide(Layer.effectDiscard(built)))
 
 /** What a page of a service that has no session for it says on its first visit; a breach of the policy is none of it. */
 const isExpected = (text: string): boolean => /Failed to load resource|net::ERR/.test(text)
 
-/** A person's browser, for the current scope. */
+/** A person's browser, for the current scope. At its end nothing was complained about: no error on a page, no breach of the policy. */
 export const person = Effect.fnUntraced(function* (options: BrowserContextOptions = {}) {
-  const { browser, complaints } = yield* Console
+  const { browser } = yield* Console
+  const complaints: Array<string> = []
+  yield* Effect.addFinalizer(() => Effect.sync(() => assert.deepStrictEqual(complaints, [])))
   const context = yield* Chromium.person(browser, options)
   context.setDefaultTimeout(60_000)
   context.on("console", (message) => {

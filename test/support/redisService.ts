@@ -33,7 +33,7 @@ export const layerShared = (env?: Service.Environment) =>
     Layer.provideMerge(
       Layer.effect(
         Service.Shared,
-        Effect.map(start(env), ({ service }) => service)
+        Effect.map(start({ ...Service.manySessions, ...env }), ({ service }) => service)
       )
     )
   )

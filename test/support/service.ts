@@ -271,12 +271,15 @@ export class Shared extends Context.Service<Shared, Service>()("test/Service") {
 /** A browser in which the user `demo` is logged in to the {@link Shared} service. */
 export class Demo extends Context.Service<Demo, Client.Browser>()("test/Demo") {}
 
+/** So many that no login of a test ends the session of another test. */
+export const manySessions: Environment = { HOLDFAST_MAX_SESSIONS: "1000" }
+
 /** For `layer(…)` of `@effect/vitest`: started before the first test of the block, ended after the last. */
 export const layerShared = (env?: Environment) =>
   Layer.effect(
     Demo,
     Effect.flatMap(Shared, ({ login }) => login())
-  ).pipe(Layer.provideMerge(Layer.effect(Shared, startService({ env }))))
+  ).pipe(Layer.provideMerge(Layer.effect(Shared, startService({ env: { ...manySessions, ...env } }))))
 
 /** A statement of the server's superuser. */
 export const administer = (sql: string) =>

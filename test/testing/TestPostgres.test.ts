@@ -4,7 +4,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { existsSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import * as Path from "node:path"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
@@ -15,6 +15,12 @@ const rows = (url: PgConnection.Config["url"], sql: string) =>
     Effect.flatMap((connection) => connection.queryValues(sql)),
     Effect.scoped
   )
+
+/** The ids of the system's segments of shared memory. */
+const segments = () =>
+  readFileSync("/proc/sysvipc/shm", "utf8")
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/)[1] ?? "")
 
 describe.concurrent("the servers of tests", () => {
   it.live("a fresh database of the shared server is empty, UTF-8 and gone afterwards", () =>
@@ -67,6 +73,26 @@ describe.concurrent("the servers of tests", () => {
         })
       )
       assert.isFalse(existsSync(directory))
+    })
+  )
+
+  it.live("a server that was killed leaves no shared memory", () =>
+    Effect.gen(function* () {
+      const killed = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { directory, kill } = yield* TestPostgres.make()
+          const [pid, , , , , , keyAndId = ""] = readFileSync(
+            Path.join(directory, "data/postmaster.pid"),
+            "utf8"
+          ).split("\n")
+          const [, id = ""] = keyAndId.trim().split(/\s+/)
+          assert.include(segments(), id)
+          assert.notInclude(readFileSync(`/proc/${pid}/maps`, "utf8"), "/dev/shm/PostgreSQL")
+          yield* kill
+          return id
+        })
+      )
+      assert.notInclude(segments(), killed)
     })
   )
 
