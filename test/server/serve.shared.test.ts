@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { type Browser, login, make as makeBrowser, page, queryOf, submit, submittedId } from "../support/browser.ts"
 import { eventually } from "../support/conditions.ts"
 import { enginesOf } from "../support/engines.ts"
@@ -28,11 +28,9 @@ class Three extends Context.Service<
     readonly service: Service.Service
     /** The engine `far` of all of them. */
     readonly snowflake: SnowflakeServer["Service"]
-    /** The others: one is killed, and one is paused and ended in the end. */
-    readonly victim: Instance
-    readonly leaving: Instance
-    /** The proxy asks this one no more. */
-    readonly forget: (instance: Instance) => void
+    readonly others: readonly [Instance, Instance]
+    /** One more for the scope, to be killed, paused or ended. The proxy does not know it. */
+    readonly another: (env?: Service.Environment) => Effect.Effect<Instance, never, Scope.Scope>
     /** Whose requests go to each in turn. */
     readonly browser: Browser
     /** The same user at one instance. */
@@ -45,7 +43,6 @@ class Three extends Context.Service<
 const ahead = { TZ: "America/New_York", ...SkewedClock.environment("1 hour") }
 
 const three = Effect.gen(function* () {
-  const scope = yield* Effect.scope
   const { server: snowflake } = yield* serverOf()
   const service = yield* Service.startService({
     env: {
@@ -58,15 +55,14 @@ const three = Effect.gen(function* () {
     }
   })
   const proxy = yield* RoundRobin.make([service.url])
-  const another = (more: Service.Environment = {}) =>
-    Effect.gen(function* () {
-      const program = yield* Service.launch({ args: ["serve"], env: { ...service.env, ...more } })
-      const url = yield* Service.listening(program)
-      yield* Service.ready(url)
-      proxy.targets.push(url)
-      return { ...program, url }
-    }).pipe(Scope.provide(scope))
-  const [leaving, victim] = yield* Effect.all([another(ahead), another()], { concurrency: "unbounded" })
+  const another = Effect.fnUntraced(function* (more: Service.Environment = {}) {
+    const program = yield* Service.launch({ args: ["serve"], env: { ...service.env, ...more } })
+    const url = yield* Service.listening(program)
+    yield* Service.ready(url)
+    return { ...program, url }
+  })
+  const others = yield* Effect.all([another(ahead), another()], { concurrency: "unbounded" })
+  for (const { url } of others) proxy.targets.push(url)
   const browser = yield* login(makeBrowser(proxy.url), { username: "demo", password: Service.demoPassword })
   const at = ({ url }: { readonly url: string }) => {
     const copy = makeBrowser(url)
@@ -76,8 +72,7 @@ const three = Effect.gen(function* () {
   const ask = (sql: string) =>
     Effect.scoped(Effect.flatMap(PgConnection.make({ url: service.queries.url }), (it) => it.queryValues(sql)))
   yield* ask("create table effects (of text, at timestamptz default clock_timestamp())")
-  const forget = ({ url }: Instance) => void proxy.targets.splice(proxy.targets.indexOf(url), 1)
-  return Three.of({ service, snowflake, leaving, victim, forget, browser, at, ask })
+  return Three.of({ service, snowflake, others, another, browser, at, ask })
 })
 
 const Holdings = Schema.Struct({
@@ -155,8 +150,9 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
 
     it.effect("GET /holdings?instances=all shows what each of them holds, and a query ends from any of them", () =>
       Effect.gen(function* () {
-        const { at, browser, leaving, service, victim } = yield* Three
-        const id = yield* submit(at(victim), "select pg_sleep(603)")
+        const { at, browser, others, service } = yield* Three
+        const [first, second] = others
+        const id = yield* submit(at(first), "select pg_sleep(603)")
         yield* runs(browser, id)
         const holdings = Effect.map(
           browser.send("GET", "/holdings?instances=all&limit=3000"),
@@ -170,13 +166,13 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
           roots.map(({ attributes, kind, state }) => [kind, state, attributes["answered"]]),
           Array.from({ length: 3 }, () => ["instance", "held", true])
         )
-        const ofVictim = roots.find(({ id }) => id.endsWith(`:${victim.pid}`))
-        assert.include(JSON.stringify(ofVictim), id)
+        const ofFirst = roots.find(({ id }) => id.endsWith(`:${first.pid}`))
+        assert.include(JSON.stringify(ofFirst), id)
         assert.lengthOf(
           roots.filter((root) => JSON.stringify(root).includes(id)),
           1
         )
-        assert.strictEqual((yield* at(leaving).send("DELETE", `/holdings/query/${id}`)).status, 204)
+        assert.strictEqual((yield* at(second).send("DELETE", `/holdings/query/${id}`)).status, 204)
         assert.strictEqual((yield* status(at(service), id)).state, "Canceled")
         assert.notInclude(JSON.stringify(yield* holdings), id)
         const nobodys = yield* browser.send("DELETE", "/holdings/query/q_00000000-0000-4000-8000-000000000000")
@@ -186,7 +182,8 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
 
     it.effect("K3 the queries of one that was killed have their outcome within the bound, and no backend left", () =>
       Effect.gen(function* () {
-        const { ask, at, browser, forget, service, snowflake, victim } = yield* Three
+        const { another, ask, at, browser, service, snowflake } = yield* Three
+        const victim = yield* another()
         const own = at(victim)
         const plain = yield* submit(own, "select pg_sleep(601)")
         const again = yield* submit(own, "insert into effects select 'again' from pg_sleep(2)", { rerun: true })
@@ -205,7 +202,6 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
         const before = performance.now()
         yield* victim.signal("SIGKILL")
         yield* victim.exited
-        forget(victim)
         const failed = yield* settled(browser, plain)
         const took = performance.now() - before
         assert.deepInclude(failed, { state: "Failed" })
@@ -230,11 +226,11 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
       "K2 one that stands still longer than its lease changes nothing when it goes on, and is of use again",
       () =>
         Effect.gen(function* () {
-          const { ask, at, browser, forget, leaving: paused } = yield* Three
+          const { another, ask, at, browser } = yield* Three
+          const paused = yield* another(ahead)
           const own = at(paused)
           const running = yield* submit(own, "insert into effects select 'paused' from pg_sleep(9)")
           yield* runs(own, running)
-          forget(paused)
           yield* paused.signal("SIGSTOP")
           const failed = yield* settled(browser, running)
           assert.deepInclude(failed.error, { code: "QueriesUnavailable", written: "unknown" })
@@ -250,7 +246,8 @@ layer(Layer.effect(Three, three), { excludeTestServices: true, timeout: "60 seco
 
     it.effect("K5 a rolling restart loses no record, no row and no query, and runs none twice", () =>
       Effect.gen(function* () {
-        const { ask, at, browser, leaving } = yield* Three
+        const { another, ask, at, browser } = yield* Three
+        const leaving = yield* another(ahead)
         const own = at(leaving)
         const kept = yield* submit(own, "select generate_series(1, 5000)")
         yield* settled(own, kept)
