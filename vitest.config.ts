@@ -14,6 +14,7 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     testTimeout: 90_000,
     hookTimeout: 60_000,
+    setupFiles: ["test/support/leaks.ts"],
     globalSetup: ["test/support/globalSetup.ts"],
     pool: "forks",
     // More than a small machine has processors: most of what the tests do is wait for a server.

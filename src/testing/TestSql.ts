@@ -143,6 +143,15 @@ export const connect = <A, E, R>(
 /** What a test gets: its database, an ordinary `SqlClient`, and a source of connections for a `ConnectionPool`. */
 export type Provided = TestSql | SqlClient.SqlClient | ConnectionSource | ConnectionPool.ConnectionPool
 
+/**
+ * An empty database for the current scope, for a test that makes its tables itself. Dies at the end where a connection to it was left
+ * open, and names it. The role of the URL is one that may create databases (`CREATEDB`).
+ */
+export const makeEmpty = (
+  url: Redacted.Redacted<string>
+): Effect.Effect<{ readonly name: string; readonly url: Redacted.Redacted<string> }, SqlError, Scope.Scope> =>
+  TestSqlDatabase.create(url)
+
 /** A pool and its source, which are made when somebody first uses one of them: most tests use neither. */
 const pooled = (url: Redacted.Redacted<string>) =>
   Layer.effectContext(

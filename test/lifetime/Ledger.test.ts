@@ -52,6 +52,7 @@ describe("Ledger", () => {
         assert.strictEqual(lines.length, 2)
         assert.match(lines[0] ?? "", /^Releasing thing t2 takes too long/)
         assert.match(lines[1] ?? "", /^Releasing thing t1 failed/)
+        yield* TestClock.adjust("1 second")
       }).pipe(Effect.provide(Ledger.layer))
   )
 

@@ -288,11 +288,13 @@ describe("a connection to Redis", () => {
       const url = yield* redisUrl
       const channel = yield* freshPrefix
       const clients: Array<Net.Socket> = []
+      const upstreams: Array<Net.Socket> = []
       const { port } = yield* Effect.acquireRelease(
         Effect.promise(async () => {
           const server = Net.createServer((socket) => {
-            clients.push(socket)
             const upstream = Net.connect(targetOf(url))
+            clients.push(socket)
+            upstreams.push(upstream)
             for (const each of [socket, upstream]) each.on("error", () => undefined)
             socket.pipe(upstream).pipe(socket)
           })
@@ -301,7 +303,7 @@ describe("a connection to Redis", () => {
         }),
         ({ server }) =>
           Effect.sync(() => {
-            for (const socket of clients) socket.destroy()
+            for (const socket of [...clients, ...upstreams]) socket.destroy()
             server.close()
           })
       )

@@ -41,7 +41,9 @@ describe("LeakCheck.suite", () => {
         output
       )
       assert.isTrue(
-        told(/^backend \d+ of database test_\w+ \(application forgetful, idle, last statement: select 'forgotten'\)/),
+        told(
+          /^backend \d+ of database holdfast_test_\w+ \(application forgetful, idle, last statement: select 'forgotten'\)/
+        ),
         output
       )
       assert.isTrue(told(/^socket to .*, in the test "leaks a connection"/), output)
@@ -53,7 +55,10 @@ describe("LeakCheck.suite", () => {
         told(new RegExp(`^timer that repeats every 54321 ms, acquired at .*${at("setInterval")}leaks a timer"`)),
         output
       )
-      assert.isTrue(told(/^1 row left in table public.fruit of database test_\w+.*, in the test "leaks a row"/), output)
+      assert.isTrue(
+        told(/^1 row left in table public.fruit of database holdfast_test_\w+.*, in the test "leaks a row"/),
+        output
+      )
       assert.isTrue(
         told(new RegExp(`^listener for SIGUSR2 on the process, acquired at .*${at("SIGUSR2")}leaks a listener"`)),
         output
@@ -126,6 +131,20 @@ describe("LeakCheck.around", () => {
         ]
       )
       assert.match(leaks[1]?.place ?? "", /LeakCheck\.test\.ts:\d+/)
+    })
+  )
+
+  it.live("a listener that was taken away for a while is none", () =>
+    Effect.gen(function* () {
+      const listener = () => undefined
+      process.on("SIGUSR2", listener)
+      yield* LeakCheck.around()(
+        Effect.sync(() => {
+          process.off("SIGUSR2", listener)
+          process.on("SIGUSR2", listener)
+        })
+      )
+      process.off("SIGUSR2", listener)
     })
   )
 

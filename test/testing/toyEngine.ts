@@ -117,7 +117,7 @@ export const make = (fault?: Fault) => {
       let count = 0
       const take = (rows: ReadonlyArray<Row>) =>
         is("rows at once")
-          ? Effect.forkDetach(Effect.ignore(sink.rows(rows)))
+          ? Effect.forkChild(Effect.ignore(sink.rows(rows)))
           : is("sink ignored")
             ? Effect.ignore(sink.rows(rows))
             : sink.rows(rows)

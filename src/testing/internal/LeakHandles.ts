@@ -52,7 +52,12 @@ const hook = createHook({
   destroy: (id) => void handles.delete(id)
 })
 
+/** Listeners that were there before anybody watched. A test may take one away for a while. */
+const older = new Set<unknown>()
+
 const onListener = (event: string | symbol, listener: (...args: Array<unknown>) => void) => {
+  // What Node listens to for itself stays, such as that of `node:cluster`.
+  if (event === "internalMessage" || older.has(listener)) return
   listeners.add({ order: order++, event, listener, place: LeakPlaces.here(), during: during?.() })
 }
 
@@ -61,6 +66,9 @@ export const watch = (testOfTheMoment?: () => string | undefined): (() => void) 
   if (testOfTheMoment !== undefined) during = testOfTheMoment
   if (watchers++ === 0) {
     hook.enable()
+    for (const event of process.eventNames()) {
+      for (const listener of process.rawListeners(event)) older.add(listener)
+    }
     process.on("newListener", onListener)
   }
   let isWatching = true
@@ -73,6 +81,7 @@ export const watch = (testOfTheMoment?: () => string | undefined): (() => void) 
     process.off("newListener", onListener)
     handles.clear()
     listeners.clear()
+    older.clear()
   }
 }
 
@@ -138,6 +147,8 @@ export const between = (from: number, to: number): ReadonlyArray<Left> => {
   }
   for (const { during, event, listener, order, place } of listeners) {
     if (order < from || order >= to || place.isRunners()) continue
+    const isOlder = (it: Listener) => it.order < from && it.event === event && it.listener === listener
+    if (Array.from(listeners).some(isOlder)) continue
     if (!process.rawListeners(event).some((it) => it === listener || Reflect.get(it, "listener") === listener)) continue
     left.push({ what: `listener for ${String(event)} on the process`, place, during })
   }
