@@ -99,9 +99,15 @@ const refusals: { readonly [Reason in Refusal]: readonly [event: string, message
   SessionSuperseded: ["session.superseded", "Tokens that were followed by another were refused"]
 }
 
-const count = (event: string) => Metric.update(Metric.withAttributes(events, { event }), 1)
+/** One for each event: what counts is looked up by its attributes only once. */
+const counts = new Map(
+  Object.values(names).map(([event]) => [event, Metric.update(Metric.withAttributes(events, { event }), 1)])
+)
 
-/** Logs at info level, refusals at warning level, with the event's parts as annotations; and counts. */
+/**
+ * Logs at info level, refusals at warning level, with the event's parts as annotations; and counts. A session that begins with a login is
+ * counted and not logged: the login is.
+ */
 export const makeUnsafe = (): SessionAudit => {
   const refusing = Bursts.makeUnsafe((reason: Refusal, count) => {
     const [event, message] = refusals[reason]
@@ -117,12 +123,14 @@ export const makeUnsafe = (): SessionAudit => {
       }
       const { _tag, ...parts } = event
       const [name, message] = names[_tag]
-      return Effect.andThen(
+      const one = counts.get(name) ?? Effect.void
+      const counting =
         event._tag === "Revoked"
-          ? Effect.andThen(count(name), Metric.update(Metric.withAttributes(ended, { by: event.by }), 1))
-          : count(name),
-        Effect.annotateLogs(Effect.logInfo(message), { event: name, ...parts })
-      )
+          ? Effect.andThen(one, Metric.update(Metric.withAttributes(ended, { by: event.by }), 1))
+          : one
+      return event._tag === "Created" && event.principal !== null
+        ? counting
+        : Effect.andThen(counting, Effect.annotateLogs(Effect.logInfo(message), { event: name, ...parts }))
     }
   }
 }
