@@ -156,26 +156,27 @@ layer(started, { excludeTestServices: true, timeout: "120 seconds" })("a databas
 
   it.effect("users share what they grant, and what they put in the schema shared", () =>
     Effect.gen(function* () {
-      const { alice, bob } = yield* Users
-      yield* run(alice, "create table report as select 7 as total")
+      const { bob } = yield* Users
+      const dora = yield* newUser("dora")
+      yield* run(dora, "create table report as select 7 as total")
       for (const sql of [
-        "grant usage on schema workspace__alice to workspace__bob",
+        "grant usage on schema workspace__dora to workspace__bob",
         "grant select on report to workspace__bob",
         "create table shared.board as select 'to all' as word",
         "grant select on shared.board to workspace_users"
       ]) {
-        assert.strictEqual((yield* run(alice, sql)).state, "Succeeded", sql)
+        assert.strictEqual((yield* run(dora, sql)).state, "Succeeded", sql)
       }
-      assert.strictEqual(yield* valueOf(bob, "select total from workspace__alice.report"), 7)
+      assert.strictEqual(yield* valueOf(bob, "select total from workspace__dora.report"), 7)
       assert.strictEqual(yield* valueOf(bob, "select word from shared.board"), "to all")
-      assert.match(yield* refusal(bob, "delete from workspace__alice.report"), /permission denied/)
+      assert.match(yield* refusal(bob, "delete from workspace__dora.report"), /permission denied/)
       assert.match(yield* refusal(bob, "drop table shared.board"), /must be owner/)
       // Nobody finds it by accident.
       assert.match(yield* refusal(bob, "select word from board"), /does not exist/)
       // Keys of advisory locks are shared by all of a database, on purpose.
-      const id = yield* submit(alice, "select pg_advisory_lock(7), pg_sleep(60)")
+      const id = yield* submit(dora, "select pg_advisory_lock(7), pg_sleep(60)")
       yield* eventually(valueOf(bob, "select pg_try_advisory_lock(7)"), (free) => free === false)
-      assert.strictEqual((yield* alice.send("DELETE", `/queries/${id}`)).status, 200)
+      assert.strictEqual((yield* dora.send("DELETE", `/queries/${id}`)).status, 200)
       yield* eventually(valueOf(bob, "select pg_try_advisory_lock(7)"), (free) => free === true)
     })
   )

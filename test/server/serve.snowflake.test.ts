@@ -56,8 +56,9 @@ layer(only, options)("holdfast serve, with queries on Snowflake", (it) => {
   it.effect("the walk: log in, run SQL, read the rows page by page, log out", () =>
     Effect.gen(function* () {
       const { service } = yield* World
+      yield* Service.addUser(service, "walker")
       const browser = service.browser()
-      const credentials = { username: "demo", password: Service.demoPassword }
+      const credentials = { username: "walker", password: Service.demoPassword }
       assert.strictEqual((yield* browser.send("POST", "/login", { json: credentials })).status, 200)
       assert.deepStrictEqual(
         (yield* enginesOf(browser)).map(({ capabilities, kind, name, ready }) => [

@@ -12,15 +12,16 @@ import * as LeakPlaces from "./LeakPlaces.ts"
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
 const alive = new Map<AnyFiber, LeakPlaces.Place>()
-let seen = new WeakSet<AnyFiber>()
+/** The number of the one that runs: most steps follow another step of the same fiber. */
+let running = -1
 let watchers = 0
 
 /** Fibers are numbered as they are made. */
 export const nextId = (): number => Effect.runFork(Effect.void).id
 
 const note = (fiber: AnyFiber) => {
-  if (seen.has(fiber)) return
-  seen.add(fiber)
+  running = fiber.id
+  if (alive.has(fiber)) return
   alive.set(fiber, LeakPlaces.ofFiber(fiber))
   fiber.addObserver(() => alive.delete(fiber))
 }
@@ -33,7 +34,7 @@ export const watch = (): (() => void) => {
     Object.defineProperty(scheduler, "shouldYield", {
       configurable: true,
       value: (fiber: AnyFiber) => {
-        note(fiber)
+        if (fiber.id !== running) note(fiber)
         return original.call(scheduler, fiber)
       }
     })
@@ -45,7 +46,7 @@ export const watch = (): (() => void) => {
     if (--watchers > 0) return
     Reflect.deleteProperty(scheduler, "shouldYield")
     alive.clear()
-    seen = new WeakSet()
+    running = -1
   }
 }
 

@@ -41,15 +41,40 @@ const handles = new Map<number, Handle>()
 const listeners = new Set<Listener>()
 let order = 0
 let watchers = 0
+
+/** Places that are not settled. Most handles are gone before it is their turn. */
+const fresh = new Set<LeakPlaces.Place>()
+/** In milliseconds. */
+const settling = 100
+let settler: NodeJS.Timeout | undefined
+
+const settle = () => {
+  for (const place of fresh) place.settle()
+  fresh.clear()
+}
+
+const here = () => {
+  const place = LeakPlaces.here()
+  fresh.add(place)
+  return place
+}
 let during: (() => string | undefined) | undefined
 
+/** Promises are no handles. Node 24 is told, and spares them; an older Node asks about each. */
+const options = { trackPromises: false }
+
 const hook = createHook({
+  ...options,
   init: (id, type, _, resource) => {
     if (kinds[type] === undefined) return
-    const place = LeakPlaces.here()
-    handles.set(id, { order: order++, type, resource: new WeakRef(resource), place, during: during?.() })
+    handles.set(id, { order: order++, type, resource: new WeakRef(resource), place: here(), during: during?.() })
   },
-  destroy: (id) => void handles.delete(id)
+  destroy: (id) => {
+    const handle = handles.get(id)
+    if (handle === undefined) return
+    handles.delete(id)
+    fresh.delete(handle.place)
+  }
 })
 
 /** Listeners that were there before anybody watched. A test may take one away for a while. */
@@ -58,13 +83,14 @@ const older = new Set<unknown>()
 const onListener = (event: string | symbol, listener: (...args: Array<unknown>) => void) => {
   // What Node listens to for itself stays, such as that of `node:cluster`.
   if (event === "internalMessage" || older.has(listener)) return
-  listeners.add({ order: order++, event, listener, place: LeakPlaces.here(), during: during?.() })
+  listeners.add({ order: order++, event, listener, place: here(), during: during?.() })
 }
 
 /** Begins to watch; the test of the moment is asked for. The answer ends it. */
 export const watch = (testOfTheMoment?: () => string | undefined): (() => void) => {
   if (testOfTheMoment !== undefined) during = testOfTheMoment
   if (watchers++ === 0) {
+    settler = setInterval(settle, settling).unref()
     hook.enable()
     for (const event of process.eventNames()) {
       for (const listener of process.rawListeners(event)) older.add(listener)
@@ -78,10 +104,12 @@ export const watch = (testOfTheMoment?: () => string | undefined): (() => void) 
     if (testOfTheMoment !== undefined) during = undefined
     if (--watchers > 0) return
     hook.disable()
+    clearInterval(settler)
     process.off("newListener", onListener)
     handles.clear()
     listeners.clear()
     older.clear()
+    fresh.clear()
   }
 }
 

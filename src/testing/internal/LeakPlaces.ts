@@ -11,6 +11,8 @@ export interface Place {
   /** Whether the test runner did it for itself. */
   readonly isRunners: () => boolean
   readonly text: () => string | undefined
+  /** Lets go of what was on the stack. */
+  readonly settle: () => void
 }
 
 const framesOf = (stack: string | undefined) =>
@@ -28,21 +30,29 @@ const siteOf = (fiber: Fiber.Fiber<unknown, unknown> | undefined): (() => string
 /** Where a fiber was when it was begun, or else where it is now: the nearest `Effect.fn` or span. */
 export const ofFiber = (fiber: Fiber.Fiber<unknown, unknown>): Place => {
   const begun = siteOf(fiber)
-  return { isRunners: () => false, text: () => begun() ?? siteOf(fiber)() }
+  return { isRunners: () => false, text: () => begun() ?? siteOf(fiber)(), settle: () => undefined }
 }
 
 /** Here: the nearest line of the test's or the app's own, or else the `Effect.fn` or span of the running fiber. */
 export const here = (): Place => {
   const limit = Error.stackTraceLimit
   Error.stackTraceLimit = 30
-  const { stack } = new Error()
+  // Its text costs a hundred times as much as the frames, which hold on to what was on the stack until it is made.
+  let error: Error | undefined = new Error()
   Error.stackTraceLimit = limit
+  let made: string | undefined
+  const stack = () => {
+    if (error !== undefined) made = error.stack
+    error = undefined
+    return made
+  }
   const site = siteOf(Fiber.getCurrent())
   return {
     isRunners: () => {
-      const first = framesOf(stack).find((line) => !line.includes("node:"))
+      const first = framesOf(stack()).find((line) => !line.includes("node:"))
       return first !== undefined && runner.test(first)
     },
-    text: () => tidy(framesOf(stack).find((line) => !passing.test(line))) ?? site()
+    text: () => tidy(framesOf(stack()).find((line) => !passing.test(line))) ?? site(),
+    settle: stack
   }
 }
