@@ -1,7 +1,8 @@
 /**
  * What keeps a process from ending: timers, sockets, servers, child processes, watchers; and listeners on the process.
  *
- * Node tells of each when it is made and when it is gone (`node:async_hooks`), for as long as somebody watches.
+ * Node tells of each when it is made (`node:async_hooks`), for as long as somebody watches; whether it keeps the process from ending, it is
+ * asked itself.
  */
 import { createHook } from "node:async_hooks"
 import * as LeakPlaces from "./LeakPlaces.ts"
@@ -48,7 +49,14 @@ const fresh = new Set<LeakPlaces.Place>()
 const settling = 100
 let settler: NodeJS.Timeout | undefined
 
+/** Timers that are over, and what is collected, need not be remembered. */
 const settle = () => {
+  for (const [id, { place, resource }] of handles) {
+    const it = resource.deref()
+    if (it !== undefined && Reflect.get(it, "_destroyed") !== true) continue
+    handles.delete(id)
+    fresh.delete(place)
+  }
   for (const place of fresh) place.settle()
   fresh.clear()
 }
@@ -68,12 +76,6 @@ const hook = createHook({
   init: (id, type, _, resource) => {
     if (kinds[type] === undefined) return
     handles.set(id, { order: order++, type, resource: new WeakRef(resource), place: here(), during: during?.() })
-  },
-  destroy: (id) => {
-    const handle = handles.get(id)
-    if (handle === undefined) return
-    handles.delete(id)
-    fresh.delete(handle.place)
   }
 })
 
@@ -170,7 +172,7 @@ export const between = (from: number, to: number): ReadonlyArray<Left> => {
   for (const { during, order, place, resource, type } of handles.values()) {
     const it = resource.deref()
     if (order < from || order >= to || it === undefined || place.isRunners()) continue
-    if (asked<boolean>(it, "hasRef") === false || isStandard(it)) continue
+    if (asked<boolean>(it, "hasRef") !== true || isStandard(it)) continue
     left.push({ what: wordsOf(type, it), place, during })
   }
   for (const { during, event, listener, order, place } of listeners) {
