@@ -43,6 +43,7 @@ import * as Ledger from "../lifetime/Ledger.ts"
 import * as Outages from "../lifetime/internal/Outages.ts"
 import * as Timers from "../lifetime/internal/Timers.ts"
 import * as TimeLimit from "../lifetime/TimeLimit.ts"
+import * as SocketCut from "./internal/SocketCut.ts"
 
 /** Where the server is, and how long it may take. */
 export interface Options {
@@ -180,7 +181,7 @@ export const make = Effect.fnUntraced(function* (
   // come. So it connects once, and what ends that is that the socket is cut.
   const connect = Effect.gen(function* () {
     const scope = yield* Ledger.hold({ kind: "redis connection", id }, Scope.make(), Scope.close)
-    const cut = new AbortController()
+    const cut = SocketCut.make()
     const socket = { signal: cut.signal, reconnectStrategy: false as const, connectTimeout: millis }
     // It must be over before its scope closes, or it would go on and nobody would end it.
     const building = yield* Effect.acquireRelease(
@@ -274,7 +275,7 @@ export const make = Effect.fnUntraced(function* (
   const subscribed = Effect.fnUntraced(function* (channel: string, hear: (heard: Heard) => Effect.Effect<void>) {
     const { client, over } = yield* Effect.suspend(() => current)
     const messages = yield* Queue.unbounded<string, Redis.RedisError>()
-    const cut = new AbortController()
+    const cut = SocketCut.make()
     const subscriber = yield* Ledger.hold(
       { kind: "redis subscription", id: `${id} ${channel}` },
       Effect.sync(() =>
@@ -324,7 +325,7 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
-const cutting = (cut: AbortController) => Effect.sync(() => cut.abort())
+const cutting = ({ cut }: SocketCut.SocketCut) => Effect.sync(cut)
 /** Version 5 of the driver throws where the connection is over already. */
 const destroying = (client: NodeRedis.NodeRedis["Service"]["client"]) =>
   Effect.ignoreCause(Effect.sync(() => client.destroy()))

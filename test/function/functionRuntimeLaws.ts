@@ -183,6 +183,24 @@ export const laws = (subject: Subject) => {
         })
       )
 
+      it.effect("F1 a thread that is ended by force runs no other script, also when its own stopped just before", () =>
+        Effect.gen(function* () {
+          const [[, script] = assert.fail()] = subject.endless
+          const running = [yield* begin(script), yield* begin(script)]
+          // All workers are taken: these wait.
+          const next = yield* Effect.forkChild(Effect.all([works, works], { concurrency: 2 }), {
+            startImmediately: true
+          })
+          const stopped = yield* Effect.forkChild(Fiber.interruptAll(running), { startImmediately: true })
+          // The program is busy until the scripts' time to stop is over. A turn of the loop looks at timers first, and at messages then.
+          yield* Effect.yieldNow
+          const until = performance.now() + 300
+          while (performance.now() < until);
+          yield* Fiber.join(stopped)
+          yield* Fiber.join(next)
+        })
+      )
+
       it.effect("F2 a script reaches nothing outside its sandbox", () =>
         Effect.gen(function* () {
           const secret = randomBytes(16).toString("hex")

@@ -13,6 +13,7 @@ import * as Net from "node:net"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import * as RedisConnection from "../../src/redis/RedisConnection.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
+import * as LeakCheck from "../../src/testing/LeakCheck.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
 import { eventually } from "../support/conditions.ts"
 import { client, freshPrefix, ownServer, redisUrl } from "../support/redis.ts"
@@ -171,7 +172,8 @@ describe("a connection to Redis", () => {
       const last = yield* RedisConnection.make({ url, name })
       yield* last.send("PING")
       yield* eventually(connectionsOf(name), (count) => count === 1)
-    }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
+      // A connection that never said its name is seen on this side only.
+    }).pipe(Effect.scoped, LeakCheck.around(), Effect.provide(Ledger.layer))
   )
 
   it.live("its end is the end of its subscriptions, also where somebody goes on listening", () =>

@@ -255,6 +255,8 @@ layer(PairLive, { excludeTestServices: true, timeout: "120 seconds" })("function
       const held = yield* demo.send("GET", "/holdings")
       for (const kind of ["function", "execution", "sandbox", "worker"]) assert.include(held.text, `"kind":"${kind}"`)
       yield* demo.send("DELETE", `/executions/${running}`)
+      const done = yield* execute(demo, yield* create(demo, sum), { params: { x: 1, y: 2 } })
+      assert.strictEqual(executionOf(done).state, "Succeeded")
       const { text } = yield* make(a.url).send("GET", "/metrics")
       assert.match(text, /holdfast_executions_ended_total\{[^}]*state="Succeeded"[^}]*\} \d+/)
       for (const kind of ["function", "execution", "sandbox"]) {

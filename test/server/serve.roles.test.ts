@@ -158,6 +158,8 @@ layer(started, { excludeTestServices: true, timeout: "120 seconds" })("a databas
     Effect.gen(function* () {
       const { bob } = yield* Users
       const dora = yield* newUser("dora")
+      // A role is made when its user first runs something.
+      yield* run(bob, "select 1")
       yield* run(dora, "create table report as select 7 as total")
       for (const sql of [
         "grant usage on schema workspace__dora to workspace__bob",

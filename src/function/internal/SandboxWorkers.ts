@@ -122,7 +122,11 @@ class Executor {
   stop(id: number): () => void {
     Atomics.store(this.flag, 0, id)
     this.send({ type: "stop", id })
-    const timer = setTimeout(() => void this.worker.terminate(), stopMillis)
+    const timer = setTimeout(() => {
+      // Also where the script has stopped and its answer is on the way: the thread is of no use to anybody.
+      this.isWorn = true
+      void this.worker.terminate()
+    }, stopMillis)
     return () => clearTimeout(timer)
   }
 }

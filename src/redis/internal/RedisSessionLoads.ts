@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
+import * as Semaphore from "effect/Semaphore"
 import type * as TimeLimit from "../../lifetime/TimeLimit.ts"
 import * as RedisSessionReply from "./RedisSessionReply.ts"
 import * as SessionBatches from "../../session/internal/SessionBatches.ts"
@@ -46,58 +47,71 @@ const tell = (batch: Batch, token: TokenHash, exit: Exit.Exit<SessionRecord, Ses
   if (waiting !== undefined) Deferred.doneUnsafe(waiting, exit)
 }
 
+/** By then what the answered requests ask for next is on its way: the client's statements are sent a turn of the loop after they are asked for. */
+const sent = Effect.andThen(Effect.yieldNow, Effect.yieldNow)
+
 /** Makes a load that works until the current scope closes. */
-export const make = ({ concurrency, confirm, load, memory, open, within }: Options) => {
-  const look = (batch: Batch, tokens: ReadonlyArray<TokenHash>) =>
-    tokens.length === 0
-      ? Effect.void
-      : Effect.map(load(tokens), (answers) => {
-          for (const [index, token] of tokens.entries()) {
-            const row = answers[index] ?? []
-            const read = RedisSessionReply.session(row, open)
-            if (Result.isFailure(read)) {
-              tell(batch, token, Exit.fail(read.failure))
-              continue
-            }
-            const worth = RedisSessionReply.remembered(row, read.success)
-            if (worth !== undefined) memory.put(token, worth.known, worth.bytes)
-            tell(batch, token, Exit.succeed(read.success))
-          }
-        })
+export const make = Effect.fnUntraced(function* ({ concurrency, confirm, load, memory, open, within }: Options) {
+  // The server answers together what came together. While one answer is read, it is to have the next question.
+  const reading = yield* Semaphore.make(1)
+  const read = (work: () => void) => reading.withPermit(Effect.andThen(Effect.sync(work), sent))
 
-  /** Answers those that are as they are known, and looks at the others. */
-  const lookAgain = (batch: Batch, tokens: ReadonlyArray<TokenHash>, known: ReadonlyArray<RedisSessionReply.Known>) =>
-    tokens.length === 0
-      ? Effect.void
-      : Effect.flatMap(confirm(known.map(({ record }) => record.id)), (answers) => {
-          const same = RedisSessionReply.confirmed(known, answers)
-          const changed: Array<TokenHash> = []
-          for (const [index, token] of tokens.entries()) {
-            const record = same[index] === true ? known[index]?.record : undefined
-            if (record === undefined) changed.push(token)
-            else tell(batch, token, Exit.succeed(record))
-          }
-          return look(batch, changed)
-        })
+  const answer = (batch: Batch, tokens: ReadonlyArray<TokenHash>, answers: ReadonlyArray<RedisSessionReply.Row>) => {
+    for (const [index, token] of tokens.entries()) {
+      const row = answers[index] ?? []
+      const read = RedisSessionReply.session(row, open)
+      if (Result.isFailure(read)) {
+        tell(batch, token, Exit.fail(read.failure))
+        continue
+      }
+      const worth = RedisSessionReply.remembered(row, read.success)
+      if (worth !== undefined) memory.put(token, worth.known, worth.bytes)
+      tell(batch, token, Exit.succeed(read.success))
+    }
+  }
 
-  return SessionBatches.make<TokenHash, SessionRecord>({
+  /** Answers those that are as they are known, and tells the others. */
+  const answerKnown = (
+    batch: Batch,
+    known: ReadonlyMap<TokenHash, RedisSessionReply.Known>,
+    answers: ReadonlyArray<unknown>
+  ) => {
+    const same = RedisSessionReply.confirmed(Array.from(known.values()), answers)
+    const changed: Array<TokenHash> = []
+    let index = 0
+    for (const [token, { record }] of known) {
+      if (same[index++] === true) tell(batch, token, Exit.succeed(record))
+      else changed.push(token)
+    }
+    return changed
+  }
+
+  return yield* SessionBatches.make<TokenHash, SessionRecord>({
     concurrency,
     largest,
     within,
-    travel: (batch) => {
-      const tokens: Array<TokenHash> = []
-      const known: Array<RedisSessionReply.Known> = []
+    travel: Effect.fnUntraced(function* (batch, place) {
+      const known = new Map<TokenHash, RedisSessionReply.Known>()
       const unknown: Array<TokenHash> = []
       for (const token of batch.keys()) {
         const remembered = memory.get(token)
         if (remembered === undefined) unknown.push(token)
-        else {
-          tokens.push(token)
-          known.push(remembered)
-        }
+        else known.set(token, remembered)
       }
-      const both = [look(batch, unknown), lookAgain(batch, tokens, known)]
-      return Effect.as(Effect.all(both, { concurrency: "unbounded", discard: true }), Effect.void)
-    }
+      const [found, confirmed] = yield* Effect.all(
+        [
+          unknown.length === 0 ? Effect.succeed([]) : load(unknown),
+          known.size === 0 ? Effect.succeed([]) : confirm(Array.from(known.values(), ({ record }) => record.id))
+        ],
+        { concurrency: "unbounded" }
+      )
+      return Effect.gen(function* () {
+        const changed = answerKnown(batch, known, confirmed)
+        if (unknown.length > 0) yield* read(() => answer(batch, unknown, found))
+        if (changed.length === 0) return
+        const answers = yield* place(load(changed))
+        yield* read(() => answer(batch, changed, answers))
+      })
+    })
   })
-}
+})
