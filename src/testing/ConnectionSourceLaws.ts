@@ -55,7 +55,10 @@ export interface Options<R = never> {
   readonly only?: ReadonlyArray<string> | undefined
   /** How long one law may take. Default for `run`: what vitest is configured to. For `check`: 20 seconds. */
   readonly limit?: Duration.Input | undefined
-  /** Declares one test. Take `it.live` of a `layer(…)` whose services the world needs. Default: `it.live`. */
+  /**
+   * Declares one test. Where the world needs services: `it.effect` of a `layer(…, { excludeTestServices: true })` of `@effect/vitest` that
+   * provides them. Default: `it.live`.
+   */
   readonly test?: Laws.Declare<R> | undefined
 }
 

@@ -116,6 +116,14 @@ interface Runner {
   readonly testOfRows: (database: string, table: string, count: number) => string | undefined
 }
 
+/** The test that began the fiber which runs, or the test of the moment. */
+const testOf =
+  ({ test, testOfFiber }: Runner) =>
+  () => {
+    const fiber = Fiber.getCurrent()
+    return (fiber === undefined ? undefined : testOfFiber(fiber.id)) ?? test()
+  }
+
 interface Beginning {
   readonly ledger: Ledger.Ledger
   readonly keys: ReadonlySet<number>
@@ -175,7 +183,7 @@ const inDatabases = ({ databases }: Beginning, runner?: Runner): Effect.Effect<R
 
 const begin = (options: Options, runner?: Runner) =>
   Effect.gen(function* () {
-    const stops = [LeakFibers.watch(), LeakHandles.watch(runner?.test)]
+    const stops = [LeakFibers.watch(), LeakHandles.watch(runner === undefined ? undefined : testOf(runner))]
     const ledger = yield* Ledger.Ledger
     const tests = new Map<number, string>()
     const unsubscribe = ledger.subscribe(({ event, key }) => {

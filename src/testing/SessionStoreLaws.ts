@@ -63,7 +63,7 @@ export interface Capabilities {
 }
 
 /** How to try the laws. */
-export interface Options {
+export interface Options<R = never> {
   /** Only the laws of these names. Default: all. A name that does not exist is an error. */
   readonly only?: ReadonlyArray<string> | undefined
   /**
@@ -73,6 +73,11 @@ export interface Options {
   readonly steps?: ReadonlyArray<number> | undefined
   /** How long one law may take. Default for `run`: what vitest is configured to. For `check`: 20 seconds. */
   readonly limit?: Duration.Input | undefined
+  /**
+   * Declares one test. Where the world needs services: `it.effect` of a `layer(…, { excludeTestServices: true })` of `@effect/vitest` that
+   * provides them. Default: `it.live`, or `it.effect` where the clock is `test`.
+   */
+  readonly test?: Laws.Declare<R> | undefined
 }
 
 /** The laws, by subject: data, ends, activity, tokens, logins. */
@@ -84,7 +89,7 @@ export const laws: ReadonlyArray<Laws.Law<Instances, Need>> = [
   ...Logins.laws
 ]
 
-const trials = ({ clock, hints = true, moves = "both", name }: Capabilities, options: Options) => ({
+const trials = <R>({ clock, hints = true, moves = "both", name }: Capabilities, options: Options<R>) => ({
   ...options,
   name,
   laws,
@@ -93,8 +98,11 @@ const trials = ({ clock, hints = true, moves = "both", name }: Capabilities, opt
 })
 
 /** Declares a test for each law. */
-export const run = <E>(layer: Layer.Layer<World, E>, capabilities: Capabilities, options: Options = {}): void =>
-  Laws.run(World, layer, trials(capabilities, options))
+export const run = <E, R = never>(
+  layer: Layer.Layer<World, E, R>,
+  capabilities: Capabilities,
+  ...[options = {}]: Laws.Rest<R, Options<R>>
+): void => Laws.run(World, layer, trials(capabilities, options))
 
 /** Tries the laws one after the other without a test runner, and tells the broken ones with what the trial said. */
 export const check = <E>(

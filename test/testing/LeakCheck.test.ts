@@ -30,7 +30,7 @@ describe("LeakCheck.suite", () => {
   it.live("fails a file that leaks, and names each leak with its place and its test", () =>
     Effect.gen(function* () {
       const { failures, output, passed } = yield* run("yes")
-      assert.strictEqual(passed, 7, "each test passes by itself")
+      assert.strictEqual(passed, 8, "each test passes by itself")
       assert.strictEqual(failures.size, 0)
       const found = /It is over, and (\d+|one) things? (?:is|are) still there.*\n((?: {2}.*\n?)+)/.exec(output)
       const lines = (found?.[2] ?? "").split("\n").map((line) => line.trim())
@@ -59,6 +59,7 @@ describe("LeakCheck.suite", () => {
         told(/^1 row left in table public.fruit of database holdfast_test_\w+.*, in the test "leaks a row"/),
         output
       )
+      assert.isTrue(told(/^timer of 3600000 ms, .*, in the test "leaks a sleeper"/), output)
       assert.isTrue(
         told(new RegExp(`^listener for SIGUSR2 on the process, acquired at .*${at("SIGUSR2")}leaks a listener"`)),
         output

@@ -1,6 +1,7 @@
 /** A file of tests that leaks on purpose; each test passes. `LeakCheck.test.ts` says what is to be found. */
 import { afterAll, assert, beforeAll, beforeEach, it, layer } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -42,10 +43,21 @@ const pollForGood = Effect.fn("pollForGood")(function* () {
   yield* Effect.forkDetach(Effect.never)
 })
 
+/** Done when the test is over that forked the sleeper. */
+const anotherTest = Deferred.makeUnsafe<void>()
+
 if (leaks) {
   it.effect("leaks a connection", () => openForGood())
   it.effect("leaks a fiber", () => pollForGood())
-  it.effect("leaks a timer", () => Effect.sync(() => void setInterval(() => undefined, 54_321)))
+  it.live("leaks a sleeper", () =>
+    Effect.forkDetach(Effect.andThen(Deferred.await(anotherTest), Effect.sleep("1 hour")))
+  )
+  it.effect("leaks a timer", () =>
+    Effect.sync(() => {
+      Deferred.doneUnsafe(anotherTest, Effect.void)
+      setInterval(() => undefined, 54_321)
+    })
+  )
   it.effect("leaks a row", () =>
     Effect.gen(function* () {
       const connection = yield* PgConnection.make({ url })

@@ -1,0 +1,1 @@
+import "../../docs/examples/store-on-a-server.ts"
