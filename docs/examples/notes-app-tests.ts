@@ -27,7 +27,7 @@ const database = Layer.unwrap(
   )
 ).pipe(Layer.provide(TestPostgres.layer()))
 
-/** The app without a socket, for each test in a transaction of its own. */
+/** The app without a socket, for each test in a transaction of its own. A test makes it fresh: it is shared with no other test. */
 const inSandbox = Layer.unwrap(Effect.map(TestSql.TestSql, ({ url }) => app(url))).pipe(
   Layer.provideMerge(TestHttp.layer({ origin })),
   Layer.provideMerge(TestSql.layerSandbox)

@@ -107,8 +107,16 @@ const protocols: Readonly<Record<string, Target["protocol"]>> = {
   "redis:": "redis"
 }
 
+/** A proxy in front of the server of a URL. */
+export interface ProxyOfUrl extends FaultProxy {
+  /** The same URL, through the proxy. */
+  readonly url: Redacted.Redacted<string>
+}
+
 /** Makes a proxy in front of the server of a URL, and tells the URL through it. */
-export const to = Effect.fnUntraced(function* (url: Redacted.Redacted<string>) {
+export const to = Effect.fnUntraced(function* (
+  url: Redacted.Redacted<string>
+): Effect.fn.Return<ProxyOfUrl, never, Scope.Scope> {
   const { hostname, port, protocol } = new URL(Redacted.value(url))
   const usual = protocol === "redis:" ? 6379 : 5432
   const target = { host: hostname, port: port === "" ? usual : Number(port), protocol: protocols[protocol] }
