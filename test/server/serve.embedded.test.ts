@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { login, make as browser, rowsOf, run, submit } from "../support/browser.ts"
 import { checkout, postmasters } from "../support/embedded.ts"
-import { eventually } from "../support/conditions.ts"
+import { eventually, inTimeOf } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
 /** `holdfast serve` in a checkout, with nothing configured but a free port; what it printed about itself. */
@@ -96,7 +96,7 @@ describe("the service with its embedded database", { concurrent: true }, () => {
       yield* submit(demo, "select pg_sleep(60)")
       yield* submit(demo, "select pg_sleep(60)")
       yield* onePostmaster(service.directory)
-      assert.isBelow(yield* ends(service), 5000)
+      assert.isBelow(yield* ends(service), inTimeOf(5000))
       assert.deepStrictEqual(postmasters(service.directory), [])
 
       const again = yield* start(cwd)

@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { problemOf, run, submit } from "../support/browser.ts"
 import * as RawHttp from "../support/rawHttp.ts"
-import { backends, eventually } from "../support/conditions.ts"
+import { backends, eventually, inTimeOf } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
 const forTen = { env: { HOLDFAST_MAX_QUERIES_PER_USER: "10" } }
@@ -40,7 +40,7 @@ describe("the end of the service", { concurrent: true }, () => {
       const browser = yield* service.login()
       for (let index = 0; index < 5; index++) yield* submit(browser, "create table started_late as select pg_sleep(1)")
       const took = yield* endedBy(service, service.signal("SIGTERM"))
-      assert.isBelow(took, 5000)
+      assert.isBelow(took, inTimeOf(5000))
       yield* nothingLeft(service)
       assert.strictEqual(service.stderr(), "")
     })
@@ -55,7 +55,7 @@ describe("the end of the service", { concurrent: true }, () => {
       yield* submit(browser, "insert into written select 2 from pg_sleep(60)")
       yield* Service.runs(service.queries.name, "pg_sleep", 2)
       const took = yield* endedBy(service, service.signal("SIGTERM"))
-      assert.isBelow(took, 5000)
+      assert.isBelow(took, inTimeOf(5000))
       yield* nothingLeft(service)
       const connection = yield* PgConnection.make({ url: service.queries.url })
       assert.deepStrictEqual(yield* connection.queryValues("select n from written"), [[1]])
@@ -67,7 +67,7 @@ describe("the end of the service", { concurrent: true }, () => {
       const service = yield* Service.startService(forTen)
       yield* tenQueries(service)
       const took = yield* endedBy(service, Effect.andThen(service.signal("SIGINT"), service.signal("SIGINT")))
-      assert.isBelow(took, 5000)
+      assert.isBelow(took, inTimeOf(5000))
       yield* nothingLeft(service)
     })
   )
@@ -90,7 +90,7 @@ describe("the end of the service", { concurrent: true }, () => {
       // Answered on the same event loop, so what was written before has arrived.
       yield* browser.send("GET", "/health/live")
       const took = yield* endedBy(service, service.signal("SIGTERM"))
-      assert.isBelow(took, 5000)
+      assert.isBelow(took, inTimeOf(5000))
       yield* nothingLeft(service)
       for (const socket of [idle, silent, half])
         yield* eventually(
@@ -103,7 +103,7 @@ describe("the end of the service", { concurrent: true }, () => {
   it.live("with nothing to do it ends at once", () =>
     Effect.gen(function* () {
       const service = yield* Service.startService()
-      assert.isBelow(yield* endedBy(service, service.signal("SIGTERM")), 1500)
+      assert.isBelow(yield* endedBy(service, service.signal("SIGTERM")), inTimeOf(1500))
       yield* nothingLeft(service)
     })
   )
