@@ -133,7 +133,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     PgQueryWriter.make({ statements, ask: bare(writer), isHeard: () => instance?.isAlone() !== true }),
     scope
   )
-  /** Whoever waits here is told at once, and where nobody else is, there is nobody else to tell. */
+  /** Those who wait in this process are told at once. Where it is the only instance, there is nobody else to tell. */
   const change = (claim: QueryJournal.Claim, row: PgQueryRow.ChangeOf) =>
     Effect.tap(writing.change(claim, row), () => Effect.sync(() => news.tell(claim.id)))
   const notes = yield* Scope.provide(

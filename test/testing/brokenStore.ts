@@ -245,7 +245,7 @@ export const faults: ReadonlyArray<readonly [law: string, fault: string, broken:
     })
   ],
   [
-    "S6 a token is to be renewed from its age on, by whoever presents it",
+    "S6 a token is to be renewed from its age on, by any instance that is shown it",
     "each load makes another nonce",
     (store) => ({
       load: (token) =>

@@ -47,7 +47,7 @@ export const make = (schema: string, channel: string) => {
   return {
     /**
      * $1 new queries and $2 changes, as JSON of lists; $3 the incarnation; $4 whether anybody else is to hear of changes. A writer
-     * holds the row of its incarnation, which whoever ends it has to wait for.
+     * holds the row of its incarnation, and an instance that ends it has to wait for that row.
      */
     write: `
       with me as materialized (

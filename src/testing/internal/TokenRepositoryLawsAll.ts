@@ -110,7 +110,7 @@ export const laws = [
     })
   ),
 
-  law("whoever knows only an older token does not get the lock", ({ one, other }) =>
+  law("a caller that knows only an older token does not get the lock", ({ one, other }) =>
     Effect.gen(function* () {
       yield* replace(one, "alice", replacement("a1"))
       assert.strictEqual((yield* other.lock("alice", claim("late", 0)))._tag, "Changed")
