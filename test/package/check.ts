@@ -99,7 +99,12 @@ const contents = async (installed: string) => {
   const page = globSync("**/*.{html,js,css,svg}", { cwd: Path.join(checkout, "dist/console") }).map(
     (file) => `dist/console/${file.replaceAll("\\", "/")}`
   )
-  const documents = globSync("docs/**/*", { cwd: checkout, withFileTypes: true })
+  // What builds the reference is installed beside it, and is none of the package.
+  const documents = globSync("docs/**/*", {
+    cwd: checkout,
+    withFileTypes: true,
+    exclude: (entry) => entry.name === "node_modules"
+  })
     .filter((entry) => entry.isFile())
     .map((entry) => Path.relative(checkout, Path.join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
   const built = [".js", ".js.map", ".d.ts", ".d.ts.map"]
