@@ -230,6 +230,21 @@ layer(layerWorlds, { excludeTestServices: true, concurrent: true })(
         )
       )
 
+      it.effect("a server that is gone for good holds up neither a statement nor the end of the client", () =>
+        within(
+          15,
+          behind(({ proxy, witness }, sql) =>
+            Effect.gen(function* () {
+              const fiber = yield* Effect.forkChild(Effect.exit(sql`select pg_sleep(7), pg_sleep(0.1)`))
+              yield* running(witness, "pg_sleep(7)")
+              yield* proxy.decide(() => "refuse")
+              yield* proxy.cut
+              assert.isTrue(Exit.isFailure(yield* within(5, Fiber.join(fiber))))
+            })
+          )
+        )
+      )
+
       it.effect("one that the server still runs is left alone", () =>
         behind((_, sql) =>
           Effect.map(sql`select 1 as one from pg_sleep(12)`, (rows) => assert.deepStrictEqual(rows, [{ one: 1 }]))

@@ -6,7 +6,7 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
-import { eventually } from "../support/conditions.ts"
+import { eventually, inTimeOf } from "../support/conditions.ts"
 import { ownServer } from "../support/redis.ts"
 import * as Browser from "../support/browser.ts"
 import * as Service from "../support/service.ts"
@@ -119,6 +119,36 @@ describe("a server that cannot be used", { concurrent: true, timeout: 90_000 }, 
       assert.lengthOf(tells(service, `database "nowhere" does not exist (3D000)`), 1, service.stdout())
       assert.lengthOf(tells(service, "Redis at"), 1, service.stdout())
       assert.notInclude(service.stdout() + service.stderr(), "secret")
+    })
+  )
+
+  it.live("SIGTERM ends a service whose database is gone for good, and what waited for an answer of it", () =>
+    Effect.gen(function* () {
+      const { admin, server, url } = yield* world
+      const DATABASE_URL = Redacted.value(server.superuserUrl)
+      const password = "a password of hers"
+      yield* Service.run({ args: ["user", "add", "alice"], env: { DATABASE_URL, HOLDFAST_PASSWORD: password } })
+      const service = yield* Service.launch({
+        args: ["serve"],
+        env: { PORT: "0", DATABASE_URL, HOLDFAST_QUERY_URL: url.href }
+      })
+      const browser = Browser.make(yield* Service.listening(service))
+      const login = Browser.login(browser, { username: "alice", password })
+      yield* login
+      yield* Browser.submit(browser, "select pg_sleep(60)")
+      // The statements of those that log in run until the server is gone.
+      yield* admin.query("begin")
+      yield* admin.query("lock table holdfast.users")
+      yield* Effect.forEach(Array.from({ length: 8 }), () => Effect.forkChild(Effect.exit(login)))
+      yield* eventually(
+        admin.query("select from pg_stat_activity where wait_event_type = 'Lock'"),
+        ({ rows }) => rows.length > 0
+      )
+      yield* server.kill
+      yield* told(service, "ECONNREFUSED")
+      yield* service.signal("SIGTERM")
+      const { code } = yield* Effect.timeout(service.exited, inTimeOf(10_000))
+      assert.strictEqual(code, 0, service.stderr())
     })
   )
 

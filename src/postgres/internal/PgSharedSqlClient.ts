@@ -14,6 +14,7 @@ import type { PgConnection } from "@effect/sql-pg/PgConnection"
 import type * as PgPool from "@effect/sql-pg/PgPool"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
 import * as SqlClient from "effect/sql/SqlClient"
 import { SqlError, StatementTimeoutError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
@@ -24,6 +25,9 @@ import * as PgSiblings from "./PgSiblings.ts"
 import * as PgReaper from "./PgReaper.ts"
 import * as PgSilence from "./PgSilence.ts"
 import * as PgSqlClient from "./PgSqlClient.ts"
+
+/** How long a client that closes waits for the server to be rid of what was given up. */
+const endLimit = Duration.millis(300)
 
 const late = new SqlError({
   reason: new StatementTimeoutError({
@@ -48,12 +52,14 @@ export const make = Effect.fnUntraced(function* (
   const watch = (connection: PgConnection) => {
     if (!known.has(connection)) known.set(connection, silence.watch(connection))
   }
-  /** What nothing was heard of is closed here, and ended at the server, which may not know. */
+  const ending = yield* FiberSet.make<void>()
+  yield* Effect.addFinalizer(() => Effect.timeoutOption(FiberSet.awaitEmpty(ending), endLimit))
+  /** What nothing was heard of is closed here, and ended at the server, which may not know. No statement waits for that. */
   const end = (connection: PgConnection) =>
     Effect.suspend(() => {
       known.get(connection)?.giveUp()
       const backend = PgOpening.backendOf(connection)
-      return backend === undefined ? Effect.void : reaper.expel(backend, Duration.zero)
+      return backend === undefined ? Effect.void : FiberSet.run(ending, reaper.expel(backend, Duration.zero))
     })
 
   const open = yield* PgSiblings.make(of, limit)
