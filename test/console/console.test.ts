@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import { tableFromIPC } from "apache-arrow"
 import { readFileSync } from "node:fs"
 import type { Page } from "playwright-core"
+import { eventually } from "../support/conditions.ts"
 import * as Console from "../support/console.ts"
 import { does } from "../support/console.ts"
 import * as Service from "../support/service.ts"
@@ -23,6 +24,8 @@ const counting = (page: Page) =>
 const patience = 180_000
 
 const grid = (page: Page) => page.getByRole("grid")
+/** Where the console shows what a statement returned or said. */
+const result = (page: Page) => page.locator(".result")
 const says = (page: Page, text: string | RegExp) =>
   does(() => page.getByRole("status").filter({ hasText: text }).waitFor())
 
@@ -489,7 +492,7 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
         yield* does(() => page.getByText("Line 1, column").waitFor())
         assert.strictEqual(yield* does(() => page.locator(".fault").textContent()), "nowhere")
         yield* Console.run(page, "do $$ begin raise notice 'for your information'; end $$")
-        yield* does(() => page.getByText("for your information").waitFor())
+        yield* does(() => result(page).getByText("for your information").waitFor())
         // Parameters, and one that is none.
         yield* does(() => page.getByLabel("Parameters").fill('["x", 42]'))
         yield* Console.run(page, "select $1::text || $2::text as sent")
@@ -509,6 +512,39 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
         const first = page.getByRole("row").filter({ hasText: "goes on" })
         yield* does(() => first.filter({ hasText: "Running" }).getByRole("button", { name: "Cancel" }).click())
         yield* does(() => first.filter({ hasText: "Canceled" }).waitFor())
+      }),
+    patience
+  )
+
+  it.effect(
+    "sends what is run while another statement is on its way after that one, and the same one once",
+    () =>
+      Effect.gen(function* () {
+        const { page } = yield* Console.withSession(yield* Service.Demo)
+        const sent: Array<unknown> = []
+        const go = Promise.withResolvers<undefined>()
+        yield* does(() =>
+          page.route("**/queries", async (route) => {
+            if (route.request().method() === "POST") {
+              sent.push(JSON.parse(route.request().postData() ?? "null"))
+              if (sent.length === 1) await go.promise
+            }
+            await route.continue()
+          })
+        )
+        yield* Console.run(page, "select 'first' as it")
+        yield* does(() => page.keyboard.press("Control+Enter"))
+        yield* Console.run(page, "select 'second' as it")
+        yield* does(() => page.keyboard.press("Control+Enter"))
+        go.resolve(undefined)
+        yield* does(() => grid(page).getByRole("gridcell", { name: "second" }).waitFor())
+        assert.deepStrictEqual(sent, [{ sql: "select 'first' as it" }, { sql: "select 'second' as it" }])
+        // Once the service has it, the same one may be run again.
+        yield* does(() => page.keyboard.press("Control+Enter"))
+        yield* eventually(
+          Effect.sync(() => sent.length),
+          (count) => count === 3
+        )
       }),
     patience
   )

@@ -43,10 +43,15 @@ const paramsOf = (text: string): ReadonlyArray<unknown> | undefined => {
   throw new Error(wordsNow().parametersInvalid)
 }
 
-/** Submits the statement at the cursor. Answers its id. */
-const submit = async (cursor: number): Promise<string | undefined> => {
-  const text = SqlState.text.get()
-  const all = Statements.split(text)
+/** A statement that is to be run, and all that the service is told of it. */
+interface Run {
+  readonly statement: Statements.Statement
+  readonly submission: Queries.Submission
+}
+
+/** What running the statement at the cursor means now. */
+const runOf = (cursor: number): Run | undefined => {
+  const all = Statements.split(SqlState.text.get())
   const statement = all[Statements.indexAt(all, cursor)]
   if (statement === undefined) {
     say(wordsNow().nothingToRun)
@@ -55,12 +60,20 @@ const submit = async (cursor: number): Promise<string | undefined> => {
   const timeoutMs = Number(SqlState.deadline.get())
   const engine = SqlState.engine.get()
   const params = paramsOf(SqlState.params.get())
-  const { id } = await Queries.submit({
+  const submission = {
     sql: statement.text,
     ...(engine !== "" && { engine }),
     ...(params !== undefined && { params }),
     ...(timeoutMs > 0 && { timeoutMs })
-  })
+  }
+  return { statement, submission }
+}
+
+const isSame = (one: Run, other: Run) => JSON.stringify(one.submission) === JSON.stringify(other.submission)
+
+/** Submits it, and shows it. Answers its id. */
+const submit = async ({ statement, submission }: Run): Promise<string> => {
+  const { id } = await Queries.submit(submission)
   SqlState.shown.set(id)
   SqlState.ran.set(statement)
   return id
@@ -84,7 +97,8 @@ export const SqlView = () => {
   const engineName = Store.useStore(SqlState.engine)
   const engines = Store.useStore(SqlState.engines)
   const query = Store.useStore(feed.queries).get(shown)
-  const isSending = useRef(false)
+  /** The last statement that was run, while it is on its way to the service. */
+  const sending = useRef<{ readonly run: Run; readonly sent: Promise<string> }>(undefined)
   const [catalogue, setCatalogue] = useState<Catalogue.Catalogue>({})
   const [at, setAt] = useState({ index: 0, all: 0 })
   const cursor = useRef(0)
@@ -108,14 +122,20 @@ export const SqlView = () => {
   }, [shown])
 
   const start = async () => {
-    if (isSending.current) return
-    isSending.current = true
-    const id = await submit(cursor.current).catch(sayError)
-    isSending.current = false
-    if (id === undefined) return
+    const run = runOf(cursor.current)
+    const before = sending.current
+    // A double click means one run.
+    if (run === undefined || (before !== undefined && isSame(before.run, run))) return
+    const send = () => submit(run)
+    const mine = { run, sent: before === undefined ? send() : before.sent.then(send, send) }
+    sending.current = mine
+    const id = await mine.sent.finally(() => {
+      if (sending.current === mine) sending.current = undefined
+    })
     say(words.states.Running)
-    await follow(id).catch(sayError)
+    await follow(id)
   }
+  const onRun = () => void start().catch(sayError)
   const onCursor = (place: number) => {
     cursor.current = place
     const all = Statements.split(SqlState.text.get())
@@ -136,11 +156,11 @@ export const SqlView = () => {
             fault={fault}
             onText={SqlState.text.set}
             onCursor={onCursor}
-            onRun={() => void start()}
+            onRun={onRun}
           />
         </div>
         <div class="sql-bar">
-          <button class="primary" onClick={() => void start()} title={words.runHint}>
+          <button class="primary" onClick={onRun} title={words.runHint}>
             {words.run}
             <kbd aria-hidden="true">Ctrl ⏎</kbd>
           </button>
