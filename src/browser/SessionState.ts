@@ -109,8 +109,9 @@ export interface SessionState {
   /** Asks again. This is activity. */
   readonly refresh: () => Promise<void>
   /**
-   * Tells that another call of the app was answered 401, with the `code` of the problem. The answer that says why also removes the
-   * cookie, so that who asks afterwards only learns that there is no session.
+   * Tells that another call of the app was answered 401, with the `code` of the problem, and asks whether the session is over: that
+   * call may have been sent with the session before. The answer that says why also removes the cookie, so the question itself
+   * only learns that there is no session.
    */
   readonly unauthorized: (code: string) => void
   /** Logs in with what the app's login takes. Fails with {@link SessionRefused}. */
@@ -126,8 +127,8 @@ export interface SessionState {
   readonly close: () => void
 }
 
-/** What tabs tell each other. */
-type Message = { readonly snapshot: Snapshot } | { readonly leaving: boolean }
+/** What tabs tell each other: what is known, and which session was the last to end. */
+type Message = { readonly snapshot: Snapshot; readonly past: string | undefined } | { readonly leaving: boolean }
 
 /** What of a browser is used and Node does not describe. */
 interface Page extends EventTarget {
@@ -162,6 +163,8 @@ export const make = (options: Options = {}): SessionState => {
   const channel = new page.BroadcastChannel(name)
   const listeners = new Set<() => void>()
   let now: Snapshot = { status: "unknown", trouble: null }
+  /** The last session that ended. */
+  let past: string | undefined
   /** What the server's clock is ahead of this one, in milliseconds. */
   let ahead = 0
   let failures = 0
@@ -172,20 +175,26 @@ export const make = (options: Options = {}): SessionState => {
   let turn: AbortController | undefined
   let hangUp: (() => void) | undefined
 
+  const idOf = (snapshot: Snapshot) => (snapshot.status === "active" ? snapshot.session.id : undefined)
   const set = (next: Snapshot, tell = true) => {
     if (stop.signal.aborted) return
+    if (idOf(now) !== idOf(next)) {
+      past = idOf(now) ?? past
+      // The stream is that of the session before.
+      unlisten()
+    }
     now = next
-    if (tell) channel.postMessage({ snapshot: next })
+    if (tell) channel.postMessage({ snapshot: next, past })
     if (next.status === "active") listen()
-    else unlisten()
     for (const listener of listeners) listener()
   }
-  const active = (found: Session, tell = true) => {
+  const active = (found: Session) => {
     clearTimeout(timer)
     leaving = false
     // What was on its way when the network went is no sign of a network.
     const trouble = now.trouble === "offline" && !page.navigator.onLine ? now.trouble : null
-    set({ status: "active", session: found, data: now.status === "active" ? now.data : null, trouble }, tell)
+    const data = now.status === "active" && idOf(now) === found.id ? now.data : null
+    set({ status: "active", session: found, data, trouble })
   }
   const over = (ended: Ended | null) => {
     clearTimeout(timer)
@@ -228,10 +237,11 @@ export const make = (options: Options = {}): SessionState => {
       after >= 0 ? after : undefined
     )
   }
-  /** Takes what a call failed with for what it says of the session. True if that was an answer. */
-  const judge = (error: unknown): boolean => {
+  /** Takes what a call failed with for what it says of the session that it was `asked` with. True if that was an answer. */
+  const judge = (error: unknown, asked: string | undefined, why?: string): boolean => {
     if (stop.signal.aborted || !(error instanceof SessionRefused)) return true
-    if (error.status === 401) over(endedBy(error.code))
+    if (error.status === 401 && idOf(now) !== asked) void refresh()
+    else if (error.status === 401) over(endedBy(why ?? error.code))
     else if (error.status === 0 || error.status >= 500) {
       trouble(page.navigator.onLine ? "unavailable" : "offline")
       return false
@@ -241,16 +251,19 @@ export const make = (options: Options = {}): SessionState => {
 
   const later = (longest: number) => {
     clearTimeout(timer)
-    timer = setTimeout(refresh, Math.min(longest, 250 * 2 ** failures++) * (0.5 + Math.random() / 2))
+    timer = setTimeout(() => void refresh(), Math.min(longest, 250 * 2 ** failures++) * (0.5 + Math.random() / 2))
   }
-  const refresh = async (): Promise<void> => {
+  /** Asks again; where the session is over, `why` is known already. */
+  const refresh = async (why?: string): Promise<void> => {
     clearTimeout(timer)
+    const asked = idOf(now)
     try {
       const found = (await (await call(session)).json()) as Session
+      if (idOf(now) !== asked || found.id === past) return refresh()
       if (now.status !== "active") failures = 0
       active(found)
     } catch (error) {
-      if (!judge(error)) later(5000)
+      if (!judge(error, asked, why)) later(5000)
     }
   }
 
@@ -295,16 +308,17 @@ export const make = (options: Options = {}): SessionState => {
   }
 
   const kept = async (path: string, method?: string, body?: unknown, headers?: Record<string, string>) => {
+    const asked = idOf(now)
     try {
       const response = await call(path, method, body, headers)
       const read: Data = {
         value: (await response.json()) as Data["value"],
         version: response.headers.get("etag") ?? ""
       }
-      if (now.status === "active") set({ ...now, data: read })
+      if (now.status === "active" && idOf(now) === asked) set({ ...now, data: read })
       return read
     } catch (error) {
-      judge(error)
+      judge(error, asked)
       throw error
     }
   }
@@ -327,8 +341,12 @@ export const make = (options: Options = {}): SessionState => {
   })
   on(channel, "message", (event) => {
     const { data: message } = event as unknown as { readonly data: Message }
-    if ("leaving" in message) leaving = message.leaving
-    else if (message.snapshot.status === "active" || now.status !== "unknown") set(message.snapshot, false)
+    if ("leaving" in message) return void (leaving = message.leaving)
+    const { past: over, snapshot } = message
+    // Of two tabs that know of different sessions, the server says which is right.
+    const isOdd = snapshot.status === "active" ? idOf(snapshot) === past : now.status === "active" && idOf(now) !== over
+    if (isOdd) void refresh()
+    else if (snapshot.status === "active" || now.status !== "unknown") set(snapshot, false)
   })
   void refresh()
 
@@ -345,18 +363,13 @@ export const make = (options: Options = {}): SessionState => {
             Math.min(Date.parse(now.session.idleExpiresAt), Date.parse(now.session.expiresAt)) - Date.now() - ahead
           )
         : 0,
-    refresh,
+    refresh: () => refresh(),
     unauthorized: (code) => {
       // A call that was under way when the session ended tells nothing new.
-      if (now.status === "anonymous") return
-      if (code === "SessionExpired" || code === "SessionRevoked") over(code)
-      else void refresh()
+      if (now.status !== "anonymous") void refresh(code)
     },
     login: async (credentials) => {
       const found = (await (await call(login, "POST", credentials)).json()) as Session
-      // The stream is that of the session before.
-      unlisten()
-      now = { status: "unknown", trouble: null }
       active(found)
       return found
     },

@@ -60,6 +60,37 @@ const logIn = (page: Page, password = "wonderland") =>
 const says = (page: Page, text: string) => Effect.promise(() => page.getByText(text).waitFor())
 const isHome = (page: Page) => says(page, "Hello alice")
 
+/** Runs a program in the page, which has two states of one browser, as two tabs have, and can hold answers back. */
+const between = (page: Page, program: string) =>
+  Effect.promise<unknown>(() =>
+    page.evaluate(`import("/SessionState.js").then(async ({ make }) => {
+      const alice = { username: "alice", password: "wonderland" }
+      const real = fetch
+      /** What is asked by this was answered when it returns, and hears of it when it is let go. */
+      const held = async (ask) => {
+        const { promise, resolve } = Promise.withResolvers()
+        const answered = Promise.withResolvers()
+        globalThis.fetch = async (...call) => {
+          const answer = await real(...call)
+          answered.resolve()
+          return promise.then(() => answer)
+        }
+        const over = ask().catch(() => undefined)
+        globalThis.fetch = real
+        await answered.promise
+        return () => (resolve(), over)
+      }
+      const is = (state, status) => new Promise((done) => {
+        const look = () => state.snapshot().status === status && done()
+        state.subscribe(look)
+        look()
+      })
+      const one = make()
+      const two = make()
+      ${program}
+    })`)
+  )
+
 /** How many streams the server has open: one tab listens for all. */
 const streams = (page: Page) =>
   Effect.promise(() => page.evaluate(() => navigator.locks.query().then(({ held = [] }) => held.length)))
@@ -95,6 +126,50 @@ layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeou
           })`)
         )
         assert.strictEqual(ended, "logout")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("an answer that was on its way when the session ended brings nothing back, in any tab", () =>
+      Effect.gen(function* () {
+        const { url } = yield* serving()
+        const { page } = yield* visitor(url)
+        const seen = yield* between(
+          page,
+          `await one.login(alice)
+          await is(two, "active")
+          const late = await held(two.refresh)
+          const seen = []
+          await one.logout()
+          await is(two, "anonymous")
+          for (const state of [one, two]) state.subscribe(() => seen.push(state.snapshot().status))
+          await late()
+          for (const state of [one, two, one]) await state.refresh()
+          return [...new Set(seen), one.snapshot().ended, two.snapshot().ended]`
+        )
+        assert.deepStrictEqual(seen, ["anonymous", "logout", "logout"])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("a refusal that was on its way when somebody logged in ends nothing, in any tab", () =>
+      Effect.gen(function* () {
+        const { url } = yield* serving()
+        const { page } = yield* visitor(url)
+        const seen = yield* between(
+          page,
+          `await one.login(alice)
+          await is(two, "active")
+          await fetch("/logout", { method: "POST" })
+          const late = await held(two.refresh)
+          const { id } = await one.login(alice)
+          await is(two, "active")
+          const seen = []
+          for (const state of [one, two]) state.subscribe(() => seen.push(state.snapshot().status))
+          await late()
+          one.unauthorized("SessionRevoked")
+          for (const state of [one, two, one]) await state.refresh()
+          return [...new Set(seen), ...[one, two].map((state) => state.snapshot().session.id === id)]`
+        )
+        assert.deepStrictEqual(seen, ["active", true, true])
       }).pipe(Effect.scoped)
     )
 
