@@ -30,6 +30,7 @@
  * {@link suite} counts the rows of a database that is watched before each test, which is for databases of tests and not for large ones.
  * A fiber is seen when it runs on Effect's default scheduler. Tests that run side by side cannot be told apart with {@link around}.
  */
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Redacted from "effect/Redacted"
@@ -56,12 +57,21 @@ export const Leak = Schema.Struct({
 })
 export type Leak = typeof Leak.Type
 
-const lineOf = ({ depth, place, test, what }: Leak) => {
-  const where = place === undefined ? "at an unknown place" : `at ${place}`
-  return `${"  ".repeat(depth + 1)}${what}, acquired ${where}${test === undefined ? "" : `, in the test "${test}"`}`
+const whereOf = ({ place, test }: Leak) =>
+  `acquired at ${place ?? "an unknown place"}${test === undefined ? "" : `, in the test "${test}"`}`
+
+const lineOf = (leak: Leak) => `${"  ".repeat(leak.depth + 1)}${leak.what}, ${whereOf(leak)}`
+
+/** What is left open has fibers that work for it: they come last, those of one place together. */
+const linesOf = (leaks: ReadonlyArray<Leak>) => {
+  const fibers = leaks.filter(({ kind }) => kind === "fiber")
+  const together = Object.values(Arr.groupBy(fibers, whereOf)).map((group) =>
+    group.length === 1 ? lineOf(group[0]) : `  ${group.length} fibers, ${whereOf(group[0])}`
+  )
+  return [...leaks.filter(({ kind }) => kind !== "fiber").map(lineOf), ...together]
 }
 
-/** Something was left open; the message has a line for each. */
+/** Something was left open; the message has a line for each, or for all fibers of one place. */
 export class LeaksFound extends Schema.TaggedError<LeaksFound>("holdfast/testing/LeakCheck/LeaksFound")("LeaksFound", {
   leaks: Schema.Array(Leak)
 }) {
@@ -69,7 +79,7 @@ export class LeaksFound extends Schema.TaggedError<LeaksFound>("holdfast/testing
     const count = this.leaks.length === 1 ? "one thing is" : `${this.leaks.length} things are`
     return [
       `It is over, and ${count} still there. Close each in a scope that the test closes:`,
-      ...this.leaks.map(lineOf)
+      ...linesOf(this.leaks)
     ].join("\n")
   }
 }

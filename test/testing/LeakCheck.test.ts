@@ -135,6 +135,29 @@ describe("LeakCheck.around", () => {
     })
   )
 
+  it.live("tells what is open before the fibers that work for it, and those of one place in one line", () =>
+    Effect.gen(function* () {
+      const fibers: Array<Fiber.Fiber<never>> = []
+      let timer: NodeJS.Timeout | undefined
+      const begin = Effect.fn("begin")(function* () {
+        fibers.push(yield* Effect.forkDetach(Effect.never))
+      })
+      const error = yield* found(
+        Effect.gen(function* () {
+          for (let count = 0; count < 3; count++) yield* begin()
+          timer = setTimeout(() => undefined, 60_000.25)
+        })
+      )
+      clearTimeout(timer)
+      yield* Fiber.interruptAll(fibers)
+      const [title, first, second, ...rest] = error instanceof LeakCheck.LeaksFound ? error.message.split("\n") : []
+      assert.match(title ?? "", /, and 4 things are still there/)
+      assert.match(first ?? "", /^ {2}timer of 60000 ms, acquired at .*LeakCheck\.test\.ts:\d+/)
+      assert.match(second ?? "", /^ {2}3 fibers, acquired at .*LeakCheck\.test\.ts:\d+/)
+      assert.deepStrictEqual(rest, [])
+    })
+  )
+
   it.live("a listener that was taken away for a while is none", () =>
     Effect.gen(function* () {
       const listener = () => undefined

@@ -144,7 +144,9 @@ const wordsOf = (type: string, resource: object): string => {
   if (type === "Timeout") {
     const every: unknown = Reflect.get(resource, "_repeat")
     const after: unknown = Reflect.get(resource, "_idleTimeout")
-    return typeof every === "number" ? `${kind} that repeats every ${every} ms` : `${kind} of ${String(after)} ms`
+    return typeof every === "number"
+      ? `${kind} that repeats every ${Math.round(every)} ms`
+      : `${kind} of ${Math.round(Number(after))} ms`
   }
   const { own, peer } = addresses(resource)
   if (peer.port !== undefined) return `${kind} to ${peer.address}:${peer.port}`
