@@ -3,9 +3,12 @@
  *
  * When a listening socket closes, the kernel resets the connections that nobody has accepted yet, and Node cuts the kept
  * connections whose next request it has not read yet. A proxy cannot know then whether a request was run, and answers 502 for one
- * that may not be sent twice. So the server closes right after it has accepted and read all that had come.
+ * that may not be sent twice. So the server closes right after it has accepted and read all that had come, and a kept connection
+ * has one more answer, which says that it is the last. Those on which nobody asks for a while are closed after it.
  */
-import type { Server } from "node:http"
+import * as Duration from "effect/Duration"
+import type { IncomingMessage, Server, ServerResponse } from "node:http"
+import * as Net from "node:net"
 
 /** A turn that is shorter leaves no time for more to come. */
 const quietMillis = 1
@@ -13,27 +16,46 @@ const quietMillis = 1
 /** With so much to do, there is no quiet turn to wait for. */
 const mostTurns = 200
 
-/** Lets `close` wait for a turn of the event loop in which nobody came and that took next to no time. */
-export const gently = <A extends Server>(server: A): A => {
-  const close = server.close.bind(server)
-  server.close = (done) => {
-    let turns = 0
-    let accepted = 1
-    let begun = performance.now()
-    const count = () => accepted++
-    // Called after the sockets were looked at, and before timers are.
-    const turn = () => {
-      const now = performance.now()
-      if ((accepted === 0 && now - begun < quietMillis) || ++turns > mostTurns) {
-        server.off("connection", count)
-        return void close(done)
-      }
-      accepted = 0
-      begun = now
-      setImmediate(turn)
+/** Waits for a turn of the event loop in which nobody came and that took next to no time. */
+const quietly = (server: Server, then: () => void): void => {
+  let turns = 0
+  let accepted = 1
+  let begun = performance.now()
+  const count = () => accepted++
+  // Called after the sockets were looked at, and before timers are.
+  const turn = () => {
+    const now = performance.now()
+    if ((accepted === 0 && now - begun < quietMillis) || ++turns > mostTurns) {
+      server.off("connection", count)
+      return then()
     }
-    server.on("connection", count)
+    accepted = 0
+    begun = now
     setImmediate(turn)
+  }
+  server.on("connection", count)
+  setImmediate(turn)
+}
+
+const last = (_: IncomingMessage, response: ServerResponse) => {
+  response.shouldKeepAlive = false
+}
+
+/** Lets `close` wait for a quiet turn, and then, for so long at most, for the next request on each kept connection. */
+export const gently = <A extends Server>(server: A, forKept: Duration.Duration = Duration.millis(250)): A => {
+  const closeAll = server.close.bind(server)
+  // Of Node's two ways to close, the one that leaves kept connections alone.
+  const closeListener = Net.Server.prototype.close.bind(server)
+  server.close = (done) => {
+    quietly(server, () => {
+      closeListener(done)
+      server.prependListener("request", last)
+      const timer = setTimeout(() => quietly(server, closeAll), Duration.toMillis(forKept))
+      server.once("close", () => {
+        clearTimeout(timer)
+        closeAll()
+      })
+    })
     return server
   }
   return server

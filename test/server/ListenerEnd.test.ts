@@ -1,6 +1,7 @@
 /** What the end of the service is for requests that are under way to it, on a real listener. */
 import { assert, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -9,9 +10,14 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { once } from "node:events"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { Worker } from "node:worker_threads"
 import * as Listener from "../../src/server/Listener.ts"
+import * as ListenerEnd from "../../src/server/ListenerEnd.ts"
+import { eventually } from "../support/conditions.ts"
 import type { Peers } from "../support/peersWorker.ts"
+import * as RawHttp from "../support/rawHttp.ts"
 
 const listener = Listener.layer({
   host: "127.0.0.1",
@@ -20,6 +26,42 @@ const listener = Listener.layer({
   maxConnectionsPerAddress: 1000,
   trustedProxies: []
 })
+
+/** A server that closes gently, with a connection that was answered once and is kept. */
+const withKept = Effect.fnUntraced(function* (forKept: Duration.Duration) {
+  const server = ListenerEnd.gently(
+    createServer((_, response) => response.end("ok")),
+    forKept
+  )
+  yield* Effect.promise(() => once(server.listen(0, "127.0.0.1"), "listening"))
+  const kept = yield* RawHttp.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+  const cut = once(kept, "close")
+  const ask = Effect.promise(async () => {
+    const answered = Promise.race([once(kept, "data"), cut])
+    kept.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    return String((await answered)[0])
+  })
+  assert.match(yield* ask, /^HTTP\/1.1 200 OK\r\n[^]*Connection: keep-alive\r\n[^]*ok/)
+  const closed = Promise.all([once(server, "close"), cut])
+  server.close()
+  return { server, ask, closed: Effect.promise(() => closed) }
+})
+
+it.live("a kept connection has one more answer after the listener has closed, and is closed with it", () =>
+  Effect.gen(function* () {
+    const { ask, closed, server } = yield* withKept(Duration.minutes(1))
+    yield* eventually(
+      Effect.sync(() => server.listening),
+      (isListening) => !isListening
+    )
+    assert.match(yield* ask, /^HTTP\/1.1 200 OK\r\n[^]*Connection: close\r\n[^]*ok/)
+    yield* closed
+  }).pipe(Effect.scoped)
+)
+
+it.live("a kept connection on which nobody asks is closed in time", () =>
+  Effect.scoped(Effect.flatMap(withKept(Duration.millis(10)), ({ closed }) => closed))
+)
 
 it.live(
   "a request that has reached the machine when the listener closes is answered, on new connections and on kept ones",
