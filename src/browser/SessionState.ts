@@ -165,6 +165,8 @@ export const make = (options: Options = {}): SessionState => {
   let now: Snapshot = { status: "unknown", trouble: null }
   /** The last session that ended. */
   let past: string | undefined
+  /** What to say where a refusal does not say why: the answer that did has removed the cookie. */
+  let why: Ended | null = null
   /** What the server's clock is ahead of this one, in milliseconds. */
   let ahead = 0
   let failures = 0
@@ -180,6 +182,7 @@ export const make = (options: Options = {}): SessionState => {
     if (stop.signal.aborted) return
     if (idOf(now) !== idOf(next)) {
       past = idOf(now) ?? past
+      why = "ended" in next ? next.ended : "SessionRevoked"
       // The stream is that of the session before.
       unlisten()
     }
@@ -203,14 +206,7 @@ export const make = (options: Options = {}): SessionState => {
   const trouble = (kind: Trouble) => {
     if (now.trouble !== kind) set({ ...now, trouble: kind })
   }
-  const endedBy = (code: string): Ended | null =>
-    code === "SessionExpired" || code === "SessionRevoked"
-      ? code
-      : now.status === "active"
-        ? "SessionRevoked"
-        : now.status === "anonymous"
-          ? now.ended
-          : null
+  const endedBy = (code: string) => (code === "SessionExpired" || code === "SessionRevoked" ? code : why)
 
   const call = async (path: string, method = "GET", body?: unknown, headers: Record<string, string> = {}) => {
     const sent = Date.now()
@@ -238,10 +234,10 @@ export const make = (options: Options = {}): SessionState => {
     )
   }
   /** Takes what a call failed with for what it says of the session that it was `asked` with. True if that was an answer. */
-  const judge = (error: unknown, asked: string | undefined, why?: string): boolean => {
+  const judge = (error: unknown, asked: string | undefined): boolean => {
     if (stop.signal.aborted || !(error instanceof SessionRefused)) return true
     if (error.status === 401 && idOf(now) !== asked) void refresh()
-    else if (error.status === 401) over(endedBy(why ?? error.code))
+    else if (error.status === 401) over(endedBy(error.code))
     else if (error.status === 0 || error.status >= 500) {
       trouble(page.navigator.onLine ? "unavailable" : "offline")
       return false
@@ -251,10 +247,9 @@ export const make = (options: Options = {}): SessionState => {
 
   const later = (longest: number) => {
     clearTimeout(timer)
-    timer = setTimeout(() => void refresh(), Math.min(longest, 250 * 2 ** failures++) * (0.5 + Math.random() / 2))
+    timer = setTimeout(refresh, Math.min(longest, 250 * 2 ** failures++) * (0.5 + Math.random() / 2))
   }
-  /** Asks again; where the session is over, `why` is known already. */
-  const refresh = async (why?: string): Promise<void> => {
+  const refresh = async (): Promise<void> => {
     clearTimeout(timer)
     const asked = idOf(now)
     try {
@@ -263,7 +258,7 @@ export const make = (options: Options = {}): SessionState => {
       if (now.status !== "active") failures = 0
       active(found)
     } catch (error) {
-      if (!judge(error, asked, why)) later(5000)
+      if (!judge(error, asked)) later(5000)
     }
   }
 
@@ -363,10 +358,12 @@ export const make = (options: Options = {}): SessionState => {
             Math.min(Date.parse(now.session.idleExpiresAt), Date.parse(now.session.expiresAt)) - Date.now() - ahead
           )
         : 0,
-    refresh: () => refresh(),
+    refresh,
     unauthorized: (code) => {
       // A call that was under way when the session ended tells nothing new.
-      if (now.status !== "anonymous") void refresh(code)
+      if (now.status === "anonymous") return
+      why = endedBy(code)
+      void refresh()
     },
     login: async (credentials) => {
       const found = (await (await call(login, "POST", credentials)).json()) as Session

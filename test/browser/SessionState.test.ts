@@ -173,6 +173,25 @@ layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeou
       }).pipe(Effect.scoped)
     )
 
+    it.effect("of several refused calls, the one that was told why is believed", () =>
+      Effect.gen(function* () {
+        const { url } = yield* serving()
+        const { page } = yield* visitor(url)
+        const ended = yield* between(
+          page,
+          `const calls = make({ events: "/nowhere" })
+          await calls.login(alice)
+          await calls.refresh()
+          for (const state of [one, two]) state.close()
+          await fetch("/logout", { method: "POST" })
+          for (const code of ["SessionMissing", "SessionExpired", "SessionMissing"]) calls.unauthorized(code)
+          await is(calls, "anonymous")
+          return calls.snapshot().ended`
+        )
+        assert.strictEqual(ended, "SessionExpired")
+      }).pipe(Effect.scoped)
+    )
+
     it.effect("ten tabs have one connection, which another takes over, and all know of a login and a logout", () =>
       Effect.gen(function* () {
         const { url } = yield* serving()
