@@ -17,6 +17,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
 import * as HttpEffect from "effect/http/HttpEffect"
+import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -41,6 +42,15 @@ const clientGone = 499
 const interrupted = 503
 
 const revoked = HttpServerRespondable.toResponse(new SessionError({ reason: new SessionRevoked() }))
+
+/** The answer to a request that ended with its session, and its line of the log. What Effect logs has an error, and the status 503. */
+const endedWith = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ method, url }) => {
+  const path = url.split("?", 1)[0]
+  const told = Effect.tap(revoked, ({ status }) =>
+    LogEvent.info({ event: "request.ended", method, path, status }, "A request ended with its session")
+  )
+  return HttpMiddleware.withLoggerDisabled(told)
+})
 
 /** How long the end of a session waits for a request of it that cannot be interrupted. */
 const patience = Duration.seconds(3)
@@ -248,7 +258,7 @@ class RequestTie implements Tie {
 
   answered(response: HttpServerResponse.HttpServerResponse): Effect.Effect<HttpServerResponse.HttpServerResponse> {
     return response.status === interrupted && Deferred.isDoneUnsafe(this.ending)
-      ? revoked
+      ? Effect.provideContext(endedWith, this.fiber.context as Context.Context<HttpServerRequest.HttpServerRequest>)
       : Effect.succeed(untilEnding(response, this.ending))
   }
 }
