@@ -11,6 +11,7 @@ import { once } from "node:events"
 import { promises as Fs } from "node:fs"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
+import { pathToFileURL } from "node:url"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -64,6 +65,7 @@ export interface Program {
 }
 
 const own = Path.join(import.meta.dirname, "../../src/bin.ts")
+const endWithParent = pathToFileURL(Path.join(import.meta.dirname, "endWithParent.ts")).href
 
 /** A new directory that anybody may go through, as a checkout is. */
 export const temporaryDirectory = Effect.acquireRelease(
@@ -116,11 +118,12 @@ const launched = (child: ChildProcess): Program => {
 
 const spawned = ({ args, cwd, env, handsOver, program = own }: Command) => {
   const options = { cwd, env: environment(env) }
-  if (handsOver === undefined) return spawn(process.execPath, [program, ...args], options)
+  const node = [process.execPath, "--import", endWithParent, program, ...args] as const
+  if (handsOver === undefined) return spawn(node[0], node.slice(1), options)
   // Only the process itself knows its id before it is the program.
   const command = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
   const stdio = ["pipe", "pipe", "pipe", handsOver] as const
-  const shell = spawn("sh", ["-c", command, process.execPath, program, ...args], { ...options, stdio: [...stdio] })
+  const shell = spawn("sh", ["-c", command, ...node], { ...options, stdio: [...stdio] })
   return shell as ChildProcessWithoutNullStreams
 }
 
