@@ -8,7 +8,6 @@
  */
 import * as Duration from "effect/Duration"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
-import * as Net from "node:net"
 
 /** A turn that is shorter leaves no time for more to come. */
 const quietMillis = 1
@@ -43,18 +42,17 @@ const last = (_: IncomingMessage, response: ServerResponse) => {
 
 /** Lets `close` wait for a quiet turn, and then, for so long at most, for the next request on each kept connection. */
 export const gently = <A extends Server>(server: A, forKept: Duration.Duration = Duration.millis(250)): A => {
-  const closeAll = server.close.bind(server)
-  // Of Node's two ways to close, the one that leaves kept connections alone.
-  const closeListener = Net.Server.prototype.close.bind(server)
+  const close = server.close.bind(server)
+  const closeIdle = server.closeIdleConnections.bind(server)
   server.close = (done) => {
     quietly(server, () => {
-      closeListener(done)
+      // Node's `close` cuts kept connections at once.
+      server.closeIdleConnections = () => undefined
+      close(done)
+      server.closeIdleConnections = closeIdle
       server.prependListener("request", last)
-      const timer = setTimeout(() => quietly(server, closeAll), Duration.toMillis(forKept))
-      server.once("close", () => {
-        clearTimeout(timer)
-        closeAll()
-      })
+      const timer = setTimeout(() => quietly(server, closeIdle), Duration.toMillis(forKept))
+      server.once("close", () => clearTimeout(timer))
     })
     return server
   }
