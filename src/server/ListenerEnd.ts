@@ -41,7 +41,7 @@ const last = (_: IncomingMessage, response: ServerResponse) => {
 }
 
 /** Lets `close` wait for a quiet turn, and then, for so long at most, for the next request on each kept connection. */
-export const gently = <A extends Server>(server: A, forKept: Duration.Duration = Duration.millis(250)): A => {
+export const gently = <A extends Server>(server: A, forKept: Duration.Duration = Duration.millis(100)): A => {
   const close = server.close.bind(server)
   const closeIdle = server.closeIdleConnections.bind(server)
   server.close = (done) => {

@@ -29,7 +29,10 @@ export class World extends Context.Service<
   World,
   {
     readonly driver: QueryDriver["Service"]
-    /** How many statements of this world the server has not finished. Ask the server, not the driver. */
+    /**
+     * How many statements of this world the server has not finished. Ask the server, not the driver. Some servers, such as MariaDB, list
+     * a statement for a moment after its answer: count those that are there at a second look, too.
+     */
     readonly running: Effect.Effect<number, unknown>
   }
 >()("holdfast/testing/QueryDriverLaws/World") {}

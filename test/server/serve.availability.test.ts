@@ -16,7 +16,7 @@ import {
   rowsOf,
   submit
 } from "../support/browser.ts"
-import { eventually } from "../support/conditions.ts"
+import { eventually, inTimeOf } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 
 const credentials = { username: "demo", password: Service.demoPassword }
@@ -188,7 +188,7 @@ describe("a service that ends while its queries' database is away", () => {
       yield* queriesNetwork.silence
       const [took, ended] = yield* Effect.timed(Effect.andThen(service.signal("SIGTERM"), service.exited))
       assert.deepStrictEqual(ended, { code: 0, signal: null })
-      assert.isBelow(Duration.toMillis(took), 5000)
+      assert.isBelow(Duration.toMillis(took), inTimeOf(5000))
     })
   )
 })
