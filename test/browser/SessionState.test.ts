@@ -81,11 +81,13 @@ const between = (page: Page, program: string) =>
         await answered.promise
         return () => (resolve(), over)
       }
-      const is = (state, status) => new Promise((done) => {
-        const look = () => state.snapshot().status === status && done()
+      const comesTo = (state, test) => new Promise((done) => {
+        const look = () => test(state.snapshot()) && done()
         state.subscribe(look)
         look()
       })
+      const is = (state, status) => comesTo(state, (it) => it.status === status)
+      const knows = (state, id) => comesTo(state, (it) => it.session?.id === id)
       const one = make()
       const two = make()
       for (const state of [one, two]) await is(state, "anonymous")
@@ -163,7 +165,7 @@ layer(Layer.effect(Chrome, Chromium.launch), { excludeTestServices: true, timeou
           await fetch("/logout", { method: "POST" })
           const late = await held(two.refresh)
           const { id } = await one.login(alice)
-          await is(two, "active")
+          await knows(two, id)
           const seen = []
           for (const state of [one, two]) state.subscribe(() => seen.push(state.snapshot().status))
           await late()

@@ -118,7 +118,7 @@ layer(Service.layerShared({ HOLDFAST_MAX_QUERIES_PER_USER: "10" }), {
                  to_regclass('pg_temp.left_over'), (select count(*)::int from pg_prepared_statements),
                  (select count(*)::int from pg_cursors where name = 'left_over'),
                  (select count(*)::int from pg_listening_channels()), current_user::text,
-                 (select count(*)::int from pg_locks where locktype = 'advisory'),
+                 (select count(*)::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()),
                  '2026-02-01'::date, 'ü', pg_sleep(0.02)::text`
             )
           ),
