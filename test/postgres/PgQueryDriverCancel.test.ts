@@ -263,7 +263,7 @@ it.live(
             )
           yield* ended("create table written (n int primary key)")
           const gate = yield* PgConnection.make({ url })
-          const waits = `select from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into written%'`
+          const waits = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like 'insert into written%'`
           const succeeded: Array<number> = []
           // The server is asked five milliseconds after the interruption: the statement ends about then.
           const [first, last] = [3000, 9000]

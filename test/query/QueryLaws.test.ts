@@ -220,7 +220,7 @@ describe("Q2 cancel at any moment ends in one terminal state, with no statement 
           Effect.flatMap(submit(registry, { sql, params: [] }), ({ id }) => registry.await(alice, id))
         yield* run("create table written (n int primary key)")
         const gate = yield* PgConnection.make({ url })
-        const waits = `select from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into written%'`
+        const waits = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like 'insert into written%'`
         const open = gate.query("select pg_advisory_unlock(1)")
         const succeeded: Array<number> = []
         for (let n = 0; n < 120; n++) {
