@@ -142,7 +142,11 @@ export const make = Effect.fnUntraced(function* (
   const condemn = ({ connection }: Pooled, since: number) =>
     Effect.suspend(() => {
       const silent = [...idle, ...asked.keys()].filter(({ heardAt }) => heardAt < since)
-      for (const pooled of silent) pooled.abandoned = true
+      // At once: nobody may ask or lend one of them before it is closed.
+      for (const pooled of silent) {
+        pooled.abandoned = true
+        stock.retires(pooled)
+      }
       return Effect.andThen(
         LogEvent.warning(
           { event: "connection.no_answer", source: source.name, connection: connection.id },
@@ -161,6 +165,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.matchCauseEffect(Effect.interruptible(backend.check(pooled)), {
         onSuccess: () =>
           Effect.suspend(() => {
+            if (!asked.delete(pooled)) return Effect.void
             pooled.heardAt = now()
             return rest(pooled)
           }),
@@ -177,7 +182,6 @@ export const make = Effect.fnUntraced(function* (
   /** There for the next borrower, or closed. */
   const rest = (pooled: Pooled) =>
     Effect.suspend(() => {
-      asked.delete(pooled)
       if (!all.has(pooled)) return Effect.void
       if (isClosed) return Scope.close(pooled.scope, Exit.void)
       const reason = objection(pooled)

@@ -33,9 +33,10 @@ export class Stock {
     if (at >= 0) this.idle.splice(at, 1)
   }
 
-  /** It is going to be closed. */
+  /** It is going to be closed, whatever it answers. */
   retires(pooled: Pooled): void {
     this.leaves(pooled)
+    this.asked.delete(pooled)
     if (this.all.has(pooled)) this.retiring.add(pooled)
   }
 
