@@ -194,16 +194,18 @@ describe.concurrent("a network that misbehaves", () => {
       one.say("a")
       yield* hears(one, "a")
       const frozen = yield* Latch.make(false)
+      const heard = yield* Latch.make(false)
       yield* Effect.forkChild(
         proxy.script(
           ["1 millis", Effect.andThen(proxy.freeze, frozen.open)],
           ["60 millis", proxy.thaw],
-          ["30 millis", proxy.cut]
+          ["1 millis", Effect.andThen(heard.await, proxy.cut)]
         )
       )
       yield* frozen.await
       one.say("b")
       yield* hears(one, "ab")
+      yield* heard.open
       yield* eventually(one.end, (end) => end === "ECONNRESET")
     })
   )
