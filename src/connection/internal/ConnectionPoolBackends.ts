@@ -143,10 +143,8 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       const silent = [...idle, ...asked.keys()].filter(({ heardAt }) => heardAt < since)
       // At once: nobody may ask or lend one of them before it is closed.
-      for (const pooled of silent) {
-        pooled.abandoned = true
-        stock.retires(pooled)
-      }
+      for (const pooled of silent) pooled.abandoned = true
+      silent.forEach((pooled) => stock.retires(pooled))
       return Effect.andThen(
         LogEvent.warning(
           { event: "connection.no_answer", source: source.name, connection: connection.id },
