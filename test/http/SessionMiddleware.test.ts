@@ -387,6 +387,20 @@ describe("SessionMiddleware", () => {
     )
   )
 
+  it.live("a stream of events that is refused leaves the cookie, because its page cannot read why", () =>
+    withApp(({ advance, browser }) =>
+      Effect.gen(function* () {
+        const alice = browser()
+        yield* send(alice, "POST", "/login")
+        yield* advance("13 hours")
+        const stream = yield* alice.send("GET", "/api/stream", { headers: { accept: "text/event-stream" } })
+        assert.deepInclude(Browser.problemOf(stream), { status: 401, code: "SessionExpired" })
+        assert.deepInclude(Browser.problemOf(yield* alice.send("GET", "/api/count")), { code: "SessionExpired" })
+        assert.strictEqual(alice.cookies.size, 0)
+      })
+    )
+  )
+
   it.live("any bytes as a cookie are refused and never a 5xx", () =>
     withApp(({ browser, here, url }) =>
       Effect.gen(function* () {

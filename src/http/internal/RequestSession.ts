@@ -126,6 +126,8 @@ class Presented implements SessionEngine.Options {
   readonly tie: Tie | undefined
   /** Nothing said over a socket can set a cookie. */
   readonly isSocket: boolean
+  /** A page cannot read why a stream of events was refused. The next request with the cookie is told. */
+  readonly isStream: boolean
   change: TokenChange | undefined = undefined
   renewal: Effect.Effect<unknown, SessionError> | undefined = undefined
   hasBegun = false
@@ -134,6 +136,7 @@ class Presented implements SessionEngine.Options {
     this.token = SessionCookie.read(cookie, request)
     this.unreadable = Option.isNone(this.token) && SessionCookie.isPresent(cookie, request)
     this.isSocket = WebSocketUpgrade.isUpgrade(request)
+    this.isStream = request.headers["accept"] === "text/event-stream"
     this.tie = tie
   }
 
@@ -142,7 +145,7 @@ class Presented implements SessionEngine.Options {
   }
   onToken(change: TokenChange): Effect.Effect<void> {
     return Effect.sync(() => {
-      if (!this.isSocket) this.change = change
+      if (!this.isSocket && !(this.isStream && Option.isNone(change))) this.change = change
     })
   }
   onDue(renew: Session<unknown>["renew"]): Effect.Effect<void> {
