@@ -49,7 +49,7 @@ import * as ConnectionPoolBackends from "./internal/ConnectionPoolBackends.ts"
 import * as ConnectionPoolLeases from "./internal/ConnectionPoolLeases.ts"
 import * as ConnectionPoolMetrics from "./internal/ConnectionPoolMetrics.ts"
 import * as ConnectionPoolOptions from "./internal/ConnectionPoolOptions.ts"
-import { anyRole } from "./internal/ConnectionPoolWaiters.ts"
+import { type Admit, anyRole, withoutPermit } from "./internal/ConnectionPoolWaiters.ts"
 import { ConnectionSource, type Lent, type Recall } from "./ConnectionSource.ts"
 
 export type { Options } from "./internal/ConnectionPoolOptions.ts"
@@ -208,7 +208,8 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     Effect.uninterruptibleMask((restore) => {
       const scope = Scope.makeUnsafe()
       const asked = now()
-      const have = Effect.andThen(admission.take(key ?? ""), backends.take(role, lateAfter(asked + patience))).pipe(
+      const admit: Admit = (claim) => admission.take(key ?? "", claim)
+      const have = backends.take(role, lateAfter(asked + patience), admit).pipe(
         Scope.provide(scope),
         restore,
         Effect.catchCause((cause) =>
@@ -283,7 +284,7 @@ export const make = Effect.fnUntraced(function* (options: ConnectionPoolOptions.
     if (Deferred.isDoneUnsafe(closed)) return Deferred.await(closed)
     if (backends.isReady()) return Effect.void
     if (backends.areAllLent()) return backends.isHeardOf() ? Effect.void : fail(silent)
-    return Effect.scoped(Effect.asVoid(backends.take(anyRole, lateAfter(now() + patience))))
+    return Effect.scoped(Effect.asVoid(backends.take(anyRole, lateAfter(now() + patience), withoutPermit)))
   })
 
   const stats = Effect.map(backends.stats, (stats) => ({

@@ -55,8 +55,12 @@ export interface Place<E = never> {
 }
 
 export interface FairSemaphore<E = never> {
-  /** Takes a permit for the current scope. */
-  readonly take: (key: string) => Effect.Effect<void, E, Scope.Scope>
+  /**
+   * Takes a permit for the current scope. `claim` is called at the moment of the grant, before anybody else is granted one, and
+   * takes what the permit is for: so things are claimed in the order of the permits, in whichever order their holders go on. The
+   * effect that it returns releases what it took, when the scope closes and before the permit is given back.
+   */
+  readonly take: (key: string, claim?: () => Effect.Effect<void>) => Effect.Effect<void, E, Scope.Scope>
   /** Runs an effect with a permit. */
   readonly withPermit: (key: string) => <A, E2, R>(effect: Effect.Effect<A, E2, R>) => Effect.Effect<A, E | E2, R>
   /**
@@ -77,15 +81,19 @@ export interface FairSemaphore<E = never> {
 class Holder<E> implements Place<E> {
   readonly key: string
   state: "waiting" | "granted" | "gone" = "waiting"
+  /** Releases what it claimed at the grant. */
+  release: Effect.Effect<void> | undefined
   /** Takes its deadline back. */
   forget: (() => void) | undefined
   private news: Effect.Effect<void, E> | undefined
   private listener: ((news: Effect.Effect<void, E>) => void) | undefined
+  readonly claim: (() => Effect.Effect<void>) | undefined
   private readonly gone: (holder: Holder<E>) => void
 
-  constructor(key: string, gone: (holder: Holder<E>) => void) {
+  constructor(key: string, gone: (holder: Holder<E>) => void, claim: (() => Effect.Effect<void>) | undefined) {
     this.key = key
     this.gone = gone
+    this.claim = claim
   }
 
   told(listener: (news: Effect.Effect<void, E>) => void): void {
@@ -195,6 +203,7 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
 
   const grant = (holder: Holder<E>) => {
     count(holder.key, 1)
+    holder.release = holder.claim?.()
     holder.tell("granted", Effect.void)
   }
   const refused = (holder: Holder<E>, refusal: Refusal) => {
@@ -214,11 +223,24 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     if (next !== undefined) grant(next)
   }
 
-  const enterUnsafe = (key: string): Holder<E> | Refusal => {
+  /** Releases what was claimed, then gives the permit back. A place in the queue is left at once, so no grant comes any more. */
+  const release = (holder: Holder<E>) =>
+    Effect.suspend(() => {
+      if (holder.release === undefined) {
+        leave(holder)
+        return Effect.void
+      }
+      return Effect.ensuring(
+        holder.release,
+        Effect.sync(() => leave(holder))
+      )
+    })
+
+  const enter = (key: string, claim?: () => Effect.Effect<void>): Holder<E> | Refusal => {
     if (closed) return "closed"
     const isFree = free > 0 && mayHaveMore(key)
     if (!isFree && isFull(key)) return "full"
-    const holder = new Holder<E>(key, leave)
+    const holder = new Holder<E>(key, leave, claim)
     if (isFree) grant(holder)
     else {
       queue.add(holder)
@@ -227,22 +249,19 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     return holder
   }
 
-  const takeIn = (scope: Scope.Scope, key: string): Effect.Effect<void, E> =>
+  const takeIn = (scope: Scope.Scope, key: string, claim?: () => Effect.Effect<void>): Effect.Effect<void, E> =>
     Effect.uninterruptibleMask((restore) => {
-      const holder = enterUnsafe(key)
+      const holder = enter(key, claim)
       if (typeof holder === "string") return refuse(holder)
-      const leave = Scope.addFinalizer(
-        scope,
-        Effect.sync(() => holder.leave())
-      )
+      const tied = Scope.addFinalizer(scope, release(holder))
       return holder.state === "granted"
-        ? leave
-        : Effect.andThen(leave, restore(Effect.callback<void, E>((resume) => holder.told(resume))))
+        ? tied
+        : Effect.andThen(tied, restore(Effect.callback<void, E>((resume) => holder.told(resume))))
     })
 
   return {
-    enterUnsafe,
-    take: (key) => Effect.flatMap(Effect.scope, (scope) => takeIn(scope, key)),
+    enterUnsafe: (key) => enter(key),
+    take: (key, claim) => Effect.flatMap(Effect.scope, (scope) => takeIn(scope, key, claim)),
     withPermit: (key) => (effect) =>
       Effect.suspend(() => {
         const scope = Scope.makeUnsafe()

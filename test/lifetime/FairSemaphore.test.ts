@@ -66,6 +66,68 @@ describe("FairSemaphore", () => {
     )
   )
 
+  it.effect("what holders claim is claimed at the grant, and released before the permit goes on", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make(1)
+      const log: Array<string> = []
+      const claim = (name: string) => () => {
+        log.push(`${name} claims`)
+        return Effect.andThen(
+          Effect.yieldNow,
+          Effect.sync(() => log.push(`${name} releases`))
+        )
+      }
+      const gate = yield* Deferred.make<void>()
+      const borrow = (name: string) =>
+        Effect.forkChild(Effect.scoped(Effect.andThen(semaphore.take("key", claim(name)), Deferred.await(gate))), {
+          startImmediately: true
+        })
+      const first = yield* borrow("first")
+      const gone = yield* borrow("gone")
+      const second = yield* borrow("second")
+      yield* Fiber.interrupt(gone)
+      assert.deepStrictEqual(log, ["first claims"])
+      yield* Deferred.succeed(gate, undefined)
+      yield* Effect.forEach([first, second], Fiber.join)
+      assert.deepStrictEqual(log, ["first claims", "first releases", "second claims", "second releases"])
+    })
+  )
+
+  it.effect("C4 what was claimed is released once, whichever point its holder is interrupted at", () =>
+    Effect.forEach(
+      steps,
+      (step) =>
+        Effect.forEach(
+          Array.from({ length: 40 }, (_, index) => index),
+          (delay) =>
+            Effect.scoped(
+              Effect.gen(function* () {
+                const semaphore = yield* FairSemaphore.make(1)
+                let [claimed, most, released] = [0, 0, 0]
+                const claim = () => {
+                  claimed++
+                  most = Math.max(most, claimed - released)
+                  return Effect.andThen(
+                    Effect.yieldNow,
+                    Effect.sync(() => released++)
+                  )
+                }
+                const user = Effect.scoped(Effect.andThen(semaphore.take("key", claim), Effect.yieldNow))
+                const fibers = yield* Effect.forEach([user, user, user], (effect) =>
+                  Effect.forkChild(Effect.provideService(effect, Scheduler.MaxOpsBeforeYield, step))
+                )
+                yield* Effect.repeat(Effect.yieldNow, { times: delay })
+                yield* Effect.forEach(fibers, Fiber.interrupt, { concurrency: "unbounded" })
+                assert.deepStrictEqual([released, most <= 1], [claimed, true], `step ${step}, delay ${delay}`)
+                yield* Effect.timeout(semaphore.withPermit("key")(Effect.void), "1 hour")
+              })
+            ),
+          { discard: true }
+        ),
+      { discard: true }
+    )
+  )
+
   it.effect("C4 who was granted a permit keeps it for as long as he likes, and gives it back when he leaves", () =>
     Effect.gen(function* () {
       const semaphore = yield* FairSemaphore.make<FairSemaphore.Refusal>(1, {

@@ -18,7 +18,6 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -38,7 +37,7 @@ import { inTurns } from "./ConnectionPoolTurns.ts"
 import * as ConnectionPoolPlan from "./ConnectionPoolPlan.ts"
 import * as ConnectionPoolRoom from "./ConnectionPoolRoom.ts"
 import { Stock } from "./ConnectionPoolStock.ts"
-import { suits, type Waiter, Waiters, type Want } from "./ConnectionPoolWaiters.ts"
+import { type Admit, suits, take, type Waiter, Waiters, type Want } from "./ConnectionPoolWaiters.ts"
 import * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
 import type { ConnectionSource } from "../ConnectionSource.ts"
 
@@ -46,11 +45,13 @@ import type { ConnectionSource } from "../ConnectionSource.ts"
 export interface Backends {
   /**
    * Takes a connection that may be lent for the current scope, of the role that is wanted; it is there for the next when the scope
-   * closes. Where there is none at once, waits for one until `late` fails.
+   * closes. Where there is none at once, waits for one until `late` fails. The borrower is served, or begins to wait, when `admit`
+   * calls: borrowers get connections in the order in which they were admitted.
    */
   readonly take: (
     want: Want,
-    late: Effect.Effect<never, ConnectionError>
+    late: Effect.Effect<never, ConnectionError>,
+    admit: Admit
   ) => Effect.Effect<Pooled, ConnectionError, Scope.Scope>
   /** Whether `take` would have one at once, without opening or asking any. */
   readonly isReady: () => boolean
@@ -221,7 +222,7 @@ export const make = Effect.fnUntraced(function* (
   /** Begins what those who still wait need. Returns for how many there is no room. */
   const begin = () => {
     const plan = ConnectionPoolPlan.make({
-      wants: waiters.all().map(({ want }) => want),
+      wants: Array.from(waiters, ({ want }) => want),
       begun: [...stock.opening, ...stock.answering(now())],
       idle: idle.filter((pooled) => objection(pooled) === undefined),
       free: room.max() - stock.slots
@@ -233,7 +234,7 @@ export const make = Effect.fnUntraced(function* (
 
   /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
   const serve = () => {
-    for (const waiter of waiters.all()) {
+    for (const waiter of waiters) {
       const fresh = freshFor(waiter.want)
       if (fresh === undefined) continue
       stock.leaves(fresh)
@@ -271,22 +272,18 @@ export const make = Effect.fnUntraced(function* (
       return waiter.pooled === undefined ? Effect.void : rest(waiter.pooled)
     })
 
-  const take: Backends["take"] = (want, late) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Effect.scope, (scope) => {
-        const fresh = isReady() ? freshFor(want) : undefined
-        if (fresh !== undefined) {
-          stock.leaves(fresh)
-          return Effect.as(Scope.addFinalizer(scope, rest(fresh)), fresh)
-        }
-        const waiter = waiters.enter(want)
-        pump()
-        return Effect.andThen(
-          Scope.addFinalizer(scope, giveBack(waiter)),
-          restore(Effect.raceFirst(Deferred.await(waiter.told), late))
-        )
-      })
-    )
+  /** Serves a borrower, or has it wait. Returns how to undo that. */
+  const claim = (waiter: Waiter) => {
+    const fresh = isReady() ? freshFor(waiter.want) : undefined
+    if (fresh === undefined) {
+      waiters.enter(waiter)
+      pump()
+    } else {
+      stock.leaves(fresh)
+      waiters.hand(waiter, fresh)
+    }
+    return giveBack(waiter)
+  }
 
   /** Looks after those that are idle: nobody else does while nobody borrows. */
   const tend = Effect.sync(() => {
@@ -341,7 +338,7 @@ export const make = Effect.fnUntraced(function* (
     isReady: () => isReady() && idle.some(isFresh),
     areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && stock.slots >= room.max(),
     isHeardOf: () => stock.isHeardOf(now() - Duration.toMillis(heardLately)),
-    take,
+    take: (want, late, admit) => take({ want, late, admit }, claim),
     recycle,
     noRoom: () => (all.size === 0 ? room.refusal() : undefined),
     recall: backend.recall,

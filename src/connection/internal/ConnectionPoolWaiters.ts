@@ -4,6 +4,7 @@
 import type * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { ConnectionError } from "../ConnectionError.ts"
 import type { Pooled } from "./ConnectionPoolBackend.ts"
 
@@ -15,12 +16,39 @@ export const anyRole = Symbol("any role")
 /** Whether a connection of a role is what is wanted. */
 export const suits = (want: Want, role: string | undefined): boolean => want === anyRole || want === role
 
+/** Calls `claim` when a borrower is admitted, and runs the effect that it returns when the borrower's scope closes. */
+export type Admit = (claim: () => Effect.Effect<void>) => Effect.Effect<void, ConnectionError, Scope.Scope>
+
+/** Admits a borrower that needs no permit. */
+export const withoutPermit: Admit = (claim) =>
+  Effect.asVoid(Effect.acquireRelease(Effect.sync(claim), (release) => release))
+
 /** One that waits, or has what it waited for. */
 export interface Waiter {
   readonly want: Want
   readonly told: Deferred.Deferred<Pooled, ConnectionError>
   pooled: Pooled | undefined
 }
+
+/** What a borrower asks for, how it is admitted, and when it gives up. */
+interface Request {
+  readonly want: Want
+  readonly admit: Admit
+  readonly late: Effect.Effect<never, ConnectionError>
+}
+
+/** Has a borrower admitted, which `claim` serves or has wait at that moment, and returns what it is handed. */
+export const take = ({ admit, late, want }: Request, claim: (waiter: Waiter) => Effect.Effect<void>) =>
+  Effect.suspend(() => {
+    const waiter: Waiter = { want, told: Deferred.makeUnsafe(), pooled: undefined }
+    return Effect.andThen(
+      admit(() => claim(waiter)),
+      Effect.suspend(() => {
+        const { pooled, told } = waiter
+        return pooled === undefined ? Effect.raceFirst(Deferred.await(told), late) : Effect.succeed(pooled)
+      })
+    )
+  })
 
 export class Waiters {
   private readonly queue = new Set<Waiter>()
@@ -29,15 +57,13 @@ export class Waiters {
     return this.queue.size
   }
 
-  /** Those that wait now, the first one first. */
-  all(): ReadonlyArray<Waiter> {
-    return Array.from(this.queue)
+  /** Those that wait, the first one first: also while some leave and others come. */
+  [Symbol.iterator](): Iterator<Waiter> {
+    return this.queue.values()
   }
 
-  enter(want: Want): Waiter {
-    const waiter: Waiter = { want, told: Deferred.makeUnsafe(), pooled: undefined }
+  enter(waiter: Waiter): void {
     this.queue.add(waiter)
-    return waiter
   }
 
   leave(waiter: Waiter): void {
