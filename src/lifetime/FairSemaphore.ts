@@ -46,6 +46,17 @@ export interface Bounds<E> {
   readonly refuse: (refusal: Refusal) => Effect.Effect<never, E>
 }
 
+/**
+ * What a permit is for. It is claimed at the moment of the grant: things are claimed in the order of the permits, in whichever order
+ * their holders go on.
+ */
+export interface Claim {
+  /** Is called once, before another permit is granted. It must not throw. The holder may be interrupted while it runs. */
+  readonly make: () => void
+  /** Undoes it, when the scope closes and before the permit is given back; also where `make` has not returned yet. */
+  readonly release: Effect.Effect<void>
+}
+
 /** A place among those who want a permit. */
 export interface Place<E = never> {
   /** Calls `listener`, at once or later, when the permit is there, or with the failure when there will be none. */
@@ -55,12 +66,8 @@ export interface Place<E = never> {
 }
 
 export interface FairSemaphore<E = never> {
-  /**
-   * Takes a permit for the current scope. `claim` is called at the moment of the grant, before anybody else is granted one, and
-   * takes what the permit is for: so things are claimed in the order of the permits, in whichever order their holders go on. The
-   * effect that it returns releases what it took, when the scope closes and before the permit is given back.
-   */
-  readonly take: (key: string, claim?: () => Effect.Effect<void>) => Effect.Effect<void, E, Scope.Scope>
+  /** Takes a permit for the current scope, and with it what it is for. */
+  readonly take: (key: string, claim?: Claim) => Effect.Effect<void, E, Scope.Scope>
   /** Runs an effect with a permit. */
   readonly withPermit: (key: string) => <A, E2, R>(effect: Effect.Effect<A, E2, R>) => Effect.Effect<A, E | E2, R>
   /**
@@ -81,16 +88,14 @@ export interface FairSemaphore<E = never> {
 class Holder<E> implements Place<E> {
   readonly key: string
   state: "waiting" | "granted" | "gone" = "waiting"
-  /** Releases what it claimed at the grant. */
-  release: Effect.Effect<void> | undefined
   /** Takes its deadline back. */
   forget: (() => void) | undefined
   private news: Effect.Effect<void, E> | undefined
   private listener: ((news: Effect.Effect<void, E>) => void) | undefined
-  readonly claim: (() => Effect.Effect<void>) | undefined
+  readonly claim: Claim | undefined
   private readonly gone: (holder: Holder<E>) => void
 
-  constructor(key: string, gone: (holder: Holder<E>) => void, claim: (() => Effect.Effect<void>) | undefined) {
+  constructor(key: string, gone: (holder: Holder<E>) => void, claim: Claim | undefined) {
     this.key = key
     this.gone = gone
     this.claim = claim
@@ -101,9 +106,7 @@ class Holder<E> implements Place<E> {
     else listener(this.news)
   }
 
-  tell(state: "granted" | "gone", news: Effect.Effect<void, E>): void {
-    this.forget?.()
-    this.state = state
+  tell(news: Effect.Effect<void, E>): void {
     this.news = news
     this.listener?.(news)
   }
@@ -203,12 +206,16 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
 
   const grant = (holder: Holder<E>) => {
     count(holder.key, 1)
-    holder.release = holder.claim?.()
-    holder.tell("granted", Effect.void)
+    holder.state = "granted"
+    holder.forget?.()
+    holder.claim?.make()
+    holder.tell(Effect.void)
   }
   const refused = (holder: Holder<E>, refusal: Refusal) => {
     queue.remove(holder)
-    holder.tell("gone", refuse(refusal))
+    holder.state = "gone"
+    holder.forget?.()
+    holder.tell(refuse(refusal))
   }
   const leave = (holder: Holder<E>) => {
     const { state } = holder
@@ -218,25 +225,27 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     if (state !== "granted") return
     count(holder.key, -1)
     if (perKey !== undefined && !held.has(holder.key)) queue.toEnd(holder.key)
+    if (closed) return
     // One is enough: while a permit is free, all who wait are of keys that have all they may have.
     const next = queue.next(heldBy, mayHaveMore)
     if (next !== undefined) grant(next)
   }
 
-  /** Releases what was claimed, then gives the permit back. A place in the queue is left at once, so no grant comes any more. */
+  /** What was claimed is released, then the permit is given back. A place in the queue is left at once. */
   const release = (holder: Holder<E>) =>
     Effect.suspend(() => {
-      if (holder.release === undefined) {
-        leave(holder)
-        return Effect.void
+      const { claim, state } = holder
+      if (claim !== undefined && state === "granted") {
+        return Effect.ensuring(
+          claim.release,
+          Effect.sync(() => leave(holder))
+        )
       }
-      return Effect.ensuring(
-        holder.release,
-        Effect.sync(() => leave(holder))
-      )
+      leave(holder)
+      return Effect.void
     })
 
-  const enter = (key: string, claim?: () => Effect.Effect<void>): Holder<E> | Refusal => {
+  const enter = (key: string, claim?: Claim): Holder<E> | Refusal => {
     if (closed) return "closed"
     const isFree = free > 0 && mayHaveMore(key)
     if (!isFree && isFull(key)) return "full"
@@ -249,7 +258,7 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     return holder
   }
 
-  const takeIn = (scope: Scope.Scope, key: string, claim?: () => Effect.Effect<void>): Effect.Effect<void, E> =>
+  const takeIn = (scope: Scope.Scope, key: string, claim?: Claim): Effect.Effect<void, E> =>
     Effect.uninterruptibleMask((restore) => {
       const holder = enter(key, claim)
       if (typeof holder === "string") return refuse(holder)

@@ -114,6 +114,26 @@ describe("a pool of connections of several roles", () => {
     })
   )
 
+  it.effect(
+    "of those who want one role the first is served first, also with what another who is served gives back",
+    () =>
+      withPool({ max: 4 }, (pool) =>
+        Effect.gen(function* () {
+          const alice = yield* take(pool, "alice")
+          yield* touch(pool, "bob")
+          const pause = yield* Scope.make()
+          yield* Scope.provide(pool.suspend, pause)
+          const wait = (effect: Effect.Effect<string, ConnectionError, Scope.Scope>) =>
+            Effect.forkScoped(effect, { startImmediately: true })
+          const first = yield* wait(Effect.map(take(pool, "alice"), ({ id }) => id))
+          yield* wait(Effect.tap(touch(pool, "bob"), alice.release))
+          const second = yield* wait(Effect.map(take(pool, "alice"), ({ id }) => id))
+          yield* Scope.close(pause, Exit.void)
+          assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(second)], [alice.id, "3"])
+        })
+      )
+  )
+
   it.effect("C1 C4 under interruption each role gets its own, every one is closed once, and no place is lost", () =>
     Effect.forEach(
       steps,

@@ -395,6 +395,25 @@ describe("what an app may have done with its connections", () => {
     )
   )
 
+  it.effect("`suspend`: a borrower that suspends the pool as soon as it is served is the last that is", () =>
+    withPool({ ...lasting, max: 2 }, {}, (pool, log) =>
+      Effect.gen(function* () {
+        yield* once(pool)
+        const [pause, again] = [yield* Scope.make(), yield* Scope.make()]
+        yield* Scope.provide(pool.suspend, pause)
+        yield* Effect.forkScoped(Effect.andThen(held(pool), Scope.provide(pool.suspend, again)), {
+          startImmediately: true
+        })
+        const next = yield* Effect.forkScoped(held(pool), { startImmediately: true })
+        yield* Scope.close(pause, Exit.void)
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(opened(log), ["open 1"])
+        yield* Scope.close(again, Exit.void)
+        assert.strictEqual((yield* Fiber.join(next)).id, "2")
+      })
+    )
+  )
+
   it.effect("`maxLease`: a lease that lasts for longer has its backend ended, and says why", () =>
     Effect.gen(function* () {
       const lines = yield* logged(

@@ -70,13 +70,13 @@ describe("FairSemaphore", () => {
     Effect.gen(function* () {
       const semaphore = yield* FairSemaphore.make(1)
       const log: Array<string> = []
-      const claim = (name: string) => () => {
-        log.push(`${name} claims`)
-        return Effect.andThen(
+      const claim = (name: string) => ({
+        make: () => void log.push(`${name} claims`),
+        release: Effect.andThen(
           Effect.yieldNow,
-          Effect.sync(() => log.push(`${name} releases`))
+          Effect.sync(() => void log.push(`${name} releases`))
         )
-      }
+      })
       const gate = yield* Deferred.make<void>()
       const borrow = (name: string) =>
         Effect.forkChild(Effect.scoped(Effect.andThen(semaphore.take("key", claim(name)), Deferred.await(gate))), {
@@ -104,12 +104,14 @@ describe("FairSemaphore", () => {
               Effect.gen(function* () {
                 const semaphore = yield* FairSemaphore.make(1)
                 let [claimed, most, released] = [0, 0, 0]
-                const claim = () => {
-                  claimed++
-                  most = Math.max(most, claimed - released)
-                  return Effect.andThen(
+                const claim = {
+                  make: () => {
+                    claimed++
+                    most = Math.max(most, claimed - released)
+                  },
+                  release: Effect.andThen(
                     Effect.yieldNow,
-                    Effect.sync(() => released++)
+                    Effect.sync(() => void released++)
                   )
                 }
                 const user = Effect.scoped(Effect.andThen(semaphore.take("key", claim), Effect.yieldNow))
@@ -126,6 +128,39 @@ describe("FairSemaphore", () => {
         ),
       { discard: true }
     )
+  )
+
+  it.effect("C4 a holder that is interrupted while its claim is made releases it, and its permit", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make(1)
+      const first = placeOf(semaphore.enterUnsafe("key"))
+      let released = 0
+      const claim = {
+        make: () => fiber.interruptUnsafe(),
+        release: Effect.sync(() => void released++)
+      }
+      const fiber: Fiber.Fiber<void> = yield* Effect.forkChild(Effect.scoped(semaphore.take("key", claim)), {
+        startImmediately: true
+      })
+      first.leave()
+      yield* Fiber.await(fiber)
+      assert.strictEqual(released, 1)
+      assert.strictEqual(yield* Effect.timeout(semaphore.withPermit("key")(Effect.succeed("free")), "1 hour"), "free")
+    })
+  )
+
+  it.effect("after the end nobody who waits is granted what one who is refused gives back", () =>
+    Effect.gen(function* () {
+      const semaphore = yield* FairSemaphore.make<FairSemaphore.Refusal>(1, { maxWaiting: 10, refuse: Effect.fail })
+      const holder = placeOf(semaphore.enterUnsafe("key"))
+      placeOf(semaphore.enterUnsafe("key")).told(() => holder.leave())
+      let exit: Exit.Exit<void, FairSemaphore.Refusal> | undefined
+      placeOf(semaphore.enterUnsafe("key")).told((news) => {
+        exit = Effect.runSyncExit(news)
+      })
+      yield* semaphore.close
+      assert.deepStrictEqual(exit, Exit.fail("closed"))
+    })
   )
 
   it.effect("C4 who was granted a permit keeps it for as long as he likes, and gives it back when he leaves", () =>

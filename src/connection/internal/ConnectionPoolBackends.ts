@@ -37,7 +37,7 @@ import { inTurns } from "./ConnectionPoolTurns.ts"
 import * as ConnectionPoolPlan from "./ConnectionPoolPlan.ts"
 import * as ConnectionPoolRoom from "./ConnectionPoolRoom.ts"
 import { Stock } from "./ConnectionPoolStock.ts"
-import { type Admit, suits, take, type Waiter, Waiters, type Want } from "./ConnectionPoolWaiters.ts"
+import { type Admit, suits, take, tell, type Waiter, Waiters, type Want } from "./ConnectionPoolWaiters.ts"
 import * as ConnectionPoolZombies from "./ConnectionPoolZombies.ts"
 import type { ConnectionSource } from "../ConnectionSource.ts"
 
@@ -232,14 +232,25 @@ export const make = Effect.fnUntraced(function* (
     return plan.missing
   }
 
-  /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
-  const serve = () => {
+  /** Hands out what is idle and was heard from, and tells its borrowers when it is settled who has what. */
+  const handOut = () => {
+    const served: Array<Waiter> = []
     for (const waiter of waiters) {
       const fresh = freshFor(waiter.want)
       if (fresh === undefined) continue
       stock.leaves(fresh)
       waiters.hand(waiter, fresh)
+      served.push(waiter)
     }
+    served.forEach(tell)
+    return served.length
+  }
+
+  /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
+  const serve = () => {
+    if (isClosed || suspensions > 0 || waiters.size === 0) return
+    // Those who were told may have given something back, or have suspended the pool.
+    if (handOut() > 0) return pump()
     let missing = begin()
     if (waiters.size === 0) return
     // Their places are needed.
@@ -252,10 +263,7 @@ export const make = Effect.fnUntraced(function* (
   }
 
   /** What is begun may be done at once, and calls this again. */
-  const serveInTurns = inTurns(serve)
-  function pump(): void {
-    if (!isClosed && suspensions === 0 && waiters.size > 0) serveInTurns()
-  }
+  const pump: () => void = inTurns(serve)
 
   /** Closes one that is idle. */
   const give = (pooled: Pooled, reason: ConnectionPoolMetrics.Retirement) => {
@@ -266,13 +274,7 @@ export const make = Effect.fnUntraced(function* (
 
   const isReady = () => waiters.size === 0 && suspensions === 0 && !isClosed
 
-  const giveBack = (waiter: Waiter) =>
-    Effect.suspend(() => {
-      waiters.leave(waiter)
-      return waiter.pooled === undefined ? Effect.void : rest(waiter.pooled)
-    })
-
-  /** Serves a borrower, or has it wait. Returns how to undo that. */
+  /** Serves a borrower, or has it wait. */
   const claim = (waiter: Waiter) => {
     const fresh = isReady() ? freshFor(waiter.want) : undefined
     if (fresh === undefined) {
@@ -282,8 +284,13 @@ export const make = Effect.fnUntraced(function* (
       stock.leaves(fresh)
       waiters.hand(waiter, fresh)
     }
-    return giveBack(waiter)
   }
+
+  const giveBack = (waiter: Waiter) =>
+    Effect.suspend(() => {
+      waiters.leave(waiter)
+      return waiter.pooled === undefined ? Effect.void : rest(waiter.pooled)
+    })
 
   /** Looks after those that are idle: nobody else does while nobody borrows. */
   const tend = Effect.sync(() => {
@@ -338,7 +345,8 @@ export const make = Effect.fnUntraced(function* (
     isReady: () => isReady() && idle.some(isFresh),
     areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && stock.slots >= room.max(),
     isHeardOf: () => stock.isHeardOf(now() - Duration.toMillis(heardLately)),
-    take: (want, late, admit) => take({ want, late, admit }, claim),
+    take: (want, late, admit) =>
+      take({ want, late, admit }, (waiter) => ({ make: () => claim(waiter), release: giveBack(waiter) })),
     recycle,
     noRoom: () => (all.size === 0 ? room.refusal() : undefined),
     recall: backend.recall,

@@ -1,10 +1,11 @@
 /**
- * Borrowers that have a permit of the pool and wait for a connection, in the order in which they came.
+ * Borrowers that wait for a connection, in the order in which they were admitted: for most, in which they were granted a permit.
  */
 import type * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { Claim } from "../../lifetime/FairSemaphore.ts"
 import type { ConnectionError } from "../ConnectionError.ts"
 import type { Pooled } from "./ConnectionPoolBackend.ts"
 
@@ -16,12 +17,11 @@ export const anyRole = Symbol("any role")
 /** Whether a connection of a role is what is wanted. */
 export const suits = (want: Want, role: string | undefined): boolean => want === anyRole || want === role
 
-/** Calls `claim` when a borrower is admitted, and runs the effect that it returns when the borrower's scope closes. */
-export type Admit = (claim: () => Effect.Effect<void>) => Effect.Effect<void, ConnectionError, Scope.Scope>
+/** Makes the claim when a borrower is admitted, and releases it when the borrower's scope closes. */
+export type Admit = (claim: Claim) => Effect.Effect<void, ConnectionError, Scope.Scope>
 
 /** Admits a borrower that needs no permit. */
-export const withoutPermit: Admit = (claim) =>
-  Effect.asVoid(Effect.acquireRelease(Effect.sync(claim), (release) => release))
+export const withoutPermit: Admit = ({ make, release }) => Effect.acquireRelease(Effect.sync(make), () => release)
 
 /** One that waits, or has what it waited for. */
 export interface Waiter {
@@ -37,18 +37,23 @@ interface Request {
   readonly late: Effect.Effect<never, ConnectionError>
 }
 
-/** Has a borrower admitted, which `claim` serves or has wait at that moment, and returns what it is handed. */
-export const take = ({ admit, late, want }: Request, claim: (waiter: Waiter) => Effect.Effect<void>) =>
+/** Has a borrower admitted, which at that moment is served or begins to wait, and returns what it is handed. */
+export const take = ({ admit, late, want }: Request, claimOf: (waiter: Waiter) => Claim) =>
   Effect.suspend(() => {
     const waiter: Waiter = { want, told: Deferred.makeUnsafe(), pooled: undefined }
     return Effect.andThen(
-      admit(() => claim(waiter)),
+      admit(claimOf(waiter)),
       Effect.suspend(() => {
         const { pooled, told } = waiter
         return pooled === undefined ? Effect.raceFirst(Deferred.await(told), late) : Effect.succeed(pooled)
       })
     )
   })
+
+/** A waiter learns what it was handed, and goes on at once. */
+export const tell = ({ pooled, told }: Waiter): void => {
+  if (pooled !== undefined) Deferred.doneUnsafe(told, Effect.succeed(pooled))
+}
 
 export class Waiters {
   private readonly queue = new Set<Waiter>()
@@ -70,11 +75,10 @@ export class Waiters {
     this.queue.delete(waiter)
   }
 
-  /** A waiter has the connection. */
+  /** A waiter has the connection. It may go on as soon as it is told. */
   hand(waiter: Waiter, pooled: Pooled): void {
     this.queue.delete(waiter)
     waiter.pooled = pooled
-    Deferred.doneUnsafe(waiter.told, Effect.succeed(pooled))
   }
 
   /** The first that wants this role gets none. */
