@@ -231,6 +231,19 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
     if (next !== undefined) grant(next)
   }
 
+  const enter = (key: string, claim?: Claim): Holder<E> | Refusal => {
+    if (closed) return "closed"
+    const isFree = free > 0 && mayHaveMore(key)
+    if (!isFree && isFull(key)) return "full"
+    const holder = new Holder<E>(key, leave, claim)
+    if (isFree) grant(holder)
+    else {
+      queue.add(holder)
+      holder.forget = deadlines?.add(() => refused(holder, "late"))
+    }
+    return holder
+  }
+
   /** What was claimed is released, then the permit is given back. A place in the queue is left at once. */
   const release = (holder: Holder<E>) =>
     Effect.suspend(() => {
@@ -244,19 +257,6 @@ export const make = Effect.fnUntraced(function* <E = never>(permits: number, bou
       leave(holder)
       return Effect.void
     })
-
-  const enter = (key: string, claim?: Claim): Holder<E> | Refusal => {
-    if (closed) return "closed"
-    const isFree = free > 0 && mayHaveMore(key)
-    if (!isFree && isFull(key)) return "full"
-    const holder = new Holder<E>(key, leave, claim)
-    if (isFree) grant(holder)
-    else {
-      queue.add(holder)
-      holder.forget = deadlines?.add(() => refused(holder, "late"))
-    }
-    return holder
-  }
 
   const takeIn = (scope: Scope.Scope, key: string, claim?: Claim): Effect.Effect<void, E> =>
     Effect.uninterruptibleMask((restore) => {

@@ -127,11 +127,51 @@ describe("a pool of connections of several roles", () => {
             Effect.forkScoped(effect, { startImmediately: true })
           const first = yield* wait(Effect.map(take(pool, "alice"), ({ id }) => id))
           yield* wait(Effect.tap(touch(pool, "bob"), alice.release))
-          const second = yield* wait(Effect.map(take(pool, "alice"), ({ id }) => id))
+          yield* wait(Effect.map(take(pool, "alice"), ({ id }) => id))
           yield* Scope.close(pause, Exit.void)
-          assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(second)], [alice.id, "3"])
+          assert.strictEqual(yield* Fiber.join(first), alice.id)
         })
       )
+  )
+
+  it.effect("a borrower that takes a connection again and again at once does not keep others from theirs", () =>
+    withPool({ max: 3 }, (pool) =>
+      Effect.gen(function* () {
+        yield* touch(pool, "alice")
+        const pause = yield* Scope.make()
+        yield* Scope.provide(pool.suspend, pause)
+        let [times, isServed] = [0, false]
+        const again = Effect.suspend(() => {
+          times++
+          return touch(pool, "alice")
+        })
+        const one = yield* Effect.forkScoped(Effect.repeat(again, { until: () => isServed || times === 1000 }), {
+          startImmediately: true
+        })
+        const other = yield* Effect.forkScoped(
+          Effect.tap(touch(pool, "bob"), () => Effect.sync(() => (isServed = true))),
+          { startImmediately: true }
+        )
+        yield* Scope.close(pause, Exit.void)
+        yield* Effect.forEach([one, other], Fiber.join)
+        assert.isBelow(times, 10)
+      })
+    )
+  )
+
+  it.effect("what was opened for one who waits is not closed to make room for another", () =>
+    withPool({ max: 1 }, (pool, events) =>
+      Effect.gen(function* () {
+        const pause = yield* Scope.make()
+        yield* Scope.provide(pool.suspend, pause)
+        const borrower = yield* Effect.forkScoped(touch(pool), { startImmediately: true })
+        const ping = yield* Effect.forkScoped(pool.ping, { startImmediately: true })
+        yield* Scope.close(pause, Exit.void)
+        yield* Fiber.join(borrower)
+        yield* Fiber.join(ping)
+        assert.deepStrictEqual(opened(events), ["open 1"])
+      })
+    )
   )
 
   it.effect("C1 C4 under interruption each role gets its own, every one is closed once, and no place is lost", () =>

@@ -395,19 +395,23 @@ describe("what an app may have done with its connections", () => {
     )
   )
 
-  it.effect("`suspend`: a borrower that suspends the pool as soon as it is served is the last that is", () =>
+  it.effect("`suspend`: nothing is opened any more when a borrower that was just served suspends the pool", () =>
     withPool({ ...lasting, max: 2 }, {}, (pool, log) =>
       Effect.gen(function* () {
         yield* once(pool)
         const [pause, again] = [yield* Scope.make(), yield* Scope.make()]
         yield* Scope.provide(pool.suspend, pause)
-        yield* Effect.forkScoped(Effect.andThen(held(pool), Scope.provide(pool.suspend, again)), {
-          startImmediately: true
-        })
+        const suspend = Effect.andThen(
+          Scope.provide(pool.suspend, again),
+          Effect.sync(() => opened(log))
+        )
+        const first = yield* Effect.forkScoped(Effect.andThen(held(pool), suspend), { startImmediately: true })
         const next = yield* Effect.forkScoped(held(pool), { startImmediately: true })
         yield* Scope.close(pause, Exit.void)
+        const before = yield* Fiber.join(first)
         yield* TestClock.adjust("1 second")
-        assert.deepStrictEqual(opened(log), ["open 1"])
+        assert.deepStrictEqual(opened(log), before)
+        assert.isUndefined(next.pollUnsafe())
         yield* Scope.close(again, Exit.void)
         assert.strictEqual((yield* Fiber.join(next)).id, "2")
       })

@@ -251,8 +251,8 @@ const mutations: ReadonlyArray<Mutation> = [
     "a pool that is suspended lends what is idle",
     "pools",
     backends,
-    "waiters.size === 0 && suspensions === 0 && !isClosed",
-    "waiters.size === 0 && !isClosed"
+    "if (isClosed || suspensions > 0 || waiters.size === 0) return",
+    "if (isClosed || waiters.size === 0) return"
   ],
   [
     "a place that becomes free is used by nobody who waits",

@@ -217,49 +217,46 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  const freshFor = (want: Want) => idle.findLast((pooled) => suits(want, pooled.role) && isFresh(pooled))
+  /** Takes one that may be lent at once. */
+  const takeFresh = (want: Want) => {
+    const fresh = idle.findLast((pooled) => suits(want, pooled.role) && isFresh(pooled))
+    if (fresh !== undefined) stock.leaves(fresh)
+    return fresh
+  }
 
-  /** Begins what those who still wait need. Returns for how many there is no room. */
+  /** Begins what those who still wait need, and makes room for it. What comes to rest meanwhile is for the next turn. */
   const begin = () => {
     const plan = ConnectionPoolPlan.make({
-      wants: Array.from(waiters, ({ want }) => want),
+      wants: waiters.all().map(({ want }) => want),
       begun: [...stock.opening, ...stock.answering(now())],
       idle: idle.filter((pooled) => objection(pooled) === undefined),
       free: room.max() - stock.slots
     })
+    const spare = idle.filter((pooled) => !plan.ask.includes(pooled))
     plan.ask.forEach(ask)
     plan.open.forEach(open)
-    return plan.missing
-  }
-
-  /** Hands out what is idle and was heard from, and tells its borrowers when it is settled who has what. */
-  const handOut = () => {
-    const served: Array<Waiter> = []
-    for (const waiter of waiters) {
-      const fresh = freshFor(waiter.want)
-      if (fresh === undefined) continue
-      stock.leaves(fresh)
-      waiters.hand(waiter, fresh)
-      served.push(waiter)
+    if (waiters.size === 0) return
+    // Their places are needed.
+    for (const pooled of spare) {
+      const reason = objection(pooled)
+      if (reason !== undefined && idle.includes(pooled)) give(pooled, reason)
     }
-    served.forEach(tell)
-    return served.length
+    // What was idle for the longest time is the first, and none of it is what anybody waits for.
+    let missing = plan.missing - stock.leaving()
+    for (const pooled of spare) {
+      if (missing <= 0 || !idle.includes(pooled)) continue
+      missing--
+      give(pooled, "for another role")
+    }
   }
 
   /** Serves the borrowers that wait: with what is idle, with asking what was not heard from for long, with opening more. */
   const serve = () => {
     if (isClosed || suspensions > 0 || waiters.size === 0) return
-    // Those who were told may have given something back, or have suspended the pool.
-    if (handOut() > 0) return pump()
-    let missing = begin()
-    if (waiters.size === 0) return
-    // Their places are needed.
-    for (const pooled of idle.slice()) {
-      const reason = objection(pooled)
-      if (reason !== undefined) give(pooled, reason)
-    }
-    // What was idle for the longest time is the first, and none of it is what anybody waits for.
-    for (missing -= stock.leaving(); missing > 0 && idle[0] !== undefined; missing--) give(idle[0], "for another role")
+    const served = waiters.handOut(takeFresh)
+    if (waiters.size > 0) begin()
+    // Last: they go on at once, and may borrow, give back or suspend.
+    served.forEach(tell)
   }
 
   /** What is begun may be done at once, and calls this again. */
@@ -272,18 +269,9 @@ export const make = Effect.fnUntraced(function* (
     fork(retire(pooled, reason))
   }
 
-  const isReady = () => waiters.size === 0 && suspensions === 0 && !isClosed
-
-  /** Serves a borrower, or has it wait. */
-  const claim = (waiter: Waiter) => {
-    const fresh = isReady() ? freshFor(waiter.want) : undefined
-    if (fresh === undefined) {
-      waiters.enter(waiter)
-      pump()
-    } else {
-      stock.leaves(fresh)
-      waiters.hand(waiter, fresh)
-    }
+  const enter = (waiter: Waiter) => {
+    waiters.enter(waiter)
+    pump()
   }
 
   const giveBack = (waiter: Waiter) =>
@@ -342,11 +330,11 @@ export const make = Effect.fnUntraced(function* (
     )
 
   return {
-    isReady: () => isReady() && idle.some(isFresh),
+    isReady: () => waiters.size === 0 && suspensions === 0 && !isClosed && idle.some(isFresh),
     areAllLent: () => all.size > 0 && idle.length + asked.size === 0 && stock.slots >= room.max(),
     isHeardOf: () => stock.isHeardOf(now() - Duration.toMillis(heardLately)),
     take: (want, late, admit) =>
-      take({ want, late, admit }, (waiter) => ({ make: () => claim(waiter), release: giveBack(waiter) })),
+      take({ want, late, admit }, (waiter) => ({ make: () => enter(waiter), release: giveBack(waiter) })),
     recycle,
     noRoom: () => (all.size === 0 ? room.refusal() : undefined),
     recall: backend.recall,

@@ -62,9 +62,9 @@ export class Waiters {
     return this.queue.size
   }
 
-  /** Those that wait, the first one first: also while some leave and others come. */
-  [Symbol.iterator](): Iterator<Waiter> {
-    return this.queue.values()
+  /** Those that wait now, the first one first. */
+  all(): ReadonlyArray<Waiter> {
+    return Array.from(this.queue)
   }
 
   enter(waiter: Waiter): void {
@@ -75,10 +75,16 @@ export class Waiters {
     this.queue.delete(waiter)
   }
 
-  /** A waiter has the connection. It may go on as soon as it is told. */
-  hand(waiter: Waiter, pooled: Pooled): void {
-    this.queue.delete(waiter)
-    waiter.pooled = pooled
+  /** Those that something is found for have it, the first one first. They go on as soon as they are told. */
+  handOut(find: (want: Want) => Pooled | undefined): ReadonlyArray<Waiter> {
+    const served: Array<Waiter> = []
+    for (const waiter of this.queue) {
+      waiter.pooled = find(waiter.want)
+      if (waiter.pooled === undefined) continue
+      this.queue.delete(waiter)
+      served.push(waiter)
+    }
+    return served
   }
 
   /** The first that wants this role gets none. */
