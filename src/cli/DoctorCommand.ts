@@ -11,7 +11,6 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { accessSync, constants, statfsSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import * as Outages from "../lifetime/internal/Outages.ts"
 import * as PgDirect from "../postgres/internal/PgDirect.ts"
@@ -19,6 +18,7 @@ import * as PgTarget from "../postgres/internal/PgTarget.ts"
 import * as ClearText from "../server/ClearText.ts"
 import * as Databases from "../server/Databases.ts"
 import * as Engines from "../server/Engines.ts"
+import * as ListenerPort from "../server/ListenerPort.ts"
 import { manifest } from "../server/Manifest.ts"
 import * as Migrations from "../server/Migrations.ts"
 import * as QueryRole from "../server/QueryRole.ts"
@@ -158,20 +158,13 @@ const results = Effect.try({
 })
 
 const port = ({ host, port }: Settings.Settings) =>
-  Effect.callback<ReadonlyArray<Finding>>((resume) => {
-    const socket = createServer()
-    socket.once("error", (error) =>
-      resume(
-        Effect.succeed([
-          "code" in error && error.code === "EADDRINUSE"
-            ? warning("port", `${port} on ${host} is in use: by the running service, or set another PORT`)
-            : failed("port", `${port} on ${host} cannot be had: ${error.message}. Set PORT or HOST`)
-        ])
-      )
-    )
-    socket.listen(port, host, () =>
-      socket.close(() => resume(Effect.succeed([ok("port", `${port} on ${host} is free`)])))
-    )
+  Effect.match(ListenerPort.check(host, port), {
+    onSuccess: () => [ok("port", `${port} on ${host} is free`)],
+    onFailure: (error) => [
+      "code" in error && error.code === "EADDRINUSE"
+        ? warning("port", `${port} on ${host} is in use: by the running service, or set another PORT`)
+        : failed("port", `${port} on ${host} cannot be had: ${error.message}. Set PORT or HOST`)
+    ]
   })
 
 /** Of Redis: who lets us in, and whether it will do. */

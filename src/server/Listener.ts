@@ -23,6 +23,7 @@ import * as Loopback from "../lifetime/internal/Loopback.ts"
 import * as ListenerTls from "./ListenerTls.ts"
 import * as ListenerEnd from "./ListenerEnd.ts"
 import * as ListenerLimits from "./ListenerLimits.ts"
+import * as ListenerPort from "./ListenerPort.ts"
 import * as RawAnswer from "./RawAnswer.ts"
 import * as SecurityHeaders from "./SecurityHeaders.ts"
 import { SettingsError } from "./Settings.ts"
@@ -114,7 +115,7 @@ const unmet = (_: unknown, response: ServerResponse): void => {
   answer(response, 417, body, { connection: "close" })
 }
 
-/** Connections are accepted a moment before there is a router: a client that is so early gets an answer too. */
+/** Connections are accepted a moment before there is a router: the request of a client that is so early waits for it. */
 const serverOf = (
   { descriptor = Option.none(), timeouts = {}, watch }: Options,
   pair: ListenerTls.Pair | undefined
@@ -140,30 +141,21 @@ const serverOf = (
     server.emit("request", request, response)
   })
   const waiting: Array<readonly [IncomingMessage, ServerResponse]> = []
+  server.on("newListener", (event: string, serve: (request: IncomingMessage, response: ServerResponse) => void) => {
+    if (event !== "request") return
+    // One that is gone meanwhile needs no answer.
+    for (const [request, response] of waiting.splice(0)) if (!request.destroyed) serve(request, response)
+  })
+  server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+    responses.set(request.socket, response)
+    watch?.(request, response)
+    if (server.listenerCount("request") === 1) waiting.push([request, response])
+  })
   if (Option.isSome(descriptor)) {
-    server.on("newListener", (event: string, serve: (request: IncomingMessage, response: ServerResponse) => void) => {
-      if (event !== "request") return
-      // One that is gone meanwhile needs no answer.
-      for (const [request, response] of waiting.splice(0)) if (!request.destroyed) serve(request, response)
-    })
     server.once("listening", () => {
       if (server.address() === null) server.emit("error", new Error("it is not one of TCP"))
     })
   }
-  server.on("request", (request: IncomingMessage, response: ServerResponse) => {
-    responses.set(request.socket, response)
-    watch?.(request, response)
-    if (server.listenerCount("request") > 1) return
-    // On such a socket clients wait for the service to start.
-    if (Option.isSome(descriptor)) return void waiting.push([request, response])
-    const body = RawAnswer.body(
-      503,
-      "NotReady",
-      "The service is not ready",
-      "The service is starting. Ask again in a second."
-    )
-    answer(response, 503, body, { "retry-after": "1" })
-  })
   return server
 }
 
@@ -243,6 +235,9 @@ export const urlOf = Effect.fnUntraced(function* (
  * that tells what to change. A socket that was handed over is there, and would be lost with its first listener.
  */
 export const probe = (options: Options) =>
-  options.descriptor !== undefined && Option.isSome(options.descriptor)
-    ? Effect.asVoid(pairOf(options))
-    : Effect.asVoid(Effect.scoped(Layer.build(layer(options))))
+  Effect.andThen(
+    pairOf(options),
+    options.descriptor !== undefined && Option.isSome(options.descriptor)
+      ? Effect.void
+      : Effect.mapError(ListenerPort.check(options.host, options.port), (cause) => notListening(options, cause))
+  )

@@ -1,6 +1,4 @@
-/**
- * Two instances behind nginx, restarted one after the other under load.
- */
+/** How clients meet a service that starts, alone and behind nginx. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -11,6 +9,43 @@ import { eventually } from "../support/conditions.ts"
 import { make as proxy } from "../support/nginx.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import * as Service from "../support/service.ts"
+
+/** What a client hears that asks again and again until it is answered 401, apart from refused connections. */
+const heard = async (url: string): Promise<ReadonlyArray<string>> => {
+  const answers: Array<string> = []
+  while (answers.at(-1) !== "401") {
+    const answer = await fetch(`${url}/session`).then(
+      async (response) => {
+        await response.text()
+        return String(response.status)
+      },
+      (error: Error) => String((error.cause as NodeJS.ErrnoException | undefined)?.code ?? error.message)
+    )
+    if (answer !== "ECONNREFUSED") answers.push(answer)
+    await new Promise((resume) => setTimeout(resume, 1))
+  }
+  return answers
+}
+
+describe("a service that starts", () => {
+  it.live(
+    "refuses connections until it can serve, so that a proxy may ask another instance, and answers those that it accepts",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* freshDatabase
+        const port = yield* freePort
+        const clients = yield* Effect.forkScoped(
+          Effect.promise(() => Promise.all([1, 2, 3, 4].map(() => heard(`http://127.0.0.1:${port}`))))
+        )
+        yield* Service.launch({
+          args: ["serve"],
+          env: { PORT: String(port), DATABASE_URL: Redacted.value(url), HOLDFAST_DEMO_PASSWORD: Service.demoPassword }
+        })
+        assert.deepStrictEqual(yield* Fiber.join(clients), [["401"], ["401"], ["401"], ["401"]])
+      }).pipe(Effect.scoped),
+    60_000
+  )
+})
 
 describe("a rolling restart of two instances behind nginx", () => {
   it.live(
