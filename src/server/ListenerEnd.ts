@@ -4,7 +4,7 @@
  * When a listening socket closes, the kernel resets the connections that nobody has accepted yet, and Node cuts the kept
  * connections whose next request it has not read yet. A proxy cannot know then whether a request was run, and answers 502 for one
  * that may not be sent twice. So the server closes right after it has accepted and read all that had come, and a kept connection
- * has one more answer, which says that it is the last. Those on which nobody asks for a while are closed after it.
+ * has one more answer, which says that it is the last. When nobody has asked on any of them for a while, the rest is closed.
  */
 import * as Duration from "effect/Duration"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
@@ -36,11 +36,7 @@ const quietly = (server: Server, then: () => void): void => {
   setImmediate(turn)
 }
 
-const last = (_: IncomingMessage, response: ServerResponse) => {
-  response.shouldKeepAlive = false
-}
-
-/** Lets `close` wait for a quiet turn, and then, for so long at most, for the next request on each kept connection. */
+/** Lets `close` wait for a quiet turn, and then for the next request on each kept connection, until none has come for so long. */
 export const gently = <A extends Server>(server: A, forKept: Duration.Duration = Duration.millis(100)): A => {
   const close = server.close.bind(server)
   const closeIdle = server.closeIdleConnections.bind(server)
@@ -50,8 +46,11 @@ export const gently = <A extends Server>(server: A, forKept: Duration.Duration =
       server.closeIdleConnections = () => undefined
       close(done)
       server.closeIdleConnections = closeIdle
-      server.prependListener("request", last)
       const timer = setTimeout(() => quietly(server, closeIdle), Duration.toMillis(forKept))
+      server.prependListener("request", (_: IncomingMessage, response: ServerResponse) => {
+        response.shouldKeepAlive = false
+        timer.refresh()
+      })
       server.once("close", () => clearTimeout(timer))
     })
     return server

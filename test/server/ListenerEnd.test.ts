@@ -27,34 +27,52 @@ const listener = Listener.layer({
   trustedProxies: []
 })
 
-/** A server that closes gently, with a connection that was answered once and is kept. */
-const withKept = Effect.fnUntraced(function* (forKept: Duration.Duration) {
+/** A server that closes gently, with connections that were answered once and are kept. */
+const withKept = Effect.fnUntraced(function* (forKept: Duration.Duration, count = 1) {
   const server = ListenerEnd.gently(
     createServer((_, response) => response.end("ok")),
     forKept
   )
   yield* Effect.promise(() => once(server.listen(0, "127.0.0.1"), "listening"))
-  const kept = yield* RawHttp.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
-  const cut = once(kept, "close")
-  const ask = Effect.promise(async () => {
-    const answered = Promise.race([once(kept, "data"), cut])
-    kept.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    return String((await answered)[0])
+  const connect = Effect.gen(function* () {
+    const kept = yield* RawHttp.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    const cut = once(kept, "close")
+    const ask = Effect.promise(async () => {
+      const answered = Promise.race([once(kept, "data"), cut])
+      kept.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      return String((await answered)[0])
+    })
+    assert.match(yield* ask, /^HTTP\/1.1 200 OK\r\n[^]*Connection: keep-alive\r\n[^]*ok/)
+    return { ask, cut }
   })
-  assert.match(yield* ask, /^HTTP\/1.1 200 OK\r\n[^]*Connection: keep-alive\r\n[^]*ok/)
-  const closed = Promise.all([once(server, "close"), cut])
+  const kept = yield* Effect.replicateEffect(connect, count)
+  const closed = Promise.all([once(server, "close"), ...kept.map(({ cut }) => cut)])
   server.close()
-  return { server, ask, closed: Effect.promise(() => closed) }
+  yield* eventually(
+    Effect.sync(() => server.listening),
+    (isListening) => !isListening
+  )
+  return { asks: kept.map(({ ask }) => ask), closed: Effect.promise(() => closed) }
 })
+
+const lastAnswer = /^HTTP\/1.1 200 OK\r\n[^]*Connection: close\r\n[^]*ok/
 
 it.live("a kept connection has one more answer after the listener has closed, and is closed with it", () =>
   Effect.gen(function* () {
-    const { ask, closed, server } = yield* withKept(Duration.minutes(1))
-    yield* eventually(
-      Effect.sync(() => server.listening),
-      (isListening) => !isListening
-    )
-    assert.match(yield* ask, /^HTTP\/1.1 200 OK\r\n[^]*Connection: close\r\n[^]*ok/)
+    const { asks, closed } = yield* withKept(Duration.minutes(1))
+    for (const ask of asks) assert.match(yield* ask, lastAnswer)
+    yield* closed
+  }).pipe(Effect.scoped)
+)
+
+it.live("while clients still ask on kept connections, none of the others is closed", () =>
+  Effect.gen(function* () {
+    const { asks, closed } = yield* withKept(Duration.seconds(2), 4)
+    for (const ask of asks) {
+      // Each in time after the one before, and the last one later than the first one had to be.
+      yield* Effect.sleep("700 millis")
+      assert.match(yield* ask, lastAnswer)
+    }
     yield* closed
   }).pipe(Effect.scoped)
 )
