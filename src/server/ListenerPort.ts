@@ -15,6 +15,8 @@ const bound = (host: string, port: number) =>
     const socket = connect({ host, port, localAddress: host, localPort: port })
     const done = (error?: NodeJS.ErrnoException) =>
       resume(error?.syscall === "bind" ? Effect.fail(error) : Effect.succeed(socket))
+    // It is bound by then; that the machine's own packets are dropped changes nothing.
+    socket.setTimeout(1000, () => done())
     socket.once("connect", () => done()).on("error", done)
     return Effect.sync(() => socket.resetAndDestroy())
   })
