@@ -333,9 +333,15 @@ layer(MariaDb.layer, { excludeTestServices: true, timeout: "60 seconds" })("Mari
         })
         const { die, dying, notes, other } = yield* Takeover.two(engine)
         yield* server.administer("create table workspace.effects (n int)")
+        // The first run goes on for as long as there is this table when it begins, and the second one ends at once.
+        yield* server.administer("create table workspace.first (n int)")
         const plain = yield* dying.submit("select sleep(600)")
-        const again = yield* dying.submit("insert into effects select sleep(0.5)", { rerun: true })
+        const again = yield* dying.submit(
+          "insert into effects select sleep(600 * count(*)) from information_schema.tables where table_name = 'first'",
+          { rerun: true }
+        )
         yield* eventually(MariaDb.statements(server), (all) => all.length === 2)
+        yield* server.administer("drop table workspace.first")
         const noted = yield* notes
         yield* die
         const failed = yield* other.registry.await(Takeover.alice, plain.id)
