@@ -12,7 +12,7 @@ import type * as SessionToken from "../../src/session/SessionToken.ts"
 import { steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import { redisWorld } from "../support/redisSessions.ts"
 import { pgWorld, unprunedStore } from "../support/sessions.ts"
-import { client, instanceOver, sessionHandleLaws } from "./sessionHandleLaws.ts"
+import { add, client, instanceOver, sessionHandleLaws } from "./sessionHandleLaws.ts"
 
 /** Without the audit's log lines, which have a test of their own. */
 const quiet = <A, E, R>(work: Effect.Effect<A, E, R>) =>
@@ -50,6 +50,21 @@ for (const { name, world } of [
     )
   )
 }
+
+it.effect("S2 changes at the same moment all take effect, where reading takes a while and writing does not", () =>
+  Effect.gen(function* () {
+    const store = Context.get(yield* Layer.build(Layer.fresh(unprunedStore)), SessionStore)
+    const here = yield* instanceOver({
+      ...store,
+      load: (...asked) => Effect.tap(store.load(...asked), Effect.sleep("200 millis"))
+    })
+    const browser = client()
+    yield* (yield* browser.on(here)).authenticate("alice")
+    const change = Effect.flatMap(browser.on(here), (handle) => handle.modify(add))
+    yield* Effect.replicateEffect(change, 80, { concurrency: "unbounded" })
+    assert.strictEqual((yield* (yield* browser.on(here)).data).count, 80)
+  }).pipe(quiet, passing)
+)
 
 describe("handles that are interrupted", () => {
   it.effect("S1 a handle knows of a write that the store has taken, also where whoever wrote gave up meanwhile", () =>

@@ -105,7 +105,7 @@ export const outcome = <A, R>(effect: Effect.Effect<A, SessionError, R>) =>
 const all = <A, E, R>(effects: ReadonlyArray<Effect.Effect<A, E, R>>) =>
   Effect.all(effects, { concurrency: "unbounded" })
 const times = <A>(count: number, make: (index: number) => A) => Array.from({ length: count }, (_, index) => make(index))
-const add = (data: CounterData): CounterData => ({ ...data, count: data.count + 1 })
+export const add = (data: CounterData): CounterData => ({ ...data, count: data.count + 1 })
 const valueOf = Option.match({
   onNone: () => "none",
   onSome: (token: SessionToken.SessionToken) => Redacted.value(token)

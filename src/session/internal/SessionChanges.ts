@@ -11,11 +11,15 @@ import type { SessionError } from "../SessionError.ts"
 import type { Session, Versioned } from "./SessionHandle.ts"
 import type { Snapshot } from "./SessionState.ts"
 
-/** How often `modify` begins anew, and how long it waits at most before, in milliseconds, where the store is quick. */
-const attempts = 16
-const longestWait = 256
-/** Where the store is slow, it waits up to so many times as long as the write took: others need as long. */
-const writesWaitedFor = 8
+/** How often `modify` tries. */
+const tries = 16
+/**
+ * It waits at most so many times as long as the try took: twice after the first, then twice as much each time, up to this. Others
+ * need about as long, and the more of them there are, the further apart they have to be.
+ */
+const longestWait = 32
+/** The shortest try that is counted, in milliseconds. */
+const shortestTry = 8
 
 /** A handle's ways to its data. */
 export interface Access<Data> {
@@ -29,16 +33,18 @@ export interface Access<Data> {
 /** Changes the data, again and again while somebody else was faster. */
 export const modify = <Data>({ refresh, snapshot, write }: Access<Data>): Session<Data>["modify"] =>
   Effect.fnUntraced(function* (change) {
-    for (let attempt = 1; ; attempt++) {
+    const once = Effect.gen(function* () {
       const read = yield* snapshot
       const changed = change(read.data)
       const value = Effect.isEffect(changed) ? yield* changed : changed
-      const [took, written] = yield* Effect.timed(Effect.result(write(value, read, read.version)))
-      if (Result.isSuccess(written)) return value
-      if (written.failure.reason._tag !== "SessionConflict" || attempt === attempts) return yield* written.failure
-      // Read after the wait: what was read before it would be old again.
-      const longest = Math.min(2 ** attempt, longestWait) + writesWaitedFor * Duration.toMillis(took)
+      return Result.map(yield* Effect.result(write(value, read, read.version)), () => value)
+    })
+    for (let number = 1; ; number++) {
+      // Read within the try, and not before a wait: what was read then would be old again.
+      const [took, written] = yield* Effect.timed(number === 1 ? once : Effect.andThen(refresh, once))
+      if (Result.isSuccess(written)) return written.success
+      if (written.failure.reason._tag !== "SessionConflict" || number === tries) return yield* written.failure
+      const longest = Math.min(2 ** number, longestWait) * Math.max(Duration.toMillis(took), shortestTry)
       yield* Effect.sleep(longest * (yield* Random.next))
-      yield* refresh
     }
   })
