@@ -60,6 +60,7 @@ it.live("C6 a backend is ended after its grace and not before, also when somebod
   SkewedClock.settable((clock) =>
     Effect.gen(function* () {
       const { url } = yield* freshDatabase
+      const witness = yield* PgConnection.make({ url })
       const reaper = yield* PgReaper.make({ url, applicationName: "reaper" })
       /** A statement that runs so long, on a backend that has so much grace; told is what became of the statement. */
       const given = Effect.fnUntraced(function* (sql: string, grace: Duration.Input) {
@@ -71,6 +72,11 @@ it.live("C6 a backend is ended after its grace and not before, also when somebod
         )
         const backend = { pid: Number(self?.["pid"]), startedAt: String(self?.["backend_start"]) }
         const running = yield* Effect.forkChild(Effect.exit(connection.query(sql)), { startImmediately: true })
+        // The reaper ends the statement that it sees first, and spares a later one.
+        yield* eventually(
+          witness.query("select from pg_stat_activity where pid = $1 and query = $2", [backend.pid, sql]),
+          ({ rows }) => rows.length > 0
+        )
         yield* Effect.forkChild(reaper.expel(backend, Duration.fromInputUnsafe(grace)), { startImmediately: true })
         return Effect.map(Fiber.join(running), ({ _tag }) => _tag)
       })
