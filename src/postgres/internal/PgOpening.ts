@@ -25,12 +25,15 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { ConnectionError, SqlError, isSqlError } from "effect/sql/SqlError"
 import * as PgFrames from "./PgFrames.ts"
+import * as PgWire from "./PgWire.ts"
 
 /** A backend, as the server tells it. */
 export interface Backend {
   readonly pid: number
   /** `backend_start`, as text in full precision. */
   readonly startedAt: string
+  /** Whether the server sees our own end of the connection: then no pooler ever gives the backend to somebody else. */
+  readonly isOurs: boolean
 }
 
 interface Opened extends Backend {
@@ -64,7 +67,7 @@ export const orClose = <A, E>(scope: Scope.Closeable, statement: Effect.Effect<A
 
 /** Object names are written out: a role can have put others of the same name first on its search path. */
 const whoAmI =
-  "select s.pid, s.backend_start::pg_catalog.text from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) as s"
+  "select s.pid, s.backend_start::pg_catalog.text, s.client_port from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) as s"
 const setAll = `select pg_catalog.set_config(($1::pg_catalog.text[])[i], ($2::pg_catalog.text[])[i], false)
   from pg_catalog.generate_subscripts($1::pg_catalog.text[], 1) as i`
 
@@ -76,7 +79,7 @@ const arraysOf = (settings: Readonly<Record<string, string>>) => [
   arrayOf(Object.values(settings))
 ]
 
-const Who = Schema.Tuple([Schema.Tuple([Schema.Int, Schema.String])])
+const Who = Schema.Tuple([Schema.Tuple([Schema.Int, Schema.String, Schema.NullOr(Schema.Int)])])
 const decodeWho = Schema.decodeUnknownOption(Who)
 
 const failed = (problem: string) =>
@@ -88,7 +91,8 @@ const askBackend = (connection: PgConnection.PgConnection): Effect.Effect<Backen
   Effect.flatMap(connection.queryValues(whoAmI, [], false), (rows) =>
     Option.match(decodeWho(rows), {
       onNone: () => Effect.fail(failed("The server does not tell the backend of a connection")),
-      onSome: ([[pid, startedAt]]) => Effect.succeed({ pid, startedAt })
+      onSome: ([[pid, startedAt, port]]) =>
+        Effect.succeed({ pid, startedAt, isOurs: port !== null && port === PgWire.localPortOf(connection) })
     })
   )
 

@@ -6,9 +6,10 @@
  *
  * **Details**
  *
- * A backend is known by process id *and* start time, so that a reused process id is never mistaken for it. What it ran when
- * it was first seen is remembered: after the grace time it is ended only if it still runs the same statement
- * (`query_start`). One that runs something else has outlived it: a pooler may have given it to somebody else.
+ * A backend is known by process id *and* start time, so that a reused process id is never mistaken for it. One of ours is ended
+ * after the grace time, whatever it runs: a statement may have been on its way for longer than its connection lived. Where a pooler
+ * may have given a backend to somebody else, what it ran when it was first seen is remembered, and it is ended only if it still
+ * runs the same statement (`query_start`).
  */
 import type * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Clock from "effect/Clock"
@@ -48,13 +49,13 @@ const look = `select a.pid, a.backend_start::pg_catalog.text, a.query_start::pg_
 
 const end = `select pg_catalog.pg_terminate_backend(a.pid)
   from rows from (pg_catalog.unnest($1::pg_catalog.int4[]), pg_catalog.unnest($2::pg_catalog.timestamptz[]),
-    pg_catalog.unnest($3::pg_catalog.timestamptz[])) as t(pid, start, query)
+    pg_catalog.unnest($3::pg_catalog.timestamptz[]), pg_catalog.unnest($4::pg_catalog.bool[])) as t(pid, start, query, ours)
   join ${backends}
-    and (a.query_start operator(pg_catalog.=) t.query or a.query_start is null and t.query is null)`
+    and (t.ours or a.query_start operator(pg_catalog.=) t.query or a.query_start is null and t.query is null)`
 
 type Ask = Effect.Success<ReturnType<typeof PgDriver.brief>>
 
-const keyOf = ({ pid, startedAt }: Backend) => `${pid} ${startedAt}`
+const keyOf = ({ pid, startedAt }: Pick<Backend, "pid" | "startedAt">) => `${pid} ${startedAt}`
 
 /** Makes a reaper that stops with the current scope. `config` is that of the connections it watches. */
 export const make = Effect.fnUntraced(function* (config: PgConnection.Config, connect?: PgDriver.Connect) {
@@ -71,8 +72,8 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config, co
     for (const target of all) {
       const key = keyOf(target)
       const queryStart = there.get(key)
-      // One that runs something else by now has outlived what was to be ended, and is not ours to end.
-      const isOver = queryStart === undefined || (target.queryStart ?? queryStart) !== queryStart
+      // Behind a pooler, one that runs something else by now has outlived what was to be ended, and may be somebody else's.
+      const isOver = queryStart === undefined || (!target.isOurs && (target.queryStart ?? queryStart) !== queryStart)
       if (isOver) {
         targets.delete(key)
         yield* Deferred.succeed(target.gone, undefined)
@@ -86,7 +87,8 @@ export const make = Effect.fnUntraced(function* (config: PgConnection.Config, co
       yield* ask(end, [
         due.map(({ pid }) => pid),
         due.map(({ startedAt }) => startedAt),
-        due.map(({ queryStart }) => queryStart ?? null)
+        due.map(({ queryStart }) => queryStart ?? null),
+        due.map(({ isOurs }) => isOurs)
       ])
     }
   })

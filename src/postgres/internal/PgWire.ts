@@ -92,6 +92,12 @@ export const socketOf = (connection: PgConnection): Duplex | undefined => {
   return socket instanceof Duplex ? socket : undefined
 }
 
+/** The port on our side of a connection, or `undefined` where it has none, as over a Unix socket. */
+export const localPortOf = (connection: PgConnection): number | undefined => {
+  const socket = socketOf(connection)
+  return hasProperty(socket, "localPort") && typeof socket.localPort === "number" ? socket.localPort : undefined
+}
+
 /** The wire of a connection, or `undefined` where the driver does not show what it needs. Idempotent. */
 export const attach = (connection: PgConnection): PgWire | undefined => {
   const known = wires.get(connection)
