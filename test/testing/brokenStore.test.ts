@@ -42,6 +42,14 @@ describe("a store that is broken on purpose", () => {
     )
   )
 
+  it.live("is told with what was expected and where in the law", () =>
+    Effect.gen(function* () {
+      const [law, , broken] = faults[0] ?? assert.fail("there are faults")
+      const [found] = yield* check(broken, [law])
+      assert.match(found?.error ?? "", /^\S*Error: .+\n( +.*\n)* +at .*SessionStoreLaws\w+\.[jt]s:\d+:\d+/)
+    })
+  )
+
   for (const [law, fault, broken] of faults) {
     it.live(`is found where ${fault}: ${law}`, () =>
       Effect.gen(function* () {

@@ -1,5 +1,6 @@
 /** Laws as values, and how they become tests. */
 import { describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -44,7 +45,7 @@ export interface Trials<World, Need extends string, R = never> {
   readonly test?: Declare<R> | undefined
 }
 
-/** A law that some adapter does not keep, and what the trial said. */
+/** A law that some adapter does not keep, and what the trial said, with its place in the law. */
 export interface Broken {
   readonly law: string
   readonly error: string
@@ -116,7 +117,9 @@ export const check = <Id, World, E, Need extends string>(
           Exit.die(new Error(`It was not over in time (2 × ${Duration.format(Duration.fromInputUnsafe(patience))})`))
         )
       )
-      return Effect.map(limited, (exit) => (Exit.isSuccess(exit) ? [] : [{ law: law.name, error: String(exit.cause) }]))
+      return Effect.map(limited, (exit) =>
+        Exit.isSuccess(exit) ? [] : [{ law: law.name, error: Cause.pretty(exit.cause) }]
+      )
     }),
     (all) => all.flat()
   )
