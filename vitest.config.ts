@@ -1,3 +1,4 @@
+import { join } from "node:path"
 import { defineConfig } from "vitest/config"
 import LongestFirst from "./test/support/LongestFirst.ts"
 
@@ -6,6 +7,9 @@ const conditions = ["holdfast-source", "node", "default"]
 
 // Where each test stands by itself, no order breaks any. Vitest prints the seed, and the same seed is the same order.
 const anyOrder = { shuffle: { files: true, tests: true }, seed: Number(process.env.HOLDFAST_TEST_SEED ?? Date.now()) }
+
+// Half of what it takes to start a program is to strip and compile it; that is done once for all tests and what they start.
+process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, "node_modules/.cache/holdfast-tests")
 
 export default defineConfig({
   resolve: { conditions },

@@ -19,7 +19,7 @@ const refusalOf = (name: string) =>
   Effect.gen(function* () {
     const users = yield* Users.Users
     const times: Array<number> = []
-    for (let n = 0; n < 6; n++) {
+    for (let n = 0; n < 3; n++) {
       const isTheirs = yield* users.find(name)
       const before = process.cpuUsage()
       const user = yield* isTheirs(Redacted.make("wrong"))
@@ -55,7 +55,7 @@ describe("a user that is to be there", () => {
           const writes = Effect.map(sql`select owes from public.writes`, ({ length }) => length)
           const start = (password: string) =>
             Effect.forEach(
-              Array.from({ length: 6 }),
+              Array.from({ length: 4 }),
               () => ensure({ name: "demo", operator: true, password: Redacted.make(password) }),
               { concurrency: "unbounded", discard: true }
             )

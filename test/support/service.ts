@@ -77,12 +77,9 @@ export const temporaryDirectory = Effect.acquireRelease(
   (directory) => Effect.promise(() => Fs.rm(directory, { recursive: true, force: true }))
 )
 
-/** Half of what it takes to start a program is to strip and compile it; that is done once for all of them. */
-const compileCache = Path.join(import.meta.dirname, "../../node_modules/.cache/holdfast-test-programs")
-
 const environment = (env: Environment = {}) => {
-  const { HOME, NODE_EXTRA_CA_CERTS, PATH } = process.env
-  const all = { PATH, HOME, NODE_EXTRA_CA_CERTS, NODE_COMPILE_CACHE: compileCache, ...env }
+  const { HOME, NODE_COMPILE_CACHE, NODE_EXTRA_CA_CERTS, PATH } = process.env
+  const all = { PATH, HOME, NODE_COMPILE_CACHE, NODE_EXTRA_CA_CERTS, ...env }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
 }
 
