@@ -122,8 +122,9 @@ export interface Session<Data> {
    * **Details**
    *
    * When somebody else changed the data meanwhile, it is read again and `change` runs again, up to 16 times in all, then
-   * this fails with `SessionConflict`. Between two tries it waits, up to 32 times as long as a try took. Nothing is written when the data stays the same. The first change of a
-   * visitor's data makes a session; one whose token was followed by a newer one is told so by `SessionSuperseded`.
+   * this fails with `SessionConflict`. Between two tries it waits, up to 32 times as long as a try took. Nothing is written
+   * when the data stays the same. The first change of a visitor's data makes a session; one whose token was followed by a
+   * newer one is told so by `SessionSuperseded`.
    *
    * **Gotchas**
    *
