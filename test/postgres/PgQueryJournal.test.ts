@@ -7,6 +7,9 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
+import { QueriesUnavailable, QueryError } from "../../src/query/QueryError.ts"
+import type * as QueryJournal from "../../src/query/QueryJournal.ts"
+import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as PgQueryJournal from "../../src/postgres/PgQueryJournal.ts"
 import * as ScriptedQueryDriver from "../../src/testing/ScriptedQueryDriver.ts"
 import { eventually } from "../support/conditions.ts"
@@ -20,6 +23,8 @@ const instant = act({})
 /** Asks the database itself. */
 const ask = (url: Redacted.Redacted<string>, sql: string, params: ReadonlyArray<unknown> = []) =>
   Effect.scoped(Effect.flatMap(PgConnection.make({ url }), (connection) => connection.queryValues(sql, params, false)))
+
+const away = new QueryError({ reason: new QueriesUnavailable({ problem: "as asked" }) })
 
 const lapse = (url: Redacted.Redacted<string>, name: string) =>
   ask(
@@ -55,6 +60,38 @@ describe("PgQueryJournal", () => {
           canceled.transitions.map(({ state }, at) => [at + 1, state])
         )
         assert.strictEqual((yield* Effect.flip(b.registry.status("bob", id))).reason._tag, "QueryNotFound")
+      })
+    )
+  )
+
+  it.live("K1 the instance that ran a query says what the others say, as soon as they do, also of its rows", () =>
+    alone(
+      Effect.gen(function* () {
+        const { url } = yield* Shared.database
+        const b = yield* Shared.start(url)
+        for (const kept of [undefined, QueryResults.layerMemory()]) {
+          const told = yield* Deferred.make<void>()
+          let isAway = false
+          const between = (journal: QueryJournal.Shared): QueryJournal.Shared => ({
+            ...journal,
+            end: (...outcome) => Effect.tap(journal.end(...outcome), () => Deferred.await(told)),
+            find: (...wanted) => (isAway ? Effect.fail(away) : journal.find(...wanted))
+          })
+          const a = yield* Shared.start(url, { kept, between })
+          const { id } = yield* a.submit(act({ rows: 3 }))
+          const record = yield* b.registry.await(alice, id)
+          assert.strictEqual(record.state, "Succeeded")
+          assert.deepStrictEqual(yield* a.registry.status(alice, id), record)
+          const range = { offset: 1, limit: 5 }
+          assert.deepStrictEqual((yield* a.registry.page(alice, id, range)).rows, [[1], [2]])
+          isAway = true
+          assert.strictEqual((yield* a.registry.status(alice, id)).state, "Running")
+          yield* Deferred.succeed(told, undefined)
+          assert.deepStrictEqual(yield* a.registry.await(alice, id), record)
+          isAway = false
+          assert.deepStrictEqual((yield* a.registry.page(alice, id, range)).rows, [[1], [2]])
+          yield* a.close
+        }
       })
     )
   )

@@ -23,6 +23,10 @@ export interface Options {
   readonly results?: Partial<PgQueryResults.Options> | undefined
   readonly registry?: QueryRegistry.Options | undefined
   readonly script?: ScriptedQueryDriver.Script | undefined
+  /** What stands between the registry and its journal. */
+  readonly between?: ((journal: QueryJournal.Shared) => QueryJournal.Shared) | undefined
+  /** Where rows are kept. Default: in the database. */
+  readonly kept?: Layer.Layer<QueryResults.QueryResults> | undefined
 }
 
 /** A database that has the tables. */
@@ -31,9 +35,10 @@ export const database = Effect.tap(freshDatabase, ({ url }) => PgQueryJournal.mi
 /** Starts an instance on a database, and waits until it has its lease. */
 export const start = Effect.fnUntraced(function* (url: Redacted.Redacted<string>, options: Options = {}) {
   const scope = yield* Scope.fork(yield* Effect.scope)
-  const journal = yield* Scope.provide(PgQueryJournal.make({ url, ...options.journal }), scope)
+  const shared = yield* Scope.provide(PgQueryJournal.make({ url, ...options.journal }), scope)
+  const journal = options.between?.(shared) ?? shared
   const results = yield* Scope.provide(PgQueryResults.make({ url, ...options.results }), scope)
-  const kept = Layer.succeed(QueryResults.QueryResults, results)
+  const kept = options.kept ?? Layer.succeed(QueryResults.QueryResults, results)
   const opened = yield* Scripted.open(options.registry, options.script, kept).pipe(
     Scope.provide(scope),
     Effect.provideService(QueryJournal.QueryJournal, journal)

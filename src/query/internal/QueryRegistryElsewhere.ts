@@ -32,6 +32,10 @@ const pageSize = 1000
 
 const isOver = ({ state }: QueryRecord) => QueryState.isTerminal(state)
 
+/** What is written may lag behind what is known here, until the outcome is written: then others know more. */
+const further = (written: QueryRecord, here: QueryRecord) =>
+  written.transitions.length < here.transitions.length ? here : written
+
 /** Over a shared journal; `end` ends a query of this instance's. */
 export const make = (
   journal: QueryJournal.Shared,
@@ -70,9 +74,14 @@ export const make = (
   const status = (principal: string, id: QueryId): Failed<QueryRecord> =>
     Effect.suspend(() => {
       const entry = own(principal, id)
-      return entry === undefined
-        ? Effect.map(known(principal, id), ({ record }) => record)
-        : Effect.succeed(entry.record)
+      const elsewhere = Effect.map(known(principal, id), ({ record }) => record)
+      if (entry === undefined) return elsewhere
+      return entry.isOver || entry.sharing?.isEnding !== true
+        ? Effect.succeed(entry.record)
+        : Effect.match(elsewhere, {
+            onFailure: () => entry.record,
+            onSuccess: (record) => further(record, entry.record)
+          })
     })
 
   const awaited = (principal: string, id: QueryId): Failed<QueryRecord> =>
@@ -119,6 +128,8 @@ export const make = (
       return Effect.flatMap(known(principal, id), ({ record, rows }) => {
         if (record.state !== "Succeeded") return fail(new QueryNotSucceeded({ state: record.state }))
         if (rows === undefined || results.sealed === undefined) {
+          // Written a moment ago, by this instance.
+          if (entry?.result !== undefined) return read(entry.result)
           return fail(
             new ResultsUnavailable({
               problem: `The rows were kept by the instance that ran the query (${record.instance ?? "unknown"}), and can be read there only.`

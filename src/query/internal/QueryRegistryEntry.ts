@@ -79,6 +79,8 @@ export interface Sharing {
   isWaiting: boolean
   /** Whether somebody asked for its end. */
   isCanceled: boolean
+  /** Whether its outcome is being written: others may know of it already. */
+  isEnding: boolean
   /** Whether all of it is found in the journal, so that nothing need be kept here. */
   isElsewhere: boolean
 }

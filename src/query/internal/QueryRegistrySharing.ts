@@ -120,6 +120,7 @@ export const make = Effect.fnUntraced(function* (journal: QueryJournal.Shared, l
     yield* Deferred.await(sharing.entered)
     const { claim } = sharing
     if (claim === undefined) return yield* forget(entry)
+    sharing.isEnding = true
     if (isForOthers(entry, sharing, came)) {
       yield* handOver(entry, sharing, claim)
       yield* forget(entry)
@@ -171,6 +172,7 @@ export const make = Effect.fnUntraced(function* (journal: QueryJournal.Shared, l
     handles: [],
     isWaiting: true,
     isCanceled: false,
+    isEnding: false,
     isElsewhere: false
   })
 
