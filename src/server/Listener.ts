@@ -49,6 +49,12 @@ export interface Options extends ListenerLimits.Limits {
   /** A socket that listens already, in the place of port and host. Default: none. */
   readonly descriptor?: Option.Option<number> | undefined
   readonly timeouts?: Timeouts | undefined
+  /**
+   * How long a connection is kept on which nobody asks. A proxy that keeps it for longer sends a request into a connection that is
+   * being closed, sooner or later, and answers 502. nginx and the load balancers of AWS keep theirs for 60 seconds, Traefik for 90,
+   * Caddy for 120. Default: 130 seconds.
+   */
+  readonly keepAlive?: Duration.Duration | undefined
   /** Called for each request when its headers were read. Default: nobody is. */
   readonly watch?: ((request: IncomingMessage, response: ServerResponse) => void) | undefined
 }
@@ -117,13 +123,14 @@ const unmet = (_: unknown, response: ServerResponse): void => {
 
 /** Connections are accepted a moment before there is a router: the request of a client that is so early waits for it. */
 const serverOf = (
-  { descriptor = Option.none(), timeouts = {}, watch }: Options,
+  { descriptor = Option.none(), keepAlive = Duration.seconds(130), timeouts = {}, watch }: Options,
   pair: ListenerTls.Pair | undefined
 ) => {
   const options = {
     // Its hosts are looked at with its path.
     requireHostHeader: false,
     headersTimeout: Duration.toMillis(timeouts.headers ?? "20 seconds"),
+    keepAliveTimeout: Duration.toMillis(keepAlive),
     requestTimeout: Duration.toMillis(timeouts.request ?? "1 minute"),
     connectionsCheckingInterval: Duration.toMillis(timeouts.checkEvery ?? "2 seconds")
   }

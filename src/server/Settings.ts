@@ -88,6 +88,8 @@ export interface Settings extends FunctionSettings.FunctionSettings {
   readonly maxConnections: number
   /** Of these, those of one address that is no trusted proxy's. */
   readonly maxConnectionsPerAddress: number
+  /** For so long a connection is kept on which nobody asks. */
+  readonly keepAlive: Duration.Duration
   /** After so long without a reader taking anything of an answer its connection is closed. */
   readonly writeTimeout: Duration.Duration
   /** Long answers of one user that are not read yet. */
@@ -289,6 +291,7 @@ export const load: Effect.Effect<Settings, SettingsError | OptionalPeer.PeerMiss
       1,
       maxConnections
     ),
+    keepAlive: yield* ListenerSettings.keepAlive,
     writeTimeout: yield* duration("HOLDFAST_WRITE_TIMEOUT", "30 seconds"),
     maxAnswersPerUser: yield* integer("HOLDFAST_MAX_ANSWERS_PER_USER", 32, 1, 100_000),
     maxStreamsPerUser: yield* integer("HOLDFAST_MAX_STREAMS_PER_USER", 100, 1, 100_000),

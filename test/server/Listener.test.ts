@@ -200,6 +200,23 @@ layer(Layer.empty, { excludeTestServices: true })("the sockets of the service", 
     })
   )
 
+  it.effect("a connection that is kept outlives those of proxies, and is closed in the end", () =>
+    Effect.gen(function* () {
+      const answered = Effect.fnUntraced(function* (options: Partial<Listener.Options>) {
+        const client = yield* peer((yield* start({ timeouts: {}, ...options })).port)
+        client.socket.write(get)
+        yield* eventually(Effect.sync(client.text), (text) => text.endsWith("ok"))
+        return client
+      })
+      assert.match((yield* answered({})).text(), /\r\nKeep-Alive: timeout=130\r\n/)
+      const short = yield* answered({ keepAlive: Duration.millis(100) })
+      yield* eventually(
+        Effect.sync(() => isClosed(short)),
+        (closed) => closed
+      )
+    })
+  )
+
   it.effect("I3 one address that takes all it may keeps out nobody else, and is told so", () =>
     Effect.gen(function* () {
       const { counted, lines, port } = yield* start({ maxConnections: 100, maxConnectionsPerAddress: 20, timeouts: {} })

@@ -217,6 +217,10 @@ describe("the configuration of the service", () => {
       ["HOLDFAST_QUERY_TIMEOUTS", "alice"],
       ["HOLDFAST_MAX_CONNECTIONS", "0"],
       ["HOLDFAST_MAX_CONNECTIONS_PER_ADDRESS", "10001"],
+      ["HOLDFAST_DRAIN_DELAY", "61s"],
+      ["HOLDFAST_KEEP_ALIVE", "130"],
+      ["HOLDFAST_KEEP_ALIVE", "999ms"],
+      ["HOLDFAST_KEEP_ALIVE", "61m"],
       ["HOLDFAST_RENEW_EVERY", "often"],
       ["HOLDFAST_RENEW_EVERY", "0 seconds"],
       ["HOLDFAST_SESSION_STORE", "mongo"]
