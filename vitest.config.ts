@@ -11,11 +11,25 @@ const anyOrder = { shuffle: { files: true, tests: true }, seed: Number(process.e
 // Half of what it takes to start a program is to strip and compile it; that is done once for all tests and what they start.
 process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, "node_modules/.cache/holdfast-tests")
 
+// What measures the memory of its process, and what starts programs and servers of its own all the time and so gains nothing.
+const alone = [
+  ...["console", "docs", "embedded", "function", "house", "server", "testing"].map(
+    (folder) => `test/${folder}/**/*.test.ts`
+  ),
+  "test/client/ClientSessionProcess.test.ts",
+  "test/postgres/PgQueryDriverMemory.test.ts",
+  "test/query/QueryThousandUsers.test.ts"
+]
+
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
   test: {
-    include: ["test/**/*.test.ts"],
+    // Files that leave nothing behind can share a process: a third of what they take is to start one, and to load the library.
+    projects: [
+      { extends: true, test: { name: "alone", include: alone } },
+      { extends: true, test: { name: "shared", include: ["test/**/*.test.ts"], exclude: alone, isolate: false } }
+    ],
     testTimeout: 90_000,
     hookTimeout: 60_000,
     setupFiles: ["test/support/leaks.ts"],
@@ -23,7 +37,7 @@ export default defineConfig({
     pool: "forks",
     // More than a small machine has processors: most of what the tests do is wait for a server.
     maxWorkers: 4,
-    // A worker lives for one file: a larger space for new objects spares it most collections.
+    // Most workers live for one file: a larger space for new objects spares it most collections.
     execArgv: ["--max-semi-space-size=64"],
     sequence: process.env.HOLDFAST_TEST_ORDER === "random" ? anyOrder : { sequencer: LongestFirst },
     reporters: ["default", "./test/support/closingLine.ts"]

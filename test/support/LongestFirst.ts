@@ -1,5 +1,6 @@
 /**
- * Begins a run with the files that take longest: a long file that begins last runs alone, and the other workers have nothing to do.
+ * Begins a run with the files that share processes, so that those go from one file to the next, and with the files that take longest:
+ * a long file that begins last runs alone, and the other workers have nothing to do.
  *
  * Vitest knows the durations of its last run. A fresh checkout has no last run, and the size of a file says little about its time.
  */
@@ -60,7 +61,8 @@ export default class LongestFirst extends BaseSequencer {
       if (!existsSync(path))
         throw new Error(`There is no ${path}. Take it out of the list of the longest files, or rename it there.`)
     }
-    const place = ({ moduleId }: TestSpecification) => places.get(moduleId) ?? longest.length
+    const place = ({ moduleId, project }: TestSpecification) =>
+      (places.get(moduleId) ?? longest.length) + (project.config.isolate ? places.size + 1 : 0)
     // oxlint-disable-next-line unicorn/no-array-sort -- it is the sequencer's
     const usual = await super.sort(files)
     return usual.toSorted((a, b) => place(a) - place(b))
