@@ -12,12 +12,10 @@ import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
-import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Bursts from "../lifetime/internal/Bursts.ts"
 import * as LogEvent from "../lifetime/internal/LogEvent.ts"
 import * as Problem from "../http/Problem.ts"
 import * as SameOrigin from "../http/SameOrigin.ts"
-import { Draining } from "./Draining.ts"
 import { HoldfastApi } from "./HoldfastApi.ts"
 import * as RequestObservers from "./RequestObservers.ts"
 import * as RequestTarget from "./RequestTarget.ts"
@@ -32,11 +30,7 @@ export const layer = (origin: URL) =>
       const { watch } = yield* SlowReaders
       const everywhere = yield* Problem.everywhere(HoldfastApi)
       const isForeign = SameOrigin.refusal(origin.origin)
-      const { isAnnounced } = yield* Draining
-      const browsers = SecurityHeaders.adding(origin)
-      // A proxy that kept a connection would send a request on it in the moment in which the service closes it.
-      const secured = (response: HttpServerResponse.HttpServerResponse) =>
-        isAnnounced() ? HttpServerResponse.setHeader(browsers(response), "connection", "close") : browsers(response)
+      const secured = SecurityHeaders.adding(origin)
       let sentFrom: string | undefined
       const refusing = Bursts.makeUnsafe((_: "origin", count) =>
         LogEvent.warning(

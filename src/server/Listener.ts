@@ -55,6 +55,8 @@ export interface Options extends ListenerLimits.Limits {
    * Caddy for 120. Default: 130 seconds.
    */
   readonly keepAlive?: Duration.Duration | undefined
+  /** For so long the service has been about to end when the listener closes, see {@link ListenerEnd}. Default: it was not. */
+  readonly drainDelay?: Duration.Duration | undefined
   /** Called for each request when its headers were read. Default: nobody is. */
   readonly watch?: ((request: IncomingMessage, response: ServerResponse) => void) | undefined
 }
@@ -123,7 +125,13 @@ const unmet = (_: unknown, response: ServerResponse): void => {
 
 /** Connections are accepted a moment before there is a router: the request of a client that is so early waits for it. */
 const serverOf = (
-  { descriptor = Option.none(), keepAlive = Duration.seconds(130), timeouts = {}, watch }: Options,
+  {
+    descriptor = Option.none(),
+    drainDelay = Duration.zero,
+    keepAlive = Duration.seconds(130),
+    timeouts = {},
+    watch
+  }: Options,
   pair: ListenerTls.Pair | undefined
 ) => {
   const options = {
@@ -134,7 +142,8 @@ const serverOf = (
     requestTimeout: Duration.toMillis(timeouts.request ?? "1 minute"),
     connectionsCheckingInterval: Duration.toMillis(timeouts.checkEvery ?? "2 seconds")
   }
-  const server = (pair === undefined ? createServer(options) : createSecureServer({ ...options, ...pair }))
+  const made = pair === undefined ? createServer(options) : createSecureServer({ ...options, ...pair })
+  const server = ListenerEnd.gently(made, ListenerEnd.keptFor(drainDelay))
     .on("clientError", refuse)
     .on("checkExpectation", unmet)
     // A client that takes nothing of an answer keeps it in memory. A stream of events says something every 15 seconds.
@@ -156,8 +165,9 @@ const serverOf = (
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {
     responses.set(request.socket, response)
     watch?.(request, response)
-    if (server.listenerCount("request") === 1) waiting.push([request, response])
+    if (server.listenerCount("request") === own) waiting.push([request, response])
   })
+  const own = server.listenerCount("request")
   if (Option.isSome(descriptor)) {
     server.once("listening", () => {
       if (server.address() === null) server.emit("error", new Error("it is not one of TCP"))
@@ -199,7 +209,7 @@ export const layer = (options: Options) =>
   Effect.gen(function* () {
     const bound = yield* ListenerLimits.make(options)
     const pair = yield* pairOf(options)
-    const server = ListenerEnd.gently(serverOf(options, pair))
+    const server = serverOf(options, pair)
     bound(server)
     const listening = NodeHttpServer.layer(() => server, { ...placeOf(options), gracefulShutdownTimeout: "2 seconds" })
     return options.tls !== undefined &&

@@ -36,10 +36,26 @@ const quietly = (server: Server, then: () => void): void => {
   setImmediate(turn)
 }
 
-/** Lets `close` wait for a quiet turn, and then for the next request on each kept connection, until none has come for so long. */
-export const gently = <A extends Server>(server: A, forKept: Duration.Duration = Duration.millis(100)): A => {
+/**
+ * How long kept connections wait for one more request. Who lets the service drain has a proxy in front, which may get no processor
+ * for a moment, and must not lose a request; who does not, such as a developer, wants it to be over.
+ */
+export const keptFor = (drainDelay: Duration.Duration): Duration.Duration =>
+  Duration.isZero(drainDelay) ? Duration.millis(100) : Duration.seconds(1)
+
+/**
+ * Lets `close` wait for a quiet turn, and then for the next request on each kept connection, until none has come for so long. A
+ * connection that has its last answer is closed with it.
+ */
+export const gently = <A extends Server>(server: A, forKept: Duration.Duration): A => {
   const close = server.close.bind(server)
   const closeIdle = server.closeIdleConnections.bind(server)
+  const answering = new Set<ServerResponse>()
+  let begins = (response: ServerResponse) => {
+    answering.add(response)
+    response.once("close", () => answering.delete(response))
+  }
+  server.prependListener("request", (_: IncomingMessage, response: ServerResponse) => begins(response))
   server.close = (done) => {
     quietly(server, () => {
       // Node's `close` cuts kept connections at once.
@@ -47,10 +63,13 @@ export const gently = <A extends Server>(server: A, forKept: Duration.Duration =
       close(done)
       server.closeIdleConnections = closeIdle
       const timer = setTimeout(() => quietly(server, closeIdle), Duration.toMillis(forKept))
-      server.prependListener("request", (_: IncomingMessage, response: ServerResponse) => {
+      begins = (response) => {
         response.shouldKeepAlive = false
         timer.refresh()
-      })
+        // The connection of an answer that had begun before is kept.
+        response.once("close", () => timer.refresh())
+      }
+      for (const response of answering) begins(response)
       server.once("close", () => clearTimeout(timer))
     })
     return server

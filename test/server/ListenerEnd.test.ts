@@ -10,7 +10,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { once } from "node:events"
-import { createServer } from "node:http"
+import { createServer, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { Worker } from "node:worker_threads"
 import * as Listener from "../../src/server/Listener.ts"
@@ -76,6 +76,55 @@ it.live("while clients still ask on kept connections, none of the others is clos
     yield* closed
   }).pipe(Effect.scoped)
 )
+
+/** A server that closes gently while it answers a request, of whose answer it has sent `begun`. */
+const whileAnswering = Effect.fnUntraced(function* (begun: string) {
+  let answer: ServerResponse | undefined
+  const plain = createServer({ keepAliveTimeout: 0 }, (_, response) => {
+    if (begun !== "") response.write(begun)
+    answer = response
+    server.close()
+  })
+  const closeIdle = plain.closeIdleConnections.bind(plain)
+  let closings = 0
+  plain.closeIdleConnections = () => {
+    closings++
+    closeIdle()
+  }
+  const server = ListenerEnd.gently(plain, Duration.millis(10))
+  yield* Effect.promise(() => once(server.listen(0, "127.0.0.1"), "listening"))
+  const client = yield* RawHttp.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+  let text = ""
+  client.on("data", (chunk: Buffer) => (text += chunk.toString()))
+  const closed = Promise.all([once(server, "close"), once(client, "close")])
+  client.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+  yield* eventually(
+    Effect.sync(() => closings),
+    (count) => count > 0
+  )
+  answer?.end("ok")
+  yield* Effect.promise(() => closed)
+  return text
+})
+
+it.live("what is being answered when the listener closes is the last answer of its connection", () =>
+  Effect.gen(function* () {
+    assert.match(yield* whileAnswering(""), lastAnswer)
+  }).pipe(Effect.scoped)
+)
+
+it.live("a connection whose answer had begun when the listener closed is closed after its end", () =>
+  Effect.gen(function* () {
+    assert.match(yield* whileAnswering("begun"), /^HTTP\/1.1 200 OK\r\n[^]*Connection: keep-alive\r\n[^]*begun[^]*ok/)
+  }).pipe(Effect.scoped)
+)
+
+it("a service that drains has a proxy in front, for which it keeps connections longer", () => {
+  const drained = ListenerEnd.keptFor(Duration.seconds(5))
+  assert.isAbove(Duration.toMillis(drained), Duration.toMillis(ListenerEnd.keptFor(Duration.zero)))
+  // What is left then is cut.
+  assert.isBelow(Duration.toMillis(drained), 2000)
+})
 
 it.live("a kept connection on which nobody asks is closed in time", () =>
   Effect.scoped(Effect.flatMap(withKept(Duration.millis(10)), ({ closed }) => closed))

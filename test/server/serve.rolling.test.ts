@@ -98,10 +98,12 @@ describe("a rolling restart of two instances behind nginx", () => {
         for (const [index, instance] of instances.slice(0, Number(process.env.HOLDFAST_TEST_SCALE ?? 1)).entries()) {
           const own = ports[index] ?? 0
           yield* instance.signal("SIGTERM")
-          yield* eventually(
+          const { headers } = yield* eventually(
             Browser.make(`http://127.0.0.1:${own}`).send("GET", "/health/ready"),
             ({ status, text }) => status === 503 && text.includes("shutdown")
           )
+          // With a new connection for each request, one would come just when the socket closes.
+          assert.strictEqual(headers.get("connection"), "keep-alive")
           assert.strictEqual((yield* instance.exited).code, 0)
           yield* start(own)
         }
