@@ -25,7 +25,7 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
   test: {
-    // Files that leave nothing behind can share a process: a third of what they take is to start one, and to load the library.
+    // Files that leave nothing behind can share a process: a quarter of what they take is to start one, and to load the library.
     projects: [
       { extends: true, test: { name: "alone", include: alone } },
       { extends: true, test: { name: "shared", include: ["test/**/*.test.ts"], exclude: alone, isolate: false } }

@@ -71,15 +71,24 @@ describe("PgQueryJournal", () => {
         const { url } = yield* Shared.database
         const b = yield* Shared.start(url)
         for (const kept of [undefined, QueryResults.layerMemory()]) {
-          const told = yield* Deferred.make<void>()
+          const [asked, written, told] = [Deferred.makeUnsafe(), Deferred.makeUnsafe(), Deferred.makeUnsafe()]
           let isAway = false
           const between = (journal: QueryJournal.Shared): QueryJournal.Shared => ({
             ...journal,
-            end: (...outcome) => Effect.tap(journal.end(...outcome), () => Deferred.await(told)),
+            end: (...outcome) =>
+              Deferred.succeed(asked, undefined).pipe(
+                Effect.andThen(Deferred.await(written)),
+                Effect.andThen(journal.end(...outcome)),
+                Effect.tap(() => Deferred.await(told))
+              ),
             find: (...wanted) => (isAway ? Effect.fail(away) : journal.find(...wanted))
           })
           const a = yield* Shared.start(url, { kept, between })
           const { id } = yield* a.submit(act({ rows: 3 }))
+          yield* Deferred.await(asked)
+          // The journal lags behind what this instance knows, until the outcome is there.
+          assert.strictEqual((yield* a.registry.status(alice, id)).state, "Running")
+          yield* Deferred.succeed(written, undefined)
           const record = yield* b.registry.await(alice, id)
           assert.strictEqual(record.state, "Succeeded")
           assert.deepStrictEqual(yield* a.registry.status(alice, id), record)
