@@ -142,17 +142,21 @@ const serverOf = (
     requestTimeout: Duration.toMillis(timeouts.request ?? "1 minute"),
     connectionsCheckingInterval: Duration.toMillis(timeouts.checkEvery ?? "2 seconds")
   }
-  const made = pair === undefined ? createServer(options) : createSecureServer({ ...options, ...pair })
-  const server = ListenerEnd.gently(made, ListenerEnd.keptFor(drainDelay))
+  const server = pair === undefined ? createServer(options) : createSecureServer({ ...options, ...pair })
+  const isAnswered = ListenerEnd.gently(server, ListenerEnd.keptFor(drainDelay))
+  const begins = (request: IncomingMessage, response: ServerResponse) => {
+    isAnswered(response)
+    responses.set(request.socket, response)
+    watch?.(request, response)
+  }
+  server
     .on("clientError", refuse)
     .on("checkExpectation", unmet)
     // A client that takes nothing of an answer keeps it in memory. A stream of events says something every 15 seconds.
     .setTimeout(Duration.toMillis(timeouts.idle ?? "2 minutes"))
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
-    responses.set(request.socket, response)
-    watch?.(request, response)
+    if (server.listenerCount("checkContinue") > 1) return begins(request, response)
     // As Node does where nobody listens.
-    if (server.listenerCount("checkContinue") > 1) return
     response.writeContinue()
     server.emit("request", request, response)
   })
@@ -163,11 +167,9 @@ const serverOf = (
     for (const [request, response] of waiting.splice(0)) if (!request.destroyed) serve(request, response)
   })
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {
-    responses.set(request.socket, response)
-    watch?.(request, response)
-    if (server.listenerCount("request") === own) waiting.push([request, response])
+    begins(request, response)
+    if (server.listenerCount("request") === 1) waiting.push([request, response])
   })
-  const own = server.listenerCount("request")
   if (Option.isSome(descriptor)) {
     server.once("listening", () => {
       if (server.address() === null) server.emit("error", new Error("it is not one of TCP"))

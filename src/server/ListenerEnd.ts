@@ -7,7 +7,7 @@
  * has one more answer, which says that it is the last. When nobody has asked on any of them for a while, the rest is closed.
  */
 import * as Duration from "effect/Duration"
-import type { IncomingMessage, Server, ServerResponse } from "node:http"
+import type { Server, ServerResponse } from "node:http"
 
 /** A turn that is shorter leaves no time for more to come. */
 const quietMillis = 1
@@ -45,9 +45,9 @@ export const keptFor = (drainDelay: Duration.Duration): Duration.Duration =>
 
 /**
  * Lets `close` wait for a quiet turn, and then for the next request on each kept connection, until none has come for so long. A
- * connection that has its last answer is closed with it.
+ * connection that has its last answer is closed with it. Returns what the server calls with each response before it answers.
  */
-export const gently = <A extends Server>(server: A, forKept: Duration.Duration): A => {
+export const gently = (server: Server, forKept: Duration.Duration): ((response: ServerResponse) => void) => {
   const close = server.close.bind(server)
   const closeIdle = server.closeIdleConnections.bind(server)
   const answering = new Set<ServerResponse>()
@@ -55,7 +55,6 @@ export const gently = <A extends Server>(server: A, forKept: Duration.Duration):
     answering.add(response)
     response.once("close", () => answering.delete(response))
   }
-  server.prependListener("request", (_: IncomingMessage, response: ServerResponse) => begins(response))
   server.close = (done) => {
     quietly(server, () => {
       // Node's `close` cuts kept connections at once.
@@ -74,5 +73,5 @@ export const gently = <A extends Server>(server: A, forKept: Duration.Duration):
     })
     return server
   }
-  return server
+  return (response) => begins(response)
 }

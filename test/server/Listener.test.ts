@@ -217,6 +217,40 @@ layer(Layer.empty, { excludeTestServices: true })("the sockets of the service", 
     })
   )
 
+  it.effect("a request that came before there were routes is answered by them, and counts once", () =>
+    Effect.gen(function* () {
+      const seen: Array<string | undefined> = []
+      const services = yield* Layer.build(
+        Listener.layer({
+          host: "127.0.0.1",
+          port: 0,
+          maxConnections: 10,
+          maxConnectionsPerAddress: 10,
+          trustedProxies: [],
+          watch: ({ method }) => void seen.push(method)
+        })
+      )
+      const { address } = Context.get(services, HttpServer.HttpServer)
+      const port = "port" in address ? address.port : 0
+      const [asks, waits] = yield* Effect.all([peer(port), peer(port)])
+      asks.socket.write(get)
+      waits.socket.write(`${post}Expect: 100-continue\r\nContent-Length: 1\r\n\r\n`)
+      yield* eventually(Effect.sync(waits.text), (text) => text === "HTTP/1.1 100 Continue\r\n\r\n")
+      yield* eventually(
+        Effect.sync(() => seen.length),
+        (count) => count > 1
+      )
+      waits.socket.write("a")
+      yield* HttpRouter.serve(
+        routes(() => undefined),
+        { disableLogger: true, disableListenLog: true }
+      ).pipe(Layer.build, Effect.provide(services))
+      yield* eventually(Effect.sync(asks.text), (text) => /^HTTP\/1.1 200 OK\r\n[^]*ok$/.test(text))
+      yield* eventually(Effect.sync(waits.text), (text) => /^[^]*HTTP\/1.1 200 OK\r\n[^]*a$/.test(text))
+      assert.sameMembers(seen, ["GET", "POST"])
+    })
+  )
+
   it.effect("I3 one address that takes all it may keeps out nobody else, and is told so", () =>
     Effect.gen(function* () {
       const { counted, lines, port } = yield* start({ maxConnections: 100, maxConnectionsPerAddress: 20, timeouts: {} })

@@ -1,11 +1,14 @@
 /** What the end of the service is for requests that are under way to it, on a real listener. */
 import { assert, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
@@ -29,10 +32,11 @@ const listener = Listener.layer({
 
 /** A server that closes gently, with connections that were answered once and are kept. */
 const withKept = Effect.fnUntraced(function* (forKept: Duration.Duration, count = 1) {
-  const server = ListenerEnd.gently(
-    createServer((_, response) => response.end("ok")),
-    forKept
-  )
+  const server = createServer((_, response) => {
+    isAnswered(response)
+    response.end("ok")
+  })
+  const isAnswered = ListenerEnd.gently(server, forKept)
   yield* Effect.promise(() => once(server.listen(0, "127.0.0.1"), "listening"))
   const connect = Effect.gen(function* () {
     const kept = yield* RawHttp.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
@@ -80,18 +84,19 @@ it.live("while clients still ask on kept connections, none of the others is clos
 /** A server that closes gently while it answers a request, of whose answer it has sent `begun`. */
 const whileAnswering = Effect.fnUntraced(function* (begun: string) {
   let answer: ServerResponse | undefined
-  const plain = createServer({ keepAliveTimeout: 0 }, (_, response) => {
+  const server = createServer({ keepAliveTimeout: 0 }, (_, response) => {
+    isAnswered(response)
     if (begun !== "") response.write(begun)
     answer = response
     server.close()
   })
-  const closeIdle = plain.closeIdleConnections.bind(plain)
+  const closeIdle = server.closeIdleConnections.bind(server)
   let closings = 0
-  plain.closeIdleConnections = () => {
+  server.closeIdleConnections = () => {
     closings++
     closeIdle()
   }
-  const server = ListenerEnd.gently(plain, Duration.millis(10))
+  const isAnswered = ListenerEnd.gently(server, Duration.millis(10))
   yield* Effect.promise(() => once(server.listen(0, "127.0.0.1"), "listening"))
   const client = yield* RawHttp.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
   let text = ""
@@ -116,6 +121,43 @@ it.live("what is being answered when the listener closes is the last answer of i
 it.live("a connection whose answer had begun when the listener closed is closed after its end", () =>
   Effect.gen(function* () {
     assert.match(yield* whileAnswering("begun"), /^HTTP\/1.1 200 OK\r\n[^]*Connection: keep-alive\r\n[^]*begun[^]*ok/)
+  }).pipe(Effect.scoped)
+)
+
+it.live("so it is where the client waited for 100 Continue", () =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.make()
+    const arrived = yield* Deferred.make<void>()
+    const answer = yield* Deferred.make<void>()
+    const route = HttpRouter.add(
+      "POST",
+      "/slow",
+      Effect.gen(function* () {
+        yield* HttpServerRequest.HttpServerRequest.pipe(Effect.flatMap(({ text }) => text))
+        yield* Deferred.succeed(arrived, undefined)
+        yield* Deferred.await(answer)
+        return HttpServerResponse.text("ok")
+      })
+    )
+    const services = yield* HttpRouter.serve(route, { disableLogger: true, disableListenLog: true }).pipe(
+      Layer.provideMerge(listener),
+      Layer.build,
+      Scope.provide(scope)
+    )
+    const { address } = Context.get(services, HttpServer.HttpServer)
+    const url = `http://127.0.0.1:${"port" in address ? address.port : 0}`
+    const client = yield* RawHttp.connect(url)
+    let text = ""
+    client.on("data", (chunk: Buffer) => (text += chunk.toString()))
+    const cut = once(client, "close")
+    client.write("POST /slow HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na")
+    yield* Deferred.await(arrived)
+    const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+    yield* eventually(Effect.exit(Effect.scoped(RawHttp.connect(url))), (another) => Exit.isFailure(another))
+    yield* Deferred.succeed(answer, undefined)
+    yield* Effect.promise(() => cut)
+    assert.match(text, /^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200 OK\r\n[^]*Connection: close\r\n[^]*ok$/)
+    yield* Fiber.join(closing)
   }).pipe(Effect.scoped)
 )
 
