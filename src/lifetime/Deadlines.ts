@@ -4,12 +4,18 @@
  * A deadline is kept until it is taken back or reached, also when the scope that they were made in has closed. None costs a timer
  * or a fiber of its own: one fiber sleeps until the oldest is due. Until the scope closes it may sleep on with none left; after
  * that it ends with the last of them.
+ *
+ * A process that stood still, for garbage or for want of a processor, hears of the time that has passed before it reads what has
+ * arrived. So it reads for a moment before it calls anything late: the other side has answered in time.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as SteadyClock from "./internal/SteadyClock.ts"
+
+/** A process stood still when it wakes up so much later than it was to. It then reads for as long. */
+const stillMillis = 50
 
 export interface Deadlines {
   /** Adds one; `late` is called when it is reached. Returns how to take it back. */
@@ -31,19 +37,24 @@ export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
   let watching: Fiber.Fiber<void> | undefined
   let isClosed = false
 
-  const due = () => {
-    const now = nowMillis()
-    for (const deadline of deadlines) {
-      if (deadline.at > now) return
-      deadlines.delete(deadline)
-      deadline.late()
-    }
-  }
+  /** Goes on to watch when those are called that were due at a moment. */
+  const callAt = (moment: number) =>
+    Effect.suspend(() => {
+      for (const deadline of deadlines) {
+        if (deadline.at > moment) break
+        deadlines.delete(deadline)
+        deadline.late()
+      }
+      return watch
+    })
   const watch: Effect.Effect<void> = Effect.suspend(() => {
     const [oldest] = deadlines
-    return oldest === undefined
-      ? Effect.void
-      : Effect.sleep(Math.max(oldest.at - nowMillis(), 0)).pipe(Effect.andThen(Effect.sync(due)), Effect.andThen(watch))
+    if (oldest === undefined) return Effect.void
+    const wake = Effect.suspend(() => {
+      const now = nowMillis()
+      return now - oldest.at > stillMillis ? Effect.andThen(Effect.sleep(stillMillis), callAt(now)) : callAt(now)
+    })
+    return Effect.andThen(Effect.sleep(Math.max(oldest.at - nowMillis(), 0)), wake)
   })
   const begin = () => {
     watching = runFork(watch)

@@ -7,6 +7,8 @@ import * as Duration from "effect/Duration"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import { once } from "node:events"
+import { Worker } from "node:worker_threads"
 import * as TimeLimit from "../../src/lifetime/TimeLimit.ts"
 
 describe("TimeLimit", () => {
@@ -28,6 +30,36 @@ describe("TimeLimit", () => {
       const answers = Effect.all([Fiber.join(before), after], { concurrency: 2 })
       assert.deepStrictEqual(yield* Effect.timeout(answers, "2 seconds"), ["late", "late"])
     })
+  )
+
+  it.live("a process that stood still until the time was over hears answers before it calls anything late", () =>
+    Effect.gen(function* () {
+      const within = yield* TimeLimit.make(Duration.millis(100), () => "late")
+      const echo = yield* Effect.acquireRelease(
+        Effect.sync(
+          () =>
+            new Worker(
+              `const { parentPort: it } = require("node:worker_threads")
+          it.on("message", (message) => it.postMessage(message))`,
+              { eval: true }
+            )
+        ),
+        (worker) => Effect.promise(() => worker.terminate())
+      )
+      const ask = (message: string) =>
+        Effect.promise(async () => {
+          const answered = once(echo, "message")
+          echo.postMessage(message)
+          return String(await answered)
+        })
+      yield* ask("ready")
+      for (let turn = 0; turn < 5; turn++) {
+        const asked = Effect.all([ask("one"), ask("two"), ask("three")])
+        const answers = yield* Effect.forkChild(within(asked), { startImmediately: true })
+        yield* Effect.sync(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300))
+        assert.deepStrictEqual(yield* Fiber.join(answers), ["one", "two", "three"])
+      }
+    }).pipe(Effect.scoped)
   )
 
   it.effect("work that is late is interrupted, and what that takes keeps nobody waiting", () =>
