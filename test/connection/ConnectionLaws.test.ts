@@ -28,7 +28,7 @@ import * as QueryRegistry from "../../src/query/QueryRegistry.ts"
 import * as QueryResults from "../../src/query/QueryResults.ts"
 import { steps, sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
-import { eventually } from "../support/conditions.ts"
+import { eventually, inTimeOf } from "../support/conditions.ts"
 import {
   assertOver,
   held,
@@ -461,7 +461,7 @@ const C5: Record<string, Way> = {
         const holder = yield* held
         const begun = performance.now()
         const { lines, result } = yield* logged(Effect.flip(Effect.scoped((yield* ConnectionPool).lease())))
-        assert.isBelow(performance.now() - begun, 2000)
+        assert.isBelow(performance.now() - begun, inTimeOf(2000))
         assert.deepInclude(result.reason, { _tag: "AcquireTimeout", max: 1 })
         assert.deepInclude("holders" in result.reason && result.reason.holders[0], {
           connection: holder.id,
@@ -537,7 +537,7 @@ const closes = (
       const begun = performance.now()
       yield* close
       // The deadline and a second, and room for a machine that is busy.
-      assert.isBelow(performance.now() - begun, 2500)
+      assert.isBelow(performance.now() - begun, inTimeOf(2500))
       yield* eventually(world.witness.backends, (all) => all.length === 0, "3 seconds")
       yield* closed.open
       yield* Effect.timeout(Fiber.await(borrower), "3 seconds")

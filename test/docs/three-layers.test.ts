@@ -7,7 +7,7 @@ import type { ConnectionPool } from "../../src/connection/ConnectionPool.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
 import { Sessions } from "../../src/session/Sessions.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
-import { busyBackends, eventually } from "../support/conditions.ts"
+import { busyBackends, eventually, inTimeOf } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
 const withApp = <A, E>(test: (database: string) => Effect.Effect<A, E, Sessions | ConnectionPool>) =>
@@ -41,7 +41,7 @@ describe("the three-layer example", () => {
         const begun = performance.now()
         yield* Fiber.interrupt(fiber)
         const took = performance.now() - begun
-        assert.isBelow(took, 900)
+        assert.isBelow(took, inTimeOf(900))
         assert.deepStrictEqual(yield* busyBackends(database), [])
         yield* eventually(
           Effect.sync(() => recorder.story("session").filter((step) => !step.endsWith("acquired"))),

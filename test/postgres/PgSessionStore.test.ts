@@ -16,6 +16,7 @@ import type { SessionStore } from "../../src/session/SessionStore.ts"
 import * as SessionToken from "../../src/session/SessionToken.ts"
 import * as TestPostgres from "../../src/testing/TestPostgres.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
+import { inTimeOf } from "../support/conditions.ts"
 import { freshDatabase } from "../support/postgres.ts"
 import { advanceOf, instance, pgWorld } from "../support/sessions.ts"
 import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
@@ -652,9 +653,9 @@ describe("PgSessionStore", () => {
       const store = yield* instance(options)
       const wanted = session()
       for (const operation of operations(store)) {
-        assert.strictEqual(yield* answer(operation, "1200 millis"), "SessionsUnavailable")
+        assert.strictEqual(yield* answer(operation, inTimeOf(1300)), "SessionsUnavailable")
       }
-      assert.strictEqual(yield* answer(PgSessionStore.migrate(options), "1200 millis"), "SessionsUnavailable")
+      assert.strictEqual(yield* answer(PgSessionStore.migrate(options), inTimeOf(1300)), "SessionsUnavailable")
       yield* server.start
       // Reached, but not ready: the tables are not there.
       assert.strictEqual(yield* outcome(store.ping), "SessionsUnavailable")
@@ -686,7 +687,7 @@ describe("PgSessionStore", () => {
       yield* proxy.silence
       const outcomes = yield* all(
         [...operations(store), ...operations(store), PgSessionStore.migrate(options)].map((operation) =>
-          answer(operation, "1300 millis")
+          answer(operation, inTimeOf(1300))
         )
       )
       assert.deepStrictEqual(new Set(outcomes), new Set(["SessionsUnavailable"]))

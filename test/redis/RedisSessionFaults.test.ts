@@ -13,7 +13,7 @@ import type { SessionError } from "../../src/session/SessionError.ts"
 import * as SessionId from "../../src/session/SessionId.ts"
 import * as FaultProxy from "../../src/testing/FaultProxy.ts"
 import { scale } from "../../src/testing/InterruptSweep.ts"
-import { eventually } from "../support/conditions.ts"
+import { eventually, inTimeOf } from "../support/conditions.ts"
 import { client, ownServer } from "../support/redis.ts"
 import { advanceOf, contradictions, instance } from "../support/redisSessions.ts"
 import { authentication, create, newToken, outcome, session } from "../../src/testing/internal/SessionSamples.ts"
@@ -47,13 +47,13 @@ const operations = (store: Store): ReadonlyArray<Effect.Effect<unknown, SessionE
   store.ping
 ]
 
-/** Every operation is answered with "unavailable" within the limit, which leaves the store's own some air. */
-const allUnavailable = (store: Store, within: Duration.Input) =>
+/** Every operation is answered with "unavailable" within a limit that leaves the store's own, of a second, some air. */
+const allUnavailable = (store: Store) =>
   Effect.gen(function* () {
     const outcomes = yield* all(
       operations(store).map((operation) =>
         Effect.timeoutOrElse(outcome(operation), {
-          duration: within,
+          duration: inTimeOf(1300),
           orElse: () => Effect.succeed("no answer" as const)
         })
       )
@@ -84,7 +84,7 @@ describe("sessions in Redis", () => {
       const server = yield* ownServer()
       yield* server.stop
       const store = yield* instance({ url: server.url, ...limit })
-      yield* allUnavailable(store, "1200 millis")
+      yield* allUnavailable(store)
       yield* server.start
       yield* eventually(outcome(store.ping), (told) => told === "ok", "5 seconds")
       const wanted = session()
@@ -158,7 +158,7 @@ describe("sessions in Redis", () => {
       const wanted = session()
       yield* create(store, wanted)
       yield* server.pause
-      yield* allUnavailable(store, "1300 millis")
+      yield* allUnavailable(store)
       yield* server.resume
       yield* recovers(store, wanted.token)
       const own = yield* client(Effect.succeed(server.url))
@@ -187,7 +187,7 @@ describe("sessions in Redis", () => {
       }
       yield* proxy.freeze
       yield* proxy.decide(() => "swallow")
-      yield* allUnavailable(store, "1300 millis")
+      yield* allUnavailable(store)
       yield* proxy.decide(() => "pass")
       yield* recovers(store, wanted.token)
     })
@@ -203,7 +203,7 @@ describe("sessions in Redis", () => {
       yield* store.load(wanted.token)
       const own = yield* client(Effect.succeed(server.url))
       yield* own.send("REPLICAOF", "127.0.0.1", "1")
-      yield* allUnavailable(store, "1200 millis")
+      yield* allUnavailable(store)
       assert.strictEqual(yield* outcome(store.load(wanted.token)), "SessionsUnavailable")
       assert.strictEqual(yield* outcome(store.endedOf([id])), "SessionsUnavailable")
       yield* own.send("REPLICAOF", "NO", "ONE")
@@ -295,7 +295,7 @@ describe("sessions in Redis", () => {
       const wrong = new URL(Redacted.value(server.url))
       wrong.password = "wrong-secret"
       const store = yield* instance({ url: Redacted.make(wrong.href), ...limit })
-      yield* allUnavailable(store, "1200 millis")
+      yield* allUnavailable(store)
       const { reason } = yield* Effect.flip(store.ping)
       const cause = reason._tag === "SessionsUnavailable" ? String(reason.cause) : ""
       assert.match(cause, /WRONGPASS/)

@@ -2,7 +2,7 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { type Browser, problemOf, run, submit } from "../support/browser.ts"
-import { eventually } from "../support/conditions.ts"
+import { eventually, inTimeOf } from "../support/conditions.ts"
 import { states, watch, watchQuery } from "../support/events.ts"
 import * as RawHttp from "../support/rawHttp.ts"
 import * as Service from "../support/service.ts"
@@ -212,7 +212,7 @@ describe("the end of the service with open streams", { concurrent: true, timeout
       )
       assert.deepStrictEqual(new Set(ends), new Set([true]))
       // Requests that run are given two seconds; a stream takes none of them.
-      assert.isBelow(Duration.toMillis(untilEnd), 1500)
+      assert.isBelow(Duration.toMillis(untilEnd), inTimeOf(1500))
       const [untilExit, ended] = yield* Effect.timed(service.exited)
       assert.deepStrictEqual(ended, { code: 0, signal: null }, service.stderr())
       assert.isBelow(Duration.toMillis(untilEnd) + Duration.toMillis(untilExit), 5000)

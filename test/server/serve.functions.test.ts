@@ -7,7 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { type Answer, type Browser, cookieName, make, problemOf, submit } from "../support/browser.ts"
 import { scale } from "../../src/testing/InterruptSweep.ts"
-import { eventually } from "../support/conditions.ts"
+import { eventually, inTimeOf } from "../support/conditions.ts"
 import * as Service from "../support/service.ts"
 import * as Threads from "../support/threads.ts"
 import * as Turns from "../support/turns.ts"
@@ -220,7 +220,7 @@ layer(PairLive, { excludeTestServices: true, timeout: "120 seconds" })("function
       const { a, b, demo } = yield* Pair
       const within = <A>(effect: Effect.Effect<A>) =>
         Effect.map(Effect.timed(effect), ([took, value]) => {
-          assert.isBelow(Duration.toMillis(took), 1000)
+          assert.isBelow(Duration.toMillis(took), inTimeOf(1000))
           return value
         })
       const cancelled = yield* begin(demo)
@@ -288,7 +288,7 @@ describe("the service and its functions", { concurrent: true }, () => {
       assert.isBelow(worst, 20)
       const [took, ended] = yield* Effect.timed(Effect.andThen(service.signal("SIGTERM"), service.exited))
       assert.deepStrictEqual(ended, { code: 0, signal: null }, service.stderr())
-      assert.isBelow(Duration.toMillis(took), 4000)
+      assert.isBelow(Duration.toMillis(took), inTimeOf(4000))
       assert.strictEqual(service.stderr(), "")
     })
   )

@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { cookieName, page, problemOf, queriesOf, queryOf, rowsOf, run, settled, submit } from "../support/browser.ts"
-import { eventually } from "../support/conditions.ts"
+import { eventually, inTimeOf } from "../support/conditions.ts"
 import * as RedisService from "../support/redisService.ts"
 import * as Service from "../support/service.ts"
 
@@ -109,7 +109,7 @@ const sessions = (it: It) => {
       const [took, { status }] = yield* Effect.timed(browser.send("POST", "/logout"))
       assert.deepStrictEqual(yield* Service.statements(queries.name), [])
       assert.strictEqual(status, 204)
-      assert.isBelow(Duration.toMillis(took), 1500)
+      assert.isBelow(Duration.toMillis(took), inTimeOf(1500))
 
       const again = yield* login()
       for (const id of ids) {
@@ -159,7 +159,7 @@ const queries = (it: It) => {
       assert.strictEqual(answer.status, 200)
       const canceled = queryOf(answer)
       assert.deepStrictEqual([canceled.state, canceled.error?.code], ["Canceled", "QueryCanceled"])
-      assert.isBelow(Duration.toMillis(took), 900)
+      assert.isBelow(Duration.toMillis(took), inTimeOf(900))
       assert.deepStrictEqual(queryOf(yield* browser.send("DELETE", `/queries/${id}`)), canceled)
       const rows = yield* browser.send("GET", `/queries/${id}/rows`)
       assert.deepStrictEqual([rows.status, problemOf(rows).code], [409, "QueryNotSucceeded"])
@@ -210,7 +210,7 @@ const queries = (it: It) => {
       assert.deepStrictEqual(all.slice(0, 2), ["Queued", "Queued"])
       const [took, answer] = yield* Effect.timed(browser.send("DELETE", `/queries/${ids.at(-1)}`))
       assert.strictEqual(queryOf(answer).state, "Canceled")
-      assert.isBelow(Duration.toMillis(took), 500)
+      assert.isBelow(Duration.toMillis(took), inTimeOf(500))
       yield* browser.send("DELETE", `/queries/${ids[0]}`)
       yield* eventually(
         Effect.map(browser.send("GET", `/queries/${ids[5]}`), queryOf),

@@ -14,6 +14,7 @@ import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as SnowflakeQueryDriver from "../../src/snowflake/SnowflakeQueryDriver.ts"
 import type { SnowflakeServer } from "../../src/testing/SnowflakeServer.ts"
 import { busyBackends, eventually } from "../support/conditions.ts"
+import { gate } from "../support/postgres.ts"
 import { optionsOf, withSnowflake } from "../support/snowflake.ts"
 
 const listening = () => {
@@ -253,11 +254,13 @@ describe("an interruption", () => {
   )
 
   it.live("finds that the server was done, and its word stands", () =>
-    withSnowflake(({ server }) =>
+    withSnowflake(({ database, server }) =>
       Effect.gen(function* () {
         yield* run("create table written (n int)")
-        const { fiber, told } = yield* begun(server, "insert into written select 1 from pg_sleep(0.1)")
+        const { open, wait } = yield* gate(database)
+        const { fiber, told } = yield* begun(server, `insert into written select 1 from ${wait}`)
         yield* server.decide(({ kind }) => (kind === "status" ? "pending" : "pass"))
+        yield* open
         yield* eventually(server.running, (count) => count === 0)
         yield* server.decide(() => "pass")
         yield* Fiber.interrupt(fiber)
@@ -309,16 +312,18 @@ describe("a handle", () => {
   it.live("is told as soon as it is known, and another driver takes the statement up, or ends it", () => {
     const handles = new Map<string, string>()
     return withSnowflake(
-      ({ server }) =>
+      ({ database, server }) =>
         Effect.gen(function* () {
-          const first = yield* begun(server, "select n, pg_sleep(0.2)::text from generate_series(1, 3) n")
+          const { open, wait } = yield* gate(database)
+          const first = yield* begun(server, `select n, ${wait}::text from generate_series(1, 3) n`)
           assert.strictEqual(handles.get(first.told.execution.id), first.handle)
           const other = SnowflakeQueryDriver.layer(optionsOf(server))
           const second = yield* begun(server, sleep)
           yield* Effect.gen(function* () {
             const { attach, end } = yield* SnowflakeQueryDriver.SnowflakeStatements
             const { execution, rows, sink } = listening()
-            assert.strictEqual((yield* attach(first.handle, sink, execution)).rowCount, 3)
+            const attached = Effect.all([attach(first.handle, sink, execution), open], { concurrency: 2 })
+            assert.strictEqual((yield* attached)[0].rowCount, 3)
             assert.strictEqual(rows.length, 3)
             assert.isTrue(yield* end(second.handle))
             assert.isTrue(yield* end(second.handle))
@@ -341,10 +346,12 @@ describe("a handle", () => {
   it.live("that expired says that nothing is known of the statement", () =>
     withSnowflake(({ database, server }) =>
       Effect.gen(function* () {
-        const { fiber, handle } = yield* begun(server, "select pg_sleep(0.5)::text")
+        const { open, wait } = yield* gate(database)
+        const { fiber, handle } = yield* begun(server, `select ${wait}::text`)
         yield* server.expire(handle)
         const { reason } = yield* Effect.flip(Fiber.join(fiber))
         assert.deepInclude(reason, { _tag: "QueriesUnavailable", written: "unknown" })
+        yield* open
         yield* eventually(busyBackends(database), (busy) => busy.length === 0)
       })
     )

@@ -3,6 +3,7 @@
  *
  * A database lives as long as the scope it was made in, and is dropped at its end.
  */
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { inject } from "vitest"
@@ -27,3 +28,10 @@ export const freshDatabase = superuserUrl.pipe(
   Effect.flatMap(TestSql.makeEmpty),
   Effect.provideService(Ledger.Ledger, ledger)
 )
+
+/** Statements of a database that call `wait` stand still in the server until the gate is opened, or the scope closes. */
+export const gate = Effect.fnUntraced(function* (database: string) {
+  const connection = yield* PgConnection.make({ url: urlOf(database) })
+  yield* connection.query("select pg_advisory_lock(1)")
+  return { wait: "pg_advisory_xact_lock_shared(1)", open: connection.query("select pg_advisory_unlock(1)") }
+})

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { randomUUID } from "node:crypto"
 import type { SnowflakeServer } from "../../src/testing/SnowflakeServer.ts"
+import { gate } from "../support/postgres.ts"
 import { serverOf } from "../support/snowflake.ts"
 import * as SnowflakeDescription from "../support/snowflakeDescription.ts"
 
@@ -41,7 +42,7 @@ describe("SnowflakeServer", () => {
     Effect.gen(function* () {
       // Other tests of this file say what nobody may say.
       const before = SnowflakeDescription.brokenSoFar()
-      const { server } = yield* serverOf({ partitionBytes: 300 })
+      const { database, server } = yield* serverOf({ partitionBytes: 300 })
       const sql = "select n, 'x' as x from generate_series(1, 100) n"
       const now = yield* submit(server, { statement: sql })
       assert.deepInclude(now.json, { code: "090001", sqlState: "00000" })
@@ -56,17 +57,20 @@ describe("SnowflakeServer", () => {
       const beyond = yield* ask(server, `${statements}/${now.json.statementHandle}?partition=999`)
       assert.strictEqual(beyond.status, 400)
 
+      const { open, wait } = yield* gate(database)
+      const slow = `select ${wait}, 'later'`
       const requestId = randomUUID()
       const path = `${statements}?requestId=${requestId}&async=true`
-      const later = yield* ask(server, path, { body: { statement: "select pg_sleep(0.2), 'later'" } })
+      const later = yield* ask(server, path, { body: { statement: slow } })
       assert.deepInclude({ status: later.status, ...later.json }, { status: 202, code: "333334" })
       const again = yield* ask(server, `${path}&retry=true`, { body: { statement: "select 'another'" } })
       assert.strictEqual(again.json.statementHandle, later.json.statementHandle)
       const looked = yield* ask(server, later.json.statementStatusUrl)
       assert.strictEqual(looked.status, 202)
+      yield* open
       const same = yield* ask(server, `${statements}?requestId=${requestId}`, { body: { statement: "" } })
       assert.deepStrictEqual(same.json.data, [["", "later"]])
-      assert.strictEqual(yield* server.executions("select pg_sleep(0.2), 'later'"), 1)
+      assert.strictEqual(yield* server.executions(slow), 1)
       SnowflakeDescription.assertKept(before)
     }).pipe(Effect.scoped)
   )

@@ -45,7 +45,7 @@ describe("a store that is broken on purpose", () => {
   it.live("is told with what was expected and where in the law", () =>
     Effect.gen(function* () {
       const [law, , broken] = faults[0] ?? assert.fail("there are faults")
-      const [found] = yield* check(broken, [law])
+      const [found] = yield* check(broken, [law], "10 seconds")
       assert.match(found?.error ?? "", /^\S*Error: .+\n( +.*\n)* +at .*SessionStoreLaws\w+\.[jt]s:\d+:\d+/)
     })
   )
