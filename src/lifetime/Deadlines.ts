@@ -6,7 +6,8 @@
  * that it ends with the last of them.
  *
  * A process that stood still, for garbage or for want of a processor, hears of the time that has passed before it reads what has
- * arrived. So it reads for a moment before it calls anything late: the other side has answered in time.
+ * arrived. So it reads for a moment before it calls anything late: the other side may have answered in time. All deadlines of a clock
+ * wait for that moment, so that they are called in their order.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -14,8 +15,14 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as SteadyClock from "./internal/SteadyClock.ts"
 
-/** A process stood still when it wakes up so much later than it was to. It then reads for as long. */
-const stillMillis = 50
+/** A process stood still when it wakes up so much later than it was to. */
+const stillMillis = 10
+
+/** So long it reads then. */
+const readingMillis = 50
+
+/** Until when a process that stood still reads, by the steady time of each clock. */
+const reading = new WeakMap<Clock.Clock, number>()
 
 export interface Deadlines {
   /** Adds one; `late` is called when it is reached. Returns how to take it back. */
@@ -50,11 +57,15 @@ export const make = Effect.fnUntraced(function* (limit: Duration.Duration) {
   const watch: Effect.Effect<void> = Effect.suspend(() => {
     const [oldest] = deadlines
     if (oldest === undefined) return Effect.void
+    // It may be taken back while this sleeps: nothing of it is kept but its time.
+    const { at } = oldest
     const wake = Effect.suspend(() => {
       const now = nowMillis()
-      return now - oldest.at > stillMillis ? Effect.andThen(Effect.sleep(stillMillis), callAt(now)) : callAt(now)
+      if (now - at > stillMillis) reading.set(clock, now + readingMillis)
+      const left = Math.ceil((reading.get(clock) ?? now) - now)
+      return left > 0 ? Effect.andThen(Effect.sleep(left), callAt(now)) : callAt(now)
     })
-    return Effect.andThen(Effect.sleep(Math.max(oldest.at - nowMillis(), 0)), wake)
+    return Effect.andThen(Effect.sleep(Math.max(at - nowMillis(), 0)), wake)
   })
   const begin = () => {
     watching = runFork(watch)

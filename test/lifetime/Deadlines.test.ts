@@ -12,6 +12,7 @@ import * as Deadlines from "../../src/lifetime/Deadlines.ts"
 import * as FairSemaphore from "../../src/lifetime/FairSemaphore.ts"
 import * as TimeLimit from "../../src/lifetime/TimeLimit.ts"
 import { steps } from "../../src/testing/InterruptSweep.ts"
+import { eventually } from "../support/conditions.ts"
 
 const limit = Duration.seconds(10)
 
@@ -146,6 +147,24 @@ describe("a deadline is kept until it is taken back or reached", () => {
         assert.deepStrictEqual(late, expected)
       }
     })
+  )
+
+  it.live("in the order of their times, also by a process that stood still, and whoever made them", () =>
+    Effect.gen(function* () {
+      for (let turn = 0; turn < 5; turn++) {
+        const called: Array<string> = []
+        const early = yield* Deadlines.make(Duration.millis(40))
+        const later = yield* Deadlines.make(Duration.millis(60))
+        early.add(() => called.push("early"))
+        later.add(() => called.push("later"))
+        yield* Effect.sync(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 62))
+        yield* eventually(
+          Effect.sync(() => called.length),
+          (count) => count === 2
+        )
+        assert.deepStrictEqual(called, ["early", "later"])
+      }
+    }).pipe(Effect.scoped)
   )
 
   it.effect("and for one that is never reached nobody sleeps at all", () =>
