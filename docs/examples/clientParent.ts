@@ -6,6 +6,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import cluster from "node:cluster"
 import { once } from "node:events"
 import { createServer } from "node:http"
@@ -79,10 +80,16 @@ const program = Effect.gen(function* () {
     yield* Console.log(yield* fetched(`${url}/prices`))
     // Given up in the middle of a request.
     yield* Effect.timeoutOption(fetched(`${url}/never`), "500 millis")
-    const open = yield* Effect.callback<number>((resume) => {
+    const open = Effect.callback<number>((resume) => {
       running.getConnections((_, count) => resume(Effect.succeed(count)))
     })
-    yield* Console.log(`${open} connections are left`)
+    // The server sees their ends a moment later.
+    const left = yield* Effect.repeat(open, {
+      schedule: Schedule.spaced("5 millis"),
+      times: 200,
+      until: (count) => count === 0
+    })
+    yield* Console.log(`${left} connections are left`)
   }
 }).pipe(Effect.scoped)
 

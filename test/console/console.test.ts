@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import { tableFromIPC } from "apache-arrow"
 import { readFileSync } from "node:fs"
 import type { Page } from "playwright-core"
+import { freePort } from "../../src/embedded/FreePort.ts"
 import { eventually } from "../support/conditions.ts"
 import * as Console from "../support/console.ts"
 import { does } from "../support/console.ts"
@@ -648,7 +649,8 @@ layer(Console.layer, { excludeTestServices: true, timeout: "60 seconds" })("the 
     "stays logged in while the service is restarted, says meanwhile that it does not answer, and when the session is over by its own clock",
     () =>
       Effect.gen(function* () {
-        const first = yield* Service.startService()
+        // Nobody else gets it while the service is away.
+        const first = yield* Service.startService({ env: { PORT: String(yield* freePort) } })
         const { page } = yield* Effect.provideService(Console.loggedIn(), Service.Shared, first)
         yield* Console.write(page, "select 'survives'")
         const began = performance.now()

@@ -17,7 +17,7 @@ import type { ConsoleLine } from "../../src/function/ExecutionRecord.ts"
 import type { FunctionError } from "../../src/function/FunctionError.ts"
 import { type Call, FunctionRuntime } from "../../src/function/FunctionRuntime.ts"
 import * as Ledger from "../../src/lifetime/Ledger.ts"
-import { eventually } from "../support/conditions.ts"
+import { eventually, inTimeOf } from "../support/conditions.ts"
 import type { Row } from "./javascriptAttempts.ts"
 
 /** A runtime with the scripts of its language. */
@@ -56,7 +56,7 @@ const memoryBytes = 32 * 1024 * 1024
 const mebibyte = 1024 * 1024
 
 /** A busy machine takes longer: what a law says is told of the time that a thread had, so the bound is wide and the figure printed. */
-const within = 1000
+const within = () => inTimeOf(1000)
 
 interface Ran {
   readonly exit: Exit.Exit<string, FunctionError>
@@ -171,7 +171,7 @@ export const laws = (subject: Subject) => {
               yield* Fiber.interrupt(fiber)
               const took = performance.now() - begun
               times.push(took)
-              if (took >= within) late.push(`${what}: ${took.toFixed(0)} ms`)
+              if (took >= within()) late.push(`${what}: ${took.toFixed(0)} ms`)
               yield* works
             })
           yield* Effect.forEach(subject.endless, stop, { concurrency: 2, discard: true })

@@ -183,7 +183,7 @@ layer(Layer.empty, { excludeTestServices: true })("the sockets of the service", 
 
   it.effect("who takes nothing of an answer is cut; who listens to a long one is not", () =>
     Effect.gen(function* () {
-      const { counted, port } = yield* start()
+      const { counted, port } = yield* start({ timeouts: { idle: "1 second" } })
       const listening = yield* peer(port)
       listening.socket.write("GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
       const stuck = yield* peer(port)

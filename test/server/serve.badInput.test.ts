@@ -489,6 +489,7 @@ layer(Service.layerShared(), { excludeTestServices: true, timeout: "60 seconds" 
       const body = '{"sql":"select $1::jsonb ->> \'__proto__\'","params":[{"__proto__":"plain"}]'
       const answer = yield* browser.send("POST", "/queries", json(`${body}}`))
       assert.strictEqual(answer.status, 202, answer.text)
+      assert.strictEqual((yield* settled(browser, submittedId(answer))).state, "Succeeded")
       const beside = yield* browser.send("POST", "/queries", json(`${body},"__proto__":{"timeoutMs":1}}`))
       assertRefused(beside, 400, beside.text)
       assert.deepStrictEqual(

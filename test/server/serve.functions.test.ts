@@ -306,7 +306,7 @@ describe("the service and its functions", { concurrent: true }, () => {
       const uses = yield* Effect.promise(() => Threads.lastUses(service.pid, threads, gone))
       // They ran when the signal came.
       for (const at of uses) assert.isAbove(at, 0)
-      assert.isBelow(Math.max(...uses), 1000)
+      assert.isBelow(Math.max(...uses), inTimeOf(1000))
       assert.deepStrictEqual(yield* service.exited, { code: 0, signal: null }, service.stderr())
     })
   )

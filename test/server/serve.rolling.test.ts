@@ -64,7 +64,7 @@ describe("a rolling restart of two instances behind nginx", () => {
               DATABASE_URL: Redacted.value(url),
               HOLDFAST_DEMO_PASSWORD: Service.demoPassword,
               HOLDFAST_ORIGIN: front,
-              HOLDFAST_DRAIN_DELAY: "1s"
+              HOLDFAST_DRAIN_DELAY: "3s"
             }
           })
           yield* Service.ready(yield* Service.listening(service))

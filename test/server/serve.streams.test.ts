@@ -137,7 +137,7 @@ describe("streams and the time of a session", { timeout: 120_000 }, () => {
     "S5 listening is no activity: the session ends on time and says so; SIGTERM ends a stream without a word",
     () =>
       Effect.gen(function* () {
-        const service = yield* Service.startService({ env: { HOLDFAST_IDLE_TIMEOUT: "1 second" } })
+        const service = yield* Service.startService({ env: { HOLDFAST_IDLE_TIMEOUT: "3 seconds" } })
         const browser = yield* service.login()
         const session = yield* watch(browser, "/session/events")
         yield* watch(browser, "/queries/events")

@@ -54,8 +54,8 @@ layer(Service.layerShared(), {
 
       const demo = yield* service.login()
       const { id } = yield* run(demo, "select 'secret'")
-      const running = yield* submit(demo, "select pg_sleep(60)")
-      yield* Service.runs(service.queries.name, "pg_sleep")
+      const running = yield* submit(demo, "select pg_sleep(60), 'of demo'")
+      yield* Service.runs(service.queries.name, "of demo")
 
       const alice = yield* service.login("alice", "wonderland")
       for (const [method, path] of [
@@ -70,7 +70,7 @@ layer(Service.layerShared(), {
       const unknown = yield* alice.send("GET", "/queries/q_00000000-0000-4000-8000-000000000000")
       assert.strictEqual((yield* alice.send("GET", `/queries/${id}`)).text, unknown.text)
       assert.deepStrictEqual(queriesOf(yield* alice.send("GET", "/queries")), [])
-      yield* Service.runs(service.queries.name, "pg_sleep")
+      yield* Service.runs(service.queries.name, "of demo")
       assert.strictEqual((yield* demo.send("DELETE", `/queries/${running}`)).status, 200)
     })
   )
