@@ -25,15 +25,15 @@ describe("while a session ends", () => {
   const limits: ReadonlyArray<
     readonly [string, Options, "http" | "https", Effect.Effect<Servers.TestServer, never, Scope.Scope>]
   > = [
-    ["timeout", { timeout: "200 millis" }, "http", Servers.silent],
-    ["headersTimeout", { headersTimeout: "200 millis" }, "http", Servers.silent],
+    ["timeout", { timeout: "1 second" }, "http", Servers.silent],
+    ["headersTimeout", { headersTimeout: "1 second" }, "http", Servers.silent],
     [
       "bodyTimeout",
-      { bodyTimeout: "200 millis" },
+      { bodyTimeout: "1 second" },
       "http",
       Servers.http((_, response) => response.writeHead(200).write("begun"))
     ],
-    ["connectTimeout", { connectTimeout: "200 millis" }, "https", Servers.silent]
+    ["connectTimeout", { connectTimeout: "1 second" }, "https", Servers.silent]
   ]
   for (const [name, options, scheme, server] of limits) {
     it.live(`a running request still has its ${name}, and the end does not wait for longer`, () =>

@@ -125,7 +125,7 @@ describe("C10 a connection that dies without a word", () => {
 
   it.live("a request that may not be retried has its time, and its siblings are closed as soon as it is silent", () =>
     Effect.gen(function* () {
-      const options: Options = { silenceTimeout: "50 millis", headersTimeout: "500 millis" }
+      const options: Options = { silenceTimeout: "50 millis", headersTimeout: "2 seconds" }
       const { client, killAll, open, url } = yield* pooled(5, options)
       killAll()
       const dead = yield* Effect.forkChild(reasonOf(post(client, url)), { startImmediately: true })

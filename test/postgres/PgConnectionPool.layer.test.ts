@@ -44,7 +44,7 @@ describe("PgConnectionPool", () => {
         assert.notStrictEqual(yield* pid, before)
       }).pipe(
         Effect.provide(
-          PgConnectionPool.layer({ url: proxy.through(url), statementTimeout: "100 millis", sharedConnections: 1 })
+          PgConnectionPool.layer({ url: proxy.through(url), statementTimeout: "1 second", sharedConnections: 1 })
         )
       )
     }).pipe(Effect.scoped)

@@ -34,7 +34,7 @@ it.live(
             connectTimeout: "1 minute",
             statementTimeout: "10 seconds"
           })
-          const pool = yield* ConnectionPool.make({ closeTimeout: "2 minutes" }).pipe(
+          const pool = yield* ConnectionPool.make({ closeTimeout: "2 minutes", acquireTimeout: "2 minutes" }).pipe(
             Effect.provideService(ConnectionSource, source)
           )
           const statement = yield* Effect.flatMap(pool.lease(), ({ sql }) =>

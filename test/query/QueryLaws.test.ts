@@ -20,7 +20,7 @@ import * as QueryResults from "../../src/query/QueryResults.ts"
 import * as QueryState from "../../src/query/QueryState.ts"
 import { sweep } from "../../src/testing/InterruptSweep.ts"
 import * as LedgerRecorder from "../../src/testing/LedgerRecorder.ts"
-import { busyBackends, eventually } from "../support/conditions.ts"
+import { busyBackends, eventually, inTimeOf } from "../support/conditions.ts"
 import { superuserUrl } from "../support/postgres.ts"
 import { withQueries } from "../support/queries.ts"
 
@@ -265,7 +265,7 @@ describe("a query as a layer", () => {
         yield* running(name)
         const begun = Date.now()
         yield* Fiber.interrupt(fiber)
-        assert.isBelow(Date.now() - begun, 1000)
+        assert.isBelow(Date.now() - begun, inTimeOf(1000))
         assert.deepStrictEqual(endOf(recorder.story("query")), interrupted)
         yield* idle(name)
         yield* LedgerRecorder.assertEmpty({ except: ["backend"] })

@@ -95,7 +95,7 @@ describe("a connection to Redis", () => {
     Effect.gen(function* () {
       const server = yield* ownServer()
       const redis = yield* RedisConnection.make({ url: server.url, operationTimeout: "500 millis" })
-      yield* redis.send("PING")
+      yield* eventually(answer(redis.send("PING")), Exit.isSuccess)
       yield* server.pause
       const began = performance.now()
       const errors = yield* Effect.all(
@@ -120,7 +120,7 @@ describe("a connection to Redis", () => {
       yield* Effect.gen(function* () {
         const redis = yield* RedisConnection.make(options)
         const listening = yield* Effect.forkScoped(redis.listen("nobody", () => Effect.void))
-        assert.strictEqual(yield* redis.send("PING"), "PONG")
+        yield* eventually(answer(redis.send("PING")), Exit.isSuccess)
         yield* proxy.silence
         assert.match(
           RedisConnection.messageOf(yield* Effect.flip(redis.send("PING"))),
@@ -134,7 +134,7 @@ describe("a connection to Redis", () => {
         yield* Fiber.interrupt(waiting)
         yield* Fiber.interrupt(listening)
       }).pipe(Effect.scoped)
-      assert.isBelow(performance.now() - closing, inTimeOf(250))
+      assert.isBelow(performance.now() - closing, inTimeOf(1000))
       yield* LedgerRecorder.assertEmpty()
     }).pipe(Effect.scoped, Effect.provide(Ledger.layer))
   )
@@ -257,7 +257,7 @@ describe("a connection to Redis", () => {
       const proxy = yield* FaultProxy.to(url)
       const redis = yield* RedisConnection.make({
         url: proxy.url,
-        operationTimeout: "500 millis",
+        operationTimeout: "2 seconds",
         listenerCheck: "200 millis"
       })
       const heard: Array<string> = []
@@ -311,7 +311,7 @@ describe("a connection to Redis", () => {
       )
       const redis = yield* RedisConnection.make({
         url: through(url, port),
-        operationTimeout: "500 millis",
+        operationTimeout: "2 seconds",
         listenerCheck: "200 millis"
       })
       yield* redis.send("PING")

@@ -162,7 +162,7 @@ describe("sessions in Redis", () => {
       yield* server.resume
       yield* recovers(store, wanted.token)
       const own = yield* client(Effect.succeed(server.url))
-      const asleep = yield* Effect.forkChild(own.send("DEBUG", "SLEEP", "1.5"), { startImmediately: true })
+      const asleep = yield* Effect.forkChild(own.send("DEBUG", "SLEEP", "3"), { startImmediately: true })
       yield* eventually(outcome(store.load(wanted.token)), (told) => told === "SessionsUnavailable", "3 seconds")
       yield* Fiber.join(asleep)
       yield* recovers(store, wanted.token)
@@ -215,7 +215,7 @@ describe("sessions in Redis", () => {
     "S11 a server that is still loading its data has not lost any",
     Effect.gen(function* () {
       const server = yield* ownServer({
-        config: ["appendonly no", "key-load-delay 2000", "loading-process-events-interval-bytes 1024"]
+        config: ["appendonly no", "key-load-delay 5000", "loading-process-events-interval-bytes 1024"]
       })
       const store = yield* instance({ url: server.url, ...limit })
       const wanted = session()

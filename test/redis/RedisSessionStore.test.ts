@@ -181,8 +181,8 @@ describe("RedisSessionStore", () => {
       const { store } = yield* redisWorld
       const wanted = session({
         idleTimeout: Duration.hours(1),
-        absoluteTimeout: Duration.millis(900),
-        renewEvery: Duration.millis(300)
+        absoluteTimeout: Duration.seconds(10),
+        renewEvery: Duration.seconds(1)
       })
       yield* create(store, wanted)
       assert.isNull((yield* store.load(wanted.token)).renewalNonce)
