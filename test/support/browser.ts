@@ -119,10 +119,12 @@ export const submit = (browser: Browser, sql: string, more: Readonly<Record<stri
     return submittedId(answer)
   })
 
-/** Waits until a query is over. */
+/** Waits until a query is over. One with much to do takes its time on a busy machine. */
 export const settled = (browser: Browser, id: string) =>
-  eventually(Effect.map(browser.send("GET", `/queries/${id}`), queryOf), ({ state }) =>
-    ["Succeeded", "Failed", "Canceled"].includes(state)
+  eventually(
+    Effect.map(browser.send("GET", `/queries/${id}`), queryOf),
+    ({ state }) => ["Succeeded", "Failed", "Canceled"].includes(state),
+    "60 seconds"
   )
 
 /** Submits a query and waits until it is over. */
